@@ -1,0 +1,137 @@
+"""Where the draws are made: one class a backend, all with the same two methods.
+
+`moments` returns the quantities of `kernels.state.read` for each data point, `terms` the three log
+densities of each draw. The draws are the same everywhere: functions of their address.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from . import lowering, reference
+from .kernels import cpu, state
+from .kernels.launch import Pace, launch
+from .validation import Floats
+
+Quantities = dict[str, Floats]
+Tick = Callable[[int], None]
+
+
+class Task(NamedTuple):
+    """A validated request."""
+
+    model: Any
+    q: Any
+    batch: tuple[int, ...]
+    n_samples: int
+    key: int
+    first_index: int
+
+    @property
+    def points(self) -> int:
+        """Number of data points, of the flattened batch."""
+        return math.prod(self.batch)
+
+
+class Backend(Protocol):
+    """What a backend offers."""
+
+    def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities: ...
+
+    def terms(self, task: Task) -> tuple[Floats, Floats, Floats]: ...
+
+
+# Numbers that the plan and the states of one slice of data points may hold: 32 MB each.
+_SLICE_NUMBERS = 2**22
+# Multiply-adds of the first launch, a few hundredths of a second.
+_FIRST_WORK = 2**26
+
+
+class CPUBackend:
+    """The compiled kernels on all cores."""
+
+    def __init__(self, n_threads: int | None = None) -> None:
+        self.n_threads = n_threads
+
+    def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities:
+        """Fill the states of slices of data points and chunks; fold each slice, then read it."""
+        sizes = lowering.constant(np.array(iw_sizes, dtype=np.int64))
+        size = state.state_size(len(sizes))
+        n_chunks = -(-task.n_samples // cpu.CHUNK)
+        first_work = cpu.CHUNK * (_work(task) + 64)
+        pace = Pace(max(1, _FIRST_WORK // first_work))
+        most_points = max(1, _SLICE_NUMBERS // (_work(task) + size))
+        most_states = max(1, _SLICE_NUMBERS // size)
+        parts = []
+        lo = 0
+        while lo < task.points:
+            count = min(max(1, pace.size // n_chunks), most_points, task.points - lo)
+            plan = lowering.plan(task.model, task.q, task.batch, slice(lo, lo + count))
+            prefix = np.empty((count, size))
+            chunk = 0
+            while chunk < n_chunks:
+                stop = min(n_chunks, chunk + max(1, min(pace.size, most_states) // count))
+                with pace:
+                    chunks = np.empty((count, stop - chunk, size))
+                    self._launch(
+                        cpu.states, *plan, np.uint64(task.key), task.first_index + lo, 0, count,
+                        chunk, task.n_samples, sizes, chunks,
+                    )  # fmt: skip
+                    self._launch(cpu.fold, chunks, sizes, chunk == 0, prefix)
+                tick(count * (min(stop * cpu.CHUNK, task.n_samples) - chunk * cpu.CHUNK))
+                chunk = stop
+            parts.append(prefix)
+            lo += count
+        states = np.concatenate(parts) if parts else np.empty((0, size))
+        return state.read(states, iw_sizes)
+
+    def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
+        shape = (task.points, task.n_samples)
+        out = (np.empty(shape), np.empty(shape), np.empty(shape))
+        draws_a_launch = max(1, _FIRST_WORK // (_work(task) + 64))
+        most_points = max(1, _SLICE_NUMBERS // _work(task))
+        lo = 0
+        while lo < task.points:
+            count = min(most_points, max(1, draws_a_launch // task.n_samples), task.points - lo)
+            plan = lowering.plan(task.model, task.q, task.batch, slice(lo, lo + count))
+            slices = tuple(array[lo : lo + count] for array in out)
+            for first in range(0, task.n_samples, draws_a_launch):
+                stop = min(task.n_samples, first + draws_a_launch)
+                self._launch(
+                    cpu.terms, *plan, np.uint64(task.key), task.first_index + lo, first, stop,
+                    *slices,
+                )  # fmt: skip
+            lo += count
+        return out
+
+    def _launch(self, function: Callable[..., Any], *args: Any) -> None:
+        launch(function, *args, n_threads=self.n_threads)
+
+
+def _work(task: Task) -> int:
+    """Numbers in the affine forms of one data point: about the multiply-adds of one draw."""
+    components = task.q._components.log_weight.shape[-1]
+    components += task.model._prior._components.log_weight.shape[-1]
+    return int((components + 1) * task.q.dim**2)
+
+
+class NumPyBackend:
+    """The plain reference: slow, independent, and holding the terms of every draw in memory."""
+
+    def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities:
+        terms = self.terms(task)
+        bad = ~(terms[0] + (terms[1] - terms[2]) < np.inf)
+        values = reference.moments(*terms, iw_sizes)
+        tick(task.points * task.n_samples)
+        values["n_bad"] = bad.sum(axis=-1)
+        values["first_bad"] = bad.argmax(axis=-1)
+        bounds = np.array([values["iw"][k] for k in iw_sizes]).reshape(-1, 2, task.points)
+        values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
+        return values
+
+    def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
+        return reference.elbo_terms(task.model, task.q, task.n_samples, task.key, task.first_index)

@@ -1,0 +1,63 @@
+"""Exceptions and warnings. Every message names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = [
+    "AllWeightsZeroWarning",
+    "ConstantWeightsWarning",
+    "FastElboError",
+    "FastElboWarning",
+    "InvalidInputError",
+    "InvalidWeightError",
+    "LowESSWarning",
+    "NotPositiveDefiniteError",
+    "ShortTailWarning",
+    "TotalBiasWarning",
+    "UnsupportedDTypeError",
+]
+
+
+class FastElboError(Exception):
+    """Base of every exception that fastelbo raises on purpose."""
+
+
+class InvalidInputError(FastElboError, ValueError):
+    """An argument has a value or shape that makes no sense."""
+
+
+class NotPositiveDefiniteError(InvalidInputError, np.linalg.LinAlgError):
+    """A covariance matrix is not symmetric positive definite."""
+
+
+class InvalidWeightError(InvalidInputError):
+    """A log weight is NaN or +inf."""
+
+
+class UnsupportedDTypeError(FastElboError, TypeError):
+    """An array has a type of element that is not computed with."""
+
+
+class FastElboWarning(UserWarning):
+    """Base of every warning that fastelbo gives."""
+
+
+class LowESSWarning(FastElboWarning):
+    """Too few effective draws for the standard error of the log evidence to be trusted."""
+
+
+class AllWeightsZeroWarning(FastElboWarning):
+    """No draw of a data point has a positive weight: its log evidence is -inf."""
+
+
+class ConstantWeightsWarning(FastElboWarning):
+    """All weights of a data point are equal: q is exact, or misses a mode altogether."""
+
+
+class ShortTailWarning(FastElboWarning):
+    """Too few draws for a standard error or a tail estimate."""
+
+
+class TotalBiasWarning(FastElboWarning):
+    """The bias correction of a total is not small against its standard error."""

@@ -1,0 +1,323 @@
+"""Estimates from draws of q: validate, hand to a backend, wrap what it returns."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import rel_entr
+
+from .backends import Backend, CPUBackend, NumPyBackend, Task, Tick
+from .diagnostics import refuse_bad_weights, warn_about_weights
+from .distributions import Categorical, Distribution
+from .divergences import kl_divergence
+from .errors import FastElboWarning, InvalidInputError
+from .models import LinearGaussian, MixtureModel
+from .random import RandomState, philox_key
+from .results import Bound, Estimate
+from .validation import MAX_DRAWS, MAX_POINTS, Floats, as_count, broadcast_shape, group_sizes
+
+Model = LinearGaussian | MixtureModel | Distribution
+
+DEFAULT_SAMPLES = 1000
+DEFAULT_IW_SIZES = (10, 100)
+
+
+def estimate(
+    model: Model,
+    q: Distribution,
+    n_samples: int | None = None,
+    *,
+    rng: RandomState = None,
+    iw_sizes: Iterable[int] | None = None,
+    backend: str = "auto",
+    analytic_kl: bool = False,
+    first_index: int = 0,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> Estimate:
+    """Log evidence, ELBO and importance-weighted bounds, with standard errors.
+
+    Draws ``z_k ~ q`` and weighs them by ``l_k = log p(x, z_k) - log q(z_k)``. The log evidence is
+    ``logsumexp(l) - log K``, the ELBO ``mean(l)`` (Jordan et al., 1999); all quantities come from
+    the same draws, and nothing of the size N x K is held.
+
+    Parameters
+    ----------
+    model : LinearGaussian, MixtureModel, or a distribution
+        A distribution is a model with likelihood 1 and itself as the prior: its log evidence is 0
+        and its ELBO minus the divergence of q from it.
+    q : Gaussian, StudentT or Mixture; Categorical for a MixtureModel
+        Approximate posterior. Its batch broadcasts against the model's; without one it is the same
+        distribution for every data point, with draws of its own for each.
+    n_samples : int, optional
+        K, draws for each data point, 1000 by default. Refused for a MixtureModel, which is summed
+        exactly.
+    rng : None, int, SeedSequence or Generator
+        An int repeats the draws, a Generator advances (SPEC 7).
+    iw_sizes : iterable of int, optional
+        Group sizes k of the importance-weighted bounds; (10, 100) as far as K allows by default.
+    backend : {"auto", "cpu", "numpy"}
+        "cpu" runs compiled kernels on all cores; "numpy" is the plain reference, with the same
+        draws, slow and holding N x K numbers. "auto" is "cpu".
+    analytic_kl : bool
+        Put the closed-form KL in the place of the sampled one in ``kl`` and ``elbo``. The error of
+        the ELBO is then that of the log-likelihood term, often larger where q is near the
+        posterior. ``jensen_gap`` and ``iw_elbo(1)`` keep the sampled ELBO.
+    first_index : int
+        Address of the first data point: a minibatch that begins at i draws what the whole would.
+    n_threads : int, optional
+        Threads to use; all by default. No result depends on it.
+    progress : bool
+        Show a bar, with tqdm where that is installed.
+
+    Returns
+    -------
+    Estimate
+        Arrays of shape ``broadcast(model.batch_shape, q.batch_shape)``.
+
+    Raises
+    ------
+    InvalidInputError
+        Arguments that make no sense, named in the message.
+    InvalidWeightError
+        A log weight that is NaN or +inf.
+    OverflowError
+        More than 2^40 draws or 2^32 data points.
+
+    Warns
+    -----
+    LowESSWarning, ConstantWeightsWarning, AllWeightsZeroWarning, ShortTailWarning
+        Once a call each, with the number of data points and the worst of them.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+    >>> est = fe.estimate(model, fe.Gaussian([0.4], scale=0.7), n_samples=100_000, rng=0)
+    >>> low, high = est.confidence_interval("log_evidence", 0.999)
+    >>> bool(low[0] < model.exact_log_evidence()[0] < high[0])
+    True
+    """
+    if isinstance(model, MixtureModel):
+        return _exact(model, q, n_samples, iw_sizes)
+    draws = DEFAULT_SAMPLES if n_samples is None else n_samples
+    task = _task(model, q, draws, rng, first_index)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    sizes = group_sizes(iw_sizes, task.n_samples, DEFAULT_IW_SIZES)
+    analytic = _analytic_kl(model, q) if analytic_kl else None
+    with _progress(progress, task.points * task.n_samples) as tick:
+        values = _backend(backend, threads).moments(task, sizes, tick)
+    refuse_bad_weights(values["n_bad"], values["first_bad"])
+    warn_about_weights(task.n_samples, values["log_evidence"], values["relative_variance"])
+    return _wrap(task, sizes, values, analytic)
+
+
+class ElboTerms(NamedTuple):
+    """Log densities of every draw, each of shape (*batch, K)."""
+
+    log_likelihood: Floats
+    log_prior: Floats
+    log_q: Floats
+
+    @property
+    def log_weights(self) -> Floats:
+        """``log_likelihood + log_prior - log_q``."""
+        return self.log_likelihood + (self.log_prior - self.log_q)
+
+
+def elbo_terms(
+    model: Model,
+    q: Distribution,
+    n_samples: int,
+    rng: RandomState = None,
+    *,
+    backend: str = "auto",
+    first_index: int = 0,
+    n_threads: int | None = None,
+) -> ElboTerms:
+    """The three terms of the log weight for every draw.
+
+    The draws are those that `estimate` makes for the same ``rng``.
+
+    Returns
+    -------
+    ElboTerms
+        ``log_likelihood``, ``log_prior`` and ``log_q``, each of shape (*batch, K), and their
+        ``log_weights``.
+
+    Raises
+    ------
+    MemoryError
+        Before anything is allocated, if the arrays would not fit into memory.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+    >>> fe.elbo_terms(model, fe.Gaussian([0.4], scale=0.7), 5, rng=0).log_weights.shape
+    (1, 5)
+    """
+    if isinstance(model, MixtureModel):
+        raise InvalidInputError("model is summed exactly: a MixtureModel has no draws")
+    task = _task(model, q, n_samples, rng, first_index)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    _fits_memory("elbo_terms", 3 * 8 * task.points * task.n_samples)
+    terms = _backend(backend, threads).terms(task)
+    shape = (*task.batch, task.n_samples)
+    return ElboTerms(*(array.reshape(shape) for array in terms))
+
+
+def log_weights(
+    model: Model, q: Distribution, n_samples: int, rng: RandomState = None, **options: Any
+) -> Floats:
+    """log p(x, z_k) - log q(z_k), shape (*batch, K); options as for `elbo_terms`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p = fe.Gaussian([0.0], scale=1.0)
+    >>> fe.log_weights(p, p, 2, rng=0)
+    array([0., 0.])
+    """
+    return elbo_terms(model, q, n_samples, rng, **options).log_weights
+
+
+# --- validating -----------------------------------------------------------------------------
+
+
+def _task(model: Any, q: Any, n_samples: Any, rng: RandomState, first_index: Any) -> Task:
+    for name, value in (("model", model), ("q", q)):
+        vector = isinstance(value, Distribution) and not isinstance(value, Categorical)
+        if not vector and not (name == "model" and isinstance(value, LinearGaussian)):
+            expected = "a Gaussian, StudentT or Mixture"
+            if name == "model":
+                expected += ", a LinearGaussian or a MixtureModel"
+            raise InvalidInputError(f"{name} must be {expected}; got {type(value).__name__}")
+    if model.dim != q.dim:
+        raise InvalidInputError(
+            f"model and q must have one dimension, got {model.dim} and {q.dim}: {model!r}, {q!r}"
+        )
+    batch = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
+    first = as_count(first_index, "first_index", least=0)
+    if first + math.prod(batch) > MAX_POINTS:
+        raise OverflowError(
+            f"first_index + data points must be at most {MAX_POINTS}, got {first} + "
+            f"{math.prod(batch)}"
+        )
+    draws = as_count(n_samples, "n_samples", below=MAX_DRAWS)
+    return Task(model, q, batch, draws, philox_key(rng), first)
+
+
+def _backend(name: str, n_threads: int | None) -> Backend:
+    if name in ("auto", "cpu"):
+        return CPUBackend(n_threads)
+    if name == "numpy":
+        return NumPyBackend()
+    raise InvalidInputError(f'backend must be "auto", "cpu" or "numpy", got {name!r}')
+
+
+def _analytic_kl(model: Any, q: Any) -> Floats:
+    """The closed-form divergence of q from the prior, or an error that says there is none."""
+    return kl_divergence(q, model._prior)
+
+
+def _fits_memory(what: str, size: int) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise MemoryError(f"{what} would need {size} bytes, of {memory} that the machine has")
+
+
+@contextmanager
+def _progress(wanted: bool, total: int) -> Iterator[Tick]:
+    if not wanted:
+        yield lambda done: None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        warnings.warn(
+            "progress=True shows nothing, because tqdm is not installed",
+            FastElboWarning,
+            stacklevel=4,
+        )
+        yield lambda done: None
+        return
+    with tqdm(total=total, unit="draw", unit_scale=True) as bar:
+        yield bar.update
+
+
+# --- wrapping -------------------------------------------------------------------------------
+
+
+def _wrap(task: Task, sizes: list[int], values: dict[str, Floats], kl: Floats | None) -> Estimate:
+    shape = task.batch
+
+    def shaped(array: Any) -> Floats:
+        return np.asarray(array, dtype=np.float64).reshape(shape)
+
+    names = ("log_evidence", "ess", "relative_variance", "n_zero", "expected_log_likelihood",
+             "expected_log_likelihood_se", "jensen_gap_se")  # fmt: skip
+    fields = {name: shaped(values[name]) for name in names}
+    sampled = Bound(shaped(values["elbo"]), shaped(values["elbo_se"]))
+    iw = {
+        k: Bound(shaped(values["iw_value"][:, j]), shaped(values["iw_se"][:, j]))
+        for j, k in enumerate(sizes)
+    }
+    iw[1] = sampled
+    if kl is None:
+        fields |= {"kl": shaped(values["kl"]), "kl_se": shaped(values["kl_se"])}
+        fields |= {"elbo": sampled.value, "elbo_se": sampled.se}
+    else:
+        likelihood = fields["expected_log_likelihood"]
+        fields["kl"] = np.array(np.broadcast_to(kl, shape))
+        fields["kl_se"] = np.zeros(shape)
+        fields["elbo"] = likelihood - fields["kl"]
+        fields["elbo_se"] = fields["expected_log_likelihood_se"]
+    with np.errstate(invalid="ignore"):
+        gap = fields["log_evidence"] - sampled.value
+    return Estimate(
+        n_samples=task.n_samples,
+        log_evidence_se=np.sqrt(fields["relative_variance"] / task.n_samples),
+        jensen_gap=gap,
+        independent=task.batch == task.model.batch_shape,
+        _iw=iw,
+        **fields,
+    )
+
+
+def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estimate:
+    """Sums over the components of a mixture, without draws."""
+    for name, value in (("n_samples", n_samples), ("iw_sizes", iw_sizes)):
+        if value is not None:
+            raise InvalidInputError(
+                f"{name} must not be given for a MixtureModel, which is summed exactly; got "
+                f"{value!r}"
+            )
+    if not isinstance(q, Categorical):
+        raise InvalidInputError(
+            f"q must be a Categorical for a MixtureModel, got {type(q).__name__}"
+        )
+    weights = model.mixture.weights
+    if q.probs.shape[-1] != weights.size:
+        raise InvalidInputError(
+            f"q must have as many classes as the mixture has components, {weights.size}; got "
+            f"{q.probs.shape[-1]}"
+        )
+    shape = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
+    log_evidence = np.broadcast_to(model.exact_log_evidence(), shape).copy()
+    likelihood = (q.probs * model.component_log_prob()).sum(axis=-1)
+    kl = np.broadcast_to(rel_entr(q.probs, weights).sum(axis=-1), shape).copy()
+    zero, unknown = np.zeros(shape), np.full(shape, np.nan)
+    elbo = likelihood - kl
+    return Estimate(
+        n_samples=0, log_evidence=log_evidence, log_evidence_se=zero, elbo=elbo, elbo_se=zero,
+        expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
+        jensen_gap=log_evidence - elbo, jensen_gap_se=zero, ess=unknown,
+        relative_variance=unknown, n_zero=zero, independent=shape == model.batch_shape,
+    )  # fmt: skip

@@ -1,0 +1,442 @@
+"""One block of lanes: draw it, and evaluate log densities on it.
+
+A block is a structure of arrays: ``v[d, lane]`` is coordinate d of one draw per lane, and the loop
+over lanes is the innermost, with unit stride and no call left in it. On a CPU core a block is
+`LANES` draws, so that all of it stays in the first-level cache.
+
+Every log density that a model or an approximation asks for has one shape, `Density`: a mixture
+(of one component, often) whose components depend on the squared norm of an affine form of the
+draw, ``|F v - t|^2``, with F the identity, diagonal or lower triangular. The linear-Gaussian
+likelihood is one of them. Which coordinates v stands for is settled above, where the affine
+forms are made.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .compile import block, scalar
+from .scalar import (
+    CHOICE,
+    GAMMA_NORMAL,
+    GAMMA_UNIFORM,
+    NORMAL,
+    exp,
+    log1p,
+    log_positive,
+    normal_pair,
+    random_words,
+    uniform,
+    word53,
+)
+
+LANES = 512
+
+_ZERO = np.uint64(0)
+_ATTEMPTS = 16
+# The least chi-square draw, so that a draw of tiny degrees of freedom stays finite when squared.
+_LEAST_CHI2 = 2.0**-1000
+
+
+class Density(NamedTuple):
+    """log sum_c exp(log_const_c + g_c(|F_c v - t_c|^2)), for each data point.
+
+    g is -s/2, or -(df + D)/2 log1p(s/df) where ``df`` has entries. The leading axis is the data
+    point, of length 1 where all share the entry. No component at all means log density 0.
+    """
+
+    factor: NDArray[np.float64]  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
+    target: NDArray[np.float64]  # (N or 1, C, D)
+    log_const: NDArray[np.float64]  # (N or 1, C)
+    df: NDArray[np.float64]  # (N or 1, C), or (1, 0) for Gaussian components
+
+
+class Sampler(NamedTuple):
+    """v = location_c + S_c y, with y standard normal or Student-t and c chosen by thresholds.
+
+    With no location at all (C = 0), v is y itself.
+    """
+
+    location: NDArray[np.float64]  # (N or 1, C, D)
+    scale: NDArray[np.float64]  # (N or 1, C, 1 diagonal | D lower triangular, D)
+    thresholds: NDArray[np.int64]  # (N or 1, C): cumulative weights times 2^53
+    df: NDArray[np.float64]  # (N or 1, C or 1), or (1, 0) for a Gaussian
+
+
+class Plan(NamedTuple):
+    """All that the draws of some data points need: how to make them, and what to ask of them."""
+
+    sampler: Sampler
+    q: Density
+    prior: Density
+    likelihood: Density
+    dim: int
+
+
+class Workspace(NamedTuple):
+    """What one thread needs to hold while it works on a block."""
+
+    v: NDArray[np.float64]  # (D + 1, LANES): an odd D leaves the last sine unused
+    packed: NDArray[np.float64]  # (D, LANES)
+    accumulator: NDArray[np.float64]  # (4, LANES)
+    norm: NDArray[np.float64]  # (LANES,)
+    component: NDArray[np.int64]  # (LANES,)
+    lane: NDArray[np.int64]  # (LANES,)
+    log_likelihood: NDArray[np.float64]  # (LANES,)
+    log_prior: NDArray[np.float64]  # (LANES,)
+    log_q: NDArray[np.float64]  # (LANES,)
+    log_weight: NDArray[np.float64]  # (LANES,)
+    scratch: NDArray[np.float64]  # (2, LANES)
+
+
+@block
+def make_workspace(dim):
+    """Allocate a `Workspace` for draws of ``dim`` coordinates."""
+    return Workspace(
+        np.empty((dim + 1, LANES)),
+        np.empty((dim, LANES)),
+        np.empty((4, LANES)),
+        np.empty(LANES),
+        np.empty(LANES, np.int64),
+        np.empty(LANES, np.int64),
+        np.empty(LANES),
+        np.empty(LANES),
+        np.empty(LANES),
+        np.empty(LANES),
+        np.empty((2, LANES)),
+    )
+
+
+@block
+def row_of(i, length):
+    """Where data point i finds its entry on an axis that may be shared."""
+    return i if length > 1 else 0
+
+
+# --- drawing --------------------------------------------------------------------------------
+
+
+@block
+def standard_normals(v, dim, key, index, first, n):
+    """Fill v[:dim, :n] with the normals of data point ``index``, draws first, first + 1, ..."""
+    for pair in range((dim + 1) // 2):
+        for k in range(n):
+            w0, w1, w2, w3 = random_words(
+                key, index, first + np.uint64(k), np.uint64(pair), NORMAL, _ZERO
+            )
+            x, y = normal_pair(w0, w1, w2, w3)
+            v[2 * pair, k] = x
+            v[2 * pair + 1, k] = y
+
+
+@block
+def choose_components(component, word, thresholds, key, index, first, n):
+    """Mixture choice by integer comparison, so that every backend chooses alike."""
+    for k in range(n):
+        w0, w1, _, _ = random_words(key, index, first + np.uint64(k), _ZERO, CHOICE, _ZERO)
+        word[k] = np.int64(word53(w0, w1))
+        component[k] = np.int64(0)
+    for c in range(thresholds.shape[0] - 1):
+        threshold = thresholds[c]
+        for k in range(n):
+            component[k] += np.int64(1) if word[k] >= threshold else np.int64(0)
+
+
+@scalar
+def _gamma_proposal(key, index, draw, attempt, shape):
+    """One proposal of Marsaglia and Tsang (2000) for shape >= 1: its value, and if it stands."""
+    d = shape - 1.0 / 3.0
+    w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_NORMAL, attempt)
+    x, _ = normal_pair(w0, w1, w2, w3)
+    w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_UNIFORM, attempt)
+    t = 1.0 + x / np.sqrt(9.0 * d)
+    cube = t * t * t
+    positive = cube > 0.0
+    cube = cube if positive else 1.0
+    bound = 0.5 * x * x + d - d * cube + d * log_positive(cube)
+    return d * cube, positive & (log_positive(uniform(w0, w1)) < bound)
+
+
+@block
+def student_factors(factor, df, component, key, index, first, n):
+    """factor[k] = sqrt(df / chi-square(df)), with the df of the draw's component."""
+    smallest = df[0]
+    for c in range(df.shape[0]):
+        smallest = min(smallest, df[c])
+    # The first proposal of all lanes at once; about one lane in twenty then goes on alone.
+    for k in range(n):
+        shape = 0.5 * df[component[k]]
+        shape = shape if shape >= 1.0 else shape + 1.0
+        value, accepted = _gamma_proposal(key, index, first + np.uint64(k), _ZERO, shape)
+        factor[k] = value if accepted else -value
+    for k in range(n):
+        attempt = 1
+        while factor[k] < 0.0:
+            shape = 0.5 * df[component[k]]
+            shape = shape if shape >= 1.0 else shape + 1.0
+            value, accepted = _gamma_proposal(
+                key, index, first + np.uint64(k), np.uint64(attempt), shape
+            )
+            attempt += 1
+            factor[k] = value if accepted or attempt == _ATTEMPTS else -value
+    if smallest < 2.0:
+        for k in range(n):
+            shape = 0.5 * df[component[k]]
+            _, _, w2, w3 = random_words(
+                key, index, first + np.uint64(k), _ZERO, GAMMA_UNIFORM, _ZERO
+            )
+            boost = exp(log_positive(uniform(w2, w3)) / shape)
+            factor[k] *= boost if shape < 1.0 else 1.0
+    for k in range(n):
+        chi2 = 2.0 * factor[k]
+        chi2 = chi2 if chi2 > _LEAST_CHI2 else _LEAST_CHI2
+        factor[k] = np.sqrt(df[component[k]] / chi2)
+
+
+@block
+def place_diagonal(v, component, location, scale, n):
+    """v = location_c + scale_c * v, in place."""
+    for d in range(location.shape[1]):
+        for k in range(n):
+            c = component[k]
+            v[d, k] = location[c, d] + scale[c, 0, d] * v[d, k]
+
+
+@block
+def place_triangular(v, component, location, scale, n, packed, lane, row):
+    """v = location_c + L_c v, in place.
+
+    The lanes of one component are packed side by side first, so that the triangular product runs
+    over them without a gather for each entry.
+    """
+    dim = location.shape[1]
+    for c in range(location.shape[0]):
+        count = 0
+        for k in range(n):
+            if component[k] == c:
+                lane[count] = k
+                count += 1
+        if count == 0:
+            continue
+        for d in range(dim):
+            for k in range(count):
+                packed[d, k] = v[d, lane[k]]
+        for j in range(dim):
+            for k in range(count):
+                row[k] = location[c, j]
+            for d in range(j + 1):
+                entry = scale[c, j, d]
+                for k in range(count):
+                    row[k] += entry * packed[d, k]
+            for k in range(count):
+                v[j, lane[k]] = row[k]
+
+
+@block
+def sample_block(sampler, i, dim, work, key, index, first, n):
+    """Draw ``work.v[:dim, :n]`` for data point i, whose address is ``index``."""
+    v = work.v
+    standard_normals(v, dim, key, index, first, n)
+    choices = sampler.location.shape[1]
+    if choices > 1:
+        thresholds = sampler.thresholds[row_of(i, sampler.thresholds.shape[0])]
+        choose_components(work.component, work.lane, thresholds, key, index, first, n)
+    else:
+        for k in range(n):
+            work.component[k] = np.int64(0)
+    if sampler.df.shape[1] > 0:
+        df = sampler.df[row_of(i, sampler.df.shape[0])]
+        student_factors(work.norm, df, work.component, key, index, first, n)
+        for d in range(dim):
+            for k in range(n):
+                v[d, k] *= work.norm[k]
+    if choices > 0:
+        location = sampler.location[row_of(i, sampler.location.shape[0])]
+        scale = sampler.scale[row_of(i, sampler.scale.shape[0])]
+        if scale.shape[1] == 1:
+            place_diagonal(v, work.component, location, scale, n)
+        else:
+            place_triangular(
+                v, work.component, location, scale, n, work.packed, work.lane, work.norm
+            )
+
+
+# --- log densities --------------------------------------------------------------------------
+
+
+@block
+def square_norm_identity(v, dim, n, out):
+    """out = |v|^2."""
+    for k in range(n):
+        out[k] = 0.0
+    for d in range(dim):
+        for k in range(n):
+            out[k] += v[d, k] * v[d, k]
+
+
+@block
+def square_norm_diagonal(factor, target, v, n, out):
+    """out = |factor * v - target|^2."""
+    for k in range(n):
+        out[k] = 0.0
+    dim = target.shape[0]
+    d = 0
+    # Four coordinates a pass, so that out is read and written a quarter as often.
+    while d + 4 <= dim:
+        f0, f1, f2, f3 = factor[d], factor[d + 1], factor[d + 2], factor[d + 3]
+        t0, t1, t2, t3 = target[d], target[d + 1], target[d + 2], target[d + 3]
+        for k in range(n):
+            a0 = f0 * v[d, k] - t0
+            a1 = f1 * v[d + 1, k] - t1
+            a2 = f2 * v[d + 2, k] - t2
+            a3 = f3 * v[d + 3, k] - t3
+            out[k] += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
+        d += 4
+    while d < dim:
+        f0, t0 = factor[d], target[d]
+        for k in range(n):
+            a0 = f0 * v[d, k] - t0
+            out[k] += a0 * a0
+        d += 1
+
+
+@block
+def _four_rows(factor, j, d, v, n, acc):
+    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4]: 16 products for 12 reads and writes."""
+    f00, f01, f02, f03 = factor[j, d], factor[j, d + 1], factor[j, d + 2], factor[j, d + 3]
+    f10, f11, f12, f13 = (
+        factor[j + 1, d],
+        factor[j + 1, d + 1],
+        factor[j + 1, d + 2],
+        factor[j + 1, d + 3],
+    )
+    f20, f21, f22, f23 = (
+        factor[j + 2, d],
+        factor[j + 2, d + 1],
+        factor[j + 2, d + 2],
+        factor[j + 2, d + 3],
+    )
+    f30, f31, f32, f33 = (
+        factor[j + 3, d],
+        factor[j + 3, d + 1],
+        factor[j + 3, d + 2],
+        factor[j + 3, d + 3],
+    )
+    for k in range(n):
+        v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
+        acc[0, k] += (f00 * v0 + f01 * v1) + (f02 * v2 + f03 * v3)
+        acc[1, k] += (f10 * v0 + f11 * v1) + (f12 * v2 + f13 * v3)
+        acc[2, k] += (f20 * v0 + f21 * v1) + (f22 * v2 + f23 * v3)
+        acc[3, k] += (f30 * v0 + f31 * v1) + (f32 * v2 + f33 * v3)
+
+
+@block
+def square_norm_triangular(factor, target, v, n, acc, out):
+    """out = |factor v - target|^2 for a lower triangular factor, in tiles of 4 x 4.
+
+    Entries above the diagonal are zeros and are multiplied within the diagonal tiles.
+    """
+    dim = target.shape[0]
+    for k in range(n):
+        out[k] = 0.0
+    j = 0
+    while j + 4 <= dim:
+        t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
+        for k in range(n):
+            acc[0, k] = -t0
+            acc[1, k] = -t1
+            acc[2, k] = -t2
+            acc[3, k] = -t3
+        for d in range(0, j + 4, 4):
+            _four_rows(factor, j, d, v, n, acc)
+        for k in range(n):
+            a0, a1, a2, a3 = acc[0, k], acc[1, k], acc[2, k], acc[3, k]
+            out[k] += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
+        j += 4
+    while j < dim:
+        t0 = target[j]
+        for k in range(n):
+            acc[0, k] = -t0
+        d = 0
+        while d + 4 <= j + 1:
+            f0, f1, f2, f3 = factor[j, d], factor[j, d + 1], factor[j, d + 2], factor[j, d + 3]
+            for k in range(n):
+                acc[0, k] += (f0 * v[d, k] + f1 * v[d + 1, k]) + (
+                    f2 * v[d + 2, k] + f3 * v[d + 3, k]
+                )
+            d += 4
+        while d <= j:
+            f0 = factor[j, d]
+            for k in range(n):
+                acc[0, k] += f0 * v[d, k]
+            d += 1
+        for k in range(n):
+            out[k] += acc[0, k] * acc[0, k]
+        j += 1
+
+
+@block
+def log_component(density, i, c, v, dim, n, acc, out):
+    """out = log_const_c + g_c(|F_c v - t_c|^2)."""
+    rows = density.factor.shape[2]
+    if rows == 0:
+        square_norm_identity(v, dim, n, out)
+    else:
+        factor = density.factor[row_of(i, density.factor.shape[0]), c]
+        target = density.target[row_of(i, density.target.shape[0]), c]
+        if rows == 1:
+            square_norm_diagonal(factor[0], target, v, n, out)
+        else:
+            square_norm_triangular(factor, target, v, n, acc, out)
+    const = density.log_const[row_of(i, density.log_const.shape[0]), c]
+    if density.df.shape[1] > 0:
+        df = density.df[row_of(i, density.df.shape[0]), c]
+        power = 0.5 * (df + dim)
+        for k in range(n):
+            out[k] = const - power * log1p(out[k] / df)
+    else:
+        for k in range(n):
+            out[k] = const - 0.5 * out[k]
+
+
+@block
+def log_density_block(density, i, v, dim, work, n, out):
+    """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
+    acc, norm, total = work.accumulator, work.norm, work.scratch[0]
+    components = density.log_const.shape[1]
+    if components == 0:
+        for k in range(n):
+            out[k] = 0.0
+        return
+    log_component(density, i, 0, v, dim, n, acc, out)
+    if components == 1:
+        return
+    # out holds the running maximum, total the sum of exponentials relative to it.
+    for k in range(n):
+        total[k] = 1.0
+    for c in range(1, components):
+        log_component(density, i, c, v, dim, n, acc, norm)
+        for k in range(n):
+            gap = norm[k] - out[k]
+            e = exp(-abs(gap))
+            # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
+            e = e if gap == gap else 0.0
+            raised = total[k] * e + 1.0
+            added = total[k] + e
+            total[k] = raised if gap > 0.0 else added
+            out[k] = norm[k] if gap > 0.0 else out[k]
+    for k in range(n):
+        out[k] += log_positive(total[k])
+
+
+@block
+def weigh_block(plan, i, work, n):
+    """Fill the three log densities of the drawn block, and the log weight they make."""
+    log_density_block(plan.q, i, work.v, plan.dim, work, n, work.log_q)
+    log_density_block(plan.prior, i, work.v, plan.dim, work, n, work.log_prior)
+    log_density_block(plan.likelihood, i, work.v, plan.dim, work, n, work.log_likelihood)
+    for k in range(n):
+        work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])

@@ -1,0 +1,81 @@
+"""How kernels are compiled: the only file that names numba options.
+
+Three roles, from the inside out:
+
+``scalar``
+    Maths on one number. Force-inlined: LLVM does not vectorise a loop that still holds a call,
+    and a plain ``register_jitable`` leaves a ten-round Philox as one.
+``block``
+    A loop over the lanes of a block, called once a block, so that a call costs nothing.
+``reduction``
+    A pure sum over lanes, free to be reassociated, because otherwise it would not vectorise.
+    Nothing that rounds on purpose may stand inside one, unless as a ``scalar`` (which declares
+    its own, stricter flags: fast-math flags belong to the instruction, not to the caller).
+
+All three return the plain Python function, so the same source runs without a compiler.
+
+``nnan`` and ``ninf`` are never allowed (an all -inf row gave NaN), and ``error_model="numpy"``
+stands everywhere: a division that may raise is a second way out of the loop, which stops the
+vectoriser.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+from numba.core.caching import FunctionCache
+from numba.extending import register_jitable
+
+STRICT = frozenset({"contract"})
+REASSOCIATING = frozenset({"contract", "reassoc", "nsz"})
+
+scalar = register_jitable(forceinline=True, fastmath=set(STRICT), error_model="numpy")
+block = register_jitable(fastmath=set(STRICT), error_model="numpy")
+reduction = register_jitable(fastmath=set(REASSOCIATING), error_model="numpy")
+
+
+@functools.cache
+def source_token() -> str:
+    """Hash of everything a compiled kernel depends on beside its own file and signature.
+
+    numba's disk cache looks only at the file that holds the entry point. The functions that a
+    kernel calls live in other files, so an edit there would go unseen without this.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    digest.update(f"{numba.__version__} {llvmlite.__version__}".encode())
+    return digest.hexdigest()[:16]
+
+
+class _TokenCache(FunctionCache):  # type: ignore[misc]
+    """numba's disk cache with `source_token` and the options, which it ignores, in every key."""
+
+    def __init__(self, function: Callable[..., Any], options: str) -> None:
+        self._token = f"{source_token()} {options}"
+        super().__init__(function)
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        return (*super()._index_key(sig, codegen), self._token)
+
+
+def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
+    """Compile an entry point lazily, on its first call, and keep the machine code on disk."""
+    dispatcher = numba.njit(
+        parallel=parallel, nogil=True, error_model="numpy", fastmath=set(STRICT)
+    )(function)
+    if numba.config.DISABLE_JIT:
+        return dispatcher
+    try:
+        dispatcher._cache = _TokenCache(function, f"{parallel=}")
+    except RuntimeError:
+        # No folder can be written, neither beside the source nor in the user's cache: compile
+        # afresh in each process rather than fail.
+        pass
+    return dispatcher

@@ -1,0 +1,179 @@
+"""CPU drivers: which blocks are evaluated, by whom, and in what order their states are merged.
+
+Work is cut into chunks of `CHUNK` draws of one data point, whatever the memory, the threads or the
+progress bar: one slot a chunk, filled by whichever thread, then a fold in address order.
+
+The work of a kernel is done by a function that takes one of its equal parts and allocates its
+workspace once; the ``prange`` around it only calls it. (numba's parallel passes do not see that
+``work.v`` is the array itself, and would drop a store to it from the body of a ``prange``; nor do
+they take a tuple of tuples.) Nothing is raised inside a kernel, where it could vanish.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from .blocks import (
+    LANES,
+    Plan,
+    choose_components,
+    log_density_block,
+    make_workspace,
+    row_of,
+    sample_block,
+    weigh_block,
+)
+from .compile import block
+from .state import clear, merge, push_block
+
+# Draws in a chunk. A part of the stream version: the last bits of a result change with it.
+CHUNK = 8192
+
+
+@block
+def _states_part(part, parts, plan, key, first_index, lo, hi, first_chunk, draws, iw_sizes, states):
+    """states[i, c] = state of chunk first_chunk + c of data point lo + i of the plan.
+
+    The address of data point i of the plan is ``first_index + i``.
+    """
+    n_chunks, size = states.shape[1], states.shape[2]
+    items = (hi - lo) * n_chunks
+    work = make_workspace(plan.dim)
+    fresh = np.zeros(size)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = lo + item // n_chunks
+        c = item % n_chunks
+        state = states[i - lo, c]
+        clear(state)
+        first = (first_chunk + c) * CHUNK
+        stop = min(first + CHUNK, draws)
+        while first < stop:
+            n = min(LANES, stop - first)
+            index = np.uint64(first_index + i)
+            sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
+            weigh_block(plan, i, work, n)
+            push_block(state, fresh, iw_sizes, first, work, n)
+            first += n
+
+
+@block
+def _fold_part(part, parts, states, iw_sizes, fresh, prefix):
+    """Append the chunks of each data point to its prefix (cleared if ``fresh``), from the left."""
+    points = states.shape[0]
+    for i in range(part * points // parts, (part + 1) * points // parts):
+        if fresh:
+            clear(prefix[i])
+        for c in range(states.shape[1]):
+            merge(prefix[i], states[i, c], iw_sizes)
+
+
+@block
+def _terms_part(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
+    """The three log densities of draws lo to hi of every data point of the plan."""
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = log_q.shape[0] * n_blocks
+    work = make_workspace(plan.dim)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        index = np.uint64(first_index + i)
+        sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
+        weigh_block(plan, i, work, n)
+        for k in range(n):
+            log_likelihood[i, first + k] = work.log_likelihood[k]
+            log_prior[i, first + k] = work.log_prior[k]
+            log_q[i, first + k] = work.log_q[k]
+
+
+@block
+def _draws_part(part, parts, sampler, dim, key, lo, hi, draws):
+    """draws[k, i] for draws lo to hi of every member i."""
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = draws.shape[1] * n_blocks
+    work = make_workspace(dim)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
+        for k in range(n):
+            for d in range(dim):
+                draws[first + k, i, d] = work.v[d, k]
+
+
+@block
+def _log_prob_part(part, parts, density, centre, points, lo, hi, out):
+    """out[p, i] = log density of member i at points[p, i], for p in lo to hi."""
+    members, dim = points.shape[1], points.shape[2]
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = members * n_blocks
+    work = make_workspace(dim)
+    v = work.v
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        middle = centre[row_of(i, centre.shape[0])]
+        for k in range(n):
+            for d in range(dim):
+                v[d, k] = points[first + k, i, d] - middle[d]
+        log_density_block(density, i, v, dim, work, n, work.log_q)
+        for k in range(n):
+            out[first + k, i] = work.log_q[k]
+
+
+@block
+def _choices_part(part, parts, thresholds, key, lo, hi, out):
+    """out[k, i] = component chosen in draw k by member i, for draws lo to hi."""
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = out.shape[1] * n_blocks
+    component = np.empty(LANES, np.int64)
+    word = np.empty(LANES, np.int64)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        choose_components(component, word, thresholds[i], key, np.uint64(i), np.uint64(first), n)
+        for k in range(n):
+            out[first + k, i] = component[k]
+
+
+# --- kernels: the first argument is the number of parts ---------------------------------------
+
+
+def states(parts, sampler, q, prior, likelihood, dim, key, first_index, lo, hi, first_chunk, draws, iw_sizes, out):
+    for part in prange(parts):
+        plan = Plan(sampler, q, prior, likelihood, dim)
+        _states_part(
+            part, parts, plan, key, first_index, lo, hi, first_chunk, draws, iw_sizes, out
+        )
+
+
+def fold(parts, chunks, iw_sizes, fresh, prefix):
+    for part in prange(parts):
+        _fold_part(part, parts, chunks, iw_sizes, fresh, prefix)
+
+
+def terms(parts, sampler, q, prior, likelihood, dim, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
+    for part in prange(parts):
+        plan = Plan(sampler, q, prior, likelihood, dim)
+        _terms_part(
+            part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q
+        )
+
+
+def draws(parts, sampler, dim, key, lo, hi, out):
+    for part in prange(parts):
+        _draws_part(part, parts, sampler, dim, key, lo, hi, out)
+
+
+def log_prob(parts, density, centre, points, lo, hi, out):
+    for part in prange(parts):
+        _log_prob_part(part, parts, density, centre, points, lo, hi, out)
+
+
+def choices(parts, thresholds, key, lo, hi, out):
+    for part in prange(parts):
+        _choices_part(part, parts, thresholds, key, lo, hi, out)

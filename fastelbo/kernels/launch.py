@@ -1,0 +1,136 @@
+"""Launching kernels from Python: threads, slices, and the calls that the layers above make."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from . import cpu
+from .blocks import Density, Sampler
+from .compile import kernel
+
+# Parts for each thread, so that the last one to finish is not far behind the others.
+_PARTS = 8
+# Between two launches an interrupt and a progress bar are served.
+_SLICE_SECONDS = 0.25
+
+_lock = threading.Lock()
+_importer = os.getpid()
+
+
+@functools.cache
+def _compiled(function: Callable[..., Any], parallel: bool) -> Any:
+    return kernel(function, parallel=parallel)
+
+
+def available_threads() -> int:
+    """How many threads a launch uses when it is not told."""
+    return int(numba.get_num_threads())
+
+
+@contextmanager
+def _thread_count(n_threads: int) -> Iterator[None]:
+    """Ask numba for so many threads, and put back what was set before."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def launch(function: Callable[..., Any], *args: Any, n_threads: int | None = None) -> None:
+    """Run a kernel of `cpu`.
+
+    One launch at a time: numba's ``workqueue`` layer aborts the process on a second one. A forked
+    child runs its kernels on one thread, without a threading layer, for GNU OpenMP kills a child
+    whose parent used it.
+    """
+    if os.getpid() != _importer:
+        _compiled(function, False)(1, *args)
+        return
+    limit = int(numba.config.NUMBA_NUM_THREADS)
+    threads = min(n_threads or available_threads(), limit)
+    with _lock, _thread_count(threads):
+        _compiled(function, True)(_PARTS * threads, *args)
+
+
+def paced(total: int, step: Callable[[int, int], None], first: int) -> None:
+    """Call ``step(lo, hi)`` over 0..total in pieces of about a quarter of a second.
+
+    ``first`` is the size of the first piece; what it holds never changes a result.
+    """
+    pace = Pace(first)
+    lo = 0
+    while lo < total:
+        hi = min(total, lo + pace.size)
+        with pace:
+            step(lo, hi)
+        lo = hi
+
+
+class Pace:
+    """Adapts the size of a launch to the time that the last one took."""
+
+    def __init__(self, first: int) -> None:
+        self.size = max(1, first)
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = max(time.perf_counter() - self._start, 1e-9)
+        # At most halved: the first launch may have compiled.
+        change = min(4.0, max(0.5, _SLICE_SECONDS / elapsed))
+        self.size = max(1, int(self.size * change))
+
+
+# Work, in draws or points, of the first piece.
+_FIRST = 2**18
+
+
+def log_prob(
+    density: Density, centre: NDArray[np.float64], points: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Log density of member i at points[:, i], for points (M, members, D)."""
+    out = np.empty(points.shape[:2])
+    points = np.ascontiguousarray(points)
+    points.setflags(write=False)
+    paced(
+        len(points) if points.size else 0,
+        lambda lo, hi: launch(cpu.log_prob, density, centre, points, lo, hi, out),
+        _FIRST // max(1, points.shape[1]),
+    )
+    return out
+
+
+def sample(sampler: Sampler, members: int, n: int, dim: int, key: int) -> NDArray[np.float64]:
+    """Draws (n, members, D) of the sampler's members."""
+    draws = np.empty((n, members, dim))
+    paced(
+        n if members else 0,
+        lambda lo, hi: launch(cpu.draws, sampler, dim, np.uint64(key), lo, hi, draws),
+        _FIRST // max(1, members),
+    )
+    return draws
+
+
+def choose(thresholds: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
+    """Component choices (n, members)."""
+    out = np.empty((n, len(thresholds)), np.int64)
+    paced(
+        n if len(thresholds) else 0,
+        lambda lo, hi: launch(cpu.choices, thresholds, np.uint64(key), lo, hi, out),
+        _FIRST // max(1, len(thresholds)),
+    )
+    return out

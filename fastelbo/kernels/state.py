@@ -1,0 +1,491 @@
+"""The mergeable state: what is kept of the draws of one data point.
+
+A state is one row of floats (counts are exact up to 2^53). `push_block` takes a block of log
+weights into the state of a chunk; `merge` appends the state of the next chunk. Chunk states are
+merged from the left, in the order of their addresses, so that the result does not depend on who
+computed which.
+
+The scaled weights are w = exp(l - max). Their sum leaves one maximal weight out: it is
+``1 + rest``, and ``log1p(rest)`` keeps what a sum near 1 would lose (Blanchard, Higham and Higham,
+2021). Sums are carried in two floats across blocks. Second moments are centred and merged by the
+formula of Chan, Golub and LeVeque (1979); raw ones would cancel when the weights are nearly equal.
+A zero weight (l = -inf) is counted, and never enters a moment of l.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .compile import block, reduction, scalar
+from .scalar import exp, log_positive
+
+# Fields of a state.
+COUNT = 0
+BAD = 1  # log weights that are NaN or +inf
+FIRST_BAD = 2  # address of the first of them
+MAX = 3
+REST_HI = 4
+REST_LO = 5
+M2_WEIGHT = 6  # centred second moment of w over finite l
+CO_MOMENT = 7  # centred co-moment of w and l
+# Three terms of four fields each: log weight, log-likelihood, log q - log prior.
+LOG_WEIGHT = 8
+LOG_LIKELIHOOD = 12
+LOG_RATIO = 16
+GROUPS = 20  # where the importance-weight groups begin
+
+# Fields of a term, from its offset: finite values only.
+FINITE = 0
+SUM_HI = 1
+SUM_LO = 2
+M2 = 3
+
+# Fields of one importance-weight group size. A group is k draws in a row by address; its value is
+# the log mean of its weights. A sum of weights is held relative to exp(shift).
+HEAD_COUNT = 0  # the end of a group that began before this state's first draw
+HEAD_SHIFT = 1
+HEAD_SUM = 2
+OPEN_COUNT = 3  # the group still open
+OPEN_SHIFT = 4
+OPEN_SUM = 5
+CLOSED = 6  # how many complete groups, with the mean and second moment of their values
+CLOSED_MEAN = 7
+CLOSED_M2 = 8
+CLOSED_ZERO = 9  # complete groups without a single positive weight: value -inf
+GROUP_SIZE = 10
+
+# Below this a sum of weights relative to the block's maximum has lost terms to underflow.
+_UNDERFLOW = 1e-250
+
+
+def state_size(group_sizes: int) -> int:
+    """Length of a state that follows this many importance-weight group sizes."""
+    return GROUPS + GROUP_SIZE * group_sizes
+
+
+@block
+def clear(state):
+    """Make the state that of no draws."""
+    state[:] = 0.0
+    state[MAX] = -np.inf
+    state[FIRST_BAD] = np.inf
+    for offset in range(GROUPS, state.shape[0], GROUP_SIZE):
+        state[offset + HEAD_SHIFT] = -np.inf
+        state[offset + OPEN_SHIFT] = -np.inf
+
+
+# --- sums over lanes ------------------------------------------------------------------------
+
+
+@reduction
+def _sum(x, n):
+    total = 0.0
+    for k in range(n):
+        total += x[k]
+    return total
+
+
+@reduction
+def _count_finite(x, n):
+    count = np.int64(0)
+    for k in range(n):
+        count += np.int64(1) if abs(x[k]) < np.inf else np.int64(0)
+    return count
+
+
+@reduction
+def _sum_finite(x, n):
+    total = 0.0
+    for k in range(n):
+        total += x[k] if abs(x[k]) < np.inf else 0.0
+    return total
+
+
+@reduction
+def _square_deviations(x, mean, n):
+    total = 0.0
+    for k in range(n):
+        deviation = x[k] - mean if abs(x[k]) < np.inf else 0.0
+        total += deviation * deviation
+    return total
+
+
+@reduction
+def _deviation_products(w, w_mean, x, x_mean, n):
+    """Centred co-moment of w and x, and second moment of w, over finite x."""
+    co_moment = 0.0
+    second = 0.0
+    for k in range(n):
+        finite = abs(x[k]) < np.inf
+        dw = w[k] - w_mean if finite else 0.0
+        dx = x[k] - x_mean if finite else 0.0
+        co_moment += dw * dx
+        second += dw * dw
+    return co_moment, second
+
+
+@block
+def _order_key(x):
+    """Integers in the order of the floats (NaN aside), whose maximum vectorises freely."""
+    bits = np.float64(x).view(np.int64)
+    return bits ^ ((bits >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF))
+
+
+@block
+def _argmax(x, n):
+    """Position of the first maximum; no element is NaN."""
+    best = np.int64(-0x7FFFFFFFFFFFFFFF)
+    for k in range(n):
+        best = max(best, _order_key(x[k]))
+    place = np.int64(n)
+    for k in range(n):
+        place = min(place, np.int64(k) if _order_key(x[k]) == best else np.int64(n))
+    return place
+
+
+@scalar
+def two_sum(a, b):
+    """a + b as the rounded sum and its exact error (Knuth)."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
+# --- merging --------------------------------------------------------------------------------
+
+
+@block
+def _merge_term(state, other, offset):
+    """Append the other's moments of one term."""
+    na, nb = state[offset + FINITE], other[offset + FINITE]
+    if nb == 0.0:
+        return
+    high, error = two_sum(state[offset + SUM_HI], other[offset + SUM_HI])
+    low = state[offset + SUM_LO] + other[offset + SUM_LO] + error
+    if na > 0.0:
+        delta = (other[offset + SUM_HI] + other[offset + SUM_LO]) / nb - (
+            state[offset + SUM_HI] + state[offset + SUM_LO]
+        ) / na
+        state[offset + M2] += other[offset + M2] + delta * delta * (na * nb / (na + nb))
+    else:
+        state[offset + M2] = other[offset + M2]
+    state[offset + FINITE] = na + nb
+    state[offset + SUM_HI] = high
+    state[offset + SUM_LO] = low
+
+
+@block
+def _merge_weights(state, other):
+    """Append the other's scaled weights; to be called before the term of l is merged."""
+    na, nb = state[LOG_WEIGHT + FINITE], other[LOG_WEIGHT + FINITE]
+    if nb == 0.0:
+        return
+    if na == 0.0:
+        for field in range(MAX, CO_MOMENT + 1):
+            state[field] = other[field]
+        return
+    top = max(state[MAX], other[MAX])
+    fa, fb = exp(state[MAX] - top), exp(other[MAX] - top)
+    sum_a = (1.0 + (state[REST_HI] + state[REST_LO])) * fa
+    sum_b = (1.0 + (other[REST_HI] + other[REST_LO])) * fb
+    # One of the two maximal weights stays left out; the other, of size f, joins the rest.
+    joined = fb if state[MAX] >= other[MAX] else fa
+    high, error = two_sum(state[REST_HI] * fa, other[REST_HI] * fb)
+    high, error2 = two_sum(high, joined)
+    state[REST_LO] = (state[REST_LO] * fa + other[REST_LO] * fb) + (error + error2)
+    state[REST_HI] = high
+    dw = sum_b / nb - sum_a / na
+    dl = (other[LOG_WEIGHT + SUM_HI] + other[LOG_WEIGHT + SUM_LO]) / nb - (
+        state[LOG_WEIGHT + SUM_HI] + state[LOG_WEIGHT + SUM_LO]
+    ) / na
+    share = na * nb / (na + nb)
+    state[M2_WEIGHT] = (
+        state[M2_WEIGHT] * (fa * fa) + other[M2_WEIGHT] * (fb * fb) + dw * dw * share
+    )
+    state[CO_MOMENT] = state[CO_MOMENT] * fa + other[CO_MOMENT] * fb + dw * dl * share
+    state[MAX] = top
+
+
+@block
+def _extend_open(group, count, shift, total):
+    """Add a sum of weights, relative to exp(shift), to the open group."""
+    if total > 0.0:
+        if group[OPEN_SUM] == 0.0:
+            group[OPEN_SHIFT], group[OPEN_SUM] = shift, total
+        elif shift <= group[OPEN_SHIFT]:
+            group[OPEN_SUM] += total * exp(shift - group[OPEN_SHIFT])
+        else:
+            group[OPEN_SUM] = group[OPEN_SUM] * exp(group[OPEN_SHIFT] - shift) + total
+            group[OPEN_SHIFT] = shift
+    group[OPEN_COUNT] += count
+
+
+@block
+def _close(group, size):
+    """Turn the open group, now complete, into a value."""
+    group[CLOSED] += 1.0
+    if group[OPEN_SUM] > 0.0:
+        value = group[OPEN_SHIFT] + log_positive(group[OPEN_SUM] / size)
+        finite = group[CLOSED] - group[CLOSED_ZERO]
+        delta = value - group[CLOSED_MEAN]
+        group[CLOSED_MEAN] += delta / finite
+        group[CLOSED_M2] += delta * (value - group[CLOSED_MEAN])
+    else:
+        group[CLOSED_ZERO] += 1.0
+    _reopen(group)
+
+
+@block
+def _reopen(group):
+    group[OPEN_COUNT] = 0.0
+    group[OPEN_SHIFT] = -np.inf
+    group[OPEN_SUM] = 0.0
+
+
+@block
+def _merge_closed(group, count, zero, mean, m2):
+    """Append the moments of complete groups."""
+    na, nb = group[CLOSED] - group[CLOSED_ZERO], count - zero
+    if nb > 0.0:
+        delta = mean - group[CLOSED_MEAN]
+        group[CLOSED_MEAN] += delta * (nb / (na + nb))
+        group[CLOSED_M2] += m2 + delta * delta * (na * nb / (na + nb))
+    group[CLOSED] += count
+    group[CLOSED_ZERO] += zero
+
+
+@block
+def _merge_group(group, other, size):
+    """Append the next chunk's groups of one size to a state that begins at draw 0."""
+    if group[OPEN_COUNT] > 0.0:
+        # The next chunk goes on in the open group: with its head, or, where it never reached the
+        # group's end, with all it has.
+        piece = HEAD_COUNT if other[HEAD_COUNT] > 0.0 else OPEN_COUNT
+        _extend_open(group, other[piece], other[piece + 1], other[piece + 2])
+        if group[OPEN_COUNT] == size:
+            _close(group, size)
+        if piece == OPEN_COUNT:
+            return
+    _merge_closed(group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2])
+    group[OPEN_COUNT] = other[OPEN_COUNT]
+    group[OPEN_SHIFT] = other[OPEN_SHIFT]
+    group[OPEN_SUM] = other[OPEN_SUM]
+
+
+@block
+def _merge_moments(state, other):
+    """Append everything but the groups."""
+    state[COUNT] += other[COUNT]
+    state[BAD] += other[BAD]
+    state[FIRST_BAD] = min(state[FIRST_BAD], other[FIRST_BAD])
+    _merge_weights(state, other)
+    for offset in range(LOG_WEIGHT, GROUPS, 4):
+        _merge_term(state, other, offset)
+
+
+@block
+def merge(state, other, iw_sizes):
+    """Append ``other``, the state of the draws that follow, to a state that begins at draw 0."""
+    _merge_moments(state, other)
+    for g in range(iw_sizes.shape[0]):
+        offset = GROUPS + g * GROUP_SIZE
+        _merge_group(
+            state[offset : offset + GROUP_SIZE],
+            other[offset : offset + GROUP_SIZE],
+            float(iw_sizes[g]),
+        )
+
+
+# --- pushing a block ------------------------------------------------------------------------
+
+
+@block
+def _set_term(state, offset, x, n):
+    """Moments of one term over a block."""
+    finite = _count_finite(x, n)
+    state[offset + FINITE] = float(finite)
+    state[offset + SUM_LO] = 0.0
+    if finite == 0:
+        state[offset + SUM_HI] = 0.0
+        state[offset + M2] = 0.0
+        return
+    total = _sum_finite(x, n)
+    state[offset + SUM_HI] = total
+    state[offset + M2] = _square_deviations(x, total / finite, n)
+
+
+@block
+def _segment_sum(log_weight, w, top, start, stop):
+    """(shift, sum) of the weights of draws start to stop of a block."""
+    total = 0.0
+    for k in range(start, stop):
+        total += w[k]
+    if total >= _UNDERFLOW:
+        return top, total
+    shift = -np.inf
+    for k in range(start, stop):
+        shift = max(shift, log_weight[k])
+    if shift == -np.inf:
+        return shift, 0.0
+    total = 0.0
+    for k in range(start, stop):
+        total += exp(log_weight[k] - shift)
+    return shift, total
+
+
+@block
+def _finish(group, size):
+    """The open group has reached its end: it is complete, or the tail of an earlier chunk's."""
+    if group[OPEN_COUNT] == size:
+        _close(group, size)
+    else:
+        group[HEAD_COUNT] = group[OPEN_COUNT]
+        group[HEAD_SHIFT] = group[OPEN_SHIFT]
+        group[HEAD_SUM] = group[OPEN_SUM]
+        _reopen(group)
+
+
+@block
+def _push_groups(group, size, first, log_weight, w, top, n, values):
+    """Cut the block at draw ``first`` into groups of ``size`` draws by address; take them in."""
+    phase = first % size
+    start = 0
+    complete = 0
+    while start < n:
+        stop = min(n, start + size - phase)
+        count = stop - start
+        shift, total = _segment_sum(log_weight, w, top, start, stop)
+        if count == size and total > 0.0 and shift == top:
+            values[complete] = total
+            complete += 1
+        else:
+            _extend_open(group, float(count), shift, total)
+            if phase + count == size:
+                _finish(group, float(size))
+        phase = (phase + count) % size
+        start = stop
+    if complete > 0:
+        scale = 1.0 / size
+        for k in range(complete):
+            values[k] = log_positive(values[k] * scale)
+        mean = _sum_finite(values, complete) / complete
+        m2 = _square_deviations(values, mean, complete)
+        _merge_closed(group, float(complete), 0.0, top + mean, m2)
+
+
+@block
+def push_block(state, fresh, iw_sizes, first, work, n):
+    """Take a weighed block, whose first draw is ``first``, into the state of its chunk.
+
+    ``fresh`` is room for the state of the block alone.
+    """
+    log_weight = work.log_weight
+    bad = np.int64(0)
+    for k in range(n):
+        bad += np.int64(0) if log_weight[k] < np.inf else np.int64(1)
+    fresh[COUNT] = float(n)
+    fresh[BAD] = float(bad)
+    fresh[FIRST_BAD] = np.inf
+    if bad > 0:
+        for k in range(n - 1, -1, -1):
+            if not log_weight[k] < np.inf:
+                fresh[FIRST_BAD] = float(first + k)
+                log_weight[k] = -np.inf
+    log_ratio = work.norm
+    for k in range(n):
+        log_ratio[k] = work.log_q[k] - work.log_prior[k]
+    _set_term(fresh, LOG_WEIGHT, log_weight, n)
+    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n)
+    _set_term(fresh, LOG_RATIO, log_ratio, n)
+    w = work.scratch[0]
+    finite = fresh[LOG_WEIGHT + FINITE]
+    if finite > 0.0:
+        place = _argmax(log_weight, n)
+        top = log_weight[place]
+        for k in range(n):
+            w[k] = exp(log_weight[k] - top)
+        w[place] = 0.0
+        rest = _sum(w, n)
+        w[place] = 1.0
+        fresh[MAX] = top
+        fresh[REST_HI] = rest
+        fresh[REST_LO] = 0.0
+        mean = fresh[LOG_WEIGHT + SUM_HI] / finite
+        co_moment, second = _deviation_products(w, (1.0 + rest) / finite, log_weight, mean, n)
+        fresh[CO_MOMENT] = co_moment
+        fresh[M2_WEIGHT] = second
+    else:
+        top = -np.inf
+        for k in range(n):
+            w[k] = 0.0
+    _merge_moments(state, fresh)
+    for g in range(iw_sizes.shape[0]):
+        offset = GROUPS + g * GROUP_SIZE
+        group = state[offset : offset + GROUP_SIZE]
+        _push_groups(group, iw_sizes[g], first, log_weight, w, top, n, work.scratch[1])
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+def _term(states: NDArray[np.float64], offset: int, infinite: float) -> tuple[NDArray, NDArray]:
+    """Mean of one term and its standard error; an infinite draw makes the mean ``infinite``."""
+    n, finite = states[:, COUNT], states[:, offset + FINITE]
+    mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite
+    se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n)
+    whole = finite == n
+    return np.where(whole, mean, infinite), np.where(whole, se, np.nan)
+
+
+def read(states: NDArray[np.float64], iw_sizes: NDArray[np.int64]) -> dict[str, NDArray]:
+    """Every quantity of NUMERICS of a set of states, one row a data point.
+
+    Returns the fields of `fastelbo.results.Moments` and, for each group size, ``iw_value`` and
+    ``iw_se`` of shape (N, sizes).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = states[:, COUNT]
+        finite = states[:, LOG_WEIGHT + FINITE]
+        zero = n - finite
+        rest = states[:, REST_HI] + states[:, REST_LO]
+        total = 1.0 + rest
+        log_evidence = states[:, MAX] + (np.log1p(rest) - np.log(n))
+        # Zero weights join the second moment as a group of their own, of mean and moment 0.
+        m2 = states[:, M2_WEIGHT] + (total / finite) ** 2 * (finite * zero / n)
+        mean = total / n
+        relative_variance = m2 / (n - 1.0) / mean**2
+        ess = n / (1.0 + m2 / n / mean**2)
+        elbo, elbo_se = _term(states, LOG_WEIGHT, -np.inf)
+        likelihood, likelihood_se = _term(states, LOG_LIKELIHOOD, -np.inf)
+        kl, kl_se = _term(states, LOG_RATIO, np.inf)
+        gap_variance = (
+            relative_variance
+            + states[:, LOG_WEIGHT + M2] / (n - 1.0)
+            - 2.0 * states[:, CO_MOMENT] / (n - 1.0) / mean
+        )
+        gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n)
+        some = finite > 0
+        values = {
+            "log_evidence": np.where(some, log_evidence, -np.inf),
+            "relative_variance": np.where(some, relative_variance, np.nan),
+            "ess": np.where(some, ess, 0.0),
+            "elbo": elbo,
+            "elbo_se": elbo_se,
+            "expected_log_likelihood": likelihood,
+            "expected_log_likelihood_se": likelihood_se,
+            "kl": kl,
+            "kl_se": kl_se,
+            "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
+            "n_zero": zero,
+            "n_bad": states[:, BAD],
+            "first_bad": states[:, FIRST_BAD],
+        }
+        groups = states[:, GROUPS:].reshape(len(states), len(iw_sizes), GROUP_SIZE)
+        closed = groups[..., CLOSED]
+        whole = (groups[..., CLOSED_ZERO] == 0) & (closed > 0)
+        iw = np.where(closed > 0, -np.inf, np.nan)
+        values["iw_value"] = np.where(whole, groups[..., CLOSED_MEAN], iw)
+        se = np.sqrt(groups[..., CLOSED_M2] / (closed - 1.0) / closed)
+        values["iw_se"] = np.where(whole, se, np.nan)
+    return values

@@ -1,0 +1,304 @@
+"""Models: a likelihood and a prior, with data. Any distribution over vectors is one by itself."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import solve_triangular
+from scipy.special import logsumexp, softmax
+
+from . import lowering
+from .distributions import Categorical, Gaussian, Mixture
+from .errors import InvalidInputError
+from .kernels.blocks import Density
+from .validation import Floats, as_floats, broadcast_shape, cholesky, positive
+
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+class _Reduced(NamedTuple):
+    """Whitened loadings as Q R, R lower triangular: the likelihood sees z only through R z."""
+
+    whitener: Floats  # (P,) reciprocal noise sds, or the (P, P) inverse of the noise's factor
+    basis: Floats  # Q, (P, D)
+    factor: Floats  # R, (D, D) lower triangular
+    log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
+
+
+class LinearGaussian:
+    """x = W z + offset + noise, with Gaussian noise: factor analysis and probabilistic PCA.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., P)
+        Data points; the leading axes are the batch.
+    loadings : array_like, shape (P, D)
+        W.
+    noise_cov : scalar, or array_like of shape (P,) or (P, P)
+        Noise variance, variances, or covariance matrix.
+    offset : scalar or array_like, shape (P,), optional
+        Mean of x at z = 0.
+    prior : Gaussian or Mixture of Gaussians, optional
+        Prior of z, without a batch or with one that broadcasts against the data's. Standard
+        normal by default.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes that disagree, entries that are not finite, variances that are not positive.
+    NotPositiveDefiniteError
+        A noise covariance matrix that is not symmetric positive definite.
+
+    Notes
+    -----
+    With the noise whitened and the loadings factored as Q R (R lower triangular),
+    ``log p(x | z) = c - |t - R z|^2 / 2``: D^2/2 products a draw in place of P D, and no
+    cancellation at any noise level.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+    >>> round(float(model.exact_log_evidence()[0]), 6)
+    -1.515512
+    """
+
+    family = "linear_gaussian"
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        loadings: ArrayLike,
+        *,
+        noise_cov: ArrayLike,
+        offset: ArrayLike = 0.0,
+        prior: Gaussian | Mixture | None = None,
+    ) -> None:
+        self.x = as_floats(x, "x")
+        self.loadings = as_floats(loadings, "loadings")
+        if self.loadings.ndim != 2 or 0 in self.loadings.shape:
+            raise InvalidInputError(
+                f"loadings must have shape (P, D), got {self.loadings.shape}"
+            )
+        features, dim = self.loadings.shape
+        if self.x.ndim == 0 or self.x.shape[-1] != features:
+            raise InvalidInputError(
+                f"x must have a last axis of length P = {features}, as loadings of shape "
+                f"{self.loadings.shape} have; got shape {self.x.shape}"
+            )
+        self.noise_cov, self._noise_tril = _noise(noise_cov, features)
+        shift = as_floats(offset, "offset")
+        if shift.shape not in ((), (features,)):
+            raise InvalidInputError(
+                f"offset must be a scalar or have shape ({features},), got {shift.shape}"
+            )
+        self.offset = np.array(np.broadcast_to(shift, features))
+        self.prior = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
+        if not isinstance(self.prior, Gaussian) and not (
+            isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
+        ):
+            raise InvalidInputError(
+                f"prior must be a Gaussian or a Mixture of Gaussians, got {self.prior!r}"
+            )
+        if self.prior.dim != dim:
+            raise InvalidInputError(
+                f"prior must have dimension D = {dim}, as loadings of shape "
+                f"{self.loadings.shape} have; got {self.prior.dim}"
+            )
+        _ = self.batch_shape
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of data points."""
+        return broadcast_shape(x=self.x.shape[:-1], prior=self.prior.batch_shape)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of latent coordinates."""
+        return int(self.loadings.shape[1])
+
+    def __repr__(self) -> str:
+        return (
+            f"LinearGaussian(x={self.x.shape}, loadings={self.loadings.shape}, "
+            f"prior={self.prior!r})"
+        )
+
+    @property
+    def _prior(self) -> Gaussian | Mixture:
+        return self.prior
+
+    @cached_property
+    def _reduced(self) -> _Reduced:
+        features, dim = self.loadings.shape
+        if self._noise_tril is None:
+            whitener = 1.0 / np.sqrt(self.noise_cov)
+            whitened = self.loadings * whitener[:, None]
+            log_det = 0.5 * np.log(self.noise_cov).sum()
+        else:
+            whitener = solve_triangular(self._noise_tril, np.eye(features), lower=True)
+            whitened = whitener @ self.loadings
+            log_det = np.log(np.diagonal(self._noise_tril)).sum()
+        # With fewer features than coordinates, rows of zeros leave R square.
+        padding = max(dim - features, 0)
+        padded = np.vstack([whitened, np.zeros((padding, dim))])
+        # Factoring the columns in reverse makes R lower triangular in the end.
+        basis, upper = np.linalg.qr(padded[:, ::-1])
+        factor = np.ascontiguousarray(upper[::-1, ::-1])
+        return _Reduced(
+            whitener,
+            np.ascontiguousarray(basis[:features, ::-1]),
+            np.tril(factor),
+            -0.5 * features * _LOG_2PI - float(log_det),
+        )
+
+    def _reduce(self, x: Floats, centre: Floats) -> tuple[Floats, Floats]:
+        """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2, for x (n, P), centre (n or 1, D).
+
+        Through the residual in data space, so that far latents and small noise cancel nowhere.
+        """
+        reduced = self._reduced
+        residual = x - self.offset - centre @ self.loadings.T
+        whitener = reduced.whitener
+        whitened = residual * whitener if whitener.ndim == 1 else residual @ whitener.T
+        target = whitened @ reduced.basis
+        left = whitened - target @ reduced.basis.T
+        return target, reduced.log_const - 0.5 * (left**2).sum(axis=-1)
+
+    def _likelihood(self, batch: tuple[int, ...], rows: slice, frame: lowering.Frame) -> Density:
+        x = lowering.select(self.x, 1, batch, rows)
+        target, log_const = self._reduce(x, frame.centre)
+        factor = lowering.transform_lower(self._reduced.factor[None, None], frame)
+        nothing = np.zeros((1, 0))
+        return lowering.make_density(factor, target[:, None, :], log_const[:, None], nothing)
+
+    @cached_property
+    def _joint(self) -> tuple[Floats, Floats, Floats]:
+        """Of each prior component c: log p(c, x), and the posterior of z given c.
+
+        Returns shapes (n, C), (n, C, D) and (n or 1, C, D, D), the last the lower factors of the
+        posterior covariances; n is the flattened batch.
+        """
+        prior, batch, every = self.prior._components, self.batch_shape, slice(None)
+        eye = np.eye(self.dim)
+        scale = prior.scale_tril if prior.scale is None else prior.scale[..., None] * eye
+        assert scale is not None
+        # In coordinates u with z = m + S u, u standard normal, the likelihood sees H u, H = R S.
+        scale = lowering.select(scale, 3, batch, every)
+        mean = lowering.select(prior.mean, 2, batch, every)
+        log_weight = lowering.select(prior.log_weight, 1, batch, every)
+        half = self._reduced.factor @ scale
+        precision = np.linalg.cholesky(eye + _transpose(half) @ half)
+        log_det = np.log(np.diagonal(precision, axis1=-2, axis2=-1)).sum(axis=-1)
+        solve = lowering.invert_lower(precision)
+        x = lowering.select(self.x, 1, batch, every)
+        target, const = self._reduce(x[:, None, :], mean)
+        best = _apply(_transpose(solve), _apply(solve, _apply(_transpose(half), target)))
+        # At the optimum, where nothing cancels.
+        square = ((target - _apply(half, best)) ** 2).sum(-1) + (best**2).sum(-1)
+        log_joint = log_weight + const - 0.5 * square - log_det
+        # The posterior covariance is B B' with B = S solve'; B' = Q U gives its lower factor U'.
+        upper = np.linalg.qr(solve @ _transpose(scale), mode="r")
+        signs = np.sign(np.diagonal(upper, axis1=-2, axis2=-1))
+        return log_joint, mean + _apply(scale, best), _transpose(upper * signs[..., None])
+
+    def exact_log_evidence(self) -> Floats:
+        """log p(x) in nats, one entry a data point, in closed form."""
+        log_joint, _, _ = self._joint
+        return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
+
+    def exact_posterior(self) -> Gaussian | Mixture:
+        """p(z | x): a Gaussian, or a Mixture under a Mixture prior, with the data's batch."""
+        log_joint, mean, tril = self._joint
+        batch, count, dim = self.batch_shape, log_joint.shape[-1], self.dim
+        lead = batch if len(tril) == math.prod(batch) else (1,) * len(batch)
+        if isinstance(self.prior, Gaussian):
+            return Gaussian(mean.reshape(*batch, dim), scale_tril=tril.reshape(*lead, dim, dim))
+        components = Gaussian(
+            mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
+        )
+        weights = softmax(log_joint, axis=-1).reshape(*batch, count)
+        return Mixture(weights, components)
+
+
+def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
+    """The noise variances (P,) and None, or the covariance (P, P) and its lower factor."""
+    noise = as_floats(noise_cov, "noise_cov")
+    if noise.shape == (features, features) and noise.ndim == 2:
+        return noise, cholesky(noise, "noise_cov")
+    if noise.shape not in ((), (features,)):
+        raise InvalidInputError(
+            f"noise_cov must be a scalar or have shape ({features},) or ({features}, {features}), "
+            f"got {noise.shape}"
+        )
+    return np.array(np.broadcast_to(positive(noise, "noise_cov"), features)), None
+
+
+def _transpose(matrix: Floats) -> Floats:
+    return np.asarray(np.swapaxes(matrix, -1, -2))
+
+
+def _apply(matrix: Floats, vector: Floats) -> Floats:
+    """Products of a batch of matrices and a batch of vectors."""
+    return np.asarray((matrix @ vector[..., None])[..., 0])
+
+
+class MixtureModel:
+    """A mixture whose latent variable is the component that made x.
+
+    Its q is a `Categorical` over the components, and everything is a finite sum: no draws, and
+    standard errors of 0.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., P)
+        Data points; the leading axes are the batch.
+    mixture : Mixture
+        The density of x, without a batch.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> mixture = fe.Mixture([0.5, 0.5], fe.Gaussian([[-1.0], [1.0]], scale=1.0))
+    >>> model = fe.MixtureModel([[0.0]], mixture)
+    >>> round(float(model.exact_log_evidence()[0]), 6)
+    -1.418939
+    """
+
+    family = "mixture_model"
+
+    def __init__(self, x: ArrayLike, mixture: Mixture) -> None:
+        if not isinstance(mixture, Mixture) or mixture.batch_shape:
+            raise InvalidInputError(f"mixture must be a Mixture without a batch, got {mixture!r}")
+        self.x = as_floats(x, "x")
+        if self.x.ndim == 0 or self.x.shape[-1] != mixture.dim:
+            raise InvalidInputError(
+                f"x must have a last axis of length {mixture.dim}, as the mixture has; got shape "
+                f"{self.x.shape}"
+            )
+        self.mixture = mixture
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of data points."""
+        return self.x.shape[:-1]
+
+    def __repr__(self) -> str:
+        return f"MixtureModel(x={self.x.shape}, mixture={self.mixture!r})"
+
+    def component_log_prob(self) -> Floats:
+        """log p(x | c), shape (..., C)."""
+        return self.mixture.components.log_prob(self.x[..., None, :])
+
+    def exact_log_evidence(self) -> Floats:
+        """log p(x) in nats, one entry a data point."""
+        return self.mixture.log_prob(self.x)
+
+    def exact_posterior(self) -> Categorical:
+        """p(c | x), the responsibilities."""
+        with np.errstate(divide="ignore"):
+            log_weight = np.log(self.mixture.weights)
+        return Categorical(softmax(log_weight + self.component_log_prob(), axis=-1))

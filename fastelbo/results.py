@@ -1,0 +1,293 @@
+"""What an estimation returns: arrays with one entry a data point, and their standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+from .diagnostics import warn_total_bias
+from .errors import InvalidInputError
+from .validation import Floats
+
+# Quantities with a standard error, in the order of a summary.
+QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
+
+
+class Bound(NamedTuple):
+    """An estimated bound and its standard error, one entry a data point."""
+
+    value: Floats
+    se: Floats
+
+
+class Interval(NamedTuple):
+    """Ends of a confidence interval, one entry a data point."""
+
+    low: Floats
+    high: Floats
+
+
+def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
+    """value -+ z se."""
+    if not 0.0 < confidence_level < 1.0:
+        raise InvalidInputError(
+            f"confidence_level must be between 0 and 1, got {confidence_level!r}"
+        )
+    half = ndtri(0.5 + 0.5 * confidence_level) * se
+    return Interval(value - half, value + half)
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over data points, with standard errors; see `Estimate.total`."""
+
+    n_points: int
+    log_evidence: float
+    log_evidence_se: float
+    uncorrected_log_evidence: float
+    elbo: float
+    elbo_se: float
+    expected_log_likelihood: float
+    expected_log_likelihood_se: float
+    kl: float
+    kl_se: float
+    omitted: tuple[int, ...] = ()
+
+    @property
+    def bias_correction(self) -> float:
+        """What was added to the sum of log evidences: ``sum v_i / 2K``."""
+        return self.log_evidence - self.uncorrected_log_evidence
+
+    def confidence_interval(
+        self, quantity: str = "log_evidence", confidence_level: float = 0.95
+    ) -> tuple[float, float]:
+        """Normal interval of one of the sums."""
+        _known(quantity, QUANTITIES[:-1])
+        value = np.asarray(getattr(self, quantity))
+        se = np.asarray(getattr(self, f"{quantity}_se"))
+        low, high = normal_interval(value, se, confidence_level)
+        return float(low), float(high)
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Estimate:
+    """Log evidence, ELBO and bounds of each data point, from one set of draws, in nats.
+
+    Attributes
+    ----------
+    log_evidence, elbo, expected_log_likelihood, kl, jensen_gap : ndarray
+        Estimates, of the batch's shape; ``elbo == expected_log_likelihood - kl`` and
+        ``jensen_gap == log_evidence - elbo`` to rounding.
+    log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
+        Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
+        v = Var(w) / E(w)^2. NaN where the draws do not give one.
+    ess : ndarray
+        Effective sample size ``(sum w)^2 / sum w^2``.
+    relative_variance : ndarray
+        v, the relative variance of the weights.
+    n_zero : ndarray
+        Draws of weight 0. One makes the ELBO -inf, and its standard error NaN.
+    n_samples : int
+        K, the number of draws for each data point; 0 where everything was summed exactly.
+    iw_sizes : tuple of int
+        The sizes k that `iw_elbo` knows.
+    independent : bool
+        Whether entries are data points, which a total may add up.
+    """
+
+    n_samples: int
+    log_evidence: Floats
+    log_evidence_se: Floats
+    elbo: Floats
+    elbo_se: Floats
+    expected_log_likelihood: Floats
+    expected_log_likelihood_se: Floats
+    kl: Floats
+    kl_se: Floats
+    jensen_gap: Floats
+    jensen_gap_se: Floats
+    ess: Floats
+    relative_variance: Floats
+    n_zero: Floats
+    independent: bool
+    _iw: dict[int, Bound] = field(default_factory=dict)
+
+    @property
+    def iw_sizes(self) -> tuple[int, ...]:
+        """Group sizes for which an importance-weighted bound was followed, 1 aside."""
+        return tuple(sorted(set(self._iw) - {1}))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of every array."""
+        return self.log_evidence.shape
+
+    def iw_elbo(self, k: int) -> Bound:
+        """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016).
+
+        Estimated over disjoint groups of k draws; ``iw_elbo(1)`` is the Monte Carlo ELBO.
+        Bounds of different k are different quantities: they rise with k towards the log evidence.
+
+        Raises
+        ------
+        InvalidInputError
+            If k was not among the ``iw_sizes`` of the estimate.
+        """
+        if k not in self._iw:
+            known = ", ".join(map(str, sorted(self._iw))) or "none"
+            raise InvalidInputError(
+                f"k must be one of the group sizes of this estimate ({known}), got {k!r}; name it "
+                "in iw_sizes"
+            )
+        return self._iw[k]
+
+    def confidence_interval(
+        self, quantity: str = "log_evidence", confidence_level: float = 0.95, *, k: int | None = None
+    ) -> Interval:
+        """Normal confidence interval of one quantity.
+
+        Parameters
+        ----------
+        quantity : str
+            ``"log_evidence"``, ``"elbo"``, ``"expected_log_likelihood"``, ``"kl"``,
+            ``"jensen_gap"``, or ``"iw_elbo"`` with its ``k``.
+        confidence_level : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        Interval
+            (low, high), each of the batch's shape.
+        """
+        if quantity == "iw_elbo":
+            if k is None:
+                raise InvalidInputError("k is expected with quantity='iw_elbo'")
+            return normal_interval(*self.iw_elbo(k), confidence_level)
+        _known(quantity, (*QUANTITIES, "iw_elbo"))
+        value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
+        return normal_interval(value, se, confidence_level)
+
+    def total(self, *, omit_flagged: bool = False) -> Total:
+        """Sums over data points, which are taken as independent.
+
+        Each log of a mean is biased by about -v/2K. Over N points the bias adds up like N while
+        the standard error grows like sqrt N, so the total of the log evidence adds ``sum v_i/2K``;
+        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares.
+
+        Parameters
+        ----------
+        omit_flagged : bool
+            Leave out data points whose log evidence is not finite, and list them in ``omitted``.
+
+        Raises
+        ------
+        InvalidInputError
+            If the entries are not data points (only q has a batch), or if some log evidence is
+            not finite and ``omit_flagged`` is not given.
+
+        Warns
+        -----
+        TotalBiasWarning
+            When the correction exceeds a quarter of the standard error.
+        """
+        if not self.independent:
+            raise InvalidInputError(
+                "total() adds data points, but only q has a batch here: its entries are estimates "
+                "of one quantity, not of parts of a sum"
+            )
+        finite = np.isfinite(self.log_evidence).reshape(-1)
+        flagged = tuple(int(i) for i in np.flatnonzero(~finite))
+        if flagged and not omit_flagged:
+            raise InvalidInputError(
+                f"log_evidence is not finite for {len(flagged)} of {finite.size} data points, the "
+                f"first {flagged[:5]}; total(omit_flagged=True) adds the rest"
+            )
+
+        def values(name: str) -> Floats:
+            return np.asarray(getattr(self, name)).reshape(-1)[finite]
+
+        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        errors = {
+            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
+            for name in QUANTITIES[:-1]
+        }
+        plain = sums["log_evidence"]
+        # v is not known from one draw; nothing is then corrected, and the standard error is NaN.
+        correction = 0.0
+        if self.n_samples > 1:
+            correction = float(values("relative_variance").sum()) / (2 * self.n_samples)
+        sums["log_evidence"] = plain + correction
+        warn_total_bias(correction, errors["log_evidence_se"])
+        return Total(
+            n_points=int(finite.sum()), uncorrected_log_evidence=plain, omitted=flagged, **sums,
+            **errors,
+        )  # fmt: skip
+
+    def summary(self, max_rows: int = 10) -> str:
+        """A table of the first ``max_rows`` data points: estimate and standard error."""
+        columns: list[tuple[str, Floats, Floats | None]] = [
+            (name, getattr(self, name), getattr(self, f"{name}_se")) for name in QUANTITIES
+        ]
+        columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
+        columns.append(("ess", self.ess, None))
+        size = self.log_evidence.size
+        shown = min(size, max_rows)
+        table = [["", *(name for name, _, _ in columns)]]
+        for i, index in enumerate(np.ndindex(self.batch_shape)):
+            if i == shown:
+                break
+            label = ",".join(map(str, index))
+            table.append([label, *(_cell(v[index], s, index) for _, v, s in columns)])
+        text = format_table(table)
+        return text if shown == size else f"{text}\n... {size - shown} more"
+
+    def __repr__(self) -> str:
+        if self.log_evidence.size == 1:
+            inside = f"log_evidence={_cell(self.log_evidence, self.log_evidence_se, ())}, "
+            inside += f"elbo={_cell(self.elbo, self.elbo_se, ())}, ess={self.ess.item():.4g}"
+        else:
+            inside = f"{self.log_evidence.size} data points, mean log_evidence="
+            inside += f"{_mean(self.log_evidence):.6g}, mean elbo={_mean(self.elbo):.6g}, "
+            inside += f"least ess={self.ess.min(initial=np.inf):.4g}"
+        return f"Estimate({inside}, n_samples={self.n_samples})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
+        names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
+        names += ["ess", "relative_variance", "n_zero", "n_samples"]
+        result = {name: getattr(self, name) for name in names}
+        for k in self.iw_sizes:
+            result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
+        return result
+
+
+def _known(quantity: str, names: Sequence[str]) -> None:
+    if quantity not in names:
+        raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
+    """A value and its error, to the digits that the error leaves standing."""
+    number = float(np.asarray(value).item())
+    if se is None:
+        return f"{number:.1f}"
+    error = float(np.asarray(se[index]).item())
+    if not np.isfinite(error) or error == 0.0:
+        return f"{number:.4f} +- {error:g}"
+    digits = min(12, max(0, 1 - int(np.floor(np.log10(error)))))
+    return f"{number:.{digits}f} +- {error:.{digits}f}"
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned to the right under their headings."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(lines)

@@ -1,0 +1,135 @@
+"""Small shared checks, with one style of message."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInputError, NotPositiveDefiniteError, UnsupportedDTypeError
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+MAX_DRAWS = 2**40
+MAX_POINTS = 2**32
+MAX_DIM = 2**25
+_SYMMETRY = 1e-8
+_SUM_TO_ONE = 1e-6
+
+
+def as_floats(value: Any, name: str) -> Floats:
+    """A finite float64 array of a real argument; the input is copied, never written to."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise UnsupportedDTypeError(
+            f"{name} is a masked array, whose mask would be ignored; fill or drop the masked "
+            "entries first"
+        )
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise UnsupportedDTypeError(
+            f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
+            "integers or bool"
+        )
+    array = np.array(array, dtype=np.float64, order="C")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InvalidInputError(
+            f"{name} must be finite; {int(bad.sum())} of its {array.size} entries are not, the "
+            f"first, {array[where]}, at index {where}"
+        )
+    return array
+
+
+def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None) -> int:
+    """An integer argument of at least ``least``; a bool is not one."""
+    if isinstance(value, (bool, np.bool_)):
+        raise InvalidInputError(f"{name} must be an integer, got the bool {value}")
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise InvalidInputError(
+            f"{name} must be an integer, got {value!r} of type {type(value).__name__}"
+        ) from None
+    if count < least:
+        raise InvalidInputError(f"{name} must be at least {least}, got {count}")
+    if below is not None and count > below:
+        raise OverflowError(f"{name} must be at most {below}, got {count}")
+    return count
+
+
+def positive(array: Floats, name: str) -> Floats:
+    """The array, all of whose entries must be above 0."""
+    bad = array <= 0.0
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InvalidInputError(f"{name} must be positive, got {array[where]} at index {where}")
+    return array
+
+
+def probabilities(value: Any, name: str) -> Floats:
+    """Weights along the last axis, renormalised in float64."""
+    array = as_floats(value, name)
+    if array.ndim == 0 or array.shape[-1] == 0:
+        raise InvalidInputError(f"{name} must have a last axis of at least 1, got {array.shape}")
+    if (array < 0.0).any():
+        where = tuple(int(i) for i in np.argwhere(array < 0.0)[0])
+        raise InvalidInputError(f"{name} must not be negative, got {array[where]} at index {where}")
+    total = array.sum(axis=-1, keepdims=True)
+    worst = float(np.abs(total - 1.0).max(initial=0.0))
+    if worst > _SUM_TO_ONE:
+        raise InvalidInputError(
+            f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}; off by {worst:g}"
+        )
+    return np.asarray(array / total)
+
+
+def cholesky(cov: Floats, name: str) -> Floats:
+    """Lower Cholesky factor of a batch of symmetric positive definite matrices."""
+    square_matrices(cov, name)
+    asymmetry = np.abs(cov - np.swapaxes(cov, -1, -2)).max(initial=0.0)
+    if asymmetry > _SYMMETRY * np.abs(cov).max(initial=0.0):
+        raise NotPositiveDefiniteError(
+            f"{name} must be symmetric; an entry differs from its mirror image by {asymmetry:g}"
+        )
+    try:
+        return np.asarray(np.linalg.cholesky(0.5 * (cov + np.swapaxes(cov, -1, -2))))
+    except np.linalg.LinAlgError:
+        least = float(np.linalg.eigvalsh(cov).min())
+        raise NotPositiveDefiniteError(
+            f"{name} must be positive definite; its least eigenvalue is {least:g}"
+        ) from None
+
+
+def square_matrices(array: Floats, name: str) -> Floats:
+    """The array, whose last two axes must be equal."""
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
+        raise InvalidInputError(
+            f"{name} must hold square matrices on its last two axes, got shape {array.shape}"
+        )
+    return array
+
+
+def broadcast_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Common shape of named shapes; an error shows them all."""
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise InvalidInputError(f"batch shapes do not broadcast: {listed}") from None
+
+
+def group_sizes(sizes: Iterable[Any] | None, n_samples: int, default: tuple[int, ...]) -> list[int]:
+    """Importance-weight group sizes, sorted; the default ones above ``n_samples`` are left out."""
+    if sizes is None:
+        return [k for k in default if k <= n_samples]
+    wanted = sorted({as_count(k, "iw_sizes") for k in sizes})
+    if wanted and wanted[-1] > n_samples:
+        raise InvalidInputError(
+            f"iw_sizes must be at most n_samples = {n_samples}, got {wanted[-1]}"
+        )
+    return wanted
