@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import poch
 
-from .kernels.blocks import Density, Plan, Sampler
+from .kernels.blocks import Density, Plan, Sampler, padded
 from .validation import Floats, Integers
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -120,7 +120,12 @@ def constant(array: np.ndarray[Any, Any]) -> Any:
 
 
 def make_density(factor: Floats, target: Floats, log_const: Floats, df: Floats) -> Density:
-    """A `Density` of constant arrays."""
+    """A `Density` of constant arrays, its affine forms padded with zeros to whole tiles."""
+    lengths = [0, 0, 0, padded(factor.shape[3]) - factor.shape[3]]
+    if factor.shape[2] > 1:
+        lengths[2] = lengths[3]
+    factor = np.pad(factor, [(0, length) for length in lengths])
+    target = np.pad(target, [(0, 0), (0, 0), (0, padded(target.shape[2]) - target.shape[2])])
     return Density(constant(factor), constant(target), constant(log_const), constant(df))
 
 

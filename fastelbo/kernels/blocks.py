@@ -24,16 +24,21 @@ from .scalar import (
     GAMMA_NORMAL,
     GAMMA_UNIFORM,
     NORMAL,
+    angle_bits,
     exp,
     log1p,
     log_positive,
     normal_pair,
+    point_at,
+    radius,
     random_words,
     uniform,
     word53,
 )
 
 LANES = 512
+# Coordinates are taken four at a time.
+TILE = 4
 
 _ZERO = np.uint64(0)
 _ATTEMPTS = 16
@@ -49,7 +54,7 @@ class Density(NamedTuple):
     """
 
     factor: NDArray[np.float64]  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
-    target: NDArray[np.float64]  # (N or 1, C, D)
+    target: NDArray[np.float64]  # (N or 1, C, D); here and above, D is `padded` with zeros
     log_const: NDArray[np.float64]  # (N or 1, C)
     df: NDArray[np.float64]  # (N or 1, C), or (1, 0) for Gaussian components
 
@@ -79,12 +84,13 @@ class Plan(NamedTuple):
 class Workspace(NamedTuple):
     """What one thread needs to hold while it works on a block."""
 
-    v: NDArray[np.float64]  # (D + 1, LANES): an odd D leaves the last sine unused
+    v: NDArray[np.float64]  # (padded D, LANES); rows from D on stay 0
     packed: NDArray[np.float64]  # (D, LANES)
     accumulator: NDArray[np.float64]  # (4, LANES)
     norm: NDArray[np.float64]  # (LANES,)
     component: NDArray[np.int64]  # (LANES,)
     lane: NDArray[np.int64]  # (LANES,)
+    angle: NDArray[np.uint64]  # (LANES,)
     log_likelihood: NDArray[np.float64]  # (LANES,)
     log_prior: NDArray[np.float64]  # (LANES,)
     log_q: NDArray[np.float64]  # (LANES,)
@@ -93,15 +99,22 @@ class Workspace(NamedTuple):
 
 
 @block
+def padded(dim):
+    """``dim`` rounded up to whole tiles."""
+    return (dim + TILE - 1) // TILE * TILE
+
+
+@block
 def make_workspace(dim):
     """Allocate a `Workspace` for draws of ``dim`` coordinates."""
     return Workspace(
-        np.empty((dim + 1, LANES)),
+        np.zeros((padded(dim), LANES)),
         np.empty((dim, LANES)),
         np.empty((4, LANES)),
         np.empty(LANES),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.int64),
+        np.empty(LANES, np.uint64),
         np.empty(LANES),
         np.empty(LANES),
         np.empty(LANES),
@@ -120,16 +133,36 @@ def row_of(i, length):
 
 
 @block
-def standard_normals(v, dim, key, index, first, n):
-    """Fill v[:dim, :n] with the normals of data point ``index``, draws first, first + 1, ..."""
+def _uniforms_and_angles(u, angle, pair, key, index, first, n):
+    for k in range(n):
+        w0, w1, w2, w3 = random_words(
+            key, index, first + np.uint64(k), np.uint64(pair), NORMAL, _ZERO
+        )
+        u[k] = uniform(w0, w1)
+        angle[k] = angle_bits(w2, w3)
+
+
+@block
+def _normals(u, angle, x, y, n):
+    for k in range(n):
+        a, b = point_at(radius(u[k]), angle[k])
+        x[k] = a
+        y[k] = b
+
+
+@block
+def standard_normals(work, dim, key, index, first, n):
+    """Fill v[:dim, :n] with the normals of data point ``index``, draws first, first + 1, ...
+
+    In two loops: the dependent chain of one long loop would outgrow what a core reorders.
+    """
+    v = work.v
     for pair in range((dim + 1) // 2):
+        _uniforms_and_angles(work.norm, work.angle, pair, key, index, first, n)
+        _normals(work.norm, work.angle, v[2 * pair], v[2 * pair + 1], n)
+    if dim % 2 == 1:
         for k in range(n):
-            w0, w1, w2, w3 = random_words(
-                key, index, first + np.uint64(k), np.uint64(pair), NORMAL, _ZERO
-            )
-            x, y = normal_pair(w0, w1, w2, w3)
-            v[2 * pair, k] = x
-            v[2 * pair + 1, k] = y
+            v[dim, k] = 0.0
 
 
 @block
@@ -239,7 +272,7 @@ def place_triangular(v, component, location, scale, n, packed, lane, row):
 def sample_block(sampler, i, dim, work, key, index, first, n):
     """Draw ``work.v[:dim, :n]`` for data point i, whose address is ``index``."""
     v = work.v
-    standard_normals(v, dim, key, index, first, n)
+    standard_normals(work, dim, key, index, first, n)
     choices = sampler.location.shape[1]
     if choices > 1:
         thresholds = sampler.thresholds[row_of(i, sampler.thresholds.shape[0])]
@@ -268,114 +301,84 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
 
 
 @block
-def square_norm_identity(v, dim, n, out):
-    """out = |v|^2."""
-    for k in range(n):
-        out[k] = 0.0
-    for d in range(dim):
+def square_norm_identity(v, rows, n, out):
+    """out = |v|^2; ``rows`` is a multiple of `TILE`."""
+    for d in range(0, rows, TILE):
         for k in range(n):
-            out[k] += v[d, k] * v[d, k]
+            before = 0.0 if d == 0 else out[k]
+            v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
+            out[k] = before + ((v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3))
 
 
 @block
 def square_norm_diagonal(factor, target, v, n, out):
     """out = |factor * v - target|^2."""
-    for k in range(n):
-        out[k] = 0.0
-    dim = target.shape[0]
-    d = 0
-    # Four coordinates a pass, so that out is read and written a quarter as often.
-    while d + 4 <= dim:
+    for d in range(0, target.shape[0], TILE):
         f0, f1, f2, f3 = factor[d], factor[d + 1], factor[d + 2], factor[d + 3]
         t0, t1, t2, t3 = target[d], target[d + 1], target[d + 2], target[d + 3]
         for k in range(n):
+            before = 0.0 if d == 0 else out[k]
             a0 = f0 * v[d, k] - t0
             a1 = f1 * v[d + 1, k] - t1
             a2 = f2 * v[d + 2, k] - t2
             a3 = f3 * v[d + 3, k] - t3
-            out[k] += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
-        d += 4
-    while d < dim:
-        f0, t0 = factor[d], target[d]
-        for k in range(n):
-            a0 = f0 * v[d, k] - t0
-            out[k] += a0 * a0
-        d += 1
+            out[k] = before + ((a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3))
 
 
 @block
-def _four_rows(factor, j, d, v, n, acc):
-    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4]: 16 products for 12 reads and writes."""
-    f00, f01, f02, f03 = factor[j, d], factor[j, d + 1], factor[j, d + 2], factor[j, d + 3]
-    f10, f11, f12, f13 = (
-        factor[j + 1, d],
-        factor[j + 1, d + 1],
-        factor[j + 1, d + 2],
-        factor[j + 1, d + 3],
-    )
-    f20, f21, f22, f23 = (
-        factor[j + 2, d],
-        factor[j + 2, d + 1],
-        factor[j + 2, d + 2],
-        factor[j + 2, d + 3],
-    )
-    f30, f31, f32, f33 = (
-        factor[j + 3, d],
-        factor[j + 3, d + 1],
-        factor[j + 3, d + 2],
-        factor[j + 3, d + 3],
-    )
+def _add_tile(factor, target, j, d, v, n, acc):
+    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4], from -target at d = 0."""
+    t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
+    row0, row1, row2, row3 = factor[j], factor[j + 1], factor[j + 2], factor[j + 3]
+    f00, f01, f02, f03 = row0[d], row0[d + 1], row0[d + 2], row0[d + 3]
+    f10, f11, f12, f13 = row1[d], row1[d + 1], row1[d + 2], row1[d + 3]
+    f20, f21, f22, f23 = row2[d], row2[d + 1], row2[d + 2], row2[d + 3]
+    f30, f31, f32, f33 = row3[d], row3[d + 1], row3[d + 2], row3[d + 3]
     for k in range(n):
         v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
-        acc[0, k] += (f00 * v0 + f01 * v1) + (f02 * v2 + f03 * v3)
-        acc[1, k] += (f10 * v0 + f11 * v1) + (f12 * v2 + f13 * v3)
-        acc[2, k] += (f20 * v0 + f21 * v1) + (f22 * v2 + f23 * v3)
-        acc[3, k] += (f30 * v0 + f31 * v1) + (f32 * v2 + f33 * v3)
+        a0 = -t0 if d == 0 else acc[0, k]
+        a1 = -t1 if d == 0 else acc[1, k]
+        a2 = -t2 if d == 0 else acc[2, k]
+        a3 = -t3 if d == 0 else acc[3, k]
+        acc[0, k] = (a0 + f00 * v0 + f01 * v1) + (f02 * v2 + f03 * v3)
+        acc[1, k] = (a1 + f10 * v0 + f11 * v1) + (f12 * v2 + f13 * v3)
+        acc[2, k] = (a2 + f20 * v0 + f21 * v1) + (f22 * v2 + f23 * v3)
+        acc[3, k] = (a3 + f30 * v0 + f31 * v1) + (f32 * v2 + f33 * v3)
+
+
+@block
+def _close_tile(factor, target, j, v, n, acc, out):
+    """Add the tile on the diagonal, and the four squares to out."""
+    t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
+    f00 = factor[j, j]
+    f10, f11 = factor[j + 1, j], factor[j + 1, j + 1]
+    f20, f21, f22 = factor[j + 2, j], factor[j + 2, j + 1], factor[j + 2, j + 2]
+    row3 = factor[j + 3]
+    f30, f31, f32, f33 = row3[j], row3[j + 1], row3[j + 2], row3[j + 3]
+    for k in range(n):
+        v0, v1, v2, v3 = v[j, k], v[j + 1, k], v[j + 2, k], v[j + 3, k]
+        a0 = -t0 if j == 0 else acc[0, k]
+        a1 = -t1 if j == 0 else acc[1, k]
+        a2 = -t2 if j == 0 else acc[2, k]
+        a3 = -t3 if j == 0 else acc[3, k]
+        before = 0.0 if j == 0 else out[k]
+        a0 = a0 + f00 * v0
+        a1 = a1 + f10 * v0 + f11 * v1
+        a2 = (a2 + f20 * v0) + (f21 * v1 + f22 * v2)
+        a3 = (a3 + f30 * v0 + f31 * v1) + (f32 * v2 + f33 * v3)
+        out[k] = before + ((a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3))
 
 
 @block
 def square_norm_triangular(factor, target, v, n, acc, out):
-    """out = |factor v - target|^2 for a lower triangular factor, in tiles of 4 x 4.
+    """out = |factor v - target|^2 for a lower triangular factor.
 
-    Entries above the diagonal are zeros and are multiplied within the diagonal tiles.
+    In tiles of 4 x 4: 16 products for at most 8 reads and 4 writes.
     """
-    dim = target.shape[0]
-    for k in range(n):
-        out[k] = 0.0
-    j = 0
-    while j + 4 <= dim:
-        t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
-        for k in range(n):
-            acc[0, k] = -t0
-            acc[1, k] = -t1
-            acc[2, k] = -t2
-            acc[3, k] = -t3
-        for d in range(0, j + 4, 4):
-            _four_rows(factor, j, d, v, n, acc)
-        for k in range(n):
-            a0, a1, a2, a3 = acc[0, k], acc[1, k], acc[2, k], acc[3, k]
-            out[k] += (a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3)
-        j += 4
-    while j < dim:
-        t0 = target[j]
-        for k in range(n):
-            acc[0, k] = -t0
-        d = 0
-        while d + 4 <= j + 1:
-            f0, f1, f2, f3 = factor[j, d], factor[j, d + 1], factor[j, d + 2], factor[j, d + 3]
-            for k in range(n):
-                acc[0, k] += (f0 * v[d, k] + f1 * v[d + 1, k]) + (
-                    f2 * v[d + 2, k] + f3 * v[d + 3, k]
-                )
-            d += 4
-        while d <= j:
-            f0 = factor[j, d]
-            for k in range(n):
-                acc[0, k] += f0 * v[d, k]
-            d += 1
-        for k in range(n):
-            out[k] += acc[0, k] * acc[0, k]
-        j += 1
+    for j in range(0, target.shape[0], TILE):
+        for d in range(0, j, TILE):
+            _add_tile(factor, target, j, d, v, n, acc)
+        _close_tile(factor, target, j, v, n, acc, out)
 
 
 @block
@@ -383,7 +386,7 @@ def log_component(density, i, c, v, dim, n, acc, out):
     """out = log_const_c + g_c(|F_c v - t_c|^2)."""
     rows = density.factor.shape[2]
     if rows == 0:
-        square_norm_identity(v, dim, n, out)
+        square_norm_identity(v, padded(dim), n, out)
     else:
         factor = density.factor[row_of(i, density.factor.shape[0]), c]
         target = density.target[row_of(i, density.target.shape[0]), c]

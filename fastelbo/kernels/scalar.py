@@ -30,15 +30,6 @@ _LN2_LO = 1.9082149292705877e-10
 # The largest and smallest arguments with a finite non-zero exponential, a little beyond.
 _EXP_MAX = 709.79
 _EXP_MIN = -745.2
-_TWO64 = 18446744073709551616.0
-_TWO_64 = 5.421010862427522e-20
-
-
-@scalar
-def _power_of_two(n: float) -> float:
-    """2^n for an integral float n with -1022 <= n <= 1023."""
-    bits = np.float64(n + (_ROUND + 1023.0)).view(np.int64)
-    return np.int64(bits << np.int64(52)).view(np.float64)
 
 
 @scalar
@@ -49,25 +40,23 @@ def exp(x: float) -> float:
     x = _EXP_MIN if x < _EXP_MIN else x
     n = (x * _LOG2E + _ROUND) - _ROUND
     r = (x - n * _LN2_HI) - n * _LN2_LO
-    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 1.7e-19.
-    p = 2.0921591194588922829e-9
-    p = p * r + 2.5105217694665662902e-8
-    p = p * r + 2.7557252907558042675e-7
-    p = p * r + 2.7557255398348467943e-6
-    p = p * r + 2.4801587347343752997e-5
-    p = p * r + 1.984126987482228659e-4
-    p = p * r + 1.3888888888874397224e-3
-    p = p * r + 8.3333333333261345828e-3
-    p = p * r + 4.1666666666666683796e-2
-    p = p * r + 0.16666666666666670991
-    p = p * r + 0.49999999999999999997
+    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 1.2e-17.
+    p = 2.51100505407917273e-8
+    p = p * r + 2.7620089362850614538e-7
+    p = p * r + 2.7557242334708922277e-6
+    p = p * r + 2.4801521293742304528e-5
+    p = p * r + 1.984126988659304219e-4
+    p = p * r + 1.3888888917215392004e-3
+    p = p * r + 8.3333333333222064965e-3
+    p = p * r + 4.1666666666624123776e-2
+    p = p * r + 0.1666666666666667453
+    p = p * r + 0.50000000000000010223
     y = 1.0 + (r + r * r * p)
-    # 2^n in two factors where one would leave the range of normal numbers.
-    low = n < -1000.0
-    high = n > 1000.0
-    shift = 64.0 if low else (-64.0 if high else 0.0)
-    factor = _TWO_64 if low else (_TWO64 if high else 1.0)
-    return (y * _power_of_two(n + shift)) * factor
+    # 2^n in two factors, each a normal number where their product may not be one.
+    biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
+    half = biased >> np.uint64(1)
+    y = y * np.uint64(half << np.uint64(52)).view(np.float64)
+    return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
 
 
 _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
@@ -178,6 +167,10 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
+_FIRST_BIT = np.uint64(1 << 63)
+_SECOND_BIT = np.uint64(1 << 62)
+_ONE_BITS = np.uint64(0x3FF0000000000000)
+
 # What a Philox call is for: the last word of its address.
 NORMAL = np.uint64(0)
 CHOICE = np.uint64(1)
@@ -214,25 +207,36 @@ def uniform(high, low):
 
 
 @scalar
-def normal_pair(w0, w1, w2, w3):
-    """Two standard normals by Box and Muller (1958), from four words.
+def radius(u):
+    """Radius of a pair of standard normals, from u uniform in (0, 1] (Box and Muller, 1958)."""
+    return np.sqrt(-2.0 * log_positive(u))
+
+
+@scalar
+def point_at(r, angle):
+    """(r cos, r sin) of an angle given as 64 random bits.
 
     The angle is quadrant + f right angles: two bits and 52. It is never a rounded float, whose
     cosine would be off by many ulp near its zeros.
     """
-    r = np.sqrt(-2.0 * log_positive(uniform(w0, w1)))
-    rest = ((w2 << _S32) | w3) >> np.uint64(10)
-    f = np.uint64((rest & np.uint64(0xFFFFFFFFFFFFF)) | np.uint64(0x3FF0000000000000)).view(
-        np.float64
-    ) - 1.5
-    s, c = sincos_quarter(f)
-    quadrant = w2 >> np.uint64(30)
-    odd = (quadrant & np.uint64(1)) != np.uint64(0)
+    f = _ONE_BITS | ((angle >> np.uint64(10)) & _MANTISSA)
+    s, c = sincos_quarter(np.uint64(f).view(np.float64) - 1.5)
+    odd = (angle & _SECOND_BIT) != np.uint64(0)
     x = s if odd else c
     y = c if odd else s
-    # Signs by quadrant: cosine + - - +, sine + + - -; moved to the sign bit.
-    flip_x = ((quadrant + np.uint64(1)) & np.uint64(2)) << np.uint64(62)
-    flip_y = (quadrant & np.uint64(2)) << np.uint64(62)
-    x = np.uint64(np.float64(r * x).view(np.uint64) ^ flip_x).view(np.float64)
-    y = np.uint64(np.float64(r * y).view(np.uint64) ^ flip_y).view(np.float64)
-    return x, y
+    # Signs by quadrant: cosine + - - +, sine + + - -.
+    x = np.uint64(np.float64(r * x).view(np.uint64) ^ ((angle + _SECOND_BIT) & _FIRST_BIT))
+    y = np.uint64(np.float64(r * y).view(np.uint64) ^ (angle & _FIRST_BIT))
+    return x.view(np.float64), y.view(np.float64)
+
+
+@scalar
+def angle_bits(high, low):
+    """64 random bits, from two words."""
+    return (high << _S32) | low
+
+
+@scalar
+def normal_pair(w0, w1, w2, w3):
+    """Two standard normals from four words."""
+    return point_at(radius(uniform(w0, w1)), angle_bits(w2, w3))

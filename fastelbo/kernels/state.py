@@ -79,9 +79,9 @@ def clear(state):
 
 
 @reduction
-def _sum(x, n):
+def _range_sum(x, start, stop):
     total = 0.0
-    for k in range(n):
+    for k in range(start, stop):
         total += x[k]
     return total
 
@@ -315,23 +315,37 @@ def _set_term(state, offset, x, n):
     state[offset + M2] = _square_deviations(x, total / finite, n)
 
 
+@reduction
+def _group_sums(w, start, size, count, values):
+    """Sums of ``count`` groups of ``size`` weights in a row; returns the least of them."""
+    least = np.inf
+    for g in range(count):
+        base = start + g * size
+        total = 0.0
+        for k in range(size):
+            total += w[base + k]
+        values[g] = total
+        least = min(least, total)
+    return least
+
+
 @block
-def _segment_sum(log_weight, w, top, start, stop):
-    """(shift, sum) of the weights of draws start to stop of a block."""
-    total = 0.0
-    for k in range(start, stop):
-        total += w[k]
+def _extend_by_segment(group, log_weight, w, top, start, stop):
+    """Add draws start to stop of a block, whose maximum is ``top``, to the open group."""
+    count = float(stop - start)
+    total = _range_sum(w, start, stop)
     if total >= _UNDERFLOW:
-        return top, total
+        _extend_open(group, count, top, total)
+        return
+    # Relative to the block's maximum, weights were lost to underflow: take the segment's own.
     shift = -np.inf
     for k in range(start, stop):
         shift = max(shift, log_weight[k])
-    if shift == -np.inf:
-        return shift, 0.0
     total = 0.0
-    for k in range(start, stop):
-        total += exp(log_weight[k] - shift)
-    return shift, total
+    if shift > -np.inf:
+        for k in range(start, stop):
+            total += exp(log_weight[k] - shift)
+    _extend_open(group, count, shift, total)
 
 
 @block
@@ -347,31 +361,44 @@ def _finish(group, size):
 
 
 @block
+def _push_whole_groups(group, size, start, count, log_weight, w, top, values):
+    """Take in ``count`` complete groups of a block."""
+    least = _group_sums(w, start, size, count, values)
+    kept = count
+    if least < _UNDERFLOW:
+        kept = 0
+        for g in range(count):
+            if values[g] >= _UNDERFLOW:
+                values[kept] = values[g]
+                kept += 1
+            else:
+                first = start + g * size
+                _extend_by_segment(group, log_weight, w, top, first, first + size)
+                _close(group, float(size))
+    if kept > 0:
+        for g in range(kept):
+            values[g] = log_positive(values[g] / size)
+        mean = _range_sum(values, 0, kept) / kept
+        m2 = _square_deviations(values, mean, kept)
+        _merge_closed(group, float(kept), 0.0, top + mean, m2)
+
+
+@block
 def _push_groups(group, size, first, log_weight, w, top, n, values):
     """Cut the block at draw ``first`` into groups of ``size`` draws by address; take them in."""
     phase = first % size
     start = 0
-    complete = 0
-    while start < n:
-        stop = min(n, start + size - phase)
-        count = stop - start
-        shift, total = _segment_sum(log_weight, w, top, start, stop)
-        if count == size and total > 0.0 and shift == top:
-            values[complete] = total
-            complete += 1
-        else:
-            _extend_open(group, float(count), shift, total)
-            if phase + count == size:
-                _finish(group, float(size))
-        phase = (phase + count) % size
-        start = stop
-    if complete > 0:
-        scale = 1.0 / size
-        for k in range(complete):
-            values[k] = log_positive(values[k] * scale)
-        mean = _sum_finite(values, complete) / complete
-        m2 = _square_deviations(values, mean, complete)
-        _merge_closed(group, float(complete), 0.0, top + mean, m2)
+    if phase > 0:
+        start = min(n, size - phase)
+        _extend_by_segment(group, log_weight, w, top, 0, start)
+        if phase + start == size:
+            _finish(group, float(size))
+    count = (n - start) // size
+    if count > 0:
+        _push_whole_groups(group, size, start, count, log_weight, w, top, values)
+    start += count * size
+    if start < n:
+        _extend_by_segment(group, log_weight, w, top, start, n)
 
 
 @block
@@ -406,7 +433,7 @@ def push_block(state, fresh, iw_sizes, first, work, n):
         for k in range(n):
             w[k] = exp(log_weight[k] - top)
         w[place] = 0.0
-        rest = _sum(w, n)
+        rest = _range_sum(w, 0, n)
         w[place] = 1.0
         fresh[MAX] = top
         fresh[REST_HI] = rest
