@@ -87,7 +87,7 @@ class CPUBackend:
             parts.append(prefix)
             lo += count
         states = np.concatenate(parts) if parts else np.empty((0, size))
-        return state.read(states, iw_sizes)
+        return state.read(states, len(sizes))
 
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
         shape = (task.points, task.n_samples)

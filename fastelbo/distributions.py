@@ -476,9 +476,10 @@ class Categorical(Distribution):
                 f"z must hold integers with a last axis of length 1, got {classes.dtype} of shape "
                 f"{classes.shape}"
             )
-        if classes.size and not (0 <= classes.min() and classes.max() < count):
-            raise InvalidInputError(f"z must be in 0 to {count - 1}, got {classes.min()} to "
-                                    f"{classes.max()}")
+        if classes.size and not (classes.min() >= 0 and classes.max() < count):
+            raise InvalidInputError(
+                f"z must be in 0 to {count - 1}, got {classes.min()} to {classes.max()}"
+            )
         shape = broadcast_shape(z=classes.shape[:-1], batch_shape=self.batch_shape)
         chosen = np.take_along_axis(
             np.broadcast_to(self.probs, (*shape, count)),
@@ -494,7 +495,9 @@ class Categorical(Distribution):
         with np.errstate(divide="ignore"):
             limits = lowering.thresholds(np.log(self.probs))
         limits = limits.reshape(-1, self.probs.shape[-1])
-        return launch.choose(lowering.constant(limits), n, philox_key(rng)).reshape(n, *self.batch_shape, 1)
+        return launch.choose(lowering.constant(limits), n, philox_key(rng)).reshape(
+            n, *self.batch_shape, 1
+        )
 
     def entropy(self) -> Floats:
         """Entropy in nats, ``-sum p log p``; shape `batch_shape`."""

@@ -44,7 +44,7 @@ class Components:
     @property
     def single(self) -> bool:
         """Whether there is one component only, whose weight is then 1."""
-        return self.log_weight.shape[-1] == 1
+        return bool(self.log_weight.shape[-1] == 1)
 
     @cached_property
     def inverse_scale(self) -> Floats:
@@ -59,6 +59,7 @@ class Components:
         if self.scale is not None:
             log_det = np.log(self.scale).sum(axis=-1)
         else:
+            assert self.scale_tril is not None
             diagonal = np.diagonal(self.scale_tril, axis1=-2, axis2=-1)
             log_det = np.log(diagonal).sum(axis=-1)
         if self.df is None:
@@ -142,7 +143,9 @@ class Frame(NamedTuple):
     scale_tril: Floats | None  # T lower triangular (n or 1, D, D); neither: the identity
 
 
-def _log_const(components: Components, batch: tuple[int, ...], rows: slice) -> tuple[Floats, Floats]:
+def _log_const(
+    components: Components, batch: tuple[int, ...], rows: slice
+) -> tuple[Floats, Floats]:
     """The entries of a `Density` that do not depend on the frame: log_const and df."""
     log_const = select(components.log_const, 1, batch, rows)
     df = np.zeros((1, 0)) if components.df is None else select(components.df, 1, batch, rows)
@@ -192,10 +195,12 @@ def no_density() -> Density:
 def thresholds(log_weight: Floats) -> Integers:
     """Cumulative weights in units of 2^-53, for the choice of a component by integers."""
     cumulative = np.cumsum(np.exp(log_weight), axis=-1)
-    return np.floor(cumulative / cumulative[..., -1:] * 2.0**53).astype(np.int64)
+    return np.asarray(np.floor(cumulative / cumulative[..., -1:] * 2.0**53), dtype=np.int64)
 
 
-def _draw_single(q: Components, batch: tuple[int, ...], rows: slice) -> tuple[Sampler, Density, Frame]:
+def _draw_single(
+    q: Components, batch: tuple[int, ...], rows: slice
+) -> tuple[Sampler, Density, Frame]:
     """A single location-scale q: the coordinates are the standardised draw."""
     dim = q.dim
     log_const, df = _log_const(q, batch, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,9 +81,7 @@ class LinearGaussian:
         self.x = as_floats(x, "x")
         self.loadings = as_floats(loadings, "loadings")
         if self.loadings.ndim != 2 or 0 in self.loadings.shape:
-            raise InvalidInputError(
-                f"loadings must have shape (P, D), got {self.loadings.shape}"
-            )
+            raise InvalidInputError(f"loadings must have shape (P, D), got {self.loadings.shape}")
         features, dim = self.loadings.shape
         if self.x.ndim == 0 or self.x.shape[-1] != features:
             raise InvalidInputError(
@@ -191,7 +189,7 @@ class LinearGaussian:
         mean = lowering.select(prior.mean, 2, batch, every)
         log_weight = lowering.select(prior.log_weight, 1, batch, every)
         half = self._reduced.factor @ scale
-        precision = np.linalg.cholesky(eye + _transpose(half) @ half)
+        precision = np.asarray(np.linalg.cholesky(eye + _transpose(half) @ half), np.float64)
         log_det = np.log(np.diagonal(precision, axis1=-2, axis2=-1)).sum(axis=-1)
         solve = lowering.invert_lower(precision)
         x = lowering.select(self.x, 1, batch, every)

@@ -146,7 +146,11 @@ class Estimate:
         return self._iw[k]
 
     def confidence_interval(
-        self, quantity: str = "log_evidence", confidence_level: float = 0.95, *, k: int | None = None
+        self,
+        quantity: str = "log_evidence",
+        confidence_level: float = 0.95,
+        *,
+        k: int | None = None,
     ) -> Interval:
         """Normal confidence interval of one quantity.
 

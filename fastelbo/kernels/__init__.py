@@ -1,1 +1,1 @@
-"""Compiled kernels. Nothing above this package imports numba, nothing in it knows a distribution class."""
+"""Compiled kernels: only here is numba imported, and nothing here knows a distribution class."""

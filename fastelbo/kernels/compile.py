@@ -21,6 +21,7 @@ vectoriser.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
@@ -72,10 +73,8 @@ def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
     )(function)
     if numba.config.DISABLE_JIT:
         return dispatcher
-    try:
+    # Where no folder can be written, neither beside the source nor in the user's cache, compile
+    # afresh in each process rather than fail.
+    with contextlib.suppress(RuntimeError):
         dispatcher._cache = _TokenCache(function, f"{parallel=}")
-    except RuntimeError:
-        # No folder can be written, neither beside the source nor in the user's cache: compile
-        # afresh in each process rather than fail.
-        pass
     return dispatcher

@@ -143,12 +143,25 @@ def _choices_part(part, parts, thresholds, key, lo, hi, out):
 # --- kernels: the first argument is the number of parts ---------------------------------------
 
 
-def states(parts, sampler, q, prior, likelihood, dim, key, first_index, lo, hi, first_chunk, draws, iw_sizes, out):
+def states(
+    parts,
+    sampler,
+    q,
+    prior,
+    likelihood,
+    dim,
+    key,
+    first_index,
+    lo,
+    hi,
+    first_chunk,
+    draws,
+    iw_sizes,
+    out,
+):
     for part in prange(parts):
         plan = Plan(sampler, q, prior, likelihood, dim)
-        _states_part(
-            part, parts, plan, key, first_index, lo, hi, first_chunk, draws, iw_sizes, out
-        )
+        _states_part(part, parts, plan, key, first_index, lo, hi, first_chunk, draws, iw_sizes, out)
 
 
 def fold(parts, chunks, iw_sizes, fresh, prefix):
@@ -156,12 +169,24 @@ def fold(parts, chunks, iw_sizes, fresh, prefix):
         _fold_part(part, parts, chunks, iw_sizes, fresh, prefix)
 
 
-def terms(parts, sampler, q, prior, likelihood, dim, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
+def terms(
+    parts,
+    sampler,
+    q,
+    prior,
+    likelihood,
+    dim,
+    key,
+    first_index,
+    lo,
+    hi,
+    log_likelihood,
+    log_prior,
+    log_q,
+):
     for part in prange(parts):
         plan = Plan(sampler, q, prior, likelihood, dim)
-        _terms_part(
-            part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q
-        )
+        _terms_part(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q)
 
 
 def draws(parts, sampler, dim, key, lo, hi, out):

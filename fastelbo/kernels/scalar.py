@@ -23,7 +23,7 @@ _TWO52 = 4503599627370496.0
 _TWO52_BITS = np.uint64(0x4330000000000000)
 
 _LOG2E = 1.4426950408889634
-# ln 2 in two parts; the first has 20 trailing zero bits, so that n * _LN2_HI is exact for |n| < 2^20.
+# ln 2 in two parts; the first ends in 20 zero bits, so that n * _LN2_HI is exact for |n| < 2^20.
 _LN2_HI = 0.6931471803691238
 _LN2_LO = 1.9082149292705877e-10
 
@@ -63,6 +63,7 @@ _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
 _SQRT_HALF_BITS = np.uint64(0x3FE6A09E667F3BCD)
 # Added before the bits of sqrt(1/2) are taken off, so that the difference stays positive.
 _EXPONENT_BIAS = np.uint64(1023 << 52)
+_NAN = float("nan")
 _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
 
@@ -98,7 +99,7 @@ def log(x: float) -> float:
     y = y - 54.0 * 0.6931471805599453 if small else y
     y = x if x == np.inf else y
     y = -np.inf if x == 0.0 else y
-    return y if x >= 0.0 else np.nan
+    return y if x >= 0.0 else _NAN
 
 
 @scalar
@@ -180,7 +181,7 @@ GAMMA_UNIFORM = np.uint64(3)
 
 @scalar
 def random_words(key, index, draw, pair, purpose, attempt):
-    """Four random words at an address: draw 40 bits, pair 24, data point 32, purpose 8, attempt 8."""
+    """Four words at an address: draw 40 bits, pair 24, data point 32, purpose 8, attempt 8."""
     return philox(
         draw & _U32,
         (draw >> _S32) | (pair << np.uint64(8)),

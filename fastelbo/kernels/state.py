@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from .compile import block, reduction, scalar
 from .scalar import exp, log_positive
 
+Floats = NDArray[np.float64]
+
 # Fields of a state.
 COUNT = 0
 BAD = 1  # log weights that are NaN or +inf
@@ -200,9 +202,7 @@ def _merge_weights(state, other):
         state[LOG_WEIGHT + SUM_HI] + state[LOG_WEIGHT + SUM_LO]
     ) / na
     share = na * nb / (na + nb)
-    state[M2_WEIGHT] = (
-        state[M2_WEIGHT] * (fa * fa) + other[M2_WEIGHT] * (fb * fb) + dw * dw * share
-    )
+    state[M2_WEIGHT] = state[M2_WEIGHT] * (fa * fa) + other[M2_WEIGHT] * (fb * fb) + dw * dw * share
     state[CO_MOMENT] = state[CO_MOMENT] * fa + other[CO_MOMENT] * fb + dw * dl * share
     state[MAX] = top
 
@@ -456,7 +456,7 @@ def push_block(state, fresh, iw_sizes, first, work, n):
 # --- reading --------------------------------------------------------------------------------
 
 
-def _term(states: NDArray[np.float64], offset: int, infinite: float) -> tuple[NDArray, NDArray]:
+def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]:
     """Mean of one term and its standard error; an infinite draw makes the mean ``infinite``."""
     n, finite = states[:, COUNT], states[:, offset + FINITE]
     mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite
@@ -465,11 +465,10 @@ def _term(states: NDArray[np.float64], offset: int, infinite: float) -> tuple[ND
     return np.where(whole, mean, infinite), np.where(whole, se, np.nan)
 
 
-def read(states: NDArray[np.float64], iw_sizes: NDArray[np.int64]) -> dict[str, NDArray]:
-    """Every quantity of NUMERICS of a set of states, one row a data point.
+def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
+    """Every quantity that a set of states holds, one row a data point.
 
-    Returns the fields of `fastelbo.results.Moments` and, for each group size, ``iw_value`` and
-    ``iw_se`` of shape (N, sizes).
+    ``iw_value`` and ``iw_se`` have shape (N, group_sizes).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         n = states[:, COUNT]
@@ -508,7 +507,7 @@ def read(states: NDArray[np.float64], iw_sizes: NDArray[np.int64]) -> dict[str, 
             "n_bad": states[:, BAD],
             "first_bad": states[:, FIRST_BAD],
         }
-        groups = states[:, GROUPS:].reshape(len(states), len(iw_sizes), GROUP_SIZE)
+        groups = states[:, GROUPS:].reshape(len(states), group_sizes, GROUP_SIZE)
         closed = groups[..., CLOSED]
         whole = (groups[..., CLOSED_ZERO] == 0) & (closed > 0)
         iw = np.where(closed > 0, -np.inf, np.nan)

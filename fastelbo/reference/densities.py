@@ -1,0 +1,120 @@
+"""Log densities of distributions and likelihoods."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_triangular
+from scipy.special import poch
+
+from .parameters import component
+from .stream import Array
+
+
+def log_prob(dist: Any, z: Array) -> Array:
+    """Log density, as ``scipy.stats.multivariate_normal`` and ``multivariate_t`` define it.
+
+    Parameters
+    ----------
+    dist
+        Gaussian, StudentT or Mixture.
+    z
+        Points, shape (..., D); the leading axes broadcast against the batch.
+
+    Returns
+    -------
+    array
+        With ``y = L^-1 (z - mean)``: ``-(y'y + D log 2 pi) / 2 - log det L`` for a Gaussian;
+        ``log Gamma((df + D) / 2) - log Gamma(df / 2) - (D / 2) log(df pi) - log det L - (df + D)
+        / 2 log(1 + y'y / df)`` for a Student t; ``log sum_c w_c p_c(z)`` for a mixture.
+    """
+    if dist.family == "mixture":
+        return log_mean(dist.weights, component_log_prob(dist, z))
+    if dist.scale is not None:
+        y, diagonal = (z - dist.mean) / dist.scale, dist.scale
+    else:
+        y, diagonal = (
+            _solve_lower(dist.scale_tril, z - dist.mean),
+            np.diagonal(dist.scale_tril, axis1=-2, axis2=-1),
+        )
+    square, log_det, dim = (
+        np.einsum("...d,...d->...", y, y),
+        np.log(diagonal).sum(axis=-1),
+        z.shape[-1],
+    )
+    if dist.family == "gaussian":
+        return np.asarray(-0.5 * (square + dim * np.log(2.0 * np.pi)) - log_det)
+    df = np.asarray(dist.df)
+    return np.asarray(_t_log_constant(df, dim) - log_det - 0.5 * (df + dim) * np.log1p(square / df))
+
+
+def component_log_prob(mixture: Any, z: Array) -> Array:
+    """Log density of each component, the components on the last axis."""
+    components = [log_prob(component(mixture, c), z) for c in range(mixture.weights.shape[-1])]
+    return np.stack(np.broadcast_arrays(*components), axis=-1)
+
+
+def log_mean(weights: ArrayLike, logs: Array) -> Array:
+    """``log sum weights exp(logs)`` over the last axis; -inf where all terms are zero."""
+    with np.errstate(divide="ignore"):
+        terms = np.log(weights) + logs
+        top = terms.max(axis=-1, keepdims=True)
+        top[np.isneginf(top)] = 0.0
+        return np.asarray(top[..., 0] + np.log(np.exp(terms - top).sum(axis=-1)))
+
+
+def _solve_lower(lower: Array, b: Array) -> Array:
+    if lower.ndim == 2:
+        solved = solve_triangular(
+            lower, b.reshape(-1, b.shape[-1]).T, lower=True, check_finite=False
+        )
+        return np.asarray(solved.T.reshape(b.shape))
+    # Forward substitution on the whole batch at once: a batched solver would factorise L again
+    # for every draw.
+    y = np.empty(np.broadcast_shapes(b.shape, lower.shape[:-1]))
+    for i in range(b.shape[-1]):
+        done = np.einsum("...j,...j->...", lower[..., i, :i], y[..., :i])
+        y[..., i] = (b[..., i] - done) / lower[..., i, i]
+    return y
+
+
+def _t_log_constant(df: Array, dim: int) -> Array:
+    """``log Gamma((df + D) / 2) - log Gamma(df / 2) - (D / 2) log(df pi)``.
+
+    By Gamma(a + 1) = a Gamma(a), since the two log Gammas of a large df would cancel.
+    """
+    a, half = 0.5 * df, 0.5 * (dim % 2)
+    steps = np.log1p((half + np.arange(dim // 2)) / a[..., None]).sum(axis=-1)
+    return np.asarray(np.log(poch(a, half) / a**half) + steps - 0.5 * dim * np.log(2.0 * np.pi))
+
+
+def log_likelihood(model: Any, z: Array, rows: NDArray[np.intp]) -> Array:
+    """``log p(x_rows | z)``, which is 0 for a plain distribution.
+
+    Parameters
+    ----------
+    model
+        LinearGaussian, or a distribution.
+    z
+        Latent points, shape (n, K, D).
+    rows
+        Rows of x, shape (n,).
+
+    Returns
+    -------
+    array of shape (n, K)
+        ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data space.
+    """
+    if model.family != "linear_gaussian":
+        return np.zeros(z.shape[:-1])
+    diagonal = model.noise_cov.ndim == 1
+    noise = SimpleNamespace(
+        family="gaussian",
+        mean=z @ model.loadings.T,
+        scale=np.sqrt(model.noise_cov) if diagonal else None,
+        scale_tril=None if diagonal else np.linalg.cholesky(model.noise_cov),
+    )
+    return log_prob(noise, (model.x[rows] - model.offset)[:, None, :])

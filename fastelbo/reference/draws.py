@@ -1,0 +1,73 @@
+"""Draws of a distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .parameters import component, simple
+from .stream import CHOICE, Array, Words, address, chi_square, standard_normals, word53, words_at
+
+
+def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
+    """Draws ``z ~ q``; each is a function of (key, index, draw) alone.
+
+    Parameters
+    ----------
+    q
+        Gaussian, StudentT or Mixture with batch shape () or (n,).
+    key
+        64-bit key of the stream.
+    index, draw
+        Data points, shape (n,), and draws, shape (K,).
+
+    Returns
+    -------
+    array of shape (n, K, D)
+        ``mean + L eps sqrt(df / chi2)``, without the root for a Gaussian; mean, L and df are
+        those of the component that a draw chooses from a mixture.
+    """
+    index, draw = address(index, 32, "index")[:, None], address(draw, 40, "draw")[None, :]
+    y = standard_normals(key, index, draw, simple(q).mean.shape[-1])
+    if q.family != "mixture":
+        return _affine(
+            q,
+            y
+            if q.family == "gaussian"
+            else _widen(y, key, index, draw, np.asarray(q.df)[..., None]),
+        )
+    words, n_components = words_at(key, index, draw, CHOICE), q.weights.shape[-1]
+    choice = _choose(q.weights, word53(words[0], words[1]))
+    if q.components.family == "student_t":
+        df = np.broadcast_to(q.components.df, (len(index), n_components))
+        y = _widen(y, key, index, draw, np.take_along_axis(df, choice, axis=-1))
+    z = np.empty_like(y)
+    for c in range(n_components):
+        np.copyto(z, _affine(component(q, c), y), where=(choice == c)[..., None])
+    return z
+
+
+def _widen(eps: Array, key: int, index: Words, draw: Words, df: Array) -> Array:
+    """Standard Student t from standard normals: one chi-square a draw, shared by the
+    coordinates.
+    """
+    return eps * np.sqrt(df / chi_square(key, index, draw, df))[..., None]
+
+
+def _choose(weights: Array, word: Words) -> NDArray[np.intp]:
+    """Component of each draw, (n, K), by integer thresholds, so that every device chooses alike."""
+    cumulative = np.cumsum(weights, axis=-1)
+    thresholds = np.floor(cumulative / cumulative[..., -1:] * 2.0**53).astype(np.uint64)
+    return np.asarray((word[..., None] >= thresholds[..., None, :-1]).sum(axis=-1))
+
+
+def _affine(dist: Any, y: Array) -> Array:
+    """``mean + L y`` for y (n, K, D) and a batch of () or (n,)."""
+    stretched = (
+        y * dist.scale[..., None, :]
+        if dist.scale is not None
+        else y @ np.swapaxes(dist.scale_tril, -1, -2)
+    )
+    return np.asarray(dist.mean[..., None, :] + stretched)

@@ -1,0 +1,39 @@
+"""Versions and machine, for reports of defects."""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import numpy as np
+import scipy
+
+from .kernels.info import info
+
+
+def versions() -> dict[str, str]:
+    """Versions of fastelbo and what it stands on, and the machine, by name."""
+    from . import __version__
+
+    return {
+        "fastelbo": __version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "SciPy": scipy.__version__,
+        **info(),
+        "platform": platform.platform(),
+    }
+
+
+def show_versions() -> None:
+    """Print versions and machine, to be quoted in a report of a defect.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> fe.show_versions()  # doctest: +ELLIPSIS
+    fastelbo ...
+    """
+    facts = versions()
+    width = max(map(len, facts))
+    sys.stdout.writelines(f"{name:{width}}  {value}\n" for name, value in facts.items())
