@@ -57,6 +57,8 @@ CLOSED_M2 = 8
 CLOSED_ZERO = 9  # complete groups without a single positive weight: value -inf
 GROUP_SIZE = 10
 
+_ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
+
 # Below this a sum of weights relative to the block's maximum has lost terms to underflow.
 _UNDERFLOW = 1e-250
 
@@ -89,19 +91,15 @@ def _range_sum(x, start, stop):
 
 
 @reduction
-def _count_finite(x, n):
+def _finite_sum(x, n):
+    """How many values are finite, and their sum."""
     count = np.int64(0)
-    for k in range(n):
-        count += np.int64(1) if abs(x[k]) < np.inf else np.int64(0)
-    return count
-
-
-@reduction
-def _sum_finite(x, n):
     total = 0.0
     for k in range(n):
-        total += x[k] if abs(x[k]) < np.inf else 0.0
-    return total
+        finite = abs(x[k]) < np.inf
+        count += np.int64(1) if finite else np.int64(0)
+        total += x[k] if finite else 0.0
+    return count, total
 
 
 @reduction
@@ -113,37 +111,60 @@ def _square_deviations(x, mean, n):
     return total
 
 
+@scalar
+def _order_key(x):
+    """Integers in the order of the floats (NaN aside), whose maximum vectorises freely."""
+    bits = np.float64(x).view(np.int64)
+    return bits ^ ((bits >> np.int64(63)) & _ALL_BUT_SIGN)
+
+
 @reduction
-def _deviation_products(w, w_mean, x, x_mean, n):
-    """Centred co-moment of w and x, and second moment of w, over finite x."""
+def maximum(x, n):
+    """Largest of x[:n], none of which is NaN."""
+    best = _order_key(-np.inf)
+    for k in range(n):
+        best = max(best, _order_key(x[k]))
+    bits = best ^ ((best >> np.int64(63)) & _ALL_BUT_SIGN)
+    return np.int64(bits).view(np.float64)
+
+
+@reduction
+def _scale_weights(x, top, n, w):
+    """w = exp(x - top), and its sum."""
+    total = 0.0
+    for k in range(n):
+        value = exp(x[k] - top)
+        w[k] = value
+        total += value
+    return total
+
+
+@block
+def _sum_of_rest(w, total, n):
+    """The sum of scaled weights without one maximal weight, which is 1."""
+    if total >= 2.0:
+        return total - 1.0
+    # The rest is small against 1: add it up by itself.
+    place = 0
+    while w[place] != 1.0:
+        place += 1
+    return _range_sum(w, 0, place) + _range_sum(w, place + 1, n)
+
+
+@reduction
+def _joint_moments(w, w_mean, x, x_mean, n):
+    """Centred second moments of w and x, and their co-moment, over finite x."""
+    second_w = 0.0
+    second_x = 0.0
     co_moment = 0.0
-    second = 0.0
     for k in range(n):
         finite = abs(x[k]) < np.inf
         dw = w[k] - w_mean if finite else 0.0
         dx = x[k] - x_mean if finite else 0.0
+        second_w += dw * dw
+        second_x += dx * dx
         co_moment += dw * dx
-        second += dw * dw
-    return co_moment, second
-
-
-@block
-def _order_key(x):
-    """Integers in the order of the floats (NaN aside), whose maximum vectorises freely."""
-    bits = np.float64(x).view(np.int64)
-    return bits ^ ((bits >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF))
-
-
-@block
-def _argmax(x, n):
-    """Position of the first maximum; no element is NaN."""
-    best = np.int64(-0x7FFFFFFFFFFFFFFF)
-    for k in range(n):
-        best = max(best, _order_key(x[k]))
-    place = np.int64(n)
-    for k in range(n):
-        place = min(place, np.int64(k) if _order_key(x[k]) == best else np.int64(n))
-    return place
+    return second_w, second_x, co_moment
 
 
 @scalar
@@ -303,16 +324,49 @@ def merge(state, other, iw_sizes):
 @block
 def _set_term(state, offset, x, n):
     """Moments of one term over a block."""
-    finite = _count_finite(x, n)
+    finite, total = _finite_sum(x, n)
+    mean = total / finite if finite > 0 else 0.0
     state[offset + FINITE] = float(finite)
-    state[offset + SUM_LO] = 0.0
-    if finite == 0:
-        state[offset + SUM_HI] = 0.0
-        state[offset + M2] = 0.0
-        return
-    total = _sum_finite(x, n)
     state[offset + SUM_HI] = total
-    state[offset + M2] = _square_deviations(x, total / finite, n)
+    state[offset + SUM_LO] = 0.0
+    state[offset + M2] = _square_deviations(x, mean, n)
+
+
+@block
+def _set_weights(state, log_weight, first, n, w):
+    """Counts and moments of a block's log weights and of its scaled weights, left in ``w``.
+
+    A log weight that is NaN or +inf is counted, and becomes -inf.
+    """
+    finite, total = _finite_sum(log_weight, n)
+    state[COUNT] = float(n)
+    state[BAD] = 0.0
+    state[FIRST_BAD] = np.inf
+    if finite < n:
+        for k in range(n - 1, -1, -1):
+            if not log_weight[k] < np.inf:
+                state[BAD] += 1.0
+                state[FIRST_BAD] = float(first + k)
+                log_weight[k] = -np.inf
+    state[LOG_WEIGHT + FINITE] = float(finite)
+    state[LOG_WEIGHT + SUM_HI] = total
+    state[LOG_WEIGHT + SUM_LO] = 0.0
+    if finite == 0:
+        state[MAX] = -np.inf
+        state[LOG_WEIGHT + M2] = 0.0
+        w[:n] = 0.0
+        return
+    top = maximum(log_weight, n)
+    rest = _sum_of_rest(w, _scale_weights(log_weight, top, n, w), n)
+    state[MAX] = top
+    state[REST_HI] = rest
+    state[REST_LO] = 0.0
+    second_w, second_l, co_moment = _joint_moments(
+        w, (1.0 + rest) / finite, log_weight, total / finite, n
+    )
+    state[M2_WEIGHT] = second_w
+    state[LOG_WEIGHT + M2] = second_l
+    state[CO_MOMENT] = co_moment
 
 
 @reduction
@@ -407,50 +461,19 @@ def push_block(state, fresh, iw_sizes, first, work, n):
 
     ``fresh`` is room for the state of the block alone.
     """
-    log_weight = work.log_weight
-    bad = np.int64(0)
-    for k in range(n):
-        bad += np.int64(0) if log_weight[k] < np.inf else np.int64(1)
-    fresh[COUNT] = float(n)
-    fresh[BAD] = float(bad)
-    fresh[FIRST_BAD] = np.inf
-    if bad > 0:
-        for k in range(n - 1, -1, -1):
-            if not log_weight[k] < np.inf:
-                fresh[FIRST_BAD] = float(first + k)
-                log_weight[k] = -np.inf
+    w = work.scratch[0]
     log_ratio = work.norm
     for k in range(n):
         log_ratio[k] = work.log_q[k] - work.log_prior[k]
-    _set_term(fresh, LOG_WEIGHT, log_weight, n)
+    _set_weights(fresh, work.log_weight, first, n, w)
     _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n)
     _set_term(fresh, LOG_RATIO, log_ratio, n)
-    w = work.scratch[0]
-    finite = fresh[LOG_WEIGHT + FINITE]
-    if finite > 0.0:
-        place = _argmax(log_weight, n)
-        top = log_weight[place]
-        for k in range(n):
-            w[k] = exp(log_weight[k] - top)
-        w[place] = 0.0
-        rest = _range_sum(w, 0, n)
-        w[place] = 1.0
-        fresh[MAX] = top
-        fresh[REST_HI] = rest
-        fresh[REST_LO] = 0.0
-        mean = fresh[LOG_WEIGHT + SUM_HI] / finite
-        co_moment, second = _deviation_products(w, (1.0 + rest) / finite, log_weight, mean, n)
-        fresh[CO_MOMENT] = co_moment
-        fresh[M2_WEIGHT] = second
-    else:
-        top = -np.inf
-        for k in range(n):
-            w[k] = 0.0
     _merge_moments(state, fresh)
+    top = fresh[MAX]
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
         group = state[offset : offset + GROUP_SIZE]
-        _push_groups(group, iw_sizes[g], first, log_weight, w, top, n, work.scratch[1])
+        _push_groups(group, iw_sizes[g], first, work.log_weight, w, top, n, work.scratch[1])
 
 
 # --- reading --------------------------------------------------------------------------------
