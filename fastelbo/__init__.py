@@ -8,6 +8,7 @@ from .distributions import Categorical, Gaussian, Mixture, StudentT
 from .divergences import kl_divergence
 from .estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .models import LinearGaussian, MixtureModel
+from .reductions import logsumexp, summarize
 from .results import Bound, Estimate, Total
 from .versions import show_versions
 
@@ -33,8 +34,10 @@ __all__ = [
     "estimate",
     "kl_divergence",
     "log_weights",
+    "logsumexp",
     "plotting",
     "show_versions",
+    "summarize",
 ]
 
 

@@ -19,8 +19,9 @@ from .validation import Floats
 
 # The delta method is a first-order expansion in v/K, the squared standard error.
 LOW_ESS_VARIANCE = 0.01
-# Weights that differ by no more than rounding leaves of a log weight of this size.
-_ROUNDING = 1e-11
+# Standard deviation, in nats, below which weights count as equal. A missed mode far away leaves
+# more than rounding does, an approximate q always far more than this.
+_CONSTANT = 1e-6
 _TOTAL_BIAS = 0.25
 
 
@@ -58,13 +59,13 @@ def warn_about_weights(n_samples: int, log_evidence: Floats, v: Floats) -> None:
         _warn(ShortTailWarning, "n_samples = 1 gives no standard error: each is NaN")
         return
     with np.errstate(invalid="ignore"):
-        constant = np.sqrt(v) <= _ROUNDING * (1.0 + np.abs(log_evidence))
+        constant = np.sqrt(v) <= _CONSTANT
         low = v / n_samples > LOW_ESS_VARIANCE
     if constant.any():
         _warn(
             ConstantWeightsWarning,
-            f"all weights are equal for {_places(constant, -v)}: q is exact there, or all draws "
-            "missed a mode",
+            f"all weights are equal for {constant.sum()} of {constant.size} data points (first: "
+            f"{np.flatnonzero(constant)[0]}): q is exact there, or all draws missed a mode",
         )
     if low.any():
         _warn(

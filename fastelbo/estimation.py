@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,20 @@ from .divergences import kl_divergence
 from .errors import FastElboWarning, InvalidInputError
 from .models import LinearGaussian, MixtureModel
 from .random import RandomState, philox_key
-from .results import Bound, Estimate
-from .validation import MAX_DRAWS, MAX_POINTS, Floats, as_count, broadcast_shape, group_sizes
+from .results import Estimate, from_quantities
+from .validation import (
+    DEFAULT_IW_SIZES,
+    MAX_DRAWS,
+    MAX_POINTS,
+    Floats,
+    as_count,
+    broadcast_shape,
+    group_sizes,
+)
 
 Model = LinearGaussian | MixtureModel | Distribution
 
 DEFAULT_SAMPLES = 1000
-DEFAULT_IW_SIZES = (10, 100)
 
 
 def estimate(
@@ -256,38 +264,18 @@ def _progress(wanted: bool, total: int) -> Iterator[Tick]:
 
 
 def _wrap(task: Task, sizes: list[int], values: dict[str, Floats], kl: Floats | None) -> Estimate:
-    shape = task.batch
-
-    def shaped(array: Any) -> Floats:
-        return np.asarray(array, dtype=np.float64).reshape(shape)
-
-    names = ("log_evidence", "ess", "relative_variance", "n_zero", "expected_log_likelihood",
-             "expected_log_likelihood_se", "jensen_gap_se")  # fmt: skip
-    fields = {name: shaped(values[name]) for name in names}
-    sampled = Bound(shaped(values["elbo"]), shaped(values["elbo_se"]))
-    iw = {
-        k: Bound(shaped(values["iw_value"][:, j]), shaped(values["iw_se"][:, j]))
-        for j, k in enumerate(sizes)
-    }
-    iw[1] = sampled
+    """The estimate, with the closed-form KL in its place where it was asked for."""
+    independent = task.batch == task.model.batch_shape
+    sampled = from_quantities(values, task.batch, task.n_samples, sizes, independent=independent)
     if kl is None:
-        fields |= {"kl": shaped(values["kl"]), "kl_se": shaped(values["kl_se"])}
-        fields |= {"elbo": sampled.value, "elbo_se": sampled.se}
-    else:
-        likelihood = fields["expected_log_likelihood"]
-        fields["kl"] = np.array(np.broadcast_to(kl, shape))
-        fields["kl_se"] = np.zeros(shape)
-        fields["elbo"] = likelihood - fields["kl"]
-        fields["elbo_se"] = fields["expected_log_likelihood_se"]
-    with np.errstate(invalid="ignore"):
-        gap = fields["log_evidence"] - sampled.value
-    return Estimate(
-        n_samples=task.n_samples,
-        log_evidence_se=np.sqrt(fields["relative_variance"] / task.n_samples),
-        jensen_gap=gap,
-        independent=task.batch == task.model.batch_shape,
-        _iw=iw,
-        **fields,
+        return sampled
+    divergence = np.array(np.broadcast_to(kl, task.batch))
+    return replace(
+        sampled,
+        kl=divergence,
+        kl_se=np.zeros(task.batch),
+        elbo=sampled.expected_log_likelihood - divergence,
+        elbo_se=sampled.expected_log_likelihood_se,
     )
 
 

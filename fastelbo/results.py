@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -267,6 +267,41 @@ class Estimate:
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
         return result
+
+
+def from_quantities(
+    values: Mapping[str, Any],
+    shape: tuple[int, ...],
+    n_samples: int,
+    sizes: Sequence[int],
+    *,
+    independent: bool,
+) -> Estimate:
+    """The estimate of what a backend returned, one row a data point of the batch ``shape``."""
+
+    def shaped(array: Any) -> Floats:
+        return np.asarray(array, dtype=np.float64).reshape(shape)
+
+    names = (
+        "log_evidence", "ess", "relative_variance", "n_zero", "elbo", "elbo_se", "kl", "kl_se",
+        "expected_log_likelihood", "expected_log_likelihood_se", "jensen_gap_se",
+    )  # fmt: skip
+    fields = {name: shaped(values[name]) for name in names}
+    bounds = {
+        k: Bound(shaped(values["iw_value"][:, j]), shaped(values["iw_se"][:, j]))
+        for j, k in enumerate(sizes)
+    }
+    bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
+    with np.errstate(invalid="ignore"):
+        gap = fields["log_evidence"] - fields["elbo"]
+    return Estimate(
+        n_samples=n_samples,
+        log_evidence_se=np.sqrt(fields["relative_variance"] / n_samples),
+        jensen_gap=gap,
+        independent=independent,
+        _iw=bounds,
+        **fields,
+    )
 
 
 def _known(quantity: str, names: Sequence[str]) -> None:

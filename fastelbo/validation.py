@@ -17,6 +17,8 @@ Integers = NDArray[np.int64]
 MAX_DRAWS = 2**40
 MAX_POINTS = 2**32
 MAX_DIM = 2**25
+
+DEFAULT_IW_SIZES = (10, 100)
 _SYMMETRY = 1e-8
 _SUM_TO_ONE = 1e-6
 

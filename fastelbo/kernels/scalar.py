@@ -140,6 +140,14 @@ def sincos_quarter(f: float) -> tuple[float, float]:
     return sine, 1.0 + z * c
 
 
+@scalar
+def two_sum(a, b):
+    """a + b as the rounded sum and its exact error (Knuth)."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
+
+
 # --- random numbers -------------------------------------------------------------------------
 
 _U32 = np.uint64(0xFFFFFFFF)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compile import block, reduction, scalar
-from .scalar import exp, log_positive
+from .scalar import exp, log_positive, two_sum
 
 Floats = NDArray[np.float64]
 
@@ -119,17 +119,17 @@ def _order_key(x):
 
 
 @reduction
-def maximum(x, n):
+def largest(x, n):
     """Largest of x[:n], none of which is NaN."""
     best = _order_key(-np.inf)
     for k in range(n):
-        best = max(best, _order_key(x[k]))
+        best = max(best, _order_key(np.float64(x[k])))
     bits = best ^ ((best >> np.int64(63)) & _ALL_BUT_SIGN)
     return np.int64(bits).view(np.float64)
 
 
 @reduction
-def _scale_weights(x, top, n, w):
+def scale_weights(x, top, n, w):
     """w = exp(x - top), and its sum."""
     total = 0.0
     for k in range(n):
@@ -140,7 +140,7 @@ def _scale_weights(x, top, n, w):
 
 
 @block
-def _sum_of_rest(w, total, n):
+def sum_of_rest(w, total, n):
     """The sum of scaled weights without one maximal weight, which is 1."""
     if total >= 2.0:
         return total - 1.0
@@ -165,14 +165,6 @@ def _joint_moments(w, w_mean, x, x_mean, n):
         second_x += dx * dx
         co_moment += dw * dx
     return second_w, second_x, co_moment
-
-
-@scalar
-def two_sum(a, b):
-    """a + b as the rounded sum and its exact error (Knuth)."""
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
 
 
 # --- merging --------------------------------------------------------------------------------
@@ -356,8 +348,8 @@ def _set_weights(state, log_weight, first, n, w):
         state[LOG_WEIGHT + M2] = 0.0
         w[:n] = 0.0
         return
-    top = maximum(log_weight, n)
-    rest = _sum_of_rest(w, _scale_weights(log_weight, top, n, w), n)
+    top = largest(log_weight, n)
+    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w), n)
     state[MAX] = top
     state[REST_HI] = rest
     state[REST_LO] = 0.0
@@ -456,24 +448,35 @@ def _push_groups(group, size, first, log_weight, w, top, n, values):
 
 
 @block
-def push_block(state, fresh, iw_sizes, first, work, n):
-    """Take a weighed block, whose first draw is ``first``, into the state of its chunk.
-
-    ``fresh`` is room for the state of the block alone.
-    """
-    w = work.scratch[0]
-    log_ratio = work.norm
-    for k in range(n):
-        log_ratio[k] = work.log_q[k] - work.log_prior[k]
-    _set_weights(fresh, work.log_weight, first, n, w)
-    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n)
-    _set_term(fresh, LOG_RATIO, log_ratio, n)
-    _merge_moments(state, fresh)
-    top = fresh[MAX]
+def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values):
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
         group = state[offset : offset + GROUP_SIZE]
-        _push_groups(group, iw_sizes[g], first, work.log_weight, w, top, n, work.scratch[1])
+        _push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values)
+
+
+@block
+def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, n):
+    """Take a block of log weights, whose first draw is ``first``, into the state of its chunk.
+
+    ``fresh`` is room for the state of the block alone, ``w`` and ``values`` for its weights.
+    """
+    _set_weights(fresh, log_weight, first, n, w)
+    _merge_moments(state, fresh)
+    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values)
+
+
+@block
+def push_block(state, fresh, iw_sizes, first, work, n):
+    """Take a weighed block into the state of its chunk, as `push_log_weights`, with its terms."""
+    log_ratio = work.norm
+    for k in range(n):
+        log_ratio[k] = work.log_q[k] - work.log_prior[k]
+    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n)
+    _set_term(fresh, LOG_RATIO, log_ratio, n)
+    push_log_weights(
+        state, fresh, iw_sizes, first, work.log_weight, work.scratch[0], work.scratch[1], n
+    )
 
 
 # --- reading --------------------------------------------------------------------------------

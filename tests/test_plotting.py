@@ -1,0 +1,124 @@
+"""Figures show the numbers that they are given."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import IGNORE_DIAGNOSTICS
+from matplotlib import pyplot as plt
+
+import fastelbo as fe
+
+pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+
+PLOTS = Path(__file__).parent.parent / "plots"
+DRAWS = [64, 256, 1024]
+
+
+@pytest.fixture(autouse=True)
+def _without_a_display():
+    plt.switch_backend("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def model():
+    return fe.LinearGaussian([[1.0], [-0.5]], [[1.0]], noise_cov=1.0)
+
+
+@pytest.fixture
+def estimates(model):
+    q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+    return [fe.estimate(model, q, n_samples=n, rng=0) for n in DRAWS]
+
+
+def curves(ax):
+    return {line.get_label(): line for line in ax.get_lines()}
+
+
+def test_curves_are_the_means_over_data_points(model, estimates):
+    exact = model.exact_log_evidence()
+    ax = fe.plotting.plot_convergence(estimates[::-1], exact)
+    lines = curves(ax)
+    assert list(lines) == [
+        "exact log evidence", "log evidence", "IW bound, k = 100", "IW bound, k = 10", "ELBO",
+    ]  # fmt: skip
+    assert lines["ELBO"].get_xdata().tolist() == DRAWS
+    # 64 draws have no group of 100.
+    assert lines["IW bound, k = 100"].get_xdata().tolist() == DRAWS[1:]
+    for label, values in (
+        ("log evidence", [est.log_evidence for est in estimates]),
+        ("IW bound, k = 10", [est.iw_elbo(10).value for est in estimates]),
+        ("ELBO", [est.elbo for est in estimates]),
+    ):
+        means = [(value - exact).mean() for value in values]
+        assert lines[label].get_ydata() == pytest.approx(means, rel=1e-12)
+
+
+def test_bands_are_1_96_standard_errors_of_the_mean(estimates):
+    ax = fe.plotting.plot_convergence(estimates)
+    band = ax.collections[0].get_paths()[0].vertices
+    for est in estimates:
+        edges = band[band[:, 0] == est.n_samples, 1]
+        half = 1.96 * np.sqrt((est.log_evidence_se**2).sum()) / 2
+        mean = est.log_evidence.mean()
+        assert (edges.min(), edges.max()) == pytest.approx((mean - half, mean + half), rel=1e-12)
+
+
+def test_axes_are_labelled_with_units(model, estimates):
+    ax = fe.plotting.plot_convergence(estimates, model.exact_log_evidence())
+    assert ax.get_ylabel() == "difference from exact log evidence (nats)"
+    assert ax.get_xlabel() == "draws K"
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "asinh")
+    assert "mean of 2 data points" in ax.get_legend().get_title().get_text()
+
+
+def test_without_exact_values_the_estimates_themselves_are_drawn(estimates):
+    ax = fe.plotting.plot_convergence(estimates)
+    assert (ax.get_ylabel(), ax.get_yscale()) == ("nats", "linear")
+    lines = curves(ax)
+    assert "exact log evidence" not in lines
+    assert lines["ELBO"].get_ydata()[-1] == pytest.approx(estimates[-1].elbo.mean())
+
+
+def test_axes_may_be_given(estimates):
+    _, ax = plt.subplots()
+    assert fe.plotting.plot_convergence(estimates, ax=ax) is ax
+
+
+def test_what_cannot_be_drawn_is_refused(model, estimates):
+    plot = fe.plotting.plot_convergence
+    with pytest.raises(fe.errors.InvalidInputError, match=r"got batch shapes \[\]"):
+        plot([])
+    other = fe.estimate(fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=2.0), rng=0)
+    with pytest.raises(fe.errors.InvalidInputError, match="same data points"):
+        plot([*estimates, other])
+    with pytest.raises(fe.errors.InvalidInputError, match=r"exact must have the shape .* \(2,\)"):
+        plot(estimates, 0.0)
+    mixture = fe.Mixture([1.0], fe.Gaussian([[0.0]], scale=1.0))
+    summed = fe.estimate(fe.MixtureModel([[0.0]], mixture), fe.Categorical([1.0]))
+    with pytest.raises(fe.errors.InvalidInputError, match="must have draws"):
+        plot([summed])
+    several_q = fe.estimate(
+        fe.Gaussian([0.0], scale=1.0), fe.Gaussian([[0.0], [1.0]], scale=2.0), rng=0
+    )
+    with pytest.raises(fe.errors.InvalidInputError, match="data points"):
+        plot([several_q])
+
+
+def test_matplotlib_is_imported_only_to_draw():
+    program = "import sys, fastelbo.plotting, fastelbo.cli; print('matplotlib' in sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_script_writes_its_figure(tmp_path, monkeypatch):
+    image = tmp_path / "figure.png"
+    monkeypatch.setattr(sys, "argv", ["convergence.py", str(image)])
+    runpy.run_path(str(PLOTS / "convergence.py"), run_name="__main__")
+    assert image.read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,53 @@
+"""What is said about versions and machine."""
+
+import platform
+
+import numba
+import numpy as np
+import pytest
+
+import fastelbo as fe
+from fastelbo.kernels import info
+from fastelbo.versions import versions
+
+
+def test_versions_name_everything_a_report_needs():
+    facts = versions()
+    assert facts["fastelbo"] == fe.__version__
+    assert facts["Python"] == platform.python_version()
+    assert facts["NumPy"] == np.__version__
+    assert facts["numba"] == numba.__version__
+    assert {"SciPy", "llvmlite", "CPU", "threads", "threading layer", "platform"} <= set(facts)
+    assert all(facts.values())
+    assert int(facts["threads"]) >= 1
+    assert facts["vector registers"] in {"128 bits", "256 bits", "512 bits"}
+
+
+def test_show_versions_prints_a_line_for_each(capsys):
+    fe.show_versions()
+    printed = capsys.readouterr().out
+    assert [line.split("  ")[0] for line in printed.splitlines()] == list(versions())
+
+
+@pytest.mark.parametrize(
+    ("features", "bits"),
+    [
+        ("+sse2,+avx,+avx2,+avx512f", 512),
+        ("+sse2,+avx,+avx2,-avx512f", 256),
+        ("+sse2,+avx,-avx2,-avx512f", 256),
+        ("+sse2,-avx,-avx2,-avx512f", 128),
+        ("+neon", 128),
+        ("", 128),
+    ],
+)
+def test_vector_bits_follow_the_features(features, bits, monkeypatch):
+    monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
+    assert info.vector_bits() == bits
+
+
+def test_a_machine_without_a_parallel_layer_has_none(monkeypatch):
+    def not_started():
+        raise ValueError("threading layer is not initialised")
+
+    monkeypatch.setattr(numba, "threading_layer", not_started)
+    assert info.info()["threading layer"] == "none"
