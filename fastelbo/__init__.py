@@ -11,6 +11,7 @@ from .models import LinearGaussian, MixtureModel
 from .reductions import logsumexp, summarize
 from .results import Bound, Estimate, Total
 from .versions import show_versions
+from .warmup import warmup
 
 if TYPE_CHECKING:
     from . import datasets, plotting
@@ -38,6 +39,7 @@ __all__ = [
     "plotting",
     "show_versions",
     "summarize",
+    "warmup",
 ]
 
 

@@ -1,0 +1,38 @@
+"""Compiling ahead of time."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from .distributions import Categorical, Gaussian
+from .errors import FastElboWarning
+from .estimation import elbo_terms, estimate
+from .reductions import logsumexp, summarize
+
+
+def warmup() -> None:
+    """Compile every kernel now, or load it from the disk cache.
+
+    Kernels compile at their first call, which takes seconds each, and are then kept on disk: beside
+    the package where that folder can be written, else in the user's cache folder. The cache notices
+    a change of any kernel's source, of its options, of numba and of the processor.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> fe.warmup()
+    """
+    p, q = Gaussian([0.0], scale=1.0), Gaussian([0.0], scale=1.5)
+    weights = np.zeros((2, 4))
+    with warnings.catch_warnings():
+        # Two draws are few, as is meant.
+        warnings.simplefilter("ignore", FastElboWarning)
+        estimate(p, q, n_samples=2, rng=0)
+        elbo_terms(p, q, n_samples=2, rng=0)
+        p.log_prob(p.sample(2, rng=0))
+        Categorical([0.5, 0.5]).sample(2, rng=0)
+        for dtype in (np.float64, np.float32):
+            logsumexp(weights.astype(dtype), axis=-1)
+            summarize(weights.astype(dtype))

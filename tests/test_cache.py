@@ -1,0 +1,85 @@
+"""The disk cache of compiled kernels: hit when nothing changed, never stale, never required."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastelbo
+
+PACKAGE = Path(fastelbo.__file__).parent
+
+# Prints a log density and how often its kernel was read from the disk and compiled.
+PROGRAM = """
+import fastelbo as fe
+from fastelbo.kernels import cpu, launch
+value = fe.Gaussian([0.0], scale=1.0).log_prob([[0.5]])
+stats = launch._compiled(cpu.log_prob, True).stats
+print(float(value[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def run(folder: Path, program: str = PROGRAM, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a copy of the package, without compiled files."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(PACKAGE, folder / "fastelbo", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_hit_and_never_stale(copy: Path) -> None:
+    value, hits, misses = run(copy)
+    assert (hits, misses) == ("0", "1")
+    assert run(copy) == [value, "1", "0"]
+    # An edit two files away from the kernel: the quadratic loses its factor of a half.
+    blocks = copy / "fastelbo" / "kernels" / "blocks.py"
+    text = blocks.read_text()
+    assert "const - 0.5 * out[k]" in text
+    blocks.write_text(text.replace("const - 0.5 * out[k]", "const - 1.0 * out[k]"))
+    changed, hits, misses = run(copy)
+    assert (hits, misses) == ("0", "1")
+    assert float(changed) == pytest.approx(float(value) - 0.125)
+
+
+def test_works_without_a_cache_folder(copy: Path) -> None:
+    nowhere = "from numba.core.caching import CacheImpl\nCacheImpl._locator_classes = []\n"
+    value, hits, misses = run(copy, nowhere + PROGRAM)
+    assert float(value) < 0.0
+    assert (hits, misses) == ("0", "1")
+
+
+def test_warmup_leaves_nothing_to_compile() -> None:
+    program = """
+import fastelbo as fe
+fe.warmup()
+from fastelbo.kernels import launch
+print(launch._compiled.cache_info().currsize)
+fe.estimate(fe.Gaussian([0.0, 0.0], scale=1.0), fe.StudentT(4.0, [0.0, 0.0], scale=1.0), rng=0)
+fe.logsumexp([0.0, 1.0])
+print(launch._compiled.cache_info().currsize)
+"""
+    before, after = run(PACKAGE.parent, program)
+    assert before == after
