@@ -127,7 +127,16 @@ def estimate(
 
 
 class ElboTerms(NamedTuple):
-    """Log densities of every draw, each of shape (*batch, K)."""
+    """Log densities of every draw, each of shape (*batch, K).
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p = fe.Gaussian([0.0], scale=1.0)
+    >>> log_likelihood, log_prior, log_q = fe.elbo_terms(p, p, 3, rng=0)
+    >>> log_likelihood
+    array([0., 0., 0.])
+    """
 
     log_likelihood: Floats
     log_prior: Floats

@@ -18,7 +18,16 @@ QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_g
 
 
 class Bound(NamedTuple):
-    """An estimated bound and its standard error, one entry a data point."""
+    """An estimated bound and its standard error, one entry a data point.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p = fe.Gaussian([0.0], scale=1.0)
+    >>> value, se = fe.estimate(p, fe.Gaussian([0.0], scale=1.25), rng=0).iw_elbo(10)
+    >>> bool(abs(value) < 0.1), bool(se < 0.01)
+    (True, True)
+    """
 
     value: Floats
     se: Floats
@@ -43,7 +52,18 @@ def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Inter
 
 @dataclass(frozen=True)
 class Total:
-    """Sums over data points, with standard errors; see `Estimate.total`."""
+    """Sums over data points, with standard errors; see `Estimate.total`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+    >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+    >>> total = fe.estimate(model, q, n_samples=10_000, rng=0).total()
+    >>> low, high = total.confidence_interval("log_evidence", 0.999)
+    >>> bool(low < model.exact_log_evidence().sum() < high)
+    True
+    """
 
     n_points: int
     log_evidence: float
@@ -97,6 +117,14 @@ class Estimate:
         The sizes k that `iw_elbo` knows.
     independent : bool
         Whether entries are data points, which a total may add up.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+    >>> est = fe.estimate(p, q, n_samples=10_000, rng=0)
+    >>> bool(est.elbo < est.iw_elbo(10).value < est.log_evidence + 3 * est.log_evidence_se)
+    True
     """
 
     n_samples: int
