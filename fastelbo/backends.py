@@ -15,7 +15,7 @@ import numpy as np
 from . import lowering, reference
 from .kernels import cpu, state
 from .kernels.launch import Pace, launch
-from .validation import Floats
+from .validation import Floats, require_memory
 
 Quantities = dict[str, Floats]
 Tick = Callable[[int], None]
@@ -124,14 +124,17 @@ class NumPyBackend:
 
     def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities:
         terms = self.terms(task)
-        bad = ~(terms[0] + (terms[1] - terms[2]) < np.inf)
-        values = reference.moments(*terms, iw_sizes)
+        with np.errstate(invalid="ignore"):
+            bad = ~(terms[0] + (terms[1] - terms[2]) < np.inf)
+            values = reference.moments(*terms, iw_sizes)
         tick(task.points * task.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
         values["first_bad"] = bad.argmax(axis=-1)
-        bounds = np.array([values["iw"][k] for k in iw_sizes]).reshape(-1, 2, task.points)
+        bounds = np.array([values["iw"][k] for k in iw_sizes])
+        bounds = bounds.reshape(len(iw_sizes), 2, task.points)
         values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
         return values
 
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
+        require_memory('the terms of backend="numpy"', 3 * 8 * task.points * task.n_samples)
         return reference.elbo_terms(task.model, task.q, task.n_samples, task.key, task.first_index)

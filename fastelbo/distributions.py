@@ -27,6 +27,7 @@ from .validation import (
     cholesky,
     positive,
     probabilities,
+    require_memory,
     square_matrices,
 )
 
@@ -144,6 +145,7 @@ class _Continuous(Distribution):
         """
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
         components, every, batch = self._components, slice(None), self.batch_shape
+        require_memory("sample", 8 * n * math.prod(batch) * self.dim)
         centre = np.zeros((1, self.dim))
         sampler = lowering.draw_components(components, batch, every, centre)
         draws = launch.sample(sampler, math.prod(batch), n, self.dim, philox_key(rng))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from .validation import (
     as_count,
     broadcast_shape,
     group_sizes,
+    require_memory,
 )
 
 Model = LinearGaussian | MixtureModel | Distribution
@@ -184,7 +184,7 @@ def elbo_terms(
         raise InvalidInputError("model is summed exactly: a MixtureModel has no draws")
     task = _task(model, q, n_samples, rng, first_index)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    _fits_memory("elbo_terms", 3 * 8 * task.points * task.n_samples)
+    require_memory("elbo_terms", 3 * 8 * task.points * task.n_samples)
     terms = _backend(backend, threads).terms(task)
     shape = (*task.batch, task.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
@@ -244,12 +244,6 @@ def _analytic_kl(model: Any, q: Any) -> Floats:
     return kl_divergence(q, model._prior)
 
 
-def _fits_memory(what: str, size: int) -> None:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory:
-        raise MemoryError(f"{what} would need {size} bytes, of {memory} that the machine has")
-
-
 @contextmanager
 def _progress(wanted: bool, total: int) -> Iterator[Tick]:
     if not wanted:
@@ -283,7 +277,7 @@ def _wrap(task: Task, sizes: list[int], values: dict[str, Floats], kl: Floats | 
         sampled,
         kl=divergence,
         kl_se=np.zeros(task.batch),
-        elbo=sampled.expected_log_likelihood - divergence,
+        elbo=np.asarray(sampled.expected_log_likelihood - divergence),
         elbo_se=sampled.expected_log_likelihood_se,
     )
 
@@ -308,7 +302,10 @@ def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estima
         )
     shape = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
     log_evidence = np.broadcast_to(model.exact_log_evidence(), shape).copy()
-    likelihood = (q.probs * model.component_log_prob()).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        parts = q.probs * model.component_log_prob()
+    # 0 log 0 = 0: a component that q never chooses may give x no density at all.
+    likelihood = np.where(q.probs > 0.0, parts, 0.0).sum(axis=-1)
     kl = np.broadcast_to(rel_entr(q.probs, weights).sum(axis=-1), shape).copy()
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
     elbo = likelihood - kl

@@ -1,5 +1,8 @@
 """From distributions and models to the arrays that the kernels read.
 
+A data point's arrays must not depend, in any bit, on which others are lowered with it: products are
+elementwise or of stacked small matrices, one a data point.
+
 Every distribution over a vector is a mixture of location-scale `Components` (often of one). A
 density among them depends on ``|S^-1 (z - m)|^2``. In the coordinates v of the draw, with
 ``z = centre + T v``, that is ``|F v - t|^2``, F = S^-1 T and t = S^-1 (m - centre): the `Density`
@@ -74,7 +77,7 @@ def invert_lower(tril: Floats | None) -> Floats:
     assert tril is not None
     inverse = np.zeros_like(tril)
     for j in range(tril.shape[-1]):
-        row = -np.einsum("...d,...de->...e", tril[..., j, :j], inverse[..., :j, :])
+        row = -(tril[..., j, None, :j] @ inverse[..., :j, :])[..., 0, :]
         row[..., j] += 1.0
         inverse[..., j, :] = row / tril[..., j, j, None]
     return inverse
@@ -170,7 +173,7 @@ def density(components: Components, batch: tuple[int, ...], rows: slice, frame: 
             factor = factor[:, :, None, :]
     else:
         inverse = select(components.inverse_scale, 3, batch, rows)
-        target = np.einsum("ncjd,ncd->ncj", inverse, shift)
+        target = (inverse @ shift[..., None])[..., 0]
         factor = transform_lower(inverse, frame)
     factor = np.broadcast_to(factor, (factor.shape[0], count, *factor.shape[2:]))
     target = np.broadcast_to(target, (target.shape[0], count, dim))
@@ -233,7 +236,7 @@ def mixture_mean(components: Components, batch: tuple[int, ...], rows: slice) ->
     """(n or 1, D) weighted mean of the components' locations."""
     weight = np.exp(select(components.log_weight, 1, batch, rows))
     mean = select(components.mean, 2, batch, rows)
-    return np.asarray((weight[:, :, None] * mean).sum(axis=1))
+    return np.asarray((weight[:, None, :] @ mean)[:, 0])
 
 
 def plan(model: Any, q: Any, batch: tuple[int, ...], rows: slice) -> Plan:

@@ -14,7 +14,9 @@ from scipy.special import logsumexp, softmax
 from . import lowering
 from .distributions import Categorical, Gaussian, Mixture
 from .errors import InvalidInputError
+from .kernels import residuals
 from .kernels.blocks import Density
+from .kernels.launch import launch
 from .validation import Floats, as_floats, broadcast_shape, cholesky, positive
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -23,7 +25,7 @@ _LOG_2PI = math.log(2.0 * math.pi)
 class _Reduced(NamedTuple):
     """Whitened loadings as Q R, R lower triangular: the likelihood sees z only through R z."""
 
-    whitener: Floats  # (P,) reciprocal noise sds, or the (P, P) inverse of the noise's factor
+    whitener: Floats  # (1, P) reciprocal noise sds, or the (P, P) inverse of the noise's factor
     basis: Floats  # Q, (P, D)
     factor: Floats  # R, (D, D) lower triangular
     log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
@@ -133,8 +135,8 @@ class LinearGaussian:
     def _reduced(self) -> _Reduced:
         features, dim = self.loadings.shape
         if self._noise_tril is None:
-            whitener = 1.0 / np.sqrt(self.noise_cov)
-            whitened = self.loadings * whitener[:, None]
+            whitener = 1.0 / np.sqrt(self.noise_cov)[None]
+            whitened = self.loadings * whitener.T
             log_det = 0.5 * np.log(self.noise_cov).sum()
         else:
             whitener = solve_triangular(self._noise_tril, np.eye(features), lower=True)
@@ -154,24 +156,24 @@ class LinearGaussian:
         )
 
     def _reduce(self, x: Floats, centre: Floats) -> tuple[Floats, Floats]:
-        """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2, for x (n, P), centre (n or 1, D).
+        """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2.
 
-        Through the residual in data space, so that far latents and small noise cancel nowhere.
+        For x (n or 1, P) and centres (n or 1, C, D): t of shape (n, C, D), c of (n, C). Through the
+        residual in data space, so that far latents and small noise cancel nowhere.
         """
         reduced = self._reduced
-        residual = x - self.offset - centre @ self.loadings.T
-        whitener = reduced.whitener
-        whitened = residual * whitener if whitener.ndim == 1 else residual @ whitener.T
-        target = whitened @ reduced.basis
-        left = whitened - target @ reduced.basis.T
-        return target, reduced.log_const - 0.5 * (left**2).sum(axis=-1)
+        shape = (max(len(x), len(centre)) if len(x) and len(centre) else 0, *centre.shape[1:])
+        target, square = np.empty(shape), np.empty(shape[:-1])
+        arrays = (x, centre, self.loadings, self.offset, reduced.whitener, reduced.basis)
+        launch(residuals.reduce, *map(lowering.constant, arrays), target, square)
+        return target, reduced.log_const - 0.5 * square
 
     def _likelihood(self, batch: tuple[int, ...], rows: slice, frame: lowering.Frame) -> Density:
         x = lowering.select(self.x, 1, batch, rows)
-        target, log_const = self._reduce(x, frame.centre)
+        target, log_const = self._reduce(x, frame.centre[:, None, :])
         factor = lowering.transform_lower(self._reduced.factor[None, None], frame)
         nothing = np.zeros((1, 0))
-        return lowering.make_density(factor, target[:, None, :], log_const[:, None], nothing)
+        return lowering.make_density(factor, target, log_const, nothing)
 
     @cached_property
     def _joint(self) -> tuple[Floats, Floats, Floats]:
@@ -189,19 +191,21 @@ class LinearGaussian:
         mean = lowering.select(prior.mean, 2, batch, every)
         log_weight = lowering.select(prior.log_weight, 1, batch, every)
         half = self._reduced.factor @ scale
-        precision = np.asarray(np.linalg.cholesky(eye + _transpose(half) @ half), np.float64)
+        # u is the least-squares solution of H u = t, u = 0. Through Q L' of H above the identity:
+        # forming 1 + H'H = L L' would square its condition.
+        stacked = np.concatenate([half, np.broadcast_to(eye, half.shape)], axis=-2)
+        basis, precision = _orthogonal_lower(stacked)
         log_det = np.log(np.diagonal(precision, axis1=-2, axis2=-1)).sum(axis=-1)
         solve = lowering.invert_lower(precision)
         x = lowering.select(self.x, 1, batch, every)
-        target, const = self._reduce(x[:, None, :], mean)
-        best = _apply(_transpose(solve), _apply(solve, _apply(_transpose(half), target)))
+        target, const = self._reduce(x, mean)
+        projected = _apply(_transpose(basis[..., : self.dim, :]), target)
+        best = _apply(_transpose(solve), projected)
         # At the optimum, where nothing cancels.
         square = ((target - _apply(half, best)) ** 2).sum(-1) + (best**2).sum(-1)
         log_joint = log_weight + const - 0.5 * square - log_det
-        # The posterior covariance is B B' with B = S solve'; B' = Q U gives its lower factor U'.
-        upper = np.linalg.qr(solve @ _transpose(scale), mode="r")
-        signs = np.sign(np.diagonal(upper, axis1=-2, axis2=-1))
-        return log_joint, mean + _apply(scale, best), _transpose(upper * signs[..., None])
+        _, tril = _orthogonal_lower(solve @ _transpose(scale))
+        return log_joint, mean + _apply(scale, best), tril
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point, in closed form."""
@@ -237,6 +241,13 @@ def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
 
 def _transpose(matrix: Floats) -> Floats:
     return np.asarray(np.swapaxes(matrix, -1, -2))
+
+
+def _orthogonal_lower(root: Floats) -> tuple[Floats, Floats]:
+    """Q with orthonormal columns and lower triangular L, of positive diagonal: root = Q L'."""
+    basis, upper = np.linalg.qr(root)
+    signs = np.sign(np.diagonal(upper, axis1=-2, axis2=-1))
+    return basis * signs[..., None, :], _transpose(upper * signs[..., None])
 
 
 def _apply(matrix: Floats, vector: Floats) -> Floats:

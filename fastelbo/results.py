@@ -324,8 +324,8 @@ def from_quantities(
         gap = fields["log_evidence"] - fields["elbo"]
     return Estimate(
         n_samples=n_samples,
-        log_evidence_se=np.sqrt(fields["relative_variance"] / n_samples),
-        jensen_gap=gap,
+        log_evidence_se=shaped(np.sqrt(fields["relative_variance"] / n_samples)),
+        jensen_gap=shaped(gap),
         independent=independent,
         _iw=bounds,
         **fields,

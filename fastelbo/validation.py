@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -93,10 +94,12 @@ def probabilities(value: Any, name: str) -> Floats:
 def cholesky(cov: Floats, name: str) -> Floats:
     """Lower Cholesky factor of a batch of symmetric positive definite matrices."""
     square_matrices(cov, name)
-    asymmetry = np.abs(cov - np.swapaxes(cov, -1, -2)).max(initial=0.0)
-    if asymmetry > _SYMMETRY * np.abs(cov).max(initial=0.0):
+    asymmetry = np.abs(cov - np.swapaxes(cov, -1, -2)).max(axis=(-2, -1), initial=0.0)
+    skew = asymmetry > _SYMMETRY * np.abs(cov).max(axis=(-2, -1), initial=0.0)
+    if skew.any():
         raise NotPositiveDefiniteError(
-            f"{name} must be symmetric; an entry differs from its mirror image by {asymmetry:g}"
+            f"{name} must be symmetric; an entry differs from its mirror image by "
+            f"{asymmetry[skew].max():g}"
         )
     try:
         return np.asarray(np.linalg.cholesky(0.5 * (cov + np.swapaxes(cov, -1, -2))))
@@ -114,6 +117,13 @@ def square_matrices(array: Floats, name: str) -> Floats:
             f"{name} must hold square matrices on its last two axes, got shape {array.shape}"
         )
     return array
+
+
+def require_memory(what: str, size: int) -> None:
+    """Refuse, before anything is allocated, what can never fit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if size > memory:
+        raise MemoryError(f"{what} would need {size} bytes, of {memory} that the machine has")
 
 
 def broadcast_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:

@@ -101,7 +101,7 @@ def log_likelihood(model: Any, z: Array, rows: NDArray[np.intp]) -> Array:
     z
         Latent points, shape (n, K, D).
     rows
-        Rows of x, shape (n,).
+        Rows of x, its leading axes flattened, shape (n,).
 
     Returns
     -------
@@ -117,4 +117,5 @@ def log_likelihood(model: Any, z: Array, rows: NDArray[np.intp]) -> Array:
         scale=np.sqrt(model.noise_cov) if diagonal else None,
         scale_tril=None if diagonal else np.linalg.cholesky(model.noise_cov),
     )
-    return log_prob(noise, (model.x[rows] - model.offset)[:, None, :])
+    x = model.x.reshape(-1, model.x.shape[-1])[rows]
+    return log_prob(noise, (x - model.offset)[:, None, :])

@@ -10,7 +10,7 @@ from scipy.special import rel_entr
 
 from .densities import component_log_prob, log_likelihood, log_mean, log_prob
 from .draws import sample
-from .parameters import select_rows, simple, take
+from .parameters import select_rows, simple
 from .stream import Array, address
 
 # Numbers in the largest temporary. About ten of them live at once, 80 MB; more are no faster.
@@ -61,9 +61,12 @@ def elbo_terms(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
     likelihood, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
+    lead = model.x.shape[:-1] if is_linear else model.batch_shape
+    own = np.arange(int(np.prod(lead, dtype=np.int64))).reshape(lead)
+    row_of_point = np.broadcast_to(own, shape).reshape(-1)
     for i in range(0, n_points, point_step):
         points = np.arange(i, min(i + point_step, n_points))
-        data_rows = take(np.arange(len(model.x)), 0, shape, points) if is_linear else points
+        data_rows = row_of_point[points]
         prior_rows, q_rows = select_rows(prior, shape, points), select_rows(q, shape, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))

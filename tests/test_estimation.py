@@ -1,0 +1,711 @@
+"""Estimates: parity of backends, exact answers, invariances, totals, memory."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numba
+import numpy as np
+import pytest
+import scipy.stats as st
+from cases import CASES, linear, plain
+from helpers import IGNORE_DIAGNOSTICS, bits, linear_gaussian
+
+import fastelbo as fe
+from fastelbo import backends, reference
+from fastelbo.kernels import launch
+from fastelbo.kernels.cpu import CHUNK
+
+MILLION = 10**6
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+ignore_diagnostics = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+
+
+def caught(function, *args, **kwargs):
+    """What the call returns, and the kinds of its warnings."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        result = function(*args, **kwargs)
+    return result, {warning.category for warning in found}
+
+
+# --- parity -----------------------------------------------------------------------------------
+
+
+@each_case
+def test_terms_of_both_backends(case):
+    model, q = case()
+    batch = np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    got = fe.elbo_terms(model, q, 700, rng=1, backend="cpu")
+    expected = fe.elbo_terms(model, q, 700, rng=1, backend="numpy")
+    scale = 1.0 + np.abs(expected.log_weights)
+    for name in (*got._fields, "log_weights"):
+        a, b = getattr(got, name), getattr(expected, name)
+        assert a.shape == b.shape == (*batch, 700)
+        assert (np.abs(a - b) <= 1e-9 * scale).all(), name
+
+
+@each_case
+def test_estimates_of_both_backends(case):
+    model, q = case()
+    options = {"n_samples": 1000, "rng": 1, "iw_sizes": [1, 7, 100, 600]}
+    got, got_warnings = caught(fe.estimate, model, q, backend="cpu", **options)
+    expected, expected_warnings = caught(fe.estimate, model, q, backend="numpy", **options)
+    assert got_warnings == expected_warnings
+    assert got.batch_shape == np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    assert got.iw_sizes == (7, 100, 600)
+    for name, value in expected.to_dict().items():
+        np.testing.assert_allclose(
+            got.to_dict()[name], value, rtol=1e-8, atol=1e-9, strict=True, err_msg=name
+        )
+
+
+@each_case
+@ignore_diagnostics
+def test_elbo_is_likelihood_minus_kl(case):
+    est = fe.estimate(*case(), 600, rng=2)
+    difference = est.expected_log_likelihood - est.kl
+    scale = np.abs(est.expected_log_likelihood) + np.abs(est.kl)
+    np.testing.assert_allclose(est.elbo, difference, atol=1e-14 * scale.max())
+    np.testing.assert_array_equal(est.jensen_gap, est.log_evidence - est.elbo)
+    np.testing.assert_array_equal(est.iw_elbo(1), (est.elbo, est.elbo_se))
+    assert (est.elbo <= est.iw_elbo(10).value).all()
+    assert (est.iw_elbo(10).value <= est.log_evidence + 1e-12 * scale).all()
+
+
+@ignore_diagnostics
+@pytest.mark.parametrize("case", ["every_batch", "plain_t", "small_noise", "prior_batch"])
+def test_estimate_is_a_summary_of_the_same_draws(case):
+    # More than two chunks, and a block that is not full.
+    model, q = CASES[case]()
+    n_samples = 2 * CHUNK + 700
+    est = fe.estimate(model, q, n_samples, rng=3, iw_sizes=[10, 513])
+    terms = fe.elbo_terms(model, q, n_samples, rng=3)
+    expected = reference.moments(*(t.reshape(-1, n_samples) for t in terms), [10, 513])
+    for size, (value, se) in expected.pop("iw").items():
+        expected[f"iw_elbo_{size}"], expected[f"iw_elbo_{size}_se"] = value, se
+    for name, value in est.to_dict().items():
+        np.testing.assert_allclose(np.ravel(value), expected[name], rtol=1e-8, err_msg=name)
+    np.testing.assert_array_equal(fe.log_weights(model, q, 20, rng=3), terms.log_weights[..., :20])
+
+
+def test_terms_are_the_densities_of_the_draws():
+    _, q = CASES["plain_mixture"]()
+    draws = np.moveaxis(q.sample(300, rng=4), 0, -2)
+    terms = fe.elbo_terms(fe.Gaussian(np.zeros(5), scale=3.0), q, 300, rng=4)
+    np.testing.assert_allclose(terms.log_q, q.log_prob(draws), rtol=1e-12)
+    expected = fe.Gaussian(np.zeros(5), scale=3.0).log_prob(draws)
+    np.testing.assert_allclose(terms.log_prior, expected, rtol=1e-12)
+    assert (terms.log_likelihood == 0.0).all()
+
+
+# --- exact answers ----------------------------------------------------------------------------
+
+PRIOR_Q = fe.Gaussian([0.0], scale=1.0)
+NEAR_Q = fe.Gaussian([0.4], scale=0.4**0.5)
+IW_BOUNDS = {  # x = 1: of q = N(0, 1) and of q = N(.4, variance .4)
+    1: (-1.91893853, -1.53708390),
+    2: (-1.65347379, -1.52827771),
+    5: (-1.55741058, -1.52139426),
+    10: (-1.53494159, -1.51864144),
+    50: (-1.51919852, -1.51617766),
+    100: (-1.51734391, -1.51584791),
+    1000: (-1.51569429, -1.51554599),
+}
+
+
+def assert_within(value, se, truth, z=4.5):
+    """Within z standard errors of the truth, up to the digits that the truth is given to."""
+    assert (np.abs(value - truth) <= z * se + 1e-8).all(), (value, se, truth)
+
+
+@pytest.fixture(scope="module", params=[0, 1], ids=["prior", "near"])
+def bounded(request):
+    q = (PRIOR_Q, NEAR_Q)[request.param]
+    est = fe.estimate(linear_gaussian(), q, MILLION, rng=5, iw_sizes=IW_BOUNDS)
+    return est, {k: pair[request.param] for k, pair in IW_BOUNDS.items()}
+
+
+@pytest.mark.parametrize("k", IW_BOUNDS)
+def test_known_bounds(bounded, k):
+    # Catches .003 to .005 of a bound of q = N(0, 1), and .001 of the other's.
+    est, truth = bounded
+    assert_within(*est.iw_elbo(k), truth[k])
+
+
+def test_known_evidence(bounded):
+    # Catches .003 and .001 nats.
+    est, truth = bounded
+    assert_within(est.log_evidence, est.log_evidence_se, -1.5155121234846454)
+    assert_within(est.elbo, est.elbo_se, truth[1])
+    assert_within(est.jensen_gap, est.jensen_gap_se, -1.5155121234846454 - truth[1])
+
+
+def test_known_elbo_and_ess():
+    est = fe.estimate(linear_gaussian(), PRIOR_Q, MILLION, rng=6)
+    assert_within(est.elbo, est.elbo_se, -1.9189385332046727)
+    assert_within(est.expected_log_likelihood, est.expected_log_likelihood_se, -1.9189385332046727)
+    # ESS/K of 10^6 draws has a standard error of about .0004.
+    assert est.ess[0] / MILLION == pytest.approx(0.73307, abs=0.002)
+    assert est.ess[0] == pytest.approx(MILLION / (1.0 + est.relative_variance[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "truth"),
+    [
+        (
+            fe.LinearGaussian(
+                [1.0],
+                [[1.0]],
+                noise_cov=1.0,
+                prior=fe.Mixture([0.5, 0.5], fe.Gaussian([[-3.0], [3.0]], scale=1.0)),
+            ),
+            -2.9100719524708487,
+        ),
+        (fe.LinearGaussian([1.0, -1.0], [[1.0], [2.0]], noise_cov=0.5), -4.161859340430404),
+    ],
+    ids=["mixture prior", "two features"],
+)
+@pytest.mark.parametrize("q", ["gaussian", "t", "mixture"])
+def test_known_evidence_of_other_models(model, truth, q):
+    # Wide q, so that every weight is bounded; catches .01 nats.
+    wide = {
+        "gaussian": fe.Gaussian([0.0], scale=2.5),
+        "t": fe.StudentT(3.0, [0.0], scale=1.5),
+        "mixture": fe.Mixture([0.5, 0.5], fe.Gaussian([[-2.5], [2.5]], scale=1.5)),
+    }[q]
+    est = fe.estimate(model, wide, MILLION, rng=7)
+    assert_within(est.log_evidence, est.log_evidence_se, truth)
+
+
+@pytest.mark.parametrize("variance", [2.0, 1.2, 0.9])
+@pytest.mark.parametrize("dim", [1, 3])
+def test_width(dim, variance):
+    # ESS/K -> prod sqrt(2 s^2 - 1) / s^2, at K = 10^6 with a standard error below .2%.
+    p = fe.Gaussian(np.zeros(dim), scale=1.0)
+    q = fe.Gaussian(np.zeros(dim), scale=variance**0.5)
+    est = fe.estimate(p, q, MILLION, rng=8)
+    assert_within(est.log_evidence, est.log_evidence_se, 0.0)
+    assert_within(est.elbo, est.elbo_se, -float(fe.kl_divergence(q, p)))
+    expected = ((2.0 * variance - 1.0) ** 0.5 / variance) ** dim
+    assert est.ess / MILLION == pytest.approx(expected, rel=0.01)
+
+
+LINEAR = {name: case for name, case in CASES.items() if not name.startswith("plain")}
+
+
+@pytest.mark.parametrize("case", LINEAR.values(), ids=LINEAR.keys())
+def test_exact_posterior_gives_equal_weights(case):
+    model, _ = case()
+    truth, posterior = model.exact_log_evidence(), model.exact_posterior()
+    log_weights = fe.log_weights(model, posterior, 600, rng=9)
+    # Rounding of the terms, which at a noise variance of 1e-6 are themselves far larger.
+    tolerance = 1e-10 * (1.0 + np.abs(truth))
+    assert (np.abs(log_weights - truth[..., None]) <= tolerance[..., None]).all()
+
+
+def test_estimate_with_the_exact_posterior():
+    model, _ = linear("diagonal", "gaussian", dim=5, features=8, model_batch=(3,))
+    truth = model.exact_log_evidence()
+    with pytest.warns(fe.errors.ConstantWeightsWarning, match="3 of 3 data points"):
+        est = fe.estimate(model, model.exact_posterior(), 5000, rng=10)
+    for value in (est.log_evidence, est.elbo, *(est.iw_elbo(k).value for k in est.iw_sizes)):
+        np.testing.assert_allclose(value, truth, rtol=1e-10)
+    for name in ("log_evidence_se", "elbo_se", "jensen_gap_se"):
+        np.testing.assert_allclose(getattr(est, name), 0.0, atol=1e-10)
+    np.testing.assert_allclose(est.ess, 5000, rtol=1e-10)
+
+
+def test_standard_errors_are_the_spread_of_repeats():
+    # 4000 data points of one x: each standard error to 5 of its own, 1.1% each.
+    est = fe.estimate(linear_gaussian(np.ones(4000)), NEAR_Q, 1000, rng=11)
+    for name in ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap"):
+        spread = getattr(est, name).std(ddof=1)
+        typical = np.sqrt((getattr(est, f"{name}_se") ** 2).mean())
+        assert typical == pytest.approx(spread, rel=0.06), name
+    value, se = est.iw_elbo(10)
+    assert np.sqrt((se**2).mean()) == pytest.approx(value.std(ddof=1), rel=0.06)
+
+
+# --- invariances ------------------------------------------------------------------------------
+
+# A batch that is no multiple of anything and several chunks.
+SEVERAL = {
+    "linear": lambda: linear("full", "mixture", "full", dim=3, model_batch=(5,), q_batch=(5,)),
+    "student": lambda: plain("mixture_full", "mixture_t", model_batch=(5,)),
+}
+N_SAMPLES = 3 * CHUNK + 1234
+
+
+@pytest.fixture(scope="module", params=SEVERAL, ids=str)
+def whole(request):
+    """A case, and its estimate as it comes."""
+    model, q = SEVERAL[request.param]()
+    return model, q, caught(fe.estimate, model, q, N_SAMPLES, rng=12)[0]
+
+
+@ignore_diagnostics
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_threads_change_no_bit(whole, n_threads):
+    model, q, expected = whole
+    before = numba.get_num_threads()
+    got = fe.estimate(model, q, N_SAMPLES, rng=12, n_threads=n_threads)
+    assert bits(got) == bits(expected)
+    assert numba.get_num_threads() == before
+    terms = fe.elbo_terms(model, q, 1500, rng=12, n_threads=n_threads)
+    np.testing.assert_array_equal(terms, fe.elbo_terms(model, q, 1500, rng=12))
+
+
+def set_slices(monkeypatch, size, seconds):
+    monkeypatch.setattr(launch, "_SLICE_SECONDS", seconds)
+    monkeypatch.setattr(launch, "_FIRST", size)
+    monkeypatch.setattr(backends, "_SLICE_NUMBERS", size)
+    monkeypatch.setattr(backends, "_FIRST_WORK", size)
+
+
+@ignore_diagnostics
+@pytest.mark.parametrize(("size", "seconds"), [(1, 1e-9), (3 * 10**6, 1e-3), (2**62, 1e9)])
+def test_slices_change_no_bit(whole, monkeypatch, size, seconds):
+    model, q, expected = whole
+    terms, draws = fe.elbo_terms(model, q, 600, rng=12), q.sample(600, rng=12)
+    density = q.log_prob(draws)
+    set_slices(monkeypatch, size, seconds)
+    assert bits(fe.estimate(model, q, N_SAMPLES, rng=12)) == bits(expected)
+    np.testing.assert_array_equal(fe.elbo_terms(model, q, 600, rng=12), terms)
+    np.testing.assert_array_equal(q.sample(600, rng=12), draws)
+    np.testing.assert_array_equal(q.log_prob(draws), density)
+
+
+class Bar:
+    """Stands in for tqdm's bar, and adds up what it is told."""
+
+    def __init__(self, total, **_):
+        Bar.total, Bar.done = total, 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def update(self, count):
+        Bar.done += count
+
+
+@ignore_diagnostics
+@pytest.mark.parametrize("size", [1, 2**62])
+def test_progress_changes_no_bit_and_counts_every_draw(whole, monkeypatch, size):
+    model, q, expected = whole
+    set_slices(monkeypatch, size, 1e-9)
+    monkeypatch.setattr("tqdm.auto.tqdm", Bar)
+    assert bits(fe.estimate(model, q, N_SAMPLES, rng=12, progress=True)) == bits(expected)
+    assert Bar.done == Bar.total == 5 * N_SAMPLES
+
+
+def test_progress_without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    with pytest.warns(fe.errors.FastElboWarning, match="tqdm is not installed"):
+        est = fe.estimate(linear_gaussian(), NEAR_Q, 5000, rng=0, progress=True)
+    assert bits(est) == bits(fe.estimate(linear_gaussian(), NEAR_Q, 5000, rng=0))
+
+
+@ignore_diagnostics
+def test_minibatches_change_no_bit():
+    model, q = SEVERAL["linear"]()
+    expected = fe.estimate(model, q, N_SAMPLES, rng=12).to_dict()
+    fields = {name: [] for name in expected if name != "n_samples"}
+    for rows in (slice(0, 2), slice(2, 5)):
+        part = fe.LinearGaussian(
+            model.x[rows],
+            model.loadings,
+            noise_cov=model.noise_cov,
+            offset=model.offset,
+            prior=model.prior,
+        )
+        own = fe.Gaussian(q.mean[rows], scale_tril=q.scale_tril[rows])
+        est = fe.estimate(part, own, N_SAMPLES, rng=12, first_index=rows.start)
+        for name, values in fields.items():
+            values.append(est.to_dict()[name])
+    for name, values in fields.items():
+        np.testing.assert_array_equal(np.concatenate(values), expected[name])
+
+
+@ignore_diagnostics
+def test_serial_kernels_give_the_same_bits(whole, monkeypatch):
+    # What a forked child runs.
+    model, q, expected = whole
+    monkeypatch.setattr(launch, "_importer", -1)
+    assert bits(fe.estimate(model, q, N_SAMPLES, rng=12)) == bits(expected)
+
+
+@ignore_diagnostics
+def test_concurrent_calls(whole):
+    model, q, expected = whole
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(fe.estimate, model, q, N_SAMPLES, rng=12) for _ in range(10)]
+    assert {str(bits(job.result())) for job in jobs} == {str(bits(expected))}
+
+
+FORK = """
+import os, sys
+import fastelbo as fe
+
+def evidence():
+    model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+    return fe.estimate(model, fe.Gaussian([0.4], scale=0.6), 20_000, rng=0).log_evidence.tobytes()
+
+before = evidence()
+if (child := os.fork()) == 0:
+    os._exit(0 if evidence() == before else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def run_python(script, *args, **environment):
+    """A script in a process of its own; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *args],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_works():
+    run_python(FORK)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "t"])
+def test_without_a_compiler(kind):
+    q = (
+        "fe.StudentT(1.5, [0.4, 0.0], scale=0.7)"
+        if kind == "t"
+        else "fe.Gaussian([0.4, 0.0], scale=0.7)"
+    )
+    script = f"""
+import fastelbo as fe
+model = fe.LinearGaussian([[1.0, 2.0, 0.0]], [[1.0, 0.0], [0.5, 1.0], [0.0, 1.0]], noise_cov=1.0)
+got = fe.estimate(model, {q}, 40, rng=0, iw_sizes=[3])
+expected = fe.estimate(model, {q}, 40, rng=0, iw_sizes=[3], backend="numpy")
+for name, value in expected.to_dict().items():
+    assert abs(got.to_dict()[name] - value) <= 1e-9 * (1 + abs(value)), name
+"""
+    run_python(script, NUMBA_DISABLE_JIT="1")
+
+
+# --- analytic KL --------------------------------------------------------------------------------
+
+
+@ignore_diagnostics
+def test_analytic_kl():
+    model, q = linear("full", "gaussian", dim=3, model_batch=(4,))
+    sampled = fe.estimate(model, q, 5000, rng=13)
+    est = fe.estimate(model, q, 5000, rng=13, analytic_kl=True)
+    np.testing.assert_array_equal(est.kl, np.full(4, fe.kl_divergence(q, model.prior)))
+    assert (est.kl_se == 0.0).all()
+    np.testing.assert_array_equal(est.elbo, est.expected_log_likelihood - est.kl)
+    np.testing.assert_array_equal(est.elbo_se, est.expected_log_likelihood_se)
+    assert (np.abs(est.elbo - sampled.elbo) <= 4.5 * sampled.kl_se).all()
+    # The sampled ELBO stays where a bound of one draw and the gap are asked for.
+    np.testing.assert_array_equal(est.iw_elbo(1), sampled.iw_elbo(1))
+    for name in ("log_evidence", "log_evidence_se", "jensen_gap", "jensen_gap_se", "ess"):
+        np.testing.assert_array_equal(getattr(est, name), getattr(sampled, name))
+
+
+@ignore_diagnostics
+def test_analytic_kl_of_a_plain_distribution():
+    model, q = CASES["plain_gaussian"]()
+    est = fe.estimate(model, q, 100, rng=0, analytic_kl=True)
+    np.testing.assert_array_equal(est.elbo, -fe.kl_divergence(q, model))
+    assert (est.elbo_se == 0.0).all()
+
+
+# --- warnings -----------------------------------------------------------------------------------
+
+
+def test_low_ess_is_told_once_with_the_worst():
+    model = fe.Gaussian([[0.0], [5.0], [1.0], [8.0]], scale=1.0)
+    with pytest.warns(
+        fe.errors.LowESSWarning, match=r"2 of 4 data points \(worst: 3, 1\)"
+    ) as found:
+        fe.estimate(model, fe.Gaussian([0.0], scale=2.0), 1000, rng=14)
+    assert len(found) == 1
+    assert found[0].filename == __file__
+
+
+def test_all_weights_zero():
+    # The density of p overflows to 0 at every draw of the second.
+    model = fe.Gaussian([[0.0], [0.0]], scale=[[1.0], [1e-200]])
+    with pytest.warns(fe.errors.AllWeightsZeroWarning, match=r"1 of 2 data points \(worst: 1\)"):
+        est = fe.estimate(model, fe.Gaussian([0.0], scale=1.5), 1000, rng=15)
+    assert est.log_evidence[1] == -np.inf
+    assert est.elbo[1] == -np.inf
+    assert est.kl[1] == np.inf
+    assert est.ess[1] == 0.0
+    assert est.n_zero.tolist() == [0.0, 1000.0]
+    assert np.isnan(est.log_evidence_se[1])
+    assert np.isnan(est.elbo_se[1])
+    assert np.isfinite(est.log_evidence[0])
+
+
+@ignore_diagnostics
+@pytest.mark.parametrize("backend", ["cpu", "numpy"])
+def test_some_weights_zero(backend):
+    # Narrower by 1e200 than q's own narrow component: of weight 0 wherever that was not chosen.
+    model = fe.Gaussian([0.0], scale=1e-200)
+    q = fe.Mixture([0.5, 0.5], fe.Gaussian([[0.0], [0.0]], scale=[[1.0], [1e-200]]))
+    est = fe.estimate(model, q, 10_000, rng=16, backend=backend)
+    assert 4700 < est.n_zero < 5300
+    # Every other weight is p / (q's half of it): 2.
+    share = 1.0 - est.n_zero / 10_000
+    assert est.log_evidence == pytest.approx(np.log(2.0 * share), abs=1e-12)
+    assert est.ess == pytest.approx(10_000 * share, rel=1e-12)
+    assert est.elbo == -np.inf
+    assert np.isnan(est.elbo_se)
+    assert np.isnan(est.jensen_gap_se)
+    assert est.log_evidence_se == pytest.approx(np.sqrt((1 / share - 1) / 9999), rel=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_weights_are_refused(monkeypatch, bad):
+    # No distribution of this package makes one, so it is put in by hand.
+    terms = [np.zeros((3, 20)) for _ in range(3)]
+    terms[1][1, 4] = terms[1][2, 3] = bad
+    monkeypatch.setattr(backends.NumPyBackend, "terms", lambda self, task: terms)
+    model = linear_gaussian(np.zeros(3))
+    with pytest.raises(
+        fe.errors.InvalidWeightError, match=r"2 log weights .* data point 1, draw 4"
+    ):
+        fe.estimate(model, NEAR_Q, 20, backend="numpy")
+
+
+# --- totals -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def many():
+    model = linear_gaussian(np.linspace(-2.0, 2.0, 50))
+    return fe.estimate(model, fe.Gaussian([0.0], scale=1.2), 10_000, rng=18)
+
+
+def test_total(many):
+    total = many.total()
+    assert total.n_points == 50
+    correction = many.relative_variance.sum() / (2 * 10_000)
+    assert total.bias_correction == pytest.approx(correction, rel=1e-9)
+    assert total.uncorrected_log_evidence == pytest.approx(many.log_evidence.sum(), rel=1e-14)
+    assert total.log_evidence == pytest.approx(many.log_evidence.sum() + correction, rel=1e-14)
+    for name in ("elbo", "expected_log_likelihood", "kl"):
+        assert getattr(total, name) == pytest.approx(getattr(many, name).sum(), rel=1e-14)
+    for name in ("log_evidence", "elbo", "expected_log_likelihood", "kl"):
+        expected = np.sqrt((getattr(many, f"{name}_se") ** 2).sum())
+        assert getattr(total, f"{name}_se") == pytest.approx(expected, rel=1e-14)
+    low, high = total.confidence_interval("elbo", 0.9)
+    half = st.norm.ppf(0.95) * total.elbo_se
+    assert (low, high) == pytest.approx((total.elbo - half, total.elbo + half), rel=1e-12)
+    assert total.omitted == ()
+
+
+def test_total_bias_warning():
+    model = linear_gaussian(np.full(2000, 1.8))
+    est = fe.estimate(model, PRIOR_Q, 500, rng=19)
+    with pytest.warns(fe.errors.TotalBiasWarning, match="bias correction of the total"):
+        total = est.total()
+    assert total.bias_correction > 0.25 * total.log_evidence_se
+
+
+def test_total_of_flagged_points():
+    model = fe.Gaussian([[0.0], [0.0], [0.0]], scale=[[1.0], [1e-200], [1.2]])
+    with pytest.warns(fe.errors.AllWeightsZeroWarning):
+        est = fe.estimate(model, fe.Gaussian([0.0], scale=1.5), 1000, rng=20)
+    with pytest.raises(fe.errors.InvalidInputError, match=r"1 of 3 data points.*\(1,\)"):
+        est.total()
+    total = est.total(omit_flagged=True)
+    assert total.omitted == (1,)
+    assert total.n_points == 2
+    assert total.uncorrected_log_evidence == pytest.approx(est.log_evidence[[0, 2]].sum())
+    assert np.isfinite(total.elbo)
+
+
+def test_total_of_several_q_is_refused():
+    q = fe.Gaussian([[0.0], [0.1]], scale=1.2)
+    est = fe.estimate(fe.Gaussian([0.0], scale=1.0), q, 1000, rng=21)
+    assert not est.independent
+    with pytest.raises(fe.errors.InvalidInputError, match="only q has a batch"):
+        est.total()
+    both = fe.estimate(linear_gaussian(np.ones(2)), q, 1000, rng=21)
+    assert both.total().n_points == 2
+
+
+# --- intervals, bounds, tables ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_confidence_interval(many, level):
+    half = st.norm.ppf(0.5 + level / 2.0)
+    for name in ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap"):
+        low, high = many.confidence_interval(name, level)
+        value, se = getattr(many, name), getattr(many, f"{name}_se")
+        np.testing.assert_allclose(low, value - half * se, rtol=1e-12)
+        np.testing.assert_allclose(high, value + half * se, rtol=1e-12)
+    interval = many.confidence_interval("iw_elbo", level, k=10)
+    value, se = many.iw_elbo(10)
+    np.testing.assert_allclose(interval.high, value + half * se, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda e: e.iw_elbo(11), r"k must be one of .*\(1, 10, 100\), got 11"),
+        (lambda e: e.confidence_interval("ess"), "quantity must be one of .*'ess'"),
+        (lambda e: e.confidence_interval("iw_elbo"), "k is expected"),
+        (lambda e: e.confidence_interval("iw_elbo", k=3), "got 3"),
+        (lambda e: e.confidence_interval("elbo", 1.0), "confidence_level.*1.0"),
+        (lambda e: e.confidence_interval("elbo", 95), "confidence_level.*95"),
+        (lambda e: e.total().confidence_interval("jensen_gap"), "quantity must be one of"),
+    ],
+)
+def test_questions_without_an_answer(many, call, match):
+    with pytest.raises(fe.errors.InvalidInputError, match=match):
+        call(many)
+
+
+def test_summary_and_repr(many):
+    table = many.summary(3).splitlines()
+    assert table[0].split() == [
+        "log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap", "iw_elbo(10)",
+        "iw_elbo(100)", "ess",
+    ]  # fmt: skip
+    assert len(table) == 5
+    assert table[-1] == "... 47 more"
+    shown = float(re.match(r"\s*0\s+(-?[\d.]+) \+- ", table[1])[1])
+    assert shown == pytest.approx(many.log_evidence[0], abs=many.log_evidence_se[0])
+    assert re.fullmatch(r"Estimate\(50 data points, .*n_samples=10000\)", repr(many))
+
+
+@ignore_diagnostics
+@pytest.mark.parametrize("case", [CASES["one_dimension"], CASES["every_batch"]])
+def test_every_field_is_an_array_of_the_batch(case):
+    model, q = case()
+    est = fe.estimate(model, q, 200, rng=0)
+    shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    for name, value in est.to_dict().items():
+        if name != "n_samples":
+            assert isinstance(value, np.ndarray), name
+            assert value.shape == shape, name
+            assert value.dtype == np.float64, name
+
+
+# --- few draws, no data -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numpy"])
+def test_one_draw(backend):
+    model = linear_gaussian([1.0, 2.0])
+    with pytest.warns(fe.errors.ShortTailWarning, match="n_samples = 1") as found:
+        est = fe.estimate(model, NEAR_Q, 1, rng=22, backend=backend)
+    assert len(found) == 1
+    weight = fe.log_weights(model, NEAR_Q, 1, rng=22)[:, 0]
+    np.testing.assert_allclose(est.log_evidence, weight, rtol=1e-14)
+    np.testing.assert_allclose(est.elbo, weight, rtol=1e-14)
+    np.testing.assert_array_equal(est.ess, 1.0)
+    assert est.iw_sizes == ()
+    for name, value in est.to_dict().items():
+        if name.endswith("_se"):
+            assert np.isnan(value).all(), name
+    total = est.total()
+    assert total.log_evidence == total.uncorrected_log_evidence
+    assert np.isnan(total.log_evidence_se)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numpy"])
+def test_no_data_points(backend):
+    est = fe.estimate(linear_gaussian(np.empty(0)), NEAR_Q, 100, rng=0, backend=backend)
+    assert est.batch_shape == (0,)
+    assert all(np.shape(v) == (0,) for k, v in est.to_dict().items() if k != "n_samples")
+    assert est.iw_elbo(10).value.shape == (0,)
+    total = est.total()
+    assert (total.n_points, total.log_evidence, total.elbo_se) == (0, 0.0, 0.0)
+    assert "0 data points" in repr(est)
+    assert "log_evidence" in est.summary()
+    terms = fe.elbo_terms(linear_gaussian(np.empty(0)), NEAR_Q, 5, rng=0, backend=backend)
+    assert terms.log_weights.shape == (0, 5)
+
+
+def test_defaults():
+    est = fe.estimate(linear_gaussian(), NEAR_Q, rng=0)
+    assert est.n_samples == 1000
+    assert est.iw_sizes == (10, 100)
+    assert fe.estimate(linear_gaussian(), NEAR_Q, 50, rng=0).iw_sizes == (10,)
+
+
+# --- mixtures of given components ---------------------------------------------------------------
+
+
+@pytest.fixture
+def mixture_model():
+    rng = np.random.default_rng(23)
+    own = fe.Gaussian(rng.normal(size=(3, 2)), scale=[0.5, 2.0])
+    return fe.MixtureModel(rng.normal(size=(6, 2)), fe.Mixture([0.2, 0.0, 0.8], own))
+
+
+@pytest.mark.parametrize("probs", [[0.5, 0.0, 0.5], [[0.1, 0.0, 0.9]] * 6, [0.2, 0.3, 0.5]])
+def test_mixture_model(mixture_model, probs):
+    q = fe.Categorical(probs)
+    est, expected = fe.estimate(mixture_model, q), reference.exact_mixture(mixture_model, q)
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(est, name), value, rtol=1e-13)
+        np.testing.assert_array_equal(getattr(est, f"{name}_se"), 0.0)
+    np.testing.assert_array_equal(est.log_evidence, mixture_model.exact_log_evidence())
+    np.testing.assert_array_equal(est.jensen_gap, est.log_evidence - est.elbo)
+    assert np.isnan(est.ess).all()
+    assert est.n_samples == 0
+    total = est.total(omit_flagged=True)
+    assert total.log_evidence == total.uncorrected_log_evidence
+    assert total.log_evidence == pytest.approx(est.log_evidence.sum())
+
+
+def test_mixture_model_at_its_posterior(mixture_model):
+    est = fe.estimate(mixture_model, mixture_model.exact_posterior())
+    np.testing.assert_allclose(est.elbo, est.log_evidence, rtol=1e-13)
+    np.testing.assert_allclose(est.jensen_gap, 0.0, atol=1e-13)
+
+
+def test_mixture_model_with_an_impossible_component():
+    # Its density at x overflows to 0, and q does not choose it: 0 times -inf is 0 here.
+    own = fe.Gaussian([[0.0], [1.0]], scale=[[1.0], [1e-200]])
+    model = fe.MixtureModel([[0.0]], fe.Mixture([0.5, 0.5], own))
+    est = fe.estimate(model, model.exact_posterior())
+    np.testing.assert_allclose(est.elbo, est.log_evidence, rtol=1e-13)
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+PEAK = """
+import sys, warnings
+import numpy as np
+import fastelbo as fe
+
+warnings.simplefilter("ignore")
+model = fe.Gaussian(np.zeros(10), scale=1.0)
+fe.estimate(model, fe.Gaussian(np.zeros(10), scale=1.1), int(sys.argv[1]), rng=0)
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("n_samples", [10**7, pytest.param(10**8, marks=pytest.mark.slow)])
+def test_memory_is_flat(n_samples):
+    # The draws of 10^7 would take 800 MB. The first run may compile: take it from the cache.
+    run_python(PEAK, "100")
+    few, many = (int(run_python(PEAK, str(n))) / 1024 for n in (10**4, n_samples))
+    assert many - few < 60.0, f"{few:.0f} MB at 10^4 draws, {many:.0f} MB at {n_samples}"

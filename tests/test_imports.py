@@ -1,0 +1,191 @@
+"""Rules of the layout, read from the source: imports, compiler options, docstrings, import time."""
+
+import ast
+import doctest
+import graphlib
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastelbo as fe
+
+ROOT = Path(fe.__file__).parent
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in SOURCES.items()}
+each_module = pytest.mark.parametrize("name", SOURCES)
+
+
+def targets(name, node):
+    """Full names of what an import statement of a module imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        parts = name.split(".")
+        depth = node.level - (SOURCES[name].name == "__init__.py")
+        package = parts[: len(parts) - depth]
+        base = ".".join([*package, *filter(None, [node.module])])
+    # "from . import x" imports a module where there is one of that name.
+    return [full if (full := f"{base}.{a.name}") in SOURCES else base for a in node.names]
+
+
+def imports(name, *, eager=False):
+    """What a module imports; with ``eager`` only what it imports when it is itself imported."""
+    found, queue = set(), [TREES[name]]
+    while queue:
+        node = queue.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            found.update(targets(name, node))
+        lazy = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        )
+        if not (eager and lazy):
+            queue.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def roots(names):
+    return {name.partition(".")[0] for name in names}
+
+
+# --- who imports what ---------------------------------------------------------------------------
+
+
+@each_module
+def test_numba_only_under_kernels(name):
+    if not name.startswith("fastelbo.kernels"):
+        assert not roots(imports(name)) & {"numba", "llvmlite"}
+
+
+@each_module
+def test_reference_is_independent(name):
+    if name.startswith("fastelbo.reference"):
+        outside = {i for i in imports(name) if not i.startswith("fastelbo.reference")}
+        assert roots(outside) <= {"numpy", "scipy"} | sys.stdlib_module_names
+
+
+@each_module
+def test_nothing_imports_tests_or_scripts(name):
+    assert not roots(imports(name)) & {"tests", "benchmarks", "plots", "cases", "helpers", "pytest"}
+
+
+@each_module
+def test_only_declared_dependencies(name):
+    # What is optional is imported where it is used.
+    eager = {"fastelbo", "numpy", "scipy", "numba", "llvmlite"}
+    assert roots(imports(name, eager=True)) <= eager | sys.stdlib_module_names
+    assert roots(imports(name)) <= eager | {"tqdm", "matplotlib"} | sys.stdlib_module_names
+
+
+def test_no_cycles():
+    graph = {name: imports(name, eager=True) & set(SOURCES) for name in SOURCES}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+# From the inside out: a module imports what stands before it.
+LAYERS = [
+    "errors", "validation", "random", "kernels", "lowering", "distributions", "divergences",
+    "models", "diagnostics", "results", "reference", "reductions", "backends", "estimation",
+]  # fmt: skip
+KERNEL_LAYERS = ["compile", "scalar", "blocks", "state", "cpu", "rows", "launch"]
+
+
+@pytest.mark.parametrize(
+    ("package", "layers"), [("fastelbo", LAYERS), ("fastelbo.kernels", KERNEL_LAYERS)]
+)
+def test_arrows_point_one_way(package, layers):
+    for name in SOURCES:
+        layer = name.removeprefix(f"{package}.").partition(".")[0]
+        if layer == name or layer not in layers:
+            continue
+        for target in imports(name):
+            if target.partition(".")[0] != "fastelbo":
+                continue
+            inner = target.removeprefix(f"{package}.").partition(".")[0]
+            assert inner in layers[: layers.index(layer) + 1], f"{name} imports {target}"
+
+
+# --- compiler options ---------------------------------------------------------------------------
+
+OPTIONS = {"fastmath", "forceinline", "error_model", "inline", "nogil", "cache", "boundscheck"}
+DECORATORS = {"jit", "njit", "vectorize", "guvectorize", "cfunc", "stencil", "register_jitable"}
+
+
+@each_module
+def test_only_compile_names_options(name):
+    if name == "fastelbo.kernels.compile":
+        return
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Call):
+            given = {keyword.arg for keyword in node.keywords}
+            assert not given & OPTIONS, f"line {node.lineno}"
+            # Whether to run in parallel is an argument of `compile.kernel`.
+            assert "parallel" not in given or ast.unparse(node.func) == "kernel"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numba"):
+            assert not {alias.name for alias in node.names} & DECORATORS
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value).startswith("numba"):
+            assert node.attr not in DECORATORS
+
+
+# --- docstrings ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in SOURCES if not n.endswith("__main__")])
+def test_doctests(name):
+    # Not the submodule that a function of its name may hide.
+    module = importlib.import_module(name)
+    result = doctest.testmod(module)
+    assert result.failed == 0
+
+
+PUBLIC = [name for name in fe.__all__ if not inspect.ismodule(getattr(fe, name))]
+
+
+@pytest.mark.parametrize("name", fe.__all__)
+def test_public_names_are_documented(name):
+    assert (inspect.getdoc(getattr(fe, name)) or "").strip()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_names_have_examples(name):
+    doc = inspect.getdoc(getattr(fe, name))
+    assert "Examples\n--------\n>>> " in doc
+
+
+# --- importing ----------------------------------------------------------------------------------
+
+IMPORT = """
+import json, sys, time
+import numba
+from numba.core import event
+
+start = time.perf_counter()
+with event.install_recorder("numba:compile") as compiled:
+    import fastelbo
+seconds = time.perf_counter() - start
+loaded = [name for name in ("matplotlib", "tqdm", "numba.cuda") if name in sys.modules]
+print(json.dumps([seconds, len(compiled.buffer), loaded]))
+"""
+
+
+def test_importing_is_light():
+    runs = [
+        json.loads(subprocess.check_output([sys.executable, "-c", IMPORT], text=True))
+        for _ in range(3)
+    ]
+    assert all(compilations == 0 for _, compilations, _ in runs)
+    assert all("matplotlib" not in loaded and "tqdm" not in loaded for *_, loaded in runs)
+    # The quickest of three, on a machine that may be busy.
+    assert min(seconds for seconds, *_ in runs) < 1.0

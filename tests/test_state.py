@@ -1,0 +1,331 @@
+"""The mergeable state against two-pass NumPy: chunks, merges, groups, zero weights."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from hypothesis.extra.numpy import arrays
+
+from fastelbo import reference
+from fastelbo.kernels import state
+from fastelbo.kernels.blocks import LANES, make_workspace
+from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.cpu import CHUNK
+
+SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
+# No multiple of a lane count, of a chunk or of a group size, and prime; the bounds give the values.
+K = 50_021
+
+
+@kernel
+def run_push(terms, first, sizes, out):
+    """State of draws first, first + 1, ..., whose three log densities are the rows of ``terms``."""
+    work, fresh = make_workspace(1), np.zeros(out.size)
+    state.clear(out)
+    for lo in range(0, terms.shape[1], LANES):
+        n = min(LANES, terms.shape[1] - lo)
+        for k in range(n):
+            work.log_likelihood[k] = terms[0, lo + k]
+            work.log_prior[k] = terms[1, lo + k]
+            work.log_q[k] = terms[2, lo + k]
+            work.log_weight[k] = terms[0, lo + k] + (terms[1, lo + k] - terms[2, lo + k])
+        state.push_block(out, fresh, sizes, first + lo, work, n)
+
+
+@kernel
+def run_merge(prefix, states, sizes):
+    for c in range(states.shape[0]):
+        state.merge(prefix, states[c], sizes)
+
+
+@kernel
+def run_clear(out):
+    state.clear(out)
+
+
+def as_terms(log_weights):
+    """Terms of given log weights: a likelihood, beside a prior and a q that cancel but for them."""
+    zeros = np.zeros_like(log_weights)
+    return np.array([log_weights, zeros, zeros])
+
+
+def push(terms, first=0, sizes=SIZES):
+    out = np.empty(state.state_size(len(sizes)))
+    run_push(np.ascontiguousarray(terms), first, np.array(sizes, dtype=np.int64), out)
+    return out
+
+
+def fold(states, prefix=None, sizes=SIZES):
+    """Merge states from the left, onto a prefix if there is one."""
+    if prefix is None:
+        prefix = np.empty(state.state_size(len(sizes)))
+        run_clear(prefix)
+    prefix = prefix.copy()
+    run_merge(prefix, np.array(states), np.array(sizes, dtype=np.int64))
+    return prefix
+
+
+def pieces(terms, cuts, sizes=SIZES):
+    """States of the draws between the cuts."""
+    edges = itertools.pairwise([0, *cuts, terms.shape[1]])
+    return [push(terms[:, lo:hi], lo, sizes) for lo, hi in edges]
+
+
+def chunked(terms, sizes=SIZES):
+    """The state as an estimate makes it: folded chunks."""
+    return fold(pieces(terms, range(CHUNK, terms.shape[1], CHUNK), sizes), sizes=sizes)
+
+
+FIELDS = [
+    "log_evidence", "relative_variance", "ess", "elbo", "elbo_se", "expected_log_likelihood",
+    "expected_log_likelihood_se", "kl", "kl_se", "jensen_gap_se", "n_zero", "iw_value", "iw_se",
+]  # fmt: skip
+
+
+def read(row, sizes=SIZES):
+    return {name: value[0] for name, value in state.read(row[None], len(sizes)).items()}
+
+
+def expected(terms, sizes=SIZES):
+    values = reference.moments(*terms[:, None], sizes)
+    missing = (np.array([np.nan]),) * 2
+    bounds = [values["iw"].get(size, missing) for size in sizes]
+    values["iw_value"], values["iw_se"] = np.reshape(bounds, (-1, 2)).T
+    return {name: values[name].squeeze() for name in FIELDS}
+
+
+def assert_close(got, want, rtol=1e-11):
+    for name in FIELDS:
+        np.testing.assert_allclose(got[name], want[name], rtol=rtol, atol=rtol, err_msg=name)
+
+
+def random_terms(n=K, spread=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(scale=spread, size=(3, n)) - np.array([[40.0], [3.0], [2.0]])
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1.0, 30.0])
+@pytest.mark.parametrize("n", [1, 2, 511, 512, 513, CHUNK, CHUNK + 1, K])
+def test_moments(n, spread):
+    # At 1e-6, a variance from raw moments would have kept 4 digits.
+    terms = random_terms(n, spread)
+    assert_close(read(chunked(terms)), expected(terms), rtol=1e-8 if spread < 1.0 else 1e-11)
+
+
+def test_far_terms_do_not_cancel():
+    terms = random_terms() + np.array([[-1e9], [0.0], [0.0]])
+    got, want = read(chunked(terms)), expected(terms)
+    # Steps of 1e-7 between floats at 1e9; their spread is 1.
+    assert got["elbo_se"] == pytest.approx(want["elbo_se"], rel=1e-9)
+    assert got["log_evidence"] == pytest.approx(want["log_evidence"], abs=2e-7)
+
+
+def test_sum_is_compensated():
+    # A running sum of 10^7 equal terms of .1 would be off by 1e-10 of it.
+    terms = np.broadcast_to([[0.1], [0.0], [0.0]], (3, CHUNK))
+    row = fold([push(terms, sizes=[])] * 1221, sizes=[])
+    assert read(row, [])["elbo"] == pytest.approx(0.1, rel=3e-15)
+
+
+def test_underflow_inside_groups():
+    # Log weights over 2000 nats: most groups have nothing within reach of their block's maximum.
+    log_weights = np.random.default_rng(1).uniform(-2000.0, 0.0, K)
+    terms = as_terms(log_weights)
+    got, want = read(chunked(terms)), expected(terms)
+    assert np.isfinite(want["iw_value"]).all()
+    assert_close(got, want)
+
+
+def test_maximum_that_rises_and_falls():
+    for log_weights in (np.linspace(-3000.0, 0.0, K), np.linspace(0.0, -3000.0, K)):
+        terms = as_terms(log_weights)
+        assert_close(read(chunked(terms)), expected(terms))
+
+
+# --- zero weights -----------------------------------------------------------------------------
+
+
+def with_zeros(where):
+    terms = random_terms()
+    terms[1, where] = -np.inf
+    return terms
+
+
+ZEROS = {
+    "first": with_zeros(0),
+    "last": with_zeros(-1),
+    "scattered": with_zeros(np.random.default_rng(2).random(K) < 0.3),
+    "a block": with_zeros(slice(LANES, 2 * LANES)),
+    "first block": with_zeros(slice(0, LANES)),
+    "a chunk": with_zeros(slice(CHUNK, 2 * CHUNK)),
+    "first chunk": with_zeros(slice(0, CHUNK)),
+    "last chunk": with_zeros(slice(6 * CHUNK, None)),
+    "all but one": with_zeros(np.arange(K) != 30_000),
+    "all": with_zeros(slice(None)),
+}
+
+
+@pytest.mark.parametrize("terms", ZEROS.values(), ids=ZEROS.keys())
+def test_zero_weights(terms):
+    row = chunked(terms)
+    got, want = read(row), expected(terms)
+    assert got["elbo"] == -np.inf
+    assert np.isnan(got["elbo_se"])
+    assert got["kl"] == np.inf
+    want["jensen_gap_se"] = np.nan
+    assert_close(got, want)
+    # An infinite mean never enters: only maxima and addresses may be infinite.
+    infinite = np.isinf(row)
+    assert not np.isnan(row).any()
+    for offset in (state.LOG_WEIGHT, state.LOG_LIKELIHOOD, state.LOG_RATIO):
+        assert not infinite[offset : offset + 4].any()
+
+
+def test_all_weights_zero():
+    got = read(chunked(ZEROS["all"]))
+    assert got["log_evidence"] == -np.inf
+    assert got["ess"] == 0.0
+    assert got["n_zero"] == K
+    assert (got["iw_value"] == -np.inf).all()
+    assert np.isnan(got["relative_variance"])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_weights_are_counted_with_the_address_of_the_first(bad):
+    log_weights = random_terms()[0]
+    log_weights[[30_000, 30_001, 45_000]] = bad
+    got = read(chunked(as_terms(log_weights)))
+    assert got["n_bad"] == 3
+    assert got["first_bad"] == 30_000
+    assert read(chunked(random_terms()))["n_bad"] == 0
+
+
+# --- merging ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", [1, 3, 6])
+def test_split_at_chunk_borders_is_exact(cut):
+    chunks = pieces(random_terms(), range(CHUNK, K, CHUNK))
+    whole = fold(chunks)
+    halves = fold(chunks[cut:], prefix=fold(chunks[:cut]))
+    np.testing.assert_array_equal(whole, halves)
+
+
+def test_merging_nothing_changes_nothing():
+    row = chunked(random_terms())
+    np.testing.assert_array_equal(fold([push(np.empty((3, 0)), K)], prefix=row), row)
+
+
+CUTS = {
+    "one": [20_000],
+    "single draws": [1, 2, 3, 49_000, 49_001],
+    "within a block": [100, 200, 300, 30_100],
+    "blocks and a bit": list(range(513, K, 5130)),
+    "prime": list(range(1009, K, 1009)),
+}
+
+
+@pytest.mark.parametrize("kind", ["random", "spread", "zeros"])
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS.keys())
+def test_split_anywhere_equals_the_whole_to_rounding(cuts, kind):
+    terms = {
+        "random": random_terms(),
+        "spread": as_terms(np.random.default_rng(1).uniform(-2000.0, 0.0, K)),
+        "zeros": ZEROS["a chunk"],
+    }[kind]
+    got, want = read(fold(pieces(terms, cuts))), read(chunked(terms))
+    assert_close(got, want, rtol=1e-12)
+
+
+# --- groups -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "size"), [(n, size) for n in (CHUNK, 20_001, K) for size in SIZES if size <= n]
+)
+def test_groups(n, size):
+    terms = random_terms(n, spread=3.0, seed=size)
+    got, want = read(chunked(terms, [size]), [size]), expected(terms, [size])
+    assert_close(got, want)
+
+
+def test_group_of_one_is_the_elbo():
+    got = read(chunked(random_terms(), [1]), [1])
+    assert got["iw_value"][0] == pytest.approx(got["elbo"], rel=1e-14)
+    assert got["iw_se"][0] == pytest.approx(got["elbo_se"], rel=1e-12)
+
+
+def test_one_group_of_everything_is_the_evidence():
+    terms = random_terms(CHUNK * 2)
+    got = read(chunked(terms, [CHUNK * 2]), [CHUNK * 2])
+    assert got["iw_value"][0] == pytest.approx(got["log_evidence"], rel=1e-14)
+    assert np.isnan(got["iw_se"][0])
+
+
+def test_leftovers_are_left_out():
+    terms = random_terms(1000)
+    terms[0, 994:] += 50.0
+    got, want = read(chunked(terms, [7]), [7]), expected(terms[:, :994], [7])
+    for name in ("iw_value", "iw_se"):
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-11)
+
+
+# --- properties -------------------------------------------------------------------------------
+
+LOG_WEIGHTS = arrays(
+    np.float64,
+    some.integers(1, 1500),
+    elements=some.floats(-700.0, 700.0) | some.just(-np.inf),
+    fill=some.floats(-5.0, 5.0),
+)
+EACH = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+def summary(log_weights):
+    return read(chunked(as_terms(log_weights), []), [])
+
+
+@EACH
+@given(LOG_WEIGHTS, some.floats(-300.0, 300.0))
+def test_shift(log_weights, shift):
+    plain, shifted = summary(log_weights), summary(log_weights + shift)
+    np.testing.assert_allclose(
+        shifted["log_evidence"], plain["log_evidence"] + shift, rtol=1e-12, atol=1e-10
+    )
+    np.testing.assert_allclose(shifted["ess"], plain["ess"], rtol=1e-9)
+    assert shifted["n_zero"] == plain["n_zero"]
+
+
+@EACH
+@given(LOG_WEIGHTS, some.randoms(use_true_random=False))
+def test_permutation(log_weights, random):
+    order = list(range(log_weights.size))
+    random.shuffle(order)
+    plain, permuted = summary(log_weights), summary(log_weights[order])
+    for name in ("log_evidence", "ess", "elbo", "relative_variance", "n_zero"):
+        np.testing.assert_allclose(permuted[name], plain[name], rtol=1e-11, atol=1e-11)
+
+
+@EACH
+@given(LOG_WEIGHTS)
+def test_bounds_and_order(log_weights):
+    got, n = summary(log_weights), log_weights.size
+    top = log_weights.max()
+    assert got["elbo"] <= got["log_evidence"] + 1e-9
+    assert top - np.log(n) - 1e-9 <= got["log_evidence"] <= top + 1e-9 or top == -np.inf
+    assert 0.0 <= got["ess"] <= (n - got["n_zero"]) * (1.0 + 1e-12)
+
+
+@EACH
+@given(LOG_WEIGHTS, some.lists(some.integers(1, 1499), max_size=4))
+def test_split_anywhere(log_weights, cuts):
+    terms = as_terms(log_weights)
+    cuts = sorted({cut for cut in cuts if cut < log_weights.size})
+    sizes = [1, 2, 5, 600]
+    got = read(fold(pieces(terms, cuts, sizes), sizes=sizes), sizes)
+    assert_close(got, read(push(terms, 0, sizes), sizes), rtol=1e-10)
