@@ -35,8 +35,8 @@ def standard_normals(work, key, n):
 
 
 @kernel
-def student_factors(factor, df, component, key, n):
-    blocks.student_factors(factor, df, component, key, np.uint64(0), np.uint64(0), n)
+def student_factors(factor, df, least, key, n):
+    blocks.student_factors(factor, df, least, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel
@@ -93,7 +93,7 @@ def signatures():
     integer, key = numba.int64, numba.uint64
     return {
         "standard_normals": (work, key, integer),
-        "student_factors": (vector, constant, numba.int64[::1], key, integer),
+        "student_factors": (vector, vector, numba.float64, key, integer),
         "square_norm_identity": (matrix, integer, integer, vector),
         "square_norm_diagonal": (constant, constant, matrix, integer, vector),
         "square_norm_triangular": (rows, constant, matrix, integer, matrix, vector),

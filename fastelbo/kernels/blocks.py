@@ -42,6 +42,7 @@ TILE = 4
 
 _ZERO = np.uint64(0)
 _ATTEMPTS = 16
+_MOST_SELECTS = 16
 # The least chi-square draw, so that a draw of tiny degrees of freedom stays finite when squared.
 _LEAST_CHI2 = 2.0**-1000
 
@@ -194,30 +195,46 @@ def _gamma_proposal(key, index, draw, attempt, shape):
 
 
 @block
-def student_factors(factor, df, component, key, index, first, n):
-    """factor[k] = sqrt(df / chi-square(df)), with the df of the draw's component."""
-    smallest = df[0]
-    for c in range(df.shape[0]):
-        smallest = min(smallest, df[c])
+def gather(values, component, n, out):
+    """out[k] = values[component[k]].
+
+    Indexed loads do not vectorise beside a store that might overlap them; a few selects do.
+    """
+    count = values.shape[0]
+    if count > _MOST_SELECTS:
+        for k in range(n):
+            out[k] = values[component[k]]
+        return
+    for k in range(n):
+        out[k] = values[0]
+    for c in range(1, count):
+        value = values[c]
+        for k in range(n):
+            out[k] = value if component[k] == c else out[k]
+
+
+@block
+def student_factors(factor, df, least, key, index, first, n):
+    """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least."""
     # The first proposal of all lanes at once; about one lane in twenty then goes on alone.
     for k in range(n):
-        shape = 0.5 * df[component[k]]
+        shape = 0.5 * df[k]
         shape = shape if shape >= 1.0 else shape + 1.0
         value, accepted = _gamma_proposal(key, index, first + np.uint64(k), _ZERO, shape)
         factor[k] = value if accepted else -value
     for k in range(n):
         attempt = 1
         while factor[k] < 0.0:
-            shape = 0.5 * df[component[k]]
+            shape = 0.5 * df[k]
             shape = shape if shape >= 1.0 else shape + 1.0
             value, accepted = _gamma_proposal(
                 key, index, first + np.uint64(k), np.uint64(attempt), shape
             )
             attempt += 1
             factor[k] = value if accepted or attempt == _ATTEMPTS else -value
-    if smallest < 2.0:
+    if least < 2.0:
         for k in range(n):
-            shape = 0.5 * df[component[k]]
+            shape = 0.5 * df[k]
             _, _, w2, w3 = random_words(
                 key, index, first + np.uint64(k), _ZERO, GAMMA_UNIFORM, _ZERO
             )
@@ -226,16 +243,17 @@ def student_factors(factor, df, component, key, index, first, n):
     for k in range(n):
         chi2 = 2.0 * factor[k]
         chi2 = chi2 if chi2 > _LEAST_CHI2 else _LEAST_CHI2
-        factor[k] = np.sqrt(df[component[k]] / chi2)
+        factor[k] = np.sqrt(df[k] / chi2)
 
 
 @block
-def place_diagonal(v, component, location, scale, n):
+def place_diagonal(v, component, location, scale, n, where, width):
     """v = location_c + scale_c * v, in place."""
     for d in range(location.shape[1]):
+        gather(location[:, d], component, n, where)
+        gather(scale[:, 0, d], component, n, width)
         for k in range(n):
-            c = component[k]
-            v[d, k] = location[c, d] + scale[c, 0, d] * v[d, k]
+            v[d, k] = where[k] + width[k] * v[d, k]
 
 
 @block
@@ -282,7 +300,8 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
             work.component[k] = np.int64(0)
     if sampler.df.shape[1] > 0:
         df = sampler.df[row_of(i, sampler.df.shape[0])]
-        student_factors(work.norm, df, work.component, key, index, first, n)
+        gather(df, work.component, n, work.log_q)
+        student_factors(work.norm, work.log_q, df.min(), key, index, first, n)
         for d in range(dim):
             for k in range(n):
                 v[d, k] *= work.norm[k]
@@ -290,7 +309,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
         location = sampler.location[row_of(i, sampler.location.shape[0])]
         scale = sampler.scale[row_of(i, sampler.scale.shape[0])]
         if scale.shape[1] == 1:
-            place_diagonal(v, work.component, location, scale, n)
+            place_diagonal(v, work.component, location, scale, n, work.norm, work.log_q)
         else:
             place_triangular(
                 v, work.component, location, scale, n, work.packed, work.lane, work.norm
