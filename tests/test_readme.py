@@ -60,6 +60,13 @@ def test_the_two_first_commands_are_one_line_each():
     assert second.endswith(".venv/bin/python -m pytest")
 
 
+def test_the_ci_runs_the_test_command():
+    script = ROOT / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("not a checkout")
+    assert blocks("console")[1].strip() in script.read_text().splitlines()
+
+
 def test_every_fastelbo_command_shown_runs(tmp_path, monkeypatch):
     shown = fastelbo_commands()
     assert ("demo",) in shown
