@@ -52,7 +52,7 @@ QS = {
         fe.StudentT([3.0, 1.5, 30.0], around(rng, m, 3, s), scale=s * scales(rng, 3, m.shape[-1])),
     ),
     "zero_weight": lambda rng, m, s: fe.Mixture(
-        [0.0, 0.4, 0.0, 0.6],
+        [0.0, 0.0, 0.4, 0.6],
         fe.Gaussian(around(rng, m, 4, s), scale_tril=s * triangles(rng, 4, m.shape[-1])),
     ),
 }
