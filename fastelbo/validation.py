@@ -139,6 +139,8 @@ def group_sizes(sizes: Iterable[Any] | None, n_samples: int, default: tuple[int,
     """Importance-weight group sizes, sorted; the default ones above ``n_samples`` are left out."""
     if sizes is None:
         return [k for k in default if k <= n_samples]
+    if not isinstance(sizes, Iterable):
+        raise InvalidInputError(f"iw_sizes must be a sequence of integers, got {sizes!r}")
     wanted = sorted({as_count(k, "iw_sizes") for k in sizes})
     if wanted and wanted[-1] > n_samples:
         raise InvalidInputError(

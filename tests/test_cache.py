@@ -64,6 +64,19 @@ def test_hit_and_never_stale(copy: Path) -> None:
     assert float(changed) == pytest.approx(float(value) - 0.125)
 
 
+def test_an_edit_after_the_import_is_not_taken_for_what_was_compiled(copy: Path) -> None:
+    # This process compiles the source that it imported, under the name of that source.
+    edit = """
+import fastelbo as fe
+from pathlib import Path
+path = Path(fe.__file__).parent / "kernels" / "blocks.py"
+path.write_text(path.read_text() + "# a later version\\n")
+"""
+    value, *_ = run(copy, edit + PROGRAM)
+    again, hits, misses = run(copy)
+    assert (again, hits, misses) == (value, "0", "1")
+
+
 def test_works_without_a_cache_folder(copy: Path) -> None:
     nowhere = "from numba.core.caching import CacheImpl\nCacheImpl._locator_classes = []\n"
     value, hits, misses = run(copy, nowhere + PROGRAM)

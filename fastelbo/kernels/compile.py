@@ -22,7 +22,6 @@ vectoriser.
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -41,8 +40,7 @@ block = register_jitable(fastmath=set(STRICT), error_model="numpy")
 reduction = register_jitable(fastmath=set(REASSOCIATING), error_model="numpy")
 
 
-@functools.cache
-def source_token() -> str:
+def _source_token() -> str:
     """Hash of everything a compiled kernel depends on beside its own file and signature.
 
     numba's disk cache looks only at the file that holds the entry point. The functions that a
@@ -55,11 +53,15 @@ def source_token() -> str:
     return digest.hexdigest()[:16]
 
 
+# Taken with the import: files that change afterwards are not what this process compiles.
+SOURCE_TOKEN = _source_token()
+
+
 class _TokenCache(FunctionCache):  # type: ignore[misc]
-    """numba's disk cache with `source_token` and the options, which it ignores, in every key."""
+    """numba's disk cache with `SOURCE_TOKEN` and the options, which it ignores, in every key."""
 
     def __init__(self, function: Callable[..., Any], options: str) -> None:
-        self._token = f"{source_token()} {options}"
+        self._token = f"{SOURCE_TOKEN} {options}"
         super().__init__(function)
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:

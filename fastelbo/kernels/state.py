@@ -82,12 +82,25 @@ def clear(state):
 # --- sums over lanes ------------------------------------------------------------------------
 
 
-@reduction
+@block
 def _range_sum(x, start, stop):
-    total = 0.0
-    for k in range(start, stop):
-        total += x[k]
-    return total
+    """Sum of x[start:stop] in four strands.
+
+    Their order is spelled out, because a short sum that the compiler may reorder comes out
+    differently with what stands around it.
+    """
+    a = b = c = d = 0.0
+    k = start
+    while k + 4 <= stop:
+        a += x[k]
+        b += x[k + 1]
+        c += x[k + 2]
+        d += x[k + 3]
+        k += 4
+    while k < stop:
+        a += x[k]
+        k += 1
+    return (a + b) + (c + d)
 
 
 @reduction
@@ -361,15 +374,12 @@ def _set_weights(state, log_weight, first, n, w):
     state[CO_MOMENT] = co_moment
 
 
-@reduction
+@block
 def _group_sums(w, start, size, count, values):
     """Sums of ``count`` groups of ``size`` weights in a row; returns the least of them."""
     least = np.inf
     for g in range(count):
-        base = start + g * size
-        total = 0.0
-        for k in range(size):
-            total += w[base + k]
+        total = _range_sum(w, start + g * size, start + (g + 1) * size)
         values[g] = total
         least = min(least, total)
     return least
