@@ -99,7 +99,9 @@ LAYERS = [
     "errors", "validation", "random", "kernels", "lowering", "distributions", "divergences",
     "models", "diagnostics", "results", "reference", "reductions", "backends", "estimation",
 ]  # fmt: skip
-KERNEL_LAYERS = ["compile", "scalar", "blocks", "state", "cpu", "rows", "launch"]
+KERNEL_LAYERS = [
+    "compile", "scalar", "sums", "blocks", "groups", "state", "cpu", "rows", "residuals", "launch",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,8 @@ from numba import prange
 from .compile import block
 from .cpu import CHUNK
 from .scalar import exp, two_sum
-from .state import (
-    clear,
-    largest,
-    push_log_weights,
-    scale_weights,
-    sum_of_rest,
-)
+from .state import clear, push_log_weights
+from .sums import largest, scale_weights, sum_of_rest
 
 COLUMNS = 8
 # Elements whose maximum is taken before their exponentials: 16 kB.

@@ -17,8 +17,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .compile import block, reduction, scalar
-from .scalar import exp, log_positive, two_sum
+from .compile import block
+from .groups import (
+    CLOSED,
+    CLOSED_M2,
+    CLOSED_MEAN,
+    CLOSED_ZERO,
+    GROUP_SIZE,
+    clear_groups,
+    merge_group,
+    push_groups,
+)
+from .scalar import exp, two_sum
+from .sums import (
+    finite_sum,
+    joint_moments,
+    largest,
+    scale_weights,
+    square_deviations,
+    sum_of_rest,
+)
 
 Floats = NDArray[np.float64]
 
@@ -43,25 +61,6 @@ SUM_HI = 1
 SUM_LO = 2
 M2 = 3
 
-# Fields of one importance-weight group size. A group is k draws in a row by address; its value is
-# the log mean of its weights. A sum of weights is held relative to exp(shift).
-HEAD_COUNT = 0  # the end of a group that began before this state's first draw
-HEAD_SHIFT = 1
-HEAD_SUM = 2
-OPEN_COUNT = 3  # the group still open
-OPEN_SHIFT = 4
-OPEN_SUM = 5
-CLOSED = 6  # how many complete groups, with the mean and second moment of their values
-CLOSED_MEAN = 7
-CLOSED_M2 = 8
-CLOSED_ZERO = 9  # complete groups without a single positive weight: value -inf
-GROUP_SIZE = 10
-
-_ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
-
-# Below this a sum of weights relative to the block's maximum has lost terms to underflow.
-_UNDERFLOW = 1e-250
-
 
 def state_size(group_sizes: int) -> int:
     """Length of a state that follows this many importance-weight group sizes."""
@@ -74,110 +73,7 @@ def clear(state):
     state[:] = 0.0
     state[MAX] = -np.inf
     state[FIRST_BAD] = np.inf
-    for offset in range(GROUPS, state.shape[0], GROUP_SIZE):
-        state[offset + HEAD_SHIFT] = -np.inf
-        state[offset + OPEN_SHIFT] = -np.inf
-
-
-# --- sums over lanes ------------------------------------------------------------------------
-
-
-@block
-def _range_sum(x, start, stop):
-    """Sum of x[start:stop] in four strands.
-
-    Their order is spelled out, because a short sum that the compiler may reorder comes out
-    differently with what stands around it.
-    """
-    a = b = c = d = 0.0
-    k = start
-    while k + 4 <= stop:
-        a += x[k]
-        b += x[k + 1]
-        c += x[k + 2]
-        d += x[k + 3]
-        k += 4
-    while k < stop:
-        a += x[k]
-        k += 1
-    return (a + b) + (c + d)
-
-
-@reduction
-def _finite_sum(x, n):
-    """How many values are finite, and their sum."""
-    count = np.int64(0)
-    total = 0.0
-    for k in range(n):
-        finite = abs(x[k]) < np.inf
-        count += np.int64(1) if finite else np.int64(0)
-        total += x[k] if finite else 0.0
-    return count, total
-
-
-@reduction
-def _square_deviations(x, mean, n):
-    total = 0.0
-    for k in range(n):
-        deviation = x[k] - mean if abs(x[k]) < np.inf else 0.0
-        total += deviation * deviation
-    return total
-
-
-@scalar
-def _order_key(x):
-    """Integers in the order of the floats (NaN aside), whose maximum vectorises freely."""
-    bits = np.float64(x).view(np.int64)
-    return bits ^ ((bits >> np.int64(63)) & _ALL_BUT_SIGN)
-
-
-@reduction
-def largest(x, n):
-    """Largest of x[:n], none of which is NaN."""
-    best = _order_key(-np.inf)
-    for k in range(n):
-        best = max(best, _order_key(np.float64(x[k])))
-    bits = best ^ ((best >> np.int64(63)) & _ALL_BUT_SIGN)
-    return np.int64(bits).view(np.float64)
-
-
-@reduction
-def scale_weights(x, top, n, w):
-    """w = exp(x - top), and its sum."""
-    total = 0.0
-    for k in range(n):
-        value = exp(x[k] - top)
-        w[k] = value
-        total += value
-    return total
-
-
-@block
-def sum_of_rest(w, total, n):
-    """The sum of scaled weights without one maximal weight, which is 1."""
-    if total >= 2.0:
-        return total - 1.0
-    # The rest is small against 1: add it up by itself.
-    place = 0
-    while w[place] != 1.0:
-        place += 1
-    return _range_sum(w, 0, place) + _range_sum(w, place + 1, n)
-
-
-@reduction
-def _joint_moments(w, w_mean, x, x_mean, n):
-    """Centred second moments of w and x, and their co-moment, over finite x."""
-    second_w = 0.0
-    second_x = 0.0
-    co_moment = 0.0
-    for k in range(n):
-        finite = abs(x[k]) < np.inf
-        dw = w[k] - w_mean if finite else 0.0
-        dx = x[k] - x_mean if finite else 0.0
-        second_w += dw * dw
-        second_x += dx * dx
-        co_moment += dw * dx
-    return second_w, second_x, co_moment
+    clear_groups(state[GROUPS:])
 
 
 # --- merging --------------------------------------------------------------------------------
@@ -234,72 +130,6 @@ def _merge_weights(state, other):
 
 
 @block
-def _extend_open(group, count, shift, total):
-    """Add a sum of weights, relative to exp(shift), to the open group."""
-    if total > 0.0:
-        if group[OPEN_SUM] == 0.0:
-            group[OPEN_SHIFT], group[OPEN_SUM] = shift, total
-        elif shift <= group[OPEN_SHIFT]:
-            group[OPEN_SUM] += total * exp(shift - group[OPEN_SHIFT])
-        else:
-            group[OPEN_SUM] = group[OPEN_SUM] * exp(group[OPEN_SHIFT] - shift) + total
-            group[OPEN_SHIFT] = shift
-    group[OPEN_COUNT] += count
-
-
-@block
-def _close(group, size):
-    """Turn the open group, now complete, into a value."""
-    group[CLOSED] += 1.0
-    if group[OPEN_SUM] > 0.0:
-        value = group[OPEN_SHIFT] + log_positive(group[OPEN_SUM] / size)
-        finite = group[CLOSED] - group[CLOSED_ZERO]
-        delta = value - group[CLOSED_MEAN]
-        group[CLOSED_MEAN] += delta / finite
-        group[CLOSED_M2] += delta * (value - group[CLOSED_MEAN])
-    else:
-        group[CLOSED_ZERO] += 1.0
-    _reopen(group)
-
-
-@block
-def _reopen(group):
-    group[OPEN_COUNT] = 0.0
-    group[OPEN_SHIFT] = -np.inf
-    group[OPEN_SUM] = 0.0
-
-
-@block
-def _merge_closed(group, count, zero, mean, m2):
-    """Append the moments of complete groups."""
-    na, nb = group[CLOSED] - group[CLOSED_ZERO], count - zero
-    if nb > 0.0:
-        delta = mean - group[CLOSED_MEAN]
-        group[CLOSED_MEAN] += delta * (nb / (na + nb))
-        group[CLOSED_M2] += m2 + delta * delta * (na * nb / (na + nb))
-    group[CLOSED] += count
-    group[CLOSED_ZERO] += zero
-
-
-@block
-def _merge_group(group, other, size):
-    """Append the next chunk's groups of one size to a state that begins at draw 0."""
-    if group[OPEN_COUNT] > 0.0:
-        # The next chunk goes on in the open group: with its head, or, where it never reached the
-        # group's end, with all it has.
-        piece = HEAD_COUNT if other[HEAD_COUNT] > 0.0 else OPEN_COUNT
-        _extend_open(group, other[piece], other[piece + 1], other[piece + 2])
-        if group[OPEN_COUNT] == size:
-            _close(group, size)
-        if piece == OPEN_COUNT:
-            return
-    _merge_closed(group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2])
-    group[OPEN_COUNT] = other[OPEN_COUNT]
-    group[OPEN_SHIFT] = other[OPEN_SHIFT]
-    group[OPEN_SUM] = other[OPEN_SUM]
-
-
-@block
 def _merge_moments(state, other):
     """Append everything but the groups."""
     state[COUNT] += other[COUNT]
@@ -316,7 +146,7 @@ def merge(state, other, iw_sizes):
     _merge_moments(state, other)
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
-        _merge_group(
+        merge_group(
             state[offset : offset + GROUP_SIZE],
             other[offset : offset + GROUP_SIZE],
             float(iw_sizes[g]),
@@ -329,12 +159,12 @@ def merge(state, other, iw_sizes):
 @block
 def _set_term(state, offset, x, n):
     """Moments of one term over a block."""
-    finite, total = _finite_sum(x, n)
+    finite, total = finite_sum(x, n)
     mean = total / finite if finite > 0 else 0.0
     state[offset + FINITE] = float(finite)
     state[offset + SUM_HI] = total
     state[offset + SUM_LO] = 0.0
-    state[offset + M2] = _square_deviations(x, mean, n)
+    state[offset + M2] = square_deviations(x, mean, n)
 
 
 @block
@@ -343,7 +173,7 @@ def _set_weights(state, log_weight, first, n, w):
 
     A log weight that is NaN or +inf is counted, and becomes -inf.
     """
-    finite, total = _finite_sum(log_weight, n)
+    finite, total = finite_sum(log_weight, n)
     state[COUNT] = float(n)
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
@@ -366,7 +196,7 @@ def _set_weights(state, log_weight, first, n, w):
     state[MAX] = top
     state[REST_HI] = rest
     state[REST_LO] = 0.0
-    second_w, second_l, co_moment = _joint_moments(
+    second_w, second_l, co_moment = joint_moments(
         w, (1.0 + rest) / finite, log_weight, total / finite, n
     )
     state[M2_WEIGHT] = second_w
@@ -375,94 +205,11 @@ def _set_weights(state, log_weight, first, n, w):
 
 
 @block
-def _group_sums(w, start, size, count, values):
-    """Sums of ``count`` groups of ``size`` weights in a row; returns the least of them."""
-    least = np.inf
-    for g in range(count):
-        total = _range_sum(w, start + g * size, start + (g + 1) * size)
-        values[g] = total
-        least = min(least, total)
-    return least
-
-
-@block
-def _extend_by_segment(group, log_weight, w, top, start, stop):
-    """Add draws start to stop of a block, whose maximum is ``top``, to the open group."""
-    count = float(stop - start)
-    total = _range_sum(w, start, stop)
-    if total >= _UNDERFLOW:
-        _extend_open(group, count, top, total)
-        return
-    # Relative to the block's maximum, weights were lost to underflow: take the segment's own.
-    shift = -np.inf
-    for k in range(start, stop):
-        shift = max(shift, log_weight[k])
-    total = 0.0
-    if shift > -np.inf:
-        for k in range(start, stop):
-            total += exp(log_weight[k] - shift)
-    _extend_open(group, count, shift, total)
-
-
-@block
-def _finish(group, size):
-    """The open group has reached its end: it is complete, or the tail of an earlier chunk's."""
-    if group[OPEN_COUNT] == size:
-        _close(group, size)
-    else:
-        group[HEAD_COUNT] = group[OPEN_COUNT]
-        group[HEAD_SHIFT] = group[OPEN_SHIFT]
-        group[HEAD_SUM] = group[OPEN_SUM]
-        _reopen(group)
-
-
-@block
-def _push_whole_groups(group, size, start, count, log_weight, w, top, values):
-    """Take in ``count`` complete groups of a block."""
-    least = _group_sums(w, start, size, count, values)
-    kept = count
-    if least < _UNDERFLOW:
-        kept = 0
-        for g in range(count):
-            if values[g] >= _UNDERFLOW:
-                values[kept] = values[g]
-                kept += 1
-            else:
-                first = start + g * size
-                _extend_by_segment(group, log_weight, w, top, first, first + size)
-                _close(group, float(size))
-    if kept > 0:
-        for g in range(kept):
-            values[g] = log_positive(values[g] / size)
-        mean = _range_sum(values, 0, kept) / kept
-        m2 = _square_deviations(values, mean, kept)
-        _merge_closed(group, float(kept), 0.0, top + mean, m2)
-
-
-@block
-def _push_groups(group, size, first, log_weight, w, top, n, values):
-    """Cut the block at draw ``first`` into groups of ``size`` draws by address; take them in."""
-    phase = first % size
-    start = 0
-    if phase > 0:
-        start = min(n, size - phase)
-        _extend_by_segment(group, log_weight, w, top, 0, start)
-        if phase + start == size:
-            _finish(group, float(size))
-    count = (n - start) // size
-    if count > 0:
-        _push_whole_groups(group, size, start, count, log_weight, w, top, values)
-    start += count * size
-    if start < n:
-        _extend_by_segment(group, log_weight, w, top, start, n)
-
-
-@block
 def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values):
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
         group = state[offset : offset + GROUP_SIZE]
-        _push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values)
+        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values)
 
 
 @block
