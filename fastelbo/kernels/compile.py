@@ -1,6 +1,6 @@
 """How kernels are compiled: the only file that names numba options.
 
-Three roles, from the inside out:
+Four roles, from the inside out:
 
 ``scalar``
     Maths on one number. Force-inlined: LLVM does not vectorise a loop that still holds a call,
@@ -12,7 +12,11 @@ Three roles, from the inside out:
     Nothing that rounds on purpose may stand inside one, unless as a ``scalar`` (which declares
     its own, stricter flags: fast-math flags belong to the instruction, not to the caller).
 
-All three return the plain Python function, so the same source runs without a compiler.
+``merging``
+    Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
+    contract rounds either product away, and which depends on what stands around it.
+
+All four return the plain Python function, so the same source runs without a compiler.
 
 ``nnan`` and ``ninf`` are never allowed (an all -inf row gave NaN), and ``error_model="numpy"``
 stands everywhere: a division that may raise is a second way out of the loop, which stops the
@@ -37,6 +41,7 @@ REASSOCIATING = frozenset({"contract", "reassoc", "nsz"})
 
 scalar = register_jitable(forceinline=True, fastmath=set(STRICT), error_model="numpy")
 block = register_jitable(fastmath=set(STRICT), error_model="numpy")
+merging = register_jitable(fastmath=False, error_model="numpy")
 reduction = register_jitable(fastmath=set(REASSOCIATING), error_model="numpy")
 
 
