@@ -4,11 +4,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .bounds import cubo, iw_elbo, jackknife, renyi_bound
 from .distributions import Categorical, Gaussian, Mixture, StudentT
 from .divergences import kl_divergence
 from .estimation import ElboTerms, elbo_terms, estimate, log_weights
+from .loo import LooResult, loo
 from .models import LinearGaussian, MixtureModel
-from .reductions import logsumexp, summarize
+from .psis import SmoothedWeights, pareto_k, psis
+from .reductions import ess, logmeanexp, logsumexp, summarize
+from .resampling import resample
 from .results import Bound, Estimate, Total
 from .versions import show_versions
 from .warmup import warmup
@@ -25,18 +29,30 @@ __all__ = [
     "Estimate",
     "Gaussian",
     "LinearGaussian",
+    "LooResult",
     "Mixture",
     "MixtureModel",
+    "SmoothedWeights",
     "StudentT",
     "Total",
+    "cubo",
     "datasets",
     "elbo_terms",
     "errors",
+    "ess",
     "estimate",
+    "iw_elbo",
+    "jackknife",
     "kl_divergence",
     "log_weights",
+    "logmeanexp",
     "logsumexp",
+    "loo",
+    "pareto_k",
     "plotting",
+    "psis",
+    "renyi_bound",
+    "resample",
     "show_versions",
     "summarize",
     "warmup",

@@ -9,6 +9,7 @@ __all__ = [
     "ConstantWeightsWarning",
     "FastElboError",
     "FastElboWarning",
+    "HighParetoKWarning",
     "InvalidInputError",
     "InvalidWeightError",
     "LowESSWarning",
@@ -41,6 +42,10 @@ class UnsupportedDTypeError(FastElboError, TypeError):
 
 class FastElboWarning(UserWarning):
     """Base of every warning that fastelbo gives."""
+
+
+class HighParetoKWarning(FastElboWarning):
+    """The weights, or powers of them, have too heavy a tail for a standard error."""
 
 
 class LowESSWarning(FastElboWarning):

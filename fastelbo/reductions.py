@@ -20,9 +20,17 @@ from .validation import DEFAULT_IW_SIZES, Floats, as_count, group_sizes
 # Numbers in the states of one slice of rows: 32 MB.
 _SLICE_NUMBERS = 2**22
 _FIRST_ELEMENTS = 2**20
+# Elements that one thread reduces before others are awake.
+_FEW_ELEMENTS = 2**15
+# Elements whose temporary arrays stay in the cache.
+_CACHED_ELEMENTS = 2**14
+# Between this and its reciprocal, a product with an exponential keeps its digits.
+_TINY = 1e-280
+
+Axis = int | tuple[int, ...] | None
 
 
-def _as_log_weights(value: Any, name: str) -> np.ndarray[Any, Any]:
+def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
     """A float32 or float64 array in native byte order, the argument itself where it is one."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
@@ -39,73 +47,198 @@ def _as_log_weights(value: Any, name: str) -> np.ndarray[Any, Any]:
     return array.astype(array.dtype.newbyteorder("=") if wide else np.float64, copy=False)
 
 
+def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The axes that are meant, counted from 0."""
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"axis must name axes of an array with {ndim}, each once, got {axis!r}: {error}"
+        ) from None
+
+
 def _as_rows(
-    array: np.ndarray[Any, Any], axis: int
+    array: np.ndarray[Any, Any], axes: tuple[int, ...]
 ) -> tuple[np.ndarray[Any, Any], tuple[int, ...]]:
     """The array as (A, K, B), reduced along K, and the shape of the result.
 
-    Without a copy where the array is contiguous in C or Fortran order.
+    Without a copy where the array is contiguous, and one axis is reduced or all of them; in
+    Fortran order only where it is a matrix.
     """
-    if not -array.ndim <= axis < array.ndim:
-        raise InvalidInputError(
-            f"axis must be an axis of an array of shape {array.shape}, got {axis}"
-        )
-    axis %= array.ndim
-    shape = array.shape[:axis] + array.shape[axis + 1 :]
-    before, after = math.prod(array.shape[:axis]), math.prod(array.shape[axis + 1 :])
-    return constant(array.reshape(before, array.shape[axis], after)), shape
+    shape = tuple(n for axis, n in enumerate(array.shape) if axis not in axes)
+    if len(axes) == 1:
+        axis = axes[0]
+        if array.ndim == 2 and array.flags.f_contiguous:
+            array, axis = array.T, 1 - axis
+        before, after = math.prod(array.shape[:axis]), math.prod(array.shape[axis + 1 :])
+        return constant(array.reshape(before, array.shape[axis], after)), shape
+    if not shape:
+        return constant(array.reshape((1, array.size, 1), order="A")), shape
+    length = math.prod(array.shape[axis] for axis in axes)
+    last = np.moveaxis(array, axes, range(-len(axes), 0))
+    return constant(last.reshape(math.prod(shape), length, 1)), shape
 
 
-def logsumexp(a: ArrayLike, axis: int | None = None, *, keepdims: bool = False) -> Any:
-    """log(sum(exp(a))), stable, as `scipy.special.logsumexp`.
+def weight_rows(log_weights: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
+    """Log weights (..., K) as a float64 matrix of rows, checked, and their batch shape."""
+    array = as_real(log_weights, "log_weights")
+    if array.ndim == 0:
+        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
+    as_count(array.shape[-1], "the number of draws in log_weights")
+    rows = array.reshape(-1, array.shape[-1]).astype(np.float64, copy=False)
+    bad = ~(rows < np.inf)
+    refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
+    return rows, array.shape[:-1]
+
+
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    """log(sum(b * exp(a))), stable, as `scipy.special.logsumexp` for real numbers.
 
     Parameters
     ----------
     a : array_like
-        Real numbers; float32 is summed in float64.
-    axis : int, optional
-        Axis to reduce; all of them by default.
+        Real numbers of any layout; summed in float64.
+    axis : int or tuple of int, optional
+        Axes to reduce; all of them by default.
+    b : array_like, optional
+        Factors, broadcast against a. A factor of 0 wins over an infinite or NaN element.
     keepdims : bool
         Keep the reduced axes with length 1.
+    return_sign : bool
+        Return the logarithm of the absolute value, and the sign beside it.
 
     Returns
     -------
-    ndarray or scalar
-        float32 for a float32 input, float64 otherwise. -inf for an empty sum, NaN where an element
-        is NaN, +inf where one is +inf and none NaN.
+    result : ndarray or scalar
+        Of the type that a and b promote to, float64 for integers. -inf for an empty sum, NaN where
+        an element is NaN or, without ``return_sign``, the sum is negative; +inf where an element is
+        and none NaN.
+    sign : ndarray or scalar
+        With ``return_sign``: 1, 0 or -1, NaN where the result is.
 
     Raises
     ------
     UnsupportedDTypeError
         Complex, object, string, long double and masked arrays.
+    InvalidInputError
+        Shapes that do not broadcast, an axis that is not there or there twice.
 
     Notes
     -----
-    Shifted by the maximum, which is left out of the sum and put back by log1p (Blanchard, Higham
-    and Higham, 2021); sums of pieces are compensated.
+    Shifted by the largest term, which is left out of the sum and put back by log1p (Blanchard,
+    Higham and Higham, 2021); sums of pieces are compensated. The result differs from SciPy's by
+    rounding, and where SciPy calls the sign of an empty sum -1 instead of 0, or makes NaN of
+    infinite elements all of whose factors are 0, which is -inf.
 
     Examples
     --------
     >>> import fastelbo as fe
     >>> float(fe.logsumexp([0.0, -40.0]))
     4.248354255291589e-18
+    >>> log_difference, sign = fe.logsumexp([1.0, 2.0], b=[1, -1], return_sign=True)
+    >>> round(float(log_difference), 6), float(sign)
+    (1.541325, -1.0)
     """
-    array = _as_log_weights(a, "a")
-    dtype = array.dtype if array.dtype == np.float32 else np.dtype(np.float64)
-    if axis is None:
-        out_shape: tuple[int, ...] = (1,) * array.ndim if keepdims else ()
-        array = array.reshape(-1, order="A") if array.ndim != 1 else array
-        x, _ = _as_rows(array, 0)
+    x = np.atleast_1d(as_real(a, "a"))
+    if b is None:
+        dtype = _result_dtype(a)
+        axes = _axes(axis, x.ndim)
+        rows, shape = _as_rows(x, axes)
+        top, rest = _top_and_rest(rows)
+        value = top + rest
+        sign = np.where(np.isnan(value), np.nan, np.where(np.isneginf(value), 0.0, 1.0))
     else:
-        x, out_shape = _as_rows(array, axis)
-        if keepdims:
-            axis %= array.ndim
-            out_shape = (*out_shape[:axis], 1, *out_shape[axis:])
-    result = _logsumexp_rows(x).astype(dtype, copy=False).reshape(out_shape)
-    return result[()]
+        # Both in one order, that a factor meets its element.
+        x, factors = map(np.ascontiguousarray, _broadcast(x, as_real(b, "b")))
+        dtype = _result_dtype(a, b)
+        axes = _axes(axis, x.ndim)
+        rows, shape = _as_rows(x, axes)
+        value, sign = _signed_rows(rows, _as_rows(factors, axes)[0])
+    if not return_sign:
+        return _shaped(np.where(sign < 0.0, np.nan, value), dtype, shape, axes, keepdims)
+    return tuple(_shaped(array, dtype, shape, axes, keepdims) for array in (value, sign))
 
 
-def _logsumexp_rows(x: np.ndarray[Any, Any]) -> Floats:
+def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log(mean(exp(a))), stable: the log evidence, where a are log weights.
+
+    Parameters
+    ----------
+    a : array_like
+        Real numbers of any layout.
+    axis : int or tuple of int, optional
+        Axes to reduce; all of them by default.
+    keepdims : bool
+        Keep the reduced axes with length 1.
+
+    Returns
+    -------
+    ndarray or scalar
+        As `logsumexp`, less log n; NaN for the mean of nothing.
+
+    Raises
+    ------
+    UnsupportedDTypeError, InvalidInputError
+        As `logsumexp`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> float(fe.logmeanexp([-1000.0, -1000.0]))
+    -1000.0
+    """
+    x = np.atleast_1d(as_real(a, "a"))
+    axes = _axes(axis, x.ndim)
+    rows, shape = _as_rows(x, axes)
+    top, rest = _top_and_rest(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Between a sum of n and log n nothing is rounded to the size of the maximum.
+        value = top + (rest - np.log(rows.shape[1]))
+    return _shaped(value, _result_dtype(a), shape, axes, keepdims)
+
+
+def threads_for(elements: int) -> int | None:
+    """How many threads to launch a kernel on, whose result they do not change."""
+    return 1 if elements < _FEW_ELEMENTS else None
+
+
+def _result_dtype(*arrays: Any) -> np.dtype[Any]:
+    """What the arguments promote to; float64 where none is a float."""
+    kinds = [x if isinstance(x, (int, float)) else np.asarray(x).dtype for x in arrays]
+    dtype = np.result_type(*kinds)
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
+
+def _broadcast(*arrays: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    try:
+        return list(np.broadcast_arrays(*arrays))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise InvalidInputError(f"a and b must broadcast, got shapes {shapes}") from None
+
+
+def _shaped(
+    values: Floats,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    keepdims: bool,
+) -> Any:
+    with np.errstate(over="ignore"):
+        result = values.astype(dtype, copy=False).reshape(shape)
+    return (np.expand_dims(result, axes) if keepdims else result)[()]
+
+
+def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+    """The maximum of each row, and what the log of its sum of exponentials has beyond that."""
     before, length, after = x.shape
     total = np.zeros((before, after, rows.LSE_SIZE))
     total[..., rows.TOP] = -np.inf
@@ -116,11 +249,92 @@ def _logsumexp_rows(x: np.ndarray[Any, Any]) -> Floats:
         last = min(n_chunks, first + pace.size)
         with pace:
             states = np.empty((before, after, last - first, rows.LSE_SIZE))
-            launch(rows.logsumexp, x, first, last, states)
-            launch(rows.logsumexp_fold, states, total)
+            launch(rows.logsumexp, x, first, last, states, n_threads=threads_for(x.size))
+            launch(rows.logsumexp_fold, states, total, n_threads=threads_for(states.size))
         first = last
-    top, rest = total[..., rows.TOP], total[..., rows.HIGH] + total[..., rows.LOW]
-    return np.asarray(top + np.log1p(rest))
+    rest = np.log1p(total[..., rows.HIGH] + total[..., rows.LOW])
+    return total[..., rows.TOP], np.asarray(rest)
+
+
+def _signed_rows(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+    """log |sum of b exp(a)| and its sign, for x = a and factors = b of shape (A, K, B)."""
+    before, length, after = x.shape
+    value, sign = np.empty((2, before, after))
+    step = max(1, _CACHED_ELEMENTS // max(1, length * after))
+    for lo in range(0, before, step):
+        part = slice(lo, lo + step)
+        value[part], sign[part] = _signed_slice(x[part], factors[part])
+    return value, sign
+
+
+def _signed_slice(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+    a, b = (np.swapaxes(array, 1, 2).astype(np.float64) for array in (x, factors))
+    if a.shape[-1] == 0:
+        return np.full(a.shape[:-1], -np.inf), np.zeros(a.shape[:-1])
+    with np.errstate(all="ignore"):
+        a[b == 0.0] = -np.inf
+        size = a + np.log(np.abs(b))
+        lead = size.argmax(axis=-1)[..., None]
+        a_lead, b_lead = (np.take_along_axis(array, lead, -1) for array in (a, b))
+        terms = _ratios(a - a_lead, b, b_lead)
+        np.put_along_axis(terms, lead, 0.0, -1)
+        rest = terms.sum(axis=-1)
+        a_lead, b_lead = a_lead[..., 0], b_lead[..., 0]
+        value = a_lead + (np.log(np.abs(b_lead)) + np.log1p(np.where(rest < -1, -2 - rest, rest)))
+        sign = np.sign(b_lead) * np.sign(1.0 + rest)
+        # A leading term that is not finite leaves none of the finite ones visible.
+        direct = ~np.isfinite(np.take_along_axis(size, lead, -1)[..., 0])
+        if direct.any():
+            terms = np.where(np.isfinite(size[direct]), 0.0, b[direct] * np.exp(a[direct]))
+            infinite = terms.sum(axis=-1)
+            value[direct], sign[direct] = np.log(np.abs(infinite)), np.sign(infinite)
+    return value, sign
+
+
+def _ratios(difference: Floats, b: Floats, b_lead: Floats) -> Floats:
+    """b exp(difference) / b_lead, at most 1, also where a factor of it is out of range."""
+    ratio = b / b_lead
+    terms = ratio * np.exp(difference)
+    far = (b != 0.0) & ~((np.abs(ratio) > _TINY) & (np.abs(ratio) < 1.0 / _TINY))
+    if far.any():
+        half = np.exp(0.5 * difference[far])
+        terms[far] = (b[far] * half) * (half / np.broadcast_to(b_lead, b.shape)[far])
+    return np.asarray(terms)
+
+
+def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
+    """Effective sample size ``(sum w)^2 / sum w^2``.
+
+    Parameters
+    ----------
+    log_weights : array_like
+        Real; -inf is a weight of 0.
+    axis : int
+        The axis of the draws.
+
+    Returns
+    -------
+    ndarray or scalar
+        Between 1 and the number of draws; 0 where every weight is 0.
+
+    Raises
+    ------
+    InvalidWeightError
+        A log weight that is NaN or +inf, with its place.
+
+    Notes
+    -----
+    Computed as K / (1 + v) from v, the centred second moment of the weights over their squared
+    mean, which does not cancel when they are nearly equal.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> float(fe.ess([0.0, 0.0, float("-inf")]))
+    2.0
+    """
+    values, shape, _, _ = _summary(log_weights, axis, [])
+    return values["ess"].reshape(shape)[()]
 
 
 def summarize(
@@ -154,22 +368,32 @@ def summarize(
     >>> round(float(est.log_evidence[0]), 6)
     0.015204
     """
-    array = _as_log_weights(log_weights, "log_weights")
-    if array.ndim == 0:
-        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
-    x, shape = _as_rows(array, axis)
-    n_samples = as_count(x.shape[1], "the number of draws in log_weights")
-    sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    states = _summary_states(x, np.array(sizes, dtype=np.int64))
-    values = state.read(states, len(sizes))
-    refuse_bad_weights(values["n_bad"], values["first_bad"])
+    values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes)
     warn_about_weights(n_samples, values["log_evidence"], values["relative_variance"])
-    unknown = np.full(len(states), np.nan)
+    unknown = np.full(len(values["ess"]), np.nan)
     values |= {
         name: unknown
         for name in ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
     }
     return from_quantities(values, shape, n_samples, sizes, independent=True)
+
+
+def _summary(
+    log_weights: ArrayLike, axis: int, iw_sizes: Iterable[int] | None
+) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
+    """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
+    array = as_real(log_weights, "log_weights")
+    if array.ndim == 0:
+        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
+    axes = _axes(axis, array.ndim)
+    if len(axes) != 1:
+        raise InvalidInputError(f"axis must be one axis, that of the draws, got {axis!r}")
+    x, shape = _as_rows(array, axes)
+    n_samples = as_count(x.shape[1], "the number of draws in log_weights")
+    sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
+    values = state.read(_summary_states(x, np.array(sizes, dtype=np.int64)), len(sizes))
+    refuse_bad_weights(values["n_bad"], values["first_bad"])
+    return values, shape, n_samples, sizes
 
 
 def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Floats:
@@ -179,6 +403,7 @@ def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Flo
     n_chunks = -(-length // cpu.CHUNK)
     prefix = np.empty((before, after, size))
     pace = Pace(max(1, _FIRST_ELEMENTS // cpu.CHUNK))
+    threads = threads_for(x.size)
     lo = 0
     while lo < before and after:
         count = min(
@@ -189,10 +414,14 @@ def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Flo
             last = min(n_chunks, first + max(1, pace.size // (count * after)))
             with pace:
                 chunks = np.empty((count, after, last - first, size))
-                launch(rows.summaries, x[lo : lo + count], first, last, sizes, chunks)
+                launch(
+                    rows.summaries, x[lo : lo + count], first, last, sizes, chunks,
+                    n_threads=threads,
+                )  # fmt: skip
                 launch(
                     cpu.fold, chunks.reshape(count * after, last - first, size), sizes,
                     first == 0, prefix[lo : lo + count].reshape(count * after, size),
+                    n_threads=threads,
                 )  # fmt: skip
             first = last
         lo += count

@@ -1,0 +1,358 @@
+"""Upper tails of log weights, row by row: the Pareto fit, and Pareto smoothing.
+
+Weights are scaled by the row's largest. The excesses of the tail over u, the largest weight outside
+of it, are fitted by a generalised Pareto distribution (Zhang and Stephens, 2009), as Pareto
+smoothed importance sampling does (Vehtari et al., 2024). The sum of a row's weights is that of
+min(w, u) and that of the excesses; smoothing changes the second alone.
+
+Tails run from the largest value down.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import numpy as np
+from numba import prange
+
+from .compile import block, reduction, scalar
+from .rows import _copy_columns
+from .scalar import exp, log, log_positive
+from .selection import make_candidates, select_largest, smallest
+from .sums import largest
+
+# A tail of fewer draws is not fitted.
+LEAST_TAIL = 5
+
+# Fields of a row's result.
+STATUS = 0
+PARETO_K = 1
+SIGMA = 2  # scale of the excesses, where the largest weight is 1
+LOG_EVIDENCE = 3
+SMOOTHED_LOG_EVIDENCE = 4
+LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight
+RESULT_SIZE = 6
+
+# Values of STATUS.
+FITTED = 0.0
+SHORT = 1.0  # too few draws in the tail
+TIED = 2.0  # too many of the tail are equal
+UNBOUNDED = 3.0  # most of the tail underflows beside its maximum: k-hat is taken as inf
+ZERO = 4.0  # every weight is 0
+CONSTANT = 5.0  # all weights are equal, or differ by rounding alone
+BAD = 6.0  # NaN or +inf among the log ratios
+
+# A quartile of the excesses below this has lost its digits, or would overflow its reciprocal.
+_UNDERFLOW = 1e-290
+# Nats within which weights count as equal, whose excesses are then noise.
+_EQUAL = 1e-6
+# Excesses are padded with zeros to a multiple of this, so that no loop over them has a remainder,
+# which is scalar.
+_TILE = 128
+# Four factors of at most this size have a product.
+_LARGE = 1e75
+
+# Room for one row: candidates for its tail, the excesses, the smoothed weights, the fit's grid.
+Work = namedtuple("Work", ["candidates", "excess", "smoothed", "theta", "k", "log_lik"])
+
+
+@block
+def _grid_size(tail_length):
+    return 30 + np.int64(np.sqrt(tail_length))
+
+
+@block
+def _padded(n):
+    return (n + _TILE - 1) // _TILE * _TILE
+
+
+@block
+def _make_work(tail_length):
+    points = _grid_size(tail_length)
+    return Work(
+        make_candidates(tail_length + 1),
+        np.zeros(_padded(tail_length)),
+        np.empty(tail_length),
+        np.empty(points),
+        np.empty(points),
+        np.empty(points),
+    )
+
+
+# --- the generalised Pareto fit -----------------------------------------------------------------
+
+
+@scalar
+def _log1p(x):
+    """log(1 + x) for a normal, positive 1 + x."""
+    u = 1.0 + x
+    return log_positive(u) + (x - (u - 1.0)) / u
+
+
+@reduction
+def _sum_log1p(x, factor, n):
+    total = 0.0
+    for i in range(n):
+        total += _log1p(factor * x[i])
+    return total
+
+
+@reduction
+def _sum_log_products(a, b, c, d, factor, n):
+    """Sum of the logarithms of 1 + factor x, four x at once; its error is absolute."""
+    total = 0.0
+    for i in range(n):
+        ab = (1.0 + factor * a[i]) * (1.0 + factor * b[i])
+        cd = (1.0 + factor * c[i]) * (1.0 + factor * d[i])
+        total += log_positive(ab * cd)
+    return total
+
+
+@block
+def _mean_log1p(x, factor, n):
+    """Mean of log1p(factor x) over the first n of x, padded with zeros to whole `_TILE`."""
+    if not abs(factor) * x[0] < _LARGE:
+        return _sum_log1p(x, factor, x.shape[0]) / n
+    q = x.shape[0] // 4
+    return _sum_log_products(x[:q], x[q : 2 * q], x[2 * q : 3 * q], x[3 * q :], factor, q) / n
+
+
+@block
+def _set_log_lik(theta, k, n, points, out):
+    for j in range(points):
+        log_lik = n * (log(-theta[j] / k[j]) - k[j] - 1.0)
+        # At theta = 0 the ratio is 0 / 0; its neighbours stand for it.
+        out[j] = log_lik if log_lik == log_lik else -np.inf
+
+
+@block
+def _profile(x, n, work):
+    """The log-likelihood over Zhang and Stephens' grid of theta = -k / sigma.
+
+    Each theta has its most likely k. Returns the number of points.
+    """
+    points = _grid_size(n)
+    quartile = x[n - np.int64(n / 4.0 + 0.5)]
+    for j in range(points):
+        theta = 1.0 / x[0] + (1.0 - np.sqrt(points / (j + 0.5))) / (3.0 * quartile)
+        work.theta[j] = theta
+        work.k[j] = _mean_log1p(x, -theta, n)
+    _set_log_lik(work.theta, work.k, n, points, work.log_lik)
+    return points
+
+
+@block
+def _fit(x, n, work):
+    """(k, sigma) of the excesses x, with k drawn to 1/2 by the weight of ten draws."""
+    points = _profile(x, n, work)
+    top = -np.inf
+    for j in range(points):
+        top = max(top, work.log_lik[j])
+    total, mean = 0.0, 0.0
+    for j in range(points):
+        weight = exp(work.log_lik[j] - top)
+        total += weight
+        mean += weight * work.theta[j]
+    mean /= total
+    shape = _sum_log1p(x, -mean, x.shape[0]) / n
+    return (n * shape + 5.0) / (n + 10.0), -shape / mean
+
+
+@block
+def _set_excesses(tail, n, x):
+    """x = exp(tail[:n]) - exp(tail[n]), scaled, then zeros; returns the status."""
+    top = tail[0]
+    floor = exp(tail[n] - top)
+    for i in range(n):
+        x[i] = exp(tail[i] - top) - floor
+    x[n:] = 0.0
+    quartile = n - np.int64(n / 4.0 + 0.5)
+    if tail[quartile] == tail[n] or x[0] == x[n - 1]:
+        return TIED
+    return UNBOUNDED if x[quartile] < _UNDERFLOW else FITTED
+
+
+# --- smoothing ----------------------------------------------------------------------------------
+
+
+@scalar
+def _growth(y):
+    """(exp(y) - 1) / y."""
+    series = y / 5040.0 + 1.0 / 720.0
+    series = series * y + 1.0 / 120.0
+    series = series * y + 1.0 / 24.0
+    series = series * y + 1.0 / 6.0
+    series = series * y + 0.5
+    series = series * y + 1.0
+    return series if abs(y) < 0.03125 else (exp(y) - 1.0) / y
+
+
+@block
+def _set_quantiles(floor, n, k, sigma, smoothed):
+    """Scaled weights at the quantiles (i + 1/2) / n of the fit from above, at most the largest."""
+    for i in range(n):
+        depth = -log_positive((i + 0.5) / n)
+        value = floor + sigma * depth * _growth(k * depth)
+        smoothed[i] = 1.0 if value > 1.0 else value
+
+
+@reduction
+def _sum_above(x, floor, n):
+    total = 0.0
+    for i in range(n):
+        total += x[i] - floor
+    return total
+
+
+@reduction
+def _clipped_sum(row, limit, top, n):
+    """Sum of exp(min(row, limit) - top); NaN if there is one."""
+    total = 0.0
+    for k in range(n):
+        total += exp((limit if row[k] > limit else row[k]) - top)
+    return total
+
+
+@block
+def _log_mean_change(smoothed, tail, n, size, change):
+    """log of the mean over n draws of smoothed weight / weight, which is 1 outside of the tail."""
+    top = tail[0]
+    for i in range(size):
+        change[i] = log(smoothed[i]) - (tail[i] - top)
+    shift = max(0.0, largest(change, size))
+    total = (n - size) * exp(-shift)
+    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size)) / n)
+
+
+# --- a row --------------------------------------------------------------------------------------
+
+
+@block
+def _smooth_row(n, size, clipped, work, result):
+    """Fit and smooth the tail in ``work``; ``clipped`` is the sum of min(w, u), scaled."""
+    tail = work.candidates.value
+    top, floor = tail[0], exp(tail[size] - tail[0])
+    k, sigma = _fit(work.excess[: _padded(size)], size, work)
+    _set_quantiles(floor, size, k, sigma, work.smoothed)
+    result[PARETO_K], result[SIGMA] = k, sigma
+    total = clipped + _sum_above(work.smoothed, floor, size)
+    result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
+    # The excesses have done their work.
+    result[LOG_MEAN_CHANGE] = _log_mean_change(work.smoothed, tail, n, size, work.excess)
+
+
+@block
+def _fit_row(row, n, size, work, result):
+    """The result of a row; ``work`` keeps its tail before and after smoothing."""
+    tail = work.candidates.value
+    fits = size >= LEAST_TAIL
+    found = select_largest(row, n, size + 1 if fits else 1, work.candidates)
+    top = tail[0] if found > 0 else 0.0
+    limit, excess = top, 0.0
+    status = TIED if fits else SHORT
+    if fits and found > size:
+        limit = tail[size]
+        status = _set_excesses(tail, size, work.excess[: _padded(size)])
+        excess = _sum_above(work.excess, 0.0, size)
+    clipped = _clipped_sum(row, limit, top, n)
+    result[:] = np.nan
+    if top == np.inf or clipped != clipped:
+        result[STATUS] = BAD
+        return
+    result[LOG_EVIDENCE] = -np.inf if found == 0 else top + np.log((clipped + excess) / n)
+    result[SMOOTHED_LOG_EVIDENCE] = result[LOG_EVIDENCE]
+    result[LOG_MEAN_CHANGE] = 0.0
+    if found == 0:
+        status = ZERO
+    elif fits and top - limit <= _EQUAL and top - smallest(row, n) <= _EQUAL:
+        status = CONSTANT
+    elif status == UNBOUNDED:
+        result[PARETO_K] = np.inf
+    elif status == FITTED:
+        _smooth_row(n, size, clipped, work, result)
+    result[STATUS] = status
+
+
+@block
+def _write_tail(row, size, work):
+    top = work.candidates.value[0]
+    for i in range(size):
+        row[work.candidates.place[i]] = top + log(work.smoothed[i])
+
+
+# --- rows and columns ---------------------------------------------------------------------------
+
+
+@block
+def _store_columns(tile, a, b, width, count, out):
+    """out[a, k, b + j] = tile[j, k]."""
+    for k in range(count):
+        for j in range(width):
+            out[a, k, b + j] = tile[j, k]
+
+
+@block
+def _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out):
+    """Rows of sign * x, of shape (A, K, B), ``width`` neighbours along B at once.
+
+    lo and hi count such groups of neighbours. An ``out`` without elements is not written.
+    """
+    length, columns = x.shape[1], x.shape[2]
+    groups = (columns + width - 1) // width
+    work = _make_work(sizes.max())
+    # Columns are smoothed in a tile of rows, rows where they will stand.
+    write = out.size > 0
+    in_place = write and columns == 1
+    tile = np.empty((width, 0 if in_place else length))
+    for item in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
+        a, b = item // groups, item % groups * width
+        neighbours = min(width, columns - b)
+        if in_place:
+            tile = out.reshape(out.shape[0], length)[a : a + 1]
+        _copy_columns(x, a, 0, b, neighbours, length, tile)
+        for j in range(neighbours):
+            if sign < 0.0:
+                tile[j] = -tile[j]
+            size = sizes[a, b + j]
+            _fit_row(tile[j], length, size, work, results[a, b + j])
+            if write and results[a, b + j, STATUS] == FITTED:
+                _write_tail(tile[j], size, work)
+        if write and not in_place:
+            _store_columns(tile, a, b, neighbours, length, out)
+
+
+@block
+def _fits_part(part, parts, tails, lo, hi, results, theta, k, log_lik):
+    """Fit rows of the M + 1 largest log weights; a grid without points is not wanted."""
+    size = tails.shape[1] - 1
+    work = _make_work(size)
+    tail = work.candidates.value
+    for i in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
+        results[i, STATUS] = SHORT
+        results[i, PARETO_K] = results[i, SIGMA] = np.nan
+        found = select_largest(tails[i], size + 1, size + 1, work.candidates)
+        if size < LEAST_TAIL:
+            continue
+        status = _set_excesses(tail, size, work.excess[: _padded(size)]) if found > size else TIED
+        results[i, STATUS] = status
+        if status == UNBOUNDED:
+            results[i, PARETO_K] = np.inf
+        if status == FITTED:
+            results[i, PARETO_K], results[i, SIGMA] = _fit(work.excess[: _padded(size)], size, work)
+            for j in range(theta.shape[1]):
+                theta[i, j] = work.theta[j]
+                k[i, j] = work.k[j]
+                log_lik[i, j] = work.log_lik[j]
+
+
+# --- kernels: the first argument is the number of parts ---------------------------------------
+
+
+def psis(parts, x, sign, sizes, lo, hi, width, results, out):
+    for part in prange(parts):
+        _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out)
+
+
+def fits(parts, tails, lo, hi, results, theta, k, log_lik):
+    for part in prange(parts):
+        _fits_part(part, parts, tails, lo, hi, results, theta, k, log_lik)

@@ -1,0 +1,72 @@
+"""The rules of Pareto k-hat, and the fit of given tails."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .kernels import tails as kernels
+from .kernels.launch import launch, paced
+from .lowering import constant
+from .validation import Floats, Integers
+
+# Work, in logarithms, of the first piece of a launch.
+_FIRST_WORK = 2**24
+
+
+def tail_length(n_samples: int, r_eff: Any = 1.0) -> Integers:
+    """M, the number of draws in the tail: ``ceil(min(K / 5, 3 sqrt(K / r_eff)))``.
+
+    Vehtari et al. (2024, JMLR 25); r_eff is the relative efficiency of correlated draws.
+    """
+    efficient = 3.0 * np.sqrt(n_samples / np.asarray(r_eff, dtype=np.float64))
+    return np.ceil(np.minimum(n_samples / 5.0, efficient)).astype(np.int64)
+
+
+def k_threshold(n_samples: int) -> float:
+    """The k-hat above which an estimate from K draws is not to be trusted.
+
+    ``min(1 - 1 / log10 K, 0.7)`` (Vehtari et al., 2024).
+    """
+    if n_samples < 2:
+        return -np.inf
+    return float(min(1.0 - 1.0 / np.log10(n_samples), 0.7))
+
+
+def draws_needed(pareto_k: Any) -> Floats:
+    """Draws from which an estimate with this k-hat can be trusted: ``10^(1 / (1 - max(0, k)))``.
+
+    Infinite from k = 1 on (Vehtari et al., 2024).
+    """
+    k = np.maximum(0.0, pareto_k)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.asarray(np.where(k < 1.0, 10.0 ** (1.0 / (1.0 - k)), k * np.inf))
+
+
+class TailFits(NamedTuple):
+    """Generalised Pareto fits of tails, one row each, and the grid that they average over."""
+
+    status: Floats
+    pareto_k: Floats
+    sigma: Floats
+    theta: Floats  # (rows, points): -k / sigma
+    k: Floats  # the most likely k of each theta
+    log_likelihood: Floats
+
+
+def fit_tails(tails: Floats, *, grid: bool = True) -> TailFits:
+    """Fit rows of the M + 1 largest log weights, in any order; sigma is relative to the largest."""
+    tails = constant(tails)
+    rows, size = len(tails), tails.shape[1] - 1
+    results = np.full((rows, kernels.RESULT_SIZE), np.nan)
+    points = 30 + int(np.sqrt(size)) if grid else 0
+    grids = [np.full((rows, points), np.nan) for _ in range(3)]
+    paced(
+        rows,
+        lambda lo, hi: launch(kernels.fits, tails, lo, hi, results, *grids),
+        _FIRST_WORK // (30 * (size + 1)),
+    )
+    return TailFits(
+        results[:, kernels.STATUS], results[:, kernels.PARETO_K], results[:, kernels.SIGMA], *grids
+    )
