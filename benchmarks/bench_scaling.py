@@ -1,0 +1,63 @@
+"""What a second thread brings, and what more draws cost in memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fastelbo.kernels.launch import available_threads
+
+from .implementations import with_fastelbo
+from .workloads import WORKLOADS
+
+_FUSED = [workload.name for workload in WORKLOADS.values() if workload.family == "estimates"]
+_THREADS = sorted({1, available_threads()})
+
+
+@pytest.mark.parametrize("threads", _THREADS)
+@pytest.mark.parametrize("workload", _FUSED)
+def test_threads(benchmark, timed, small, workload, threads):
+    problem = WORKLOADS[workload].problem(small)
+    call = with_fastelbo.evidence(problem.inputs, n_threads=threads)
+    problem.check(timed(call, f"threads: {workload}"), "float64")
+    benchmark.extra_info |= {"workload": workload, "threads": threads}
+
+
+# Runs in a process of its own, whose largest size is then that of the one estimate.
+_PEAK = """
+import json, resource, sys
+import numpy as np
+from benchmarks.implementations import with_fastelbo, with_numpy
+from benchmarks.workloads import WORKLOADS
+
+name, k = sys.argv[1], int(sys.argv[2])
+inputs = WORKLOADS["evidence, one point, many draws"].problem(small=True).inputs
+module = {"fastelbo": with_fastelbo, "numpy": with_numpy}[name]
+prepare = module.IMPLEMENTATIONS[name]["evidence"]
+prepare(inputs)()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+prepare(inputs._replace(n_samples=k))()
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Linux counts in kB, macOS in bytes.
+print(json.dumps((after - before) * (1 if sys.platform == "darwin" else 1024)))
+"""
+
+
+@pytest.mark.parametrize("implementation", ["fastelbo", "numpy"])
+@pytest.mark.parametrize("k", [10**5, 10**6, 10**7])
+def test_memory(benchmark, timed, small, implementation, k):
+    """Growth of the process over a first small estimate, against the number of draws K."""
+    draws = k // 1000 if small else k
+
+    def call() -> int:
+        command = [sys.executable, "-W", "ignore", "-c", _PEAK, implementation, str(draws)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    peak = timed(call, "memory", rounds=1)
+    # fastelbo's blocks, and what an allocator keeps, whatever K.
+    assert peak < 2**26 + (0 if implementation == "fastelbo" else 64 * draws)
+    benchmark.extra_info |= {"implementation": implementation, "draws": draws, "peak_bytes": peak}

@@ -1,0 +1,212 @@
+"""Whether an answer is right: compared with SciPy, closed forms and moments, never with fastelbo.
+
+A check is called with the answer and the precision of the arithmetic behind it, and raises
+AssertionError. Answers may be arrays of any library that NumPy understands.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.special import logsumexp as scipy_logsumexp
+
+import fastelbo as fe
+
+Floats = NDArray[np.float64]
+Check = Callable[[Any, str], None]
+
+# Points or rows for which the expected answer is worked out, so that a check takes no time.
+_SOME = 100
+# Standard errors that an estimate may be away. Errors of log evidences are skewed, and a check
+# looks at thousands of them.
+_Z = 8.0
+
+
+def _tolerance(precision: str) -> float:
+    return 1e-10 if precision == "float64" else 2e-3
+
+
+# --- reductions ------------------------------------------------------------------------------
+
+
+def _some_rows(values: Floats, axis: int) -> Floats:
+    """A few of the rows along ``axis``, which then is the last."""
+    rows = np.moveaxis(values, axis, -1)
+    return rows[:_SOME] if rows.ndim > 1 else rows
+
+
+def logsumexp(values: Floats, axis: int) -> Check:
+    """Against SciPy."""
+    expected = scipy_logsumexp(_some_rows(values, axis), axis=-1)
+    count = values.size // values.shape[axis]
+
+    def check(answer: Any, precision: str) -> None:
+        got = np.asarray(answer)
+        assert got.size == count
+        got = got.reshape(np.shape(expected) if not np.ndim(expected) else -1)
+        assert_allclose(got[:_SOME] if got.ndim else got, expected, rtol=_tolerance(precision))
+
+    return check
+
+
+def summary(values: Floats, axis: int) -> Check:
+    """Against the plain formulas."""
+    rows = np.atleast_2d(_some_rows(values, axis))
+    k = rows.shape[-1]
+    weights = np.exp(rows - rows.max(axis=-1, keepdims=True))
+    expected = (
+        scipy_logsumexp(rows, axis=-1) - np.log(k),
+        rows.mean(axis=-1),
+        weights.var(axis=-1, ddof=1) / weights.mean(axis=-1) ** 2,
+        weights.sum(axis=-1) ** 2 / (weights**2).sum(axis=-1),
+    )
+
+    def check(answer: Any, precision: str) -> None:
+        assert len(answer) == len(expected)
+        for got, exact in zip(answer, expected, strict=True):
+            assert_allclose(
+                np.atleast_1d(got)[: len(rows)], exact, rtol=_tolerance(precision), atol=1e-4
+            )
+
+    return check
+
+
+# --- mixtures --------------------------------------------------------------------------------
+
+
+def _component_log_probs(mixture: fe.Mixture, points: Floats) -> Floats:
+    """(points, C) by SciPy."""
+    covs = np.broadcast_to(mixture.components.cov, (mixture.weights.size,) + 2 * (mixture.dim,))
+    return np.stack(
+        [
+            stats.multivariate_normal.logpdf(points, mean, cov).reshape(len(points))
+            for mean, cov in zip(mixture.components.mean, covs, strict=True)
+        ],
+        axis=-1,
+    )
+
+
+def mixture_log_prob(mixture: fe.Mixture, points: Floats) -> Check:
+    """The first points against SciPy."""
+    terms = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
+    expected = scipy_logsumexp(terms, axis=-1)
+
+    def check(answer: Any, precision: str) -> None:
+        assert np.shape(answer) == points.shape[:1]
+        assert_allclose(np.asarray(answer)[:_SOME], expected, rtol=_tolerance(precision))
+
+    return check
+
+
+def mixture_model(mixture: fe.Mixture, points: Floats, q: fe.Categorical) -> Check:
+    """The first points against the formulas."""
+    joint = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
+    evidence = scipy_logsumexp(joint, axis=-1)
+    probs = q.probs[:_SOME]
+    elbo = (probs * (joint - np.log(probs))).sum(axis=-1)
+    expected = evidence, elbo, np.exp(joint - evidence[:, None])
+
+    def check(answer: Any, precision: str) -> None:
+        for got, exact in zip(answer, expected, strict=True):
+            rtol = _tolerance(precision)
+            assert_allclose(np.asarray(got)[:_SOME], exact, rtol=rtol, atol=0.1 * rtol)
+
+    return check
+
+
+# --- estimates -------------------------------------------------------------------------------
+
+
+def marginal(model: fe.LinearGaussian) -> Floats:
+    """Log evidence from the normal (or mixture) distribution of x itself, by SciPy."""
+    components = model.prior._components
+    noise = np.diag(model.noise_cov) if model.noise_cov.ndim == 1 else model.noise_cov
+    terms = []
+    for c, log_weight in enumerate(components.log_weight):
+        if components.scale is None:
+            half = model.loadings @ components.scale_tril[c]
+        else:
+            half = model.loadings * components.scale[c]
+        mean = model.offset + model.loadings @ components.mean[c]
+        terms.append(log_weight + stats.multivariate_normal.logpdf(
+            model.x, mean, half @ half.T + noise
+        ))  # fmt: skip
+    return np.atleast_1d(scipy_logsumexp(terms, axis=0))
+
+
+def evidence(inputs: Any, exact: Floats) -> Check:
+    """Against the exact log evidence; the ELBO and the variance against a few draws in NumPy."""
+    exact = np.atleast_1d(exact)
+
+    def check(answer: Any, precision: str) -> None:
+        log_evidence, elbo, variance = (np.atleast_1d(np.asarray(part)) for part in answer)
+        assert log_evidence.shape == elbo.shape == variance.shape == exact.shape
+        rounding = 1e-9 if precision == "float64" else 2e-2
+        error = np.sqrt(variance / inputs.n_samples) + rounding
+        assert (np.abs(log_evidence - exact) < _Z * error).all()
+        # A bias common to all data points shows long before it shows in one of them.
+        spread = error / np.sqrt(exact.size)
+        assert abs(np.mean(log_evidence - exact)) < np.mean(
+            _Z * spread + 2.0 * variance / inputs.n_samples
+        )
+        few_elbo, few_variance, deviation = few()
+        count = len(few_elbo)
+        band = _Z * deviation * np.sqrt(1 / _DRAWS + 1 / inputs.n_samples) + rounding
+        assert (np.abs(elbo[:count] - few_elbo) < band).all()
+        # A variance of weights is itself known to a factor only.
+        assert abs(np.median(np.log(variance[:count] / few_variance))) < 1.0
+
+    @functools.cache
+    def few() -> tuple[Floats, Floats, Floats]:
+        return _few_draws(inputs)
+
+    return check
+
+
+# Data points and draws of an independent estimate of what has no closed form.
+_POINTS = 8
+_DRAWS = 4000
+
+
+def _few_draws(inputs: Any) -> tuple[Floats, Floats, Floats]:
+    """ELBO, relative variance and deviation of the log weights of a few draws in NumPy."""
+    from .implementations.with_numpy import log_weights
+
+    rng = np.random.default_rng(1)
+    drawn = log_weights(inputs.model, inputs.q, _DRAWS, rng, slice(_POINTS))
+    w = np.exp(drawn - drawn.max(axis=-1, keepdims=True))
+    variance = w.var(axis=-1) / w.mean(axis=-1) ** 2
+    return drawn.mean(axis=-1), variance, drawn.std(axis=-1)
+
+
+# --- random numbers --------------------------------------------------------------------------
+
+
+def standard_normals(answer: Any, precision: str) -> None:
+    """Moments, and the distribution function of a part."""
+    x = np.asarray(answer).reshape(-1)
+    for power, moment, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
+        assert abs((x.astype(np.float64) ** power).mean() - moment) < _Z * np.sqrt(
+            variance / x.size
+        )
+    assert stats.kstest(x[:20_000], "norm").pvalue > 1e-6
+
+
+def gaussian_draws(gaussian: fe.Gaussian) -> Check:
+    """The draws standardised are standard normals, uncorrelated."""
+
+    def check(answer: Any, precision: str) -> None:
+        draws = np.asarray(answer, dtype=np.float64)
+        assert draws.shape[1:] == (gaussian.dim,)
+        whitened = np.linalg.solve(gaussian.scale_tril, (draws - gaussian.mean).T)
+        standard_normals(whitened, precision)
+        correlation = whitened @ whitened.T / len(draws) - np.eye(gaussian.dim)
+        assert np.abs(correlation).max() < _Z * np.sqrt(2.0 / len(draws))
+
+    return check

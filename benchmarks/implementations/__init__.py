@@ -1,0 +1,77 @@
+"""Who performs the tasks: one module for each library, and one for C.
+
+A module has ``IMPLEMENTATIONS``, {name: {task: prepare}}. ``prepare(inputs)`` does what belongs
+outside the timer, and returns the call without arguments that is timed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ..workloads import WORKLOADS, Workload
+
+Prepare = Callable[[Any], Callable[[], Any]]
+
+# Modules, with the package that each needs, in the order of the report's columns.
+_MODULES = {
+    "with_fastelbo": "fastelbo",
+    "with_numpy": "numpy",
+    "with_scipy": "scipy",
+    "with_sklearn": "sklearn",
+    "with_numexpr": "numexpr",
+    "with_jax": "jax",
+    "with_numpyro": "numpyro",
+    "with_torch": "torch",
+    "with_c": "ctypes",
+}
+
+
+class Implementation(NamedTuple):
+    """What performs one task under one name."""
+
+    name: str
+    prepare: Prepare
+
+    @property
+    def precision(self) -> str:
+        """The precision of the arithmetic, by which an answer is checked."""
+        return "float32" if "float32" in self.name else "float64"
+
+
+@functools.cache
+def _installed() -> Mapping[str, Mapping[str, Prepare]]:
+    """{name: {task: prepare}} of what is there."""
+    found: dict[str, Mapping[str, Prepare]] = {}
+    for module, package in _MODULES.items():
+        if importlib.util.find_spec(package):
+            found |= importlib.import_module(f".{module}", __name__).IMPLEMENTATIONS
+    return found
+
+
+def implementations(workload: Workload) -> list[Implementation]:
+    """Those that perform the workload's task."""
+    found = []
+    for name, tasks in _installed().items():
+        prepare = tasks.get(workload.task) or tasks.get(workload.task.split("/")[0])
+        if prepare:
+            found.append(Implementation(name, prepare))
+    return found
+
+
+def find(workload: Workload, name: str) -> Implementation:
+    """The one of that name."""
+    return next(each for each in implementations(workload) if each.name == name)
+
+
+def every_pair(family: str) -> list[tuple[str, str]]:
+    """Names of the family's workloads, and of whoever performs each."""
+    return [
+        (workload.name, implementation.name)
+        for workload in WORKLOADS.values()
+        if workload.family == family
+        for implementation in implementations(workload)
+    ]

@@ -1,0 +1,188 @@
+"""Tables of a run of the suite, in Markdown, from pytest-benchmark's JSON.
+
+    pytest --benchmark-only --benchmark-json=out.json
+    python -m benchmarks.report out.json                      # print the tables
+    python -m benchmarks.report out.json --write README.md    # put them between its markers
+
+A ratio is the median time of an implementation over that of fastelbo, in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+OURS = "fastelbo"
+# Columns, from left to right; others follow.
+PEERS = (
+    "numpy", "scipy", "scikit-learn", "numexpr", "jax", "jax float32", "numpyro", "torch",
+    "torch compiled", "c_plain", "c_blocked",
+)  # fmt: skip
+
+
+class Timing(NamedTuple):
+    """One implementation of one workload."""
+
+    workload: str
+    implementation: str
+    unit: str
+    ns_per_unit: float
+    floor_ns_per_unit: float
+    fraction_of_floor: float
+
+
+class Run(NamedTuple):
+    """What the JSON of a run holds, sorted by the kind of benchmark."""
+
+    timings: list[Timing]
+    threads: dict[str, dict[int, float]]  # seconds by workload and number of threads
+    startup: list[tuple[str, float]]
+    memory: dict[str, dict[int, float]]  # bytes by implementation and number of draws
+    machine: dict[str, Any]
+
+
+def read(path: Path) -> Run:
+    """Sort the benchmarks of a run by what they carry."""
+    data = json.loads(path.read_text())
+    run = Run([], {}, [], {}, data["machine_info"])
+    for benchmark in data["benchmarks"]:
+        info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
+        if "ns_per_unit" in info:
+            run.timings.append(Timing(*(info[name] for name in Timing._fields)))
+        elif "threads" in info:
+            run.threads.setdefault(info["workload"], {})[info["threads"]] = seconds
+        elif "peak_bytes" in info:
+            run.memory.setdefault(info["implementation"], {})[info["draws"]] = info["peak_bytes"]
+        elif "what" in info:
+            run.startup.append((info["what"], seconds))
+    return run
+
+
+def ratios(run: Run) -> dict[str, dict[str, float]]:
+    """{workload: {implementation: its time over fastelbo's}}, where fastelbo was timed."""
+    times: dict[str, dict[str, float]] = {}
+    for timing in run.timings:
+        times.setdefault(timing.workload, {})[timing.implementation] = timing.ns_per_unit
+    return {
+        workload: {name: ns / by_name[OURS] for name, ns in by_name.items()}
+        for workload, by_name in times.items()
+        if OURS in by_name
+    }
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    """Two or three digits, or a dash for what was not timed."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def peers_table(run: Run) -> str:
+    """Ratios, for workloads that more than NumPy was timed on."""
+    table = {
+        workload: by_name
+        for workload, by_name in ratios(run).items()
+        if set(by_name) - {OURS, "numpy"}
+    }
+    present = {name for row in table.values() for name in row} - {OURS}
+    columns = [name for name in PEERS if name in present] + sorted(present - set(PEERS))
+    rows = (
+        [workload, *(_number(row.get(peer)) for peer in columns)] for workload, row in table.items()
+    )
+    return _table(["time over fastelbo's", *columns], rows)
+
+
+def kernels_table(run: Run) -> str:
+    """Times of fastelbo, how near they come to the floor, and what the threads bring."""
+    against = ratios(run)
+    rows = []
+    for timing in run.timings:
+        if timing.implementation == OURS:
+            by_threads = run.threads.get(timing.workload, {})
+            speedup = by_threads[1] / by_threads[max(by_threads)] if 1 in by_threads else None
+            rows.append([
+                timing.workload, timing.unit, _number(timing.ns_per_unit),
+                _number(timing.floor_ns_per_unit), f"{timing.fraction_of_floor:.0%}",
+                _number(against[timing.workload].get("numpy")),
+                _number(speedup),
+            ])  # fmt: skip
+    header = ["workload", "unit", "ns a unit", "floor, ns", "floor / time", "numpy / fastelbo"]
+    return _table([*header, "1 thread / all"], rows)
+
+
+def startup_table(run: Run) -> str:
+    """Times of new processes."""
+    return _table(["new process", "s"], ((what, f"{s:.2f}") for what, s in run.startup))
+
+
+def memory_table(run: Run) -> str:
+    """Memory against the number of draws."""
+    draws = sorted({k for by_draws in run.memory.values() for k in by_draws})
+    rows = (
+        [name, *(_number(by_draws[k] / 1e6) if k in by_draws else "-" for k in draws)]
+        for name, by_draws in run.memory.items()
+    )
+    return _table(["MB for K draws of one data point", *(f"K = {k:,}" for k in draws)], rows)
+
+
+def machine_line(run: Run) -> str:
+    """Processor, what was measured of it, and versions."""
+    machine = run.machine
+    parts = [machine.get("cpu", {}).get("brand_raw", machine.get("machine", "unknown processor"))]
+    measured = machine.get("measured")
+    if measured:
+        parts.append(
+            f"{measured['threads']} threads; measured: "
+            f"{measured['operations_per_second'] / 1e9:.0f} G multiply-adds of float64 and "
+            f"{measured['bytes_per_second'] / 1e9:.1f} GB read a second"
+        )
+    versions = machine.get("versions", {})
+    parts.append(", ".join(f"{name} {version}" for name, version in versions.items()))
+    return "; ".join(filter(None, parts)) + "."
+
+
+def render(run: Run) -> str:
+    """Everything, in Markdown."""
+    parts = []
+    if run.timings:
+        parts += [peers_table(run), kernels_table(run)]
+    if run.startup:
+        parts.append(startup_table(run))
+    if run.memory:
+        parts.append(memory_table(run))
+    return "\n\n".join([*parts, f"Medians of one run on {machine_line(run)}"])
+
+
+def replace_block(text: str, block: str) -> str:
+    """The text with the block between its markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"expected the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("json", type=Path, help="what --benchmark-json wrote")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="file with the two markers")
+    arguments = parser.parse_args(argv)
+    text = render(read(arguments.json))
+    if arguments.write:
+        arguments.write.write_text(replace_block(arguments.write.read_text(), text))
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
