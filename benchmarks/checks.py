@@ -176,6 +176,7 @@ _DRAWS = 4000
 
 def _few_draws(inputs: Any) -> tuple[Floats, Floats, Floats]:
     """ELBO, relative variance and deviation of the log weights of a few draws in NumPy."""
+    # Here, because implementations import the workloads, and these the checks.
     from .implementations.with_numpy import log_weights
 
     rng = np.random.default_rng(1)

@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _wanted(config: pytest.Config) -> bool:
     return any(
-        config.getoption(name)
+        config.getoption(name, default=False)
         for name in ("benchmark_only", "benchmark_disable", "benchmark_enable", "small")
     )
 
