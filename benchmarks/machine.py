@@ -17,6 +17,7 @@ import numpy as np
 _LANES = 256
 _CHAIN = 16
 _ROUNDS = 20_000
+_REPEATS = 40
 # More than the caches hold.
 _READ = 2**28
 
@@ -75,7 +76,7 @@ def _read(x, sums):
 def _best(function: Callable[..., None], *args: Any) -> float:
     function(*args)
     times = []
-    for _ in range(7):
+    for _ in range(_REPEATS):
         start = time.perf_counter()
         function(*args)
         times.append(time.perf_counter() - start)

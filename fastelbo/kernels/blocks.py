@@ -326,7 +326,7 @@ def square_norm_identity(v, rows, n, out):
         for k in range(n):
             before = 0.0 if d == 0 else out[k]
             v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
-            out[k] = before + ((v0 * v0 + v1 * v1) + (v2 * v2 + v3 * v3))
+            out[k] = (((before + v0 * v0) + v1 * v1) + v2 * v2) + v3 * v3
 
 
 @block
@@ -341,7 +341,7 @@ def square_norm_diagonal(factor, target, v, n, out):
             a1 = f1 * v[d + 1, k] - t1
             a2 = f2 * v[d + 2, k] - t2
             a3 = f3 * v[d + 3, k] - t3
-            out[k] = before + ((a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3))
+            out[k] = (((before + a0 * a0) + a1 * a1) + a2 * a2) + a3 * a3
 
 
 @block
@@ -359,10 +359,10 @@ def _add_tile(factor, target, j, d, v, n, acc):
         a1 = -t1 if d == 0 else acc[1, k]
         a2 = -t2 if d == 0 else acc[2, k]
         a3 = -t3 if d == 0 else acc[3, k]
-        acc[0, k] = (a0 + f00 * v0 + f01 * v1) + (f02 * v2 + f03 * v3)
-        acc[1, k] = (a1 + f10 * v0 + f11 * v1) + (f12 * v2 + f13 * v3)
-        acc[2, k] = (a2 + f20 * v0 + f21 * v1) + (f22 * v2 + f23 * v3)
-        acc[3, k] = (a3 + f30 * v0 + f31 * v1) + (f32 * v2 + f33 * v3)
+        acc[0, k] = (((a0 + f00 * v0) + f01 * v1) + f02 * v2) + f03 * v3
+        acc[1, k] = (((a1 + f10 * v0) + f11 * v1) + f12 * v2) + f13 * v3
+        acc[2, k] = (((a2 + f20 * v0) + f21 * v1) + f22 * v2) + f23 * v3
+        acc[3, k] = (((a3 + f30 * v0) + f31 * v1) + f32 * v2) + f33 * v3
 
 
 @block
@@ -383,9 +383,9 @@ def _close_tile(factor, target, j, v, n, acc, out):
         before = 0.0 if j == 0 else out[k]
         a0 = a0 + f00 * v0
         a1 = a1 + f10 * v0 + f11 * v1
-        a2 = (a2 + f20 * v0) + (f21 * v1 + f22 * v2)
-        a3 = (a3 + f30 * v0 + f31 * v1) + (f32 * v2 + f33 * v3)
-        out[k] = before + ((a0 * a0 + a1 * a1) + (a2 * a2 + a3 * a3))
+        a2 = ((a2 + f20 * v0) + f21 * v1) + f22 * v2
+        a3 = (((a3 + f30 * v0) + f31 * v1) + f32 * v2) + f33 * v3
+        out[k] = (((before + a0 * a0) + a1 * a1) + a2 * a2) + a3 * a3
 
 
 @block

@@ -11,8 +11,9 @@ Four roles, from the inside out:
     A pure sum over lanes, free to be reassociated, because otherwise it would not vectorise.
     Nothing that rounds on purpose may stand inside one, unless as a ``scalar`` (which declares
     its own, stricter flags: fast-math flags belong to the instruction, not to the caller).
-
-``merging``
+    Its first statement is `stand_alone`, which forbids to inline it: in which order it adds is up
+    to the compiler, and has to be the same wherever it is called from.
+``exact``
     Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
     contract rounds either product away, and which depends on what stands around it.
 
@@ -33,16 +34,34 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba import types
 from numba.core.caching import FunctionCache
-from numba.extending import register_jitable
+from numba.extending import lower_builtin, register_jitable, type_callable
 
 STRICT = frozenset({"contract"})
 REASSOCIATING = frozenset({"contract", "reassoc", "nsz"})
 
 scalar = register_jitable(forceinline=True, fastmath=set(STRICT), error_model="numpy")
 block = register_jitable(fastmath=set(STRICT), error_model="numpy")
-merging = register_jitable(fastmath=False, error_model="numpy")
+exact = register_jitable(fastmath=False, error_model="numpy")
 reduction = register_jitable(fastmath=set(REASSOCIATING), error_model="numpy")
+
+
+def stand_alone() -> None:
+    """Keep the function that calls this out of the bodies of its callers."""
+
+
+def _type_stand_alone(_context: Any) -> Callable[[], Any]:
+    return lambda: types.none
+
+
+def _lower_stand_alone(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+    builder.function.attributes.add("noinline")
+    return context.get_dummy_value()
+
+
+type_callable(stand_alone)(_type_stand_alone)
+lower_builtin(stand_alone)(_lower_stand_alone)
 
 
 def _source_token() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compile import block, merging
+from .compile import block, exact
 from .scalar import exp, log_positive
 from .sums import range_sum, square_deviations
 
@@ -41,7 +41,7 @@ def clear_groups(groups):
 # --- merging --------------------------------------------------------------------------------
 
 
-@merging
+@exact
 def _extend_open(group, count, shift, total):
     """Add a sum of weights, relative to exp(shift), to the open group."""
     if total > 0.0:
@@ -55,7 +55,7 @@ def _extend_open(group, count, shift, total):
     group[OPEN_COUNT] += count
 
 
-@merging
+@exact
 def _close(group, size):
     """Turn the open group, now complete, into a value."""
     group[CLOSED] += 1.0
@@ -77,7 +77,7 @@ def _reopen(group):
     group[OPEN_SUM] = 0.0
 
 
-@merging
+@exact
 def _merge_closed(group, count, zero, mean, m2):
     """Append the moments of complete groups."""
     na, nb = group[CLOSED] - group[CLOSED_ZERO], count - zero

@@ -4,6 +4,9 @@ Every function takes and returns scalars, holds no branch (a select is not one),
 stays a call and no conversion between integers and floats that AVX2 lacks, so that a loop around
 it vectorises. The same source runs as plain Python, under numba on a CPU, and on a GPU.
 
+A product is added only to what is no product itself: of ``a b + c d`` a compiler that contracts
+may round either away, and which one would depend on what stands around.
+
 The polynomials are minimax approximations (Remez exchange in 60 digits); their own error is given
 beside each, as a fraction of the result, where 1 ulp is at most 2.2e-16.
 """
@@ -89,7 +92,7 @@ def log_positive(x: float) -> float:
     p = p * z + 0.66666666666666697487
     # 2 s = f - s f, written through f^2/2 so that the rounded s enters only the small terms.
     half = 0.5 * f * f
-    return k * _LN2_HI - ((half - (s * (half + z * p) + k * _LN2_LO)) - f)
+    return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
 
 
 @scalar
@@ -129,7 +132,7 @@ def sincos_quarter(f: float) -> tuple[float, float]:
     s = s * z - 4.6817541342543573762e-3
     s = s * z + 7.9692626246144245123e-2
     s = s * z - 0.64596409750624617451
-    sine = f * _HALF_PI + f * (z * s + _HALF_PI_LO)
+    sine = f + f * ((z * s + _HALF_PI_LO) + (_HALF_PI - 1.0))
     # cos(f pi/2) = 1 + z C(z); 1.2e-19.
     c = -6.3293947513221506999e-9
     c = c * z + 4.710678397114688088e-7

@@ -11,7 +11,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from .compile import block, reduction, scalar
+from .compile import block, scalar
 from .sums import largest, order_key
 
 # A run this long is ranked by comparing all pairs, which vectorises.
@@ -38,7 +38,7 @@ def make_candidates(size):
     )
 
 
-@reduction
+@block
 def _count_above(values, limit, n):
     count = np.int64(0)
     for k in range(n):
@@ -52,7 +52,7 @@ def from_order_key(key):
     return np.int64(bits).view(np.float64)
 
 
-@reduction
+@block
 def smallest(values, n):
     """Least of values[:n], none of which is NaN."""
     best = order_key(np.inf)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .compile import block, merging
+from .compile import block, exact
 from .groups import (
     CLOSED,
     CLOSED_M2,
@@ -79,7 +79,7 @@ def clear(state):
 # --- merging --------------------------------------------------------------------------------
 
 
-@merging
+@exact
 def _merge_term(state, other, offset):
     """Append the other's moments of one term."""
     na, nb = state[offset + FINITE], other[offset + FINITE]
@@ -99,7 +99,7 @@ def _merge_term(state, other, offset):
     state[offset + SUM_LO] = low
 
 
-@merging
+@exact
 def _merge_weights(state, other):
     """Append the other's scaled weights; to be called before the term of l is merged."""
     na, nb = state[LOG_WEIGHT + FINITE], other[LOG_WEIGHT + FINITE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compile import block, reduction, scalar
+from .compile import block, reduction, scalar, stand_alone
 from .scalar import exp
 
 _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
@@ -34,6 +34,7 @@ def range_sum(x, start, stop):
 @reduction
 def finite_sum(x, n):
     """How many values are finite, and their sum."""
+    stand_alone()
     count = np.int64(0)
     total = 0.0
     for k in range(n):
@@ -46,6 +47,7 @@ def finite_sum(x, n):
 @reduction
 def square_deviations(x, mean, n):
     """Sum of (x - mean)^2 over finite x."""
+    stand_alone()
     total = 0.0
     for k in range(n):
         deviation = x[k] - mean if abs(x[k]) < np.inf else 0.0
@@ -60,7 +62,7 @@ def order_key(x):
     return bits ^ ((bits >> np.int64(63)) & _ALL_BUT_SIGN)
 
 
-@reduction
+@block
 def largest(x, n):
     """Largest of x[:n], none of which is NaN."""
     best = order_key(-np.inf)
@@ -73,6 +75,7 @@ def largest(x, n):
 @reduction
 def scale_weights(x, top, n, w):
     """w = exp(x - top), and its sum."""
+    stand_alone()
     total = 0.0
     for k in range(n):
         value = exp(x[k] - top)
@@ -96,6 +99,7 @@ def sum_of_rest(w, total, n):
 @reduction
 def joint_moments(w, w_mean, x, x_mean, n):
     """Centred second moments of w and x, and their co-moment, over finite x."""
+    stand_alone()
     second_w = 0.0
     second_x = 0.0
     co_moment = 0.0

@@ -15,7 +15,7 @@ from collections import namedtuple
 import numpy as np
 from numba import prange
 
-from .compile import block, reduction, scalar
+from .compile import block, reduction, scalar, stand_alone
 from .rows import _copy_columns
 from .scalar import exp, log, log_positive
 from .selection import make_candidates, select_largest, smallest
@@ -91,6 +91,7 @@ def _log1p(x):
 
 @reduction
 def _sum_log1p(x, factor, n):
+    stand_alone()
     total = 0.0
     for i in range(n):
         total += _log1p(factor * x[i])
@@ -100,6 +101,7 @@ def _sum_log1p(x, factor, n):
 @reduction
 def _sum_log_products(a, b, c, d, factor, n):
     """Sum of the logarithms of 1 + factor x, four x at once; its error is absolute."""
+    stand_alone()
     total = 0.0
     for i in range(n):
         ab = (1.0 + factor * a[i]) * (1.0 + factor * b[i])
@@ -198,6 +200,7 @@ def _set_quantiles(floor, n, k, sigma, smoothed):
 
 @reduction
 def _sum_above(x, floor, n):
+    stand_alone()
     total = 0.0
     for i in range(n):
         total += x[i] - floor
@@ -207,6 +210,7 @@ def _sum_above(x, floor, n):
 @reduction
 def _clipped_sum(row, limit, top, n):
     """Sum of exp(min(row, limit) - top); NaN if there is one."""
+    stand_alone()
     total = 0.0
     for k in range(n):
         total += exp((limit if row[k] > limit else row[k]) - top)
