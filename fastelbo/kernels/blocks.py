@@ -35,6 +35,7 @@ from .scalar import (
     uniform,
     word53,
 )
+from .sums import make_strands
 
 LANES = 512
 # Coordinates are taken four at a time.
@@ -97,6 +98,7 @@ class Workspace(NamedTuple):
     log_q: NDArray[np.float64]  # (LANES,)
     log_weight: NDArray[np.float64]  # (LANES,)
     scratch: NDArray[np.float64]  # (2, LANES)
+    strands: NDArray[np.float64]  # (3, STRANDS)
 
 
 @block
@@ -121,6 +123,7 @@ def make_workspace(dim):
         np.empty(LANES),
         np.empty(LANES),
         np.empty((2, LANES)),
+        make_strands(),
     )
 
 

@@ -7,19 +7,15 @@ Four roles, from the inside out:
     and a plain ``register_jitable`` leaves a ten-round Philox as one.
 ``block``
     A loop over the lanes of a block, called once a block, so that a call costs nothing.
-``reduction``
-    A pure sum over lanes, free to be reassociated, because otherwise it would not vectorise.
-    Nothing that rounds on purpose may stand inside one, unless as a ``scalar`` (which declares
-    its own, stricter flags: fast-math flags belong to the instruction, not to the caller).
-    Its first statement is `stand_alone`, which forbids to inline it: in which order it adds is up
-    to the compiler, and has to be the same wherever it is called from.
 ``exact``
     Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
     contract rounds either product away, and which depends on what stands around it.
 
-All four return the plain Python function, so the same source runs without a compiler.
+All three return the plain Python function, so the same source runs without a compiler.
 
-``nnan`` and ``ninf`` are never allowed (an all -inf row gave NaN), and ``error_model="numpy"``
+``reassoc`` is never allowed: the order of a sum would depend on the kernel that it is compiled
+into, and the last bit of a result with it (see `sums`). Nor are ``nnan`` and ``ninf`` (an all -inf
+row gave NaN), and ``error_model="numpy"``
 stands everywhere: a division that may raise is a second way out of the loop, which stops the
 vectoriser.
 """
@@ -34,34 +30,14 @@ from typing import Any
 
 import llvmlite
 import numba
-from numba import types
 from numba.core.caching import FunctionCache
-from numba.extending import lower_builtin, register_jitable, type_callable
+from numba.extending import register_jitable
 
-STRICT = frozenset({"contract"})
-REASSOCIATING = frozenset({"contract", "reassoc", "nsz"})
+FLAGS = frozenset({"contract"})
 
-scalar = register_jitable(forceinline=True, fastmath=set(STRICT), error_model="numpy")
-block = register_jitable(fastmath=set(STRICT), error_model="numpy")
+scalar = register_jitable(forceinline=True, fastmath=set(FLAGS), error_model="numpy")
+block = register_jitable(fastmath=set(FLAGS), error_model="numpy")
 exact = register_jitable(fastmath=False, error_model="numpy")
-reduction = register_jitable(fastmath=set(REASSOCIATING), error_model="numpy")
-
-
-def stand_alone() -> None:
-    """Keep the function that calls this out of the bodies of its callers."""
-
-
-def _type_stand_alone(_context: Any) -> Callable[[], Any]:
-    return lambda: types.none
-
-
-def _lower_stand_alone(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
-    builder.function.attributes.add("noinline")
-    return context.get_dummy_value()
-
-
-type_callable(stand_alone)(_type_stand_alone)
-lower_builtin(stand_alone)(_lower_stand_alone)
 
 
 def _source_token() -> str:
@@ -95,7 +71,7 @@ class _TokenCache(FunctionCache):  # type: ignore[misc]
 def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
     """Compile an entry point lazily, on its first call, and keep the machine code on disk."""
     dispatcher = numba.njit(
-        parallel=parallel, nogil=True, error_model="numpy", fastmath=set(STRICT)
+        parallel=parallel, nogil=True, error_model="numpy", fastmath=set(FLAGS)
     )(function)
     if numba.config.DISABLE_JIT:
         return dispatcher

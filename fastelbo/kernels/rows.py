@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from .compile import block
+from .compile import block, exact
 from .cpu import CHUNK
 from .scalar import exp, two_sum
 from .state import clear, push_log_weights
-from .sums import largest, scale_weights, sum_of_rest
+from .sums import largest, make_strands, scale_weights, sum_of_rest
 
 COLUMNS = 8
 # Elements whose maximum is taken before their exponentials: 16 kB.
@@ -36,18 +36,18 @@ def _any_nan(x, n):
 
 
 @block
-def _lse_piece(x, n, w):
+def _lse_piece(x, n, w, strands):
     """(top, rest) of up to `_PIECE` values; top is NaN where one of them is."""
     top = largest(x, n)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, n) else top), 0.0
-    total = scale_weights(x, top, n, w)
+    total = scale_weights(x, top, n, w, strands)
     if total != total:
         return np.nan, 0.0
     return top, sum_of_rest(w, total, n)
 
 
-@block
+@exact
 def _lse_append(state, top, high, low):
     """Append (top, high + low) to a state; NaN and +inf stay, -inf adds nothing."""
     if top == -np.inf or state[TOP] != state[TOP]:
@@ -96,6 +96,7 @@ def _lse_part(part, parts, x, first_chunk, last_chunk, states):
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((COLUMNS, _PIECE))
     w = np.empty(_PIECE)
+    strands = make_strands()
     for item in range(part * items // parts, (part + 1) * items // parts):
         c = item % n_chunks
         a = item // n_chunks // tiles
@@ -110,12 +111,12 @@ def _lse_part(part, parts, x, first_chunk, last_chunk, states):
         while start < stop:
             count = min(_PIECE, stop - start)
             if columns == 1:
-                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w)
+                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, strands)
                 _lse_append(states[a, 0, c], top, rest, 0.0)
             else:
                 _copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
-                    top, rest = _lse_piece(tile[j], count, w)
+                    top, rest = _lse_piece(tile[j], count, w, strands)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 
@@ -139,6 +140,7 @@ def _summary_part(part, parts, x, first_chunk, last_chunk, iw_sizes, states):
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((COLUMNS, _PIECE))
     w = np.empty(_PIECE)
+    strands = make_strands()
     values = np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
     for item in range(part * items // parts, (part + 1) * items // parts):
@@ -155,7 +157,7 @@ def _summary_part(part, parts, x, first_chunk, last_chunk, iw_sizes, states):
             _copy_columns(x, a, start, b, width, count, tile)
             for j in range(width):
                 push_log_weights(
-                    states[a, b + j, c], fresh, iw_sizes, start, tile[j], w, values, count
+                    states[a, b + j, c], fresh, iw_sizes, start, tile[j], w, values, strands, count
                 )
             start += count
 

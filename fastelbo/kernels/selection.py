@@ -11,8 +11,8 @@ from collections import namedtuple
 
 import numpy as np
 
-from .compile import block, scalar
-from .sums import largest, order_key
+from .compile import block
+from .sums import from_order_key, largest, order_key
 
 # A run this long is ranked by comparing all pairs, which vectorises.
 _RUN = 256
@@ -44,12 +44,6 @@ def _count_above(values, limit, n):
     for k in range(n):
         count += np.int64(1) if values[k] > limit else np.int64(0)
     return count
-
-
-@scalar
-def from_order_key(key):
-    bits = key ^ ((key >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF))
-    return np.int64(bits).view(np.float64)
 
 
 @block

@@ -157,23 +157,23 @@ def merge(state, other, iw_sizes):
 
 
 @block
-def _set_term(state, offset, x, n):
+def _set_term(state, offset, x, n, strands):
     """Moments of one term over a block."""
-    finite, total = finite_sum(x, n)
+    finite, total = finite_sum(x, n, strands)
     mean = total / finite if finite > 0 else 0.0
     state[offset + FINITE] = float(finite)
     state[offset + SUM_HI] = total
     state[offset + SUM_LO] = 0.0
-    state[offset + M2] = square_deviations(x, mean, n)
+    state[offset + M2] = square_deviations(x, mean, n, strands)
 
 
 @block
-def _set_weights(state, log_weight, first, n, w):
+def _set_weights(state, log_weight, first, n, w, strands):
     """Counts and moments of a block's log weights and of its scaled weights, left in ``w``.
 
     A log weight that is NaN or +inf is counted, and becomes -inf.
     """
-    finite, total = finite_sum(log_weight, n)
+    finite, total = finite_sum(log_weight, n, strands)
     state[COUNT] = float(n)
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
@@ -192,12 +192,12 @@ def _set_weights(state, log_weight, first, n, w):
         w[:n] = 0.0
         return
     top = largest(log_weight, n)
-    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w), n)
+    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, strands), n)
     state[MAX] = top
     state[REST_HI] = rest
     state[REST_LO] = 0.0
     second_w, second_l, co_moment = joint_moments(
-        w, (1.0 + rest) / finite, log_weight, total / finite, n
+        w, (1.0 + rest) / finite, log_weight, total / finite, n, strands
     )
     state[M2_WEIGHT] = second_w
     state[LOG_WEIGHT + M2] = second_l
@@ -205,22 +205,23 @@ def _set_weights(state, log_weight, first, n, w):
 
 
 @block
-def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values):
+def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, strands):
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
         group = state[offset : offset + GROUP_SIZE]
-        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values)
+        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values, strands)
 
 
 @block
-def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, n):
+def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, strands, n):
     """Take a block of log weights, whose first draw is ``first``, into the state of its chunk.
 
-    ``fresh`` is room for the state of the block alone, ``w`` and ``values`` for its weights.
+    ``fresh`` is room for the state of the block alone, ``w`` and ``values`` for its weights, and
+    ``strands`` for sums.
     """
-    _set_weights(fresh, log_weight, first, n, w)
+    _set_weights(fresh, log_weight, first, n, w, strands)
     _merge_moments(state, fresh)
-    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values)
+    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, strands)
 
 
 @block
@@ -229,10 +230,18 @@ def push_block(state, fresh, iw_sizes, first, work, n):
     log_ratio = work.norm
     for k in range(n):
         log_ratio[k] = work.log_q[k] - work.log_prior[k]
-    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n)
-    _set_term(fresh, LOG_RATIO, log_ratio, n)
+    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, work.strands)
+    _set_term(fresh, LOG_RATIO, log_ratio, n, work.strands)
     push_log_weights(
-        state, fresh, iw_sizes, first, work.log_weight, work.scratch[0], work.scratch[1], n
+        state,
+        fresh,
+        iw_sizes,
+        first,
+        work.log_weight,
+        work.scratch[0],
+        work.scratch[1],
+        work.strands,
+        n,
     )
 
 

@@ -1,22 +1,62 @@
-"""Sums over the lanes of a block: the arithmetic of the mergeable state."""
+"""Sums over the lanes of a block: the arithmetic of the mergeable state.
+
+A sum runs in `STRANDS` strands side by side, strand j taking every term whose place is j modulo
+`STRANDS`, and the strands are then added in one order. So it vectorises without a compiler that is
+free to reorder it, whose choice, and with it the last bit, would depend on what stands around.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .compile import block, reduction, scalar, stand_alone
+from .compile import block, exact, scalar
 from .scalar import exp
+
+STRANDS = 32
+# Terms that a strand takes before it goes back to memory.
+_TERMS = 8
+_STEP = _TERMS * STRANDS
 
 _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @block
-def range_sum(x, start, stop):
-    """Sum of x[start:stop] in four strands.
+def make_strands():
+    """Room for three sums at a time."""
+    return np.empty((3, STRANDS))
 
-    Their order is spelled out, because a short sum that the compiler may reorder comes out
-    differently with what stands around it.
-    """
+
+@exact
+def _close(strand):
+    """The sum of the strands."""
+    for j in range(8):
+        strand[j] = (strand[j] + strand[j + 8]) + (strand[j + 16] + strand[j + 24])
+    return ((strand[0] + strand[1]) + (strand[2] + strand[3])) + (
+        (strand[4] + strand[5]) + (strand[6] + strand[7])
+    )
+
+
+@block
+def sum_all(x, n, strands):
+    """Sum of x[:n]."""
+    strand = strands[0]
+    strand[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(STRANDS):
+            total = strand[j]
+            for term in range(_TERMS):
+                total += x[first + j + term * STRANDS]
+            strand[j] = total
+    for first in range(whole, n, STRANDS):
+        for j in range(min(STRANDS, n - first)):
+            strand[j] += x[first + j]
+    return _close(strand)
+
+
+@block
+def range_sum(x, start, stop):
+    """Sum of the few values x[start:stop], in four strands."""
     a = b = c = d = 0.0
     k = start
     while k + 4 <= stop:
@@ -31,28 +71,47 @@ def range_sum(x, start, stop):
     return (a + b) + (c + d)
 
 
-@reduction
-def finite_sum(x, n):
+@block
+def finite_sum(x, n, strands):
     """How many values are finite, and their sum."""
-    stand_alone()
+    total = sum_all(x, n, strands)
+    if abs(total) < np.inf:
+        return n, total
     count = np.int64(0)
-    total = 0.0
     for k in range(n):
-        finite = abs(x[k]) < np.inf
-        count += np.int64(1) if finite else np.int64(0)
-        total += x[k] if finite else 0.0
-    return count, total
+        count += np.int64(1) if abs(x[k]) < np.inf else np.int64(0)
+    strand = strands[0]
+    strand[:] = 0.0
+    for first in range(0, n, STRANDS):
+        for j in range(min(STRANDS, n - first)):
+            value = x[first + j]
+            strand[j] += value if abs(value) < np.inf else 0.0
+    return count, _close(strand)
 
 
-@reduction
-def square_deviations(x, mean, n):
+@scalar
+def _deviation(x, mean):
+    return x - mean if abs(x) < np.inf else 0.0
+
+
+@block
+def square_deviations(x, mean, n, strands):
     """Sum of (x - mean)^2 over finite x."""
-    stand_alone()
-    total = 0.0
-    for k in range(n):
-        deviation = x[k] - mean if abs(x[k]) < np.inf else 0.0
-        total += deviation * deviation
-    return total
+    strand = strands[0]
+    strand[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(STRANDS):
+            total = strand[j]
+            for term in range(_TERMS):
+                deviation = _deviation(x[first + j + term * STRANDS], mean)
+                total += deviation * deviation
+            strand[j] = total
+    for first in range(whole, n, STRANDS):
+        for j in range(min(STRANDS, n - first)):
+            deviation = _deviation(x[first + j], mean)
+            strand[j] += deviation * deviation
+    return _close(strand)
 
 
 @scalar
@@ -62,26 +121,32 @@ def order_key(x):
     return bits ^ ((bits >> np.int64(63)) & _ALL_BUT_SIGN)
 
 
+@scalar
+def from_order_key(key):
+    """The float of an `order_key`."""
+    bits = key ^ ((key >> np.int64(63)) & _ALL_BUT_SIGN)
+    return np.int64(bits).view(np.float64)
+
+
 @block
 def largest(x, n):
     """Largest of x[:n], none of which is NaN."""
     best = order_key(-np.inf)
     for k in range(n):
         best = max(best, order_key(np.float64(x[k])))
-    bits = best ^ ((best >> np.int64(63)) & _ALL_BUT_SIGN)
-    return np.int64(bits).view(np.float64)
+    return from_order_key(best)
 
 
-@reduction
-def scale_weights(x, top, n, w):
-    """w = exp(x - top), and its sum."""
-    stand_alone()
-    total = 0.0
+@block
+def scale_weights(x, top, n, w, strands):
+    """w = exp(x - top), and its sum; NaN where one of x is."""
+    bad = np.int64(0)
+    # Counting lets the compiler work on several vectors at once, as one chain would not.
     for k in range(n):
         value = exp(x[k] - top)
         w[k] = value
-        total += value
-    return total
+        bad += np.int64(1) if value != value else np.int64(0)
+    return sum_all(w, n, strands) if bad == 0 else np.nan
 
 
 @block
@@ -96,18 +161,29 @@ def sum_of_rest(w, total, n):
     return range_sum(w, 0, place) + range_sum(w, place + 1, n)
 
 
-@reduction
-def joint_moments(w, w_mean, x, x_mean, n):
+@block
+def joint_moments(w, w_mean, x, x_mean, n, strands):
     """Centred second moments of w and x, and their co-moment, over finite x."""
-    stand_alone()
-    second_w = 0.0
-    second_x = 0.0
-    co_moment = 0.0
-    for k in range(n):
-        finite = abs(x[k]) < np.inf
-        dw = w[k] - w_mean if finite else 0.0
-        dx = x[k] - x_mean if finite else 0.0
-        second_w += dw * dw
-        second_x += dx * dx
-        co_moment += dw * dx
-    return second_w, second_x, co_moment
+    second_w, second_x, co_moment = strands[0], strands[1], strands[2]
+    strands[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(STRANDS):
+            ww, xx, wx = second_w[j], second_x[j], co_moment[j]
+            for term in range(_TERMS):
+                k = first + j + term * STRANDS
+                dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
+                dx = _deviation(x[k], x_mean)
+                ww += dw * dw
+                xx += dx * dx
+                wx += dw * dx
+            second_w[j], second_x[j], co_moment[j] = ww, xx, wx
+    for first in range(whole, n, STRANDS):
+        for j in range(min(STRANDS, n - first)):
+            k = first + j
+            dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
+            dx = _deviation(x[k], x_mean)
+            second_w[j] += dw * dw
+            second_x[j] += dx * dx
+            co_moment[j] += dw * dx
+    return _close(second_w), _close(second_x), _close(co_moment)

@@ -15,11 +15,11 @@ from collections import namedtuple
 import numpy as np
 from numba import prange
 
-from .compile import block, reduction, scalar, stand_alone
+from .compile import block, scalar
 from .rows import _copy_columns
 from .scalar import exp, log, log_positive
 from .selection import make_candidates, select_largest, smallest
-from .sums import largest
+from .sums import largest, make_strands, scale_weights, sum_all
 
 # A tail of fewer draws is not fitted.
 LEAST_TAIL = 5
@@ -52,8 +52,14 @@ _TILE = 128
 # Four factors of at most this size have a product.
 _LARGE = 1e75
 
-# Room for one row: candidates for its tail, the excesses, the smoothed weights, the fit's grid.
-Work = namedtuple("Work", ["candidates", "excess", "smoothed", "theta", "k", "log_lik"])
+# Weights of a row that are added up at once: 16 kB.
+_PIECE = 2048
+
+# Room for one row: candidates for its tail, the excesses, the smoothed weights, the fit's grid,
+# and the terms of a sum.
+Work = namedtuple(
+    "Work", ["candidates", "excess", "smoothed", "theta", "k", "log_lik", "terms", "strands"]
+)
 
 
 @block
@@ -76,6 +82,8 @@ def _make_work(tail_length):
         np.empty(points),
         np.empty(points),
         np.empty(points),
+        np.empty(max(_PIECE, _padded(tail_length))),
+        make_strands(),
     )
 
 
@@ -89,34 +97,31 @@ def _log1p(x):
     return log_positive(u) + (x - (u - 1.0)) / u
 
 
-@reduction
-def _sum_log1p(x, factor, n):
-    stand_alone()
-    total = 0.0
+@block
+def _sum_log1p(x, factor, n, terms, strands):
     for i in range(n):
-        total += _log1p(factor * x[i])
-    return total
-
-
-@reduction
-def _sum_log_products(a, b, c, d, factor, n):
-    """Sum of the logarithms of 1 + factor x, four x at once; its error is absolute."""
-    stand_alone()
-    total = 0.0
-    for i in range(n):
-        ab = (1.0 + factor * a[i]) * (1.0 + factor * b[i])
-        cd = (1.0 + factor * c[i]) * (1.0 + factor * d[i])
-        total += log_positive(ab * cd)
-    return total
+        terms[i] = _log1p(factor * x[i])
+    return sum_all(terms, n, strands)
 
 
 @block
-def _mean_log1p(x, factor, n):
+def _sum_log_products(a, b, c, d, factor, n, terms, strands):
+    """Sum of the logarithms of 1 + factor x, four x at once; its error is absolute."""
+    for i in range(n):
+        ab = (1.0 + factor * a[i]) * (1.0 + factor * b[i])
+        cd = (1.0 + factor * c[i]) * (1.0 + factor * d[i])
+        terms[i] = log_positive(ab * cd)
+    return sum_all(terms, n, strands)
+
+
+@block
+def _mean_log1p(x, factor, n, terms, strands):
     """Mean of log1p(factor x) over the first n of x, padded with zeros to whole `_TILE`."""
     if not abs(factor) * x[0] < _LARGE:
-        return _sum_log1p(x, factor, x.shape[0]) / n
+        return _sum_log1p(x, factor, x.shape[0], terms, strands) / n
     q = x.shape[0] // 4
-    return _sum_log_products(x[:q], x[q : 2 * q], x[2 * q : 3 * q], x[3 * q :], factor, q) / n
+    a, b, c, d = x[:q], x[q : 2 * q], x[2 * q : 3 * q], x[3 * q :]
+    return _sum_log_products(a, b, c, d, factor, q, terms, strands) / n
 
 
 @block
@@ -138,7 +143,7 @@ def _profile(x, n, work):
     for j in range(points):
         theta = 1.0 / x[0] + (1.0 - np.sqrt(points / (j + 0.5))) / (3.0 * quartile)
         work.theta[j] = theta
-        work.k[j] = _mean_log1p(x, -theta, n)
+        work.k[j] = _mean_log1p(x, -theta, n, work.terms, work.strands)
     _set_log_lik(work.theta, work.k, n, points, work.log_lik)
     return points
 
@@ -156,7 +161,7 @@ def _fit(x, n, work):
         total += weight
         mean += weight * work.theta[j]
     mean /= total
-    shape = _sum_log1p(x, -mean, x.shape[0]) / n
+    shape = _sum_log1p(x, -mean, x.shape[0], work.terms, work.strands) / n
     return (n * shape + 5.0) / (n + 10.0), -shape / mean
 
 
@@ -198,34 +203,35 @@ def _set_quantiles(floor, n, k, sigma, smoothed):
         smoothed[i] = 1.0 if value > 1.0 else value
 
 
-@reduction
-def _sum_above(x, floor, n):
-    stand_alone()
-    total = 0.0
+@block
+def _sum_above(x, floor, n, terms, strands):
     for i in range(n):
-        total += x[i] - floor
-    return total
+        terms[i] = x[i] - floor
+    return sum_all(terms, n, strands)
 
 
-@reduction
-def _clipped_sum(row, limit, top, n):
+@block
+def _clipped_sum(row, limit, top, n, terms, strands):
     """Sum of exp(min(row, limit) - top); NaN if there is one."""
-    stand_alone()
     total = 0.0
-    for k in range(n):
-        total += exp((limit if row[k] > limit else row[k]) - top)
+    for first in range(0, n, _PIECE):
+        count = min(_PIECE, n - first)
+        for k in range(count):
+            value = row[first + k]
+            terms[k] = limit if value > limit else value
+        total += scale_weights(terms, top, count, terms, strands)
     return total
 
 
 @block
-def _log_mean_change(smoothed, tail, n, size, change):
+def _log_mean_change(smoothed, tail, n, size, change, terms, strands):
     """log of the mean over n draws of smoothed weight / weight, which is 1 outside of the tail."""
     top = tail[0]
     for i in range(size):
         change[i] = log(smoothed[i]) - (tail[i] - top)
     shift = max(0.0, largest(change, size))
     total = (n - size) * exp(-shift)
-    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size)) / n)
+    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size, terms, strands)) / n)
 
 
 # --- a row --------------------------------------------------------------------------------------
@@ -239,10 +245,12 @@ def _smooth_row(n, size, clipped, work, result):
     k, sigma = _fit(work.excess[: _padded(size)], size, work)
     _set_quantiles(floor, size, k, sigma, work.smoothed)
     result[PARETO_K], result[SIGMA] = k, sigma
-    total = clipped + _sum_above(work.smoothed, floor, size)
+    total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.strands)
     result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
     # The excesses have done their work.
-    result[LOG_MEAN_CHANGE] = _log_mean_change(work.smoothed, tail, n, size, work.excess)
+    result[LOG_MEAN_CHANGE] = _log_mean_change(
+        work.smoothed, tail, n, size, work.excess, work.terms, work.strands
+    )
 
 
 @block
@@ -257,8 +265,8 @@ def _fit_row(row, n, size, work, result):
     if fits and found > size:
         limit = tail[size]
         status = _set_excesses(tail, size, work.excess[: _padded(size)])
-        excess = _sum_above(work.excess, 0.0, size)
-    clipped = _clipped_sum(row, limit, top, n)
+        excess = sum_all(work.excess, size, work.strands)
+    clipped = _clipped_sum(row, limit, top, n, work.terms, work.strands)
     result[:] = np.nan
     if top == np.inf or clipped != clipped:
         result[STATUS] = BAD
