@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 # Rounds of a call: as many as fit into this time, within limits. One more warms it up. Calls of
-# several seconds, whose times scatter little, are made twice.
+# seconds, whose times scatter little, are made once more.
 _SECONDS = 1.0
 _FEWEST, _MOST = 3, 15
-_LONG = 3.0
+_LONG = 2.0
 
 _MACHINE = pytest.StashKey[Any]()
 
@@ -117,7 +117,7 @@ def timed(benchmark: Any) -> Timed:
             start = time.perf_counter()
             call()
             elapsed = time.perf_counter() - start
-            fewest = _FEWEST if elapsed < _LONG else 2
+            fewest = _FEWEST if elapsed < _LONG else 1
             rounds = min(_MOST, max(fewest, int(_SECONDS / elapsed)))
         return benchmark.pedantic(call, rounds=rounds)
 

@@ -352,11 +352,11 @@ def _estimates() -> list[Workload]:
         ),
         Workload(
             "evidence, one point, many draws", "estimates", "evidence/shape", "draw", _linear,
-            {"n": 1, "dim": 10, "k": 10**7}, {"n": 1, "dim": 5, "k": 20_000}, shapes,
+            {"n": 1, "dim": 10, "k": 2 * 10**6}, {"n": 1, "dim": 5, "k": 20_000}, shapes,
         ),
         Workload(
             "evidence, many points, few draws", "estimates", "evidence/shape", "draw", _linear,
-            {"n": 100_000, "dim": 10, "k": 64}, {"n": 40, "dim": 5, "k": 64}, shapes,
+            {"n": 20_000, "dim": 10, "k": 64}, {"n": 40, "dim": 5, "k": 64}, shapes,
         ),
         *(
             Workload(

@@ -460,6 +460,13 @@ class Categorical(Distribution):
     def __init__(self, probs: ArrayLike) -> None:
         self._set(probs=probabilities(probs, "probs"))
 
+    @classmethod
+    def _of(cls, probs: Floats) -> Categorical:
+        """Of probabilities that were computed, and need no check."""
+        new = object.__new__(cls)
+        new._set(probs=probs)
+        return new
+
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return self.probs.shape[:-1]

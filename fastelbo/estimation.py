@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import rel_entr
 
 from .backends import Backend, CPUBackend, NumPyBackend, Task, Tick
 from .diagnostics import refuse_bad_weights, warn_about_weights
@@ -300,13 +299,8 @@ def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estima
             f"q must have as many classes as the mixture has components, {weights.size}; got "
             f"{q.probs.shape[-1]}"
         )
-    shape = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
-    log_evidence = np.broadcast_to(model.exact_log_evidence(), shape).copy()
-    with np.errstate(invalid="ignore"):
-        parts = q.probs * model.component_log_prob()
-    # 0 log 0 = 0: a component that q never chooses may give x no density at all.
-    likelihood = np.where(q.probs > 0.0, parts, 0.0).sum(axis=-1)
-    kl = np.broadcast_to(rel_entr(q.probs, weights).sum(axis=-1), shape).copy()
+    log_evidence, likelihood, kl = model.expectations(q)
+    shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
     elbo = likelihood - kl
     return Estimate(

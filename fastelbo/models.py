@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +17,7 @@ from .distributions import Categorical, Gaussian, Mixture
 from .errors import InvalidInputError
 from .kernels import residuals
 from .kernels.blocks import Density
-from .kernels.launch import launch
+from .kernels.launch import launch, mixture_expectations, mixture_posterior
 from .validation import Floats, as_floats, broadcast_shape, cholesky, positive
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -308,6 +309,32 @@ class MixtureModel:
 
     def exact_posterior(self) -> Categorical:
         """p(c | x), the responsibilities."""
-        with np.errstate(divide="ignore"):
-            log_weight = np.log(self.mixture.weights)
-        return Categorical(softmax(log_weight + self.component_log_prob(), axis=-1))
+        probs = mixture_posterior(*self._lowered, self._points)
+        return Categorical._of(probs.reshape(*self.batch_shape, -1))
+
+    def expectations(self, q: Categorical) -> tuple[Floats, Floats, Floats]:
+        """log p(x), E_q log p(x | c) and KL(q || weights), each of the common batch's shape."""
+        shape = broadcast_shape(model=self.batch_shape, q=q.batch_shape)
+        dim, count = self.x.shape[-1], q.probs.shape[-1]
+        points = np.broadcast_to(self.x, (*shape, dim)).reshape(-1, dim)
+        # One q for all data points stays one.
+        whole = q.probs if q.probs.size == count else np.broadcast_to(q.probs, (*shape, count))
+        probs = whole.reshape(-1, count)
+        values = mixture_expectations(
+            *self._lowered, lowering.constant(points), lowering.constant(probs)
+        )
+        log_evidence, likelihood, kl = values.reshape(3, *shape)
+        return log_evidence, likelihood, kl
+
+    @property
+    def _points(self) -> Floats:
+        return np.asarray(lowering.constant(self.x.reshape(-1, self.x.shape[-1])))
+
+    @cached_property
+    def _lowered(self) -> tuple[Any, Floats, Floats]:
+        """The components' density without their weights, log weights, and the centre."""
+        components, every = self.mixture._components, slice(None)
+        centre = lowering.mixture_mean(components, (), every)
+        unweighted = replace(components, log_weight=np.zeros_like(components.log_weight))
+        density = lowering.density(unweighted, (), every, lowering.Frame(centre, None, None))
+        return density, lowering.constant(components.log_weight), lowering.constant(centre[0])

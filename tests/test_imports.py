@@ -100,7 +100,8 @@ LAYERS = [
     "models", "diagnostics", "results", "reference", "reductions", "backends", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "compile", "scalar", "sums", "blocks", "groups", "state", "cpu", "rows", "residuals", "launch",
+    "compile", "scalar", "sums", "blocks", "groups", "state", "cpu", "rows", "residuals",
+    "mixtures", "launch",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from . import cpu
+from . import cpu, mixtures
 from .blocks import Density, Sampler
 from .compile import kernel
 
@@ -132,5 +132,43 @@ def choose(thresholds: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]
         n if len(thresholds) else 0,
         lambda lo, hi: launch(cpu.choices, thresholds, np.uint64(key), lo, hi, out),
         _FIRST // max(1, len(thresholds)),
+    )
+    return out
+
+
+def mixture_expectations(
+    density: Density,
+    log_weight: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    points: NDArray[np.float64],
+    probs: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """log p(x), E_q log p(x | c) and KL(q || weights), each a row, at points (M, D).
+
+    ``probs``, (M or 1, C), are the q; the density's components come without their weights.
+    """
+    out = np.empty((3, len(points)))
+    paced(
+        len(points),
+        lambda lo, hi: launch(
+            mixtures.expectations, density, log_weight, centre, points, probs, lo, hi, out
+        ),
+        _FIRST // max(1, len(log_weight)),
+    )
+    return out
+
+
+def mixture_posterior(
+    density: Density,
+    log_weight: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    points: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """p(c | x) at points (M, D), as (M, C)."""
+    out = np.empty((len(points), len(log_weight)))
+    paced(
+        len(points),
+        lambda lo, hi: launch(mixtures.posterior, density, log_weight, centre, points, lo, hi, out),
+        _FIRST // max(1, len(log_weight)),
     )
     return out

@@ -1,0 +1,119 @@
+"""Sums over the components of a mixture, at many points: nothing is drawn.
+
+Blocks have fewer lanes than those of draws, so that the terms of all components stay in the cache
+until their sum is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from .blocks import log_component, make_workspace
+from .compile import block
+from .scalar import exp, log, log_positive
+
+_LANES = 128
+
+
+@block
+def _load(x, centre, first, n, v):
+    """v = x - centre, for n points from ``first``."""
+    for k in range(n):
+        for d in range(centre.shape[0]):
+            v[d, k] = x[first + k, d] - centre[d]
+
+
+@block
+def _log_joint(density, log_weight, dim, work, n, terms):
+    """terms[c] = log p(x | c); work.log_q = log p(x), work.norm its largest term."""
+    top, total, out = work.norm, work.log_prior, work.log_q
+    for k in range(n):
+        top[k] = -np.inf
+        total[k] = 0.0
+    for c in range(log_weight.shape[0]):
+        log_component(density, 0, c, work.v, dim, n, work.accumulator, terms[c])
+        weight = log_weight[c]
+        for k in range(n):
+            joint = terms[c, k] + weight
+            top[k] = joint if joint > top[k] else top[k]
+    for c in range(log_weight.shape[0]):
+        weight = log_weight[c]
+        for k in range(n):
+            # Below a maximum of -inf there is nothing to add.
+            e = exp((terms[c, k] + weight) - top[k])
+            total[k] += e if e == e else 0.0
+    for k in range(n):
+        out[k] = top[k] + log_positive(total[k]) if top[k] > -np.inf else -np.inf
+
+
+@block
+def _expect(terms, log_weight, probs, first, n, work):
+    """The two parts of the ELBO under rows of ``probs``: log_likelihood and log_weight of work."""
+    likelihood, kl, q = work.log_likelihood, work.log_weight, work.norm
+    for k in range(n):
+        likelihood[k] = 0.0
+        kl[k] = 0.0
+    shared = probs.shape[0] == 1
+    for c in range(log_weight.shape[0]):
+        weight = log_weight[c]
+        for k in range(n):
+            q[k] = probs[0 if shared else first + k, c]
+        for k in range(n):
+            # 0 log 0 = 0: a component that q never chooses may give x no density at all.
+            likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - weight)
+            likelihood[k] += likely if q[k] > 0.0 else 0.0
+            kl[k] += ratio if q[k] > 0.0 else 0.0
+
+
+@block
+def _expectations_part(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
+    dim = centre.shape[0]
+    work = make_workspace(dim)
+    terms = np.empty((log_weight.shape[0], _LANES))
+    blocks = (hi - lo + _LANES - 1) // _LANES
+    for item in range(part * blocks // parts, (part + 1) * blocks // parts):
+        first = lo + item * _LANES
+        n = min(_LANES, hi - first)
+        _load(x, centre, first, n, work.v)
+        _log_joint(density, log_weight, dim, work, n, terms)
+        _expect(terms, log_weight, probs, first, n, work)
+        for k in range(n):
+            out[0, first + k] = work.log_q[k]
+            out[1, first + k] = work.log_likelihood[k]
+            out[2, first + k] = work.log_weight[k]
+
+
+@block
+def _posterior_part(part, parts, density, log_weight, centre, x, lo, hi, out):
+    dim = centre.shape[0]
+    work = make_workspace(dim)
+    terms = np.empty((log_weight.shape[0], _LANES))
+    blocks = (hi - lo + _LANES - 1) // _LANES
+    for item in range(part * blocks // parts, (part + 1) * blocks // parts):
+        first = lo + item * _LANES
+        n = min(_LANES, hi - first)
+        _load(x, centre, first, n, work.v)
+        _log_joint(density, log_weight, dim, work, n, terms)
+        for c in range(log_weight.shape[0]):
+            weight = log_weight[c]
+            for k in range(n):
+                terms[c, k] = exp((terms[c, k] + weight) - work.log_q[k])
+        for k in range(n):
+            for c in range(log_weight.shape[0]):
+                out[first + k, c] = terms[c, k]
+
+
+# --- kernels: the first argument is the number of parts ---------------------------------------
+
+
+def expectations(parts, density, log_weight, centre, x, probs, lo, hi, out):
+    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights) at points p in lo to hi."""
+    for part in prange(parts):
+        _expectations_part(part, parts, density, log_weight, centre, x, probs, lo, hi, out)
+
+
+def posterior(parts, density, log_weight, centre, x, lo, hi, out):
+    """out[p, c] = p(c | x) at points p in lo to hi."""
+    for part in prange(parts):
+        _posterior_part(part, parts, density, log_weight, centre, x, lo, hi, out)

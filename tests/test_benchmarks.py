@@ -1,0 +1,249 @@
+"""The benchmarks themselves: C does the same work, answers are right, the report is true."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import IGNORE_DIAGNOSTICS
+from numpy.testing import assert_allclose
+
+import fastelbo as fe
+from benchmarks import report
+from benchmarks.implementations import find, implementations, with_c
+from benchmarks.machine import Machine
+from benchmarks.workloads import WORKLOADS
+from fastelbo.random import philox_key
+
+ROOT = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+needs_cc = pytest.mark.skipif(shutil.which(with_c.COMPILER) is None, reason="no C compiler")
+
+
+# --- C --------------------------------------------------------------------------------------
+
+
+def _compiled(name):
+    try:
+        with_c.library(name)
+    except with_c.CompilerError as error:
+        pytest.skip(str(error))
+    return name
+
+
+@pytest.fixture(params=["plain", "blocked"])
+def kernels(request):
+    return _compiled(request.param)
+
+
+@pytest.fixture
+def blocked():
+    return _compiled("blocked")
+
+
+def _answers(workload, kernels):
+    problem = WORKLOADS[workload].problem(small=True)
+    performers = (find(WORKLOADS[workload], name) for name in (f"c_{kernels}", "fastelbo"))
+    return [performer.prepare(problem.inputs)() for performer in performers]
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "workload",
+    [
+        "logsumexp of rows",
+        "summary of rows",
+        "mixture log prob, full",
+        "mixture log prob, diagonal",
+    ],
+)
+def test_c_agrees_where_nothing_is_drawn(workload, kernels):
+    got, expected = _answers(workload, kernels)
+    assert_allclose(np.array(got), np.array(expected), rtol=1e-12, atol=1e-12)
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    "workload",
+    ["evidence, digits", "evidence, two mixtures", "evidence, many points, few draws"],
+)
+def test_c_in_blocks_does_all_that_fastelbo_does_on_the_same_draws(workload, blocked):
+    inputs = WORKLOADS[workload].problem(small=True).inputs
+    got = dict(zip(with_c.FIELDS, with_c.moments(blocked, inputs, philox_key(0))().T, strict=True))
+    est = fe.estimate(inputs.model, inputs.q, inputs.n_samples, rng=0, iw_sizes=())
+    for name in ("log_evidence", "elbo", "relative_variance", "kl", "expected_log_likelihood"):
+        assert_allclose(got[name], np.ravel(getattr(est, name)), rtol=1e-9, atol=1e-9, err_msg=name)
+    for name in ("elbo", "kl", "expected_log_likelihood"):
+        se = np.sqrt(got[f"{name}_variance"] / inputs.n_samples)
+        assert_allclose(se, np.ravel(getattr(est, f"{name}_se")), rtol=1e-9, err_msg=name)
+    variance = got["relative_variance"] + got["elbo_variance"] - 2.0 * got["co_moment"]
+    gap_se = np.sqrt(variance / inputs.n_samples)
+    assert_allclose(gap_se, np.ravel(est.jensen_gap_se), rtol=1e-7)
+
+
+@needs_cc
+def test_c_in_blocks_draws_the_same_normals(blocked):
+    draws, dim = 1024, 6
+    out = np.empty((dim, draws))
+    with_c.call(blocked, "standard_normals", draws, dim, philox_key(3), out)()
+    assert_allclose(out.T, fe.Gaussian(np.zeros(dim), scale=1.0).sample(draws, rng=3), rtol=1e-14)
+
+
+# --- workloads ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_answers(name):
+    """The rest of the libraries take long to start; the suite itself runs them."""
+    workload = WORKLOADS[name]
+    problem = workload.problem(small=True)
+    for implementation in implementations(workload):
+        if implementation.name in ("fastelbo", "numpy", "scipy", "c_plain", "c_blocked"):
+            answer = implementation.prepare(problem.inputs)()
+            problem.check(answer, implementation.precision)
+
+
+@pytest.mark.parametrize("name", ["logsumexp of rows", "evidence, digits", "standard normals"])
+def test_a_wrong_answer_is_seen(name):
+    workload = WORKLOADS[name]
+    problem = workload.problem(small=True)
+    answer = find(workload, "numpy").prepare(problem.inputs)()
+    wrong = [part + 0.5 for part in answer] if isinstance(answer, tuple) else answer + 0.5
+    with pytest.raises(AssertionError):
+        problem.check(wrong, "float64")
+
+
+def test_the_floor_is_the_longer_of_two_times():
+    machine = Machine(threads=2, operations_per_second=1e9, bytes_per_second=1e10)
+    assert machine.floor(operations=5.0, size=8.0) == 5e-9
+    assert machine.floor(operations=0.5, size=8.0) == 8e-10
+
+
+# --- the suite ------------------------------------------------------------------------------
+
+
+def _pytest(*args):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_suite_is_left_alone_unless_asked_for():
+    done = _pytest("benchmarks", "--collect-only")
+    assert "benchmarks: left out" in done.stdout
+    assert "no tests" in done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pytest_benchmark") is None, reason="needs it")
+def test_the_suite_writes_what_the_report_reads(tmp_path):
+    path = tmp_path / "out.json"
+    chosen = (
+        "bench_reductions.py::test_reductions[logsumexp of rows-numpy]",
+        "bench_reductions.py::test_reductions[logsumexp of rows-fastelbo]",
+        "bench_scaling.py::test_threads[evidence, digits-1]",
+        "bench_scaling.py::test_memory[100000-fastelbo]",
+        "bench_startup.py::test_import[numba]",
+    )
+    nodes = (f"benchmarks/{node}" for node in chosen)
+    done = _pytest(*nodes, "--benchmark-only", "--small", f"--benchmark-json={path}")
+    assert done.returncode == 0, done.stdout
+    run = report.read(path)
+    assert {timing.implementation for timing in run.timings} == {"fastelbo", "numpy"}
+    assert run.threads["evidence, digits"].keys() == {1}
+    assert run.memory["fastelbo"].keys() == {100}
+    assert [what for what, _ in run.startup] == ["import numba"]
+    assert run.machine["measured"]["operations_per_second"] > 1e8
+
+
+# --- the report -----------------------------------------------------------------------------
+
+
+def _timing(workload, implementation, ns, fraction=0.5):
+    info = {
+        "workload": workload, "implementation": implementation, "unit": "draw", "units": 100,
+        "ns_per_unit": ns, "gigabytes_per_second": 1.0, "floor_ns_per_unit": ns * fraction,
+        "fraction_of_floor": fraction,
+    }  # fmt: skip
+    return {"extra_info": info, "stats": {"median": 1e-7 * ns}}
+
+
+@pytest.fixture
+def run(tmp_path):
+    info = [
+        _timing("rows", "c_plain", 5.0),
+        _timing("rows", "numpy", 8.0),
+        _timing("rows", "fastelbo", 2.0, 0.8),
+        _timing("alone", "fastelbo", 3.0, 0.25),
+        _timing("alone", "numpy", 600.0),
+        _timing("not ours", "numpy", 1.0),
+        {"extra_info": {"workload": "alone", "threads": 1}, "stats": {"median": 1.9}},
+        {"extra_info": {"workload": "alone", "threads": 2}, "stats": {"median": 1.0}},
+        {"extra_info": {"what": "import fastelbo"}, "stats": {"median": 0.51}},
+        {
+            "extra_info": {"implementation": "fastelbo", "draws": 1000, "peak_bytes": 2.5e6},
+            "stats": {"median": 1.0},
+        },
+        {"extra_info": {}, "stats": {"median": 1.0}},
+    ]
+    measured = {"threads": 2, "operations_per_second": 1e11, "bytes_per_second": 2e10}
+    machine = {
+        "cpu": {"brand_raw": "A processor"}, "measured": measured, "versions": {"numpy": "2.0"},
+    }  # fmt: skip
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"benchmarks": info, "machine_info": machine}))
+    return path
+
+
+def test_report_tables(run):
+    read = report.read(run)
+    assert report.ratios(read) == {
+        "rows": {"c_plain": 2.5, "numpy": 4.0, "fastelbo": 1.0},
+        "alone": {"numpy": 200.0, "fastelbo": 1.0},
+    }
+    assert report.peers_table(read).splitlines() == [
+        "| time over fastelbo's | numpy | c_plain |",
+        "| --- | ---: | ---: |",
+        "| rows | 4.0 | 2.5 |",
+    ]
+    assert report.kernels_table(read).splitlines()[2:] == [
+        "| rows | draw | 2.0 | 1.6 | 80% | 4.0 | - |",
+        "| alone | draw | 3.0 | 0.75 | 25% | 200 | 1.9 |",
+    ]
+    text = report.render(read)
+    assert "| import fastelbo | 0.51 |" in text
+    assert "| fastelbo | 2.5 |" in text
+    assert "A processor; 2 threads; measured: 100 G multiply-adds of float64 and 20.0 GB" in text
+    assert "numpy 2.0" in text
+
+
+def test_report_of_a_run_without_measurements(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"benchmarks": [], "machine_info": {"machine": "x86_64"}}))
+    assert "x86_64" in report.render(report.read(path))
+
+
+def test_report_replaces_its_block(run, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for _ in range(2):
+        report.main([str(run), "--write", str(readme)])
+        text = readme.read_text()
+        assert text.startswith(f"before\n{report.BEGIN}\n\n| time over")
+        assert text.endswith(f"\n\n{report.END}\nafter\n")
+        assert "old" not in text
+    report.main([str(run)])
+    assert capsys.readouterr().out.startswith("| time over")
+    with pytest.raises(ValueError, match="expected the lines"):
+        report.replace_block("nothing", "block")
+
+
+def test_plot(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    image = tmp_path / "throughput.png"
+    command = [sys.executable, str(ROOT / "plots" / "throughput.py"), str(run), str(image)]
+    subprocess.run(command, check=True)
+    assert image.stat().st_size > 10_000
