@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import poch
 
+from .kernels import triangles
 from .kernels.blocks import Density, Plan, Sampler, padded
+from .kernels.launch import launch
 from .validation import Floats, Integers
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -183,7 +185,10 @@ def density(components: Components, batch: tuple[int, ...], rows: slice, frame: 
 def transform_lower(lower: Floats, frame: Frame) -> Floats:
     """lower T, for lower (n or 1, C, D, D)."""
     if frame.scale_tril is not None:
-        return np.asarray(np.tril(lower @ frame.scale_tril[:, None]))
+        count = max(len(lower), len(frame.scale_tril))
+        out = np.zeros((count, *lower.shape[1:]))
+        launch(triangles.product, constant(lower), constant(frame.scale_tril), out)
+        return out
     if frame.scale is not None:
         return lower * frame.scale[:, None, None, :]
     return lower

@@ -101,7 +101,7 @@ LAYERS = [
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "compile", "scalar", "sums", "blocks", "groups", "state", "cpu", "rows", "residuals",
-    "mixtures", "launch",
+    "mixtures", "triangles", "launch",
 ]  # fmt: skip
 
 
