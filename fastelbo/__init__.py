@@ -11,9 +11,10 @@ from .estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .loo import LooResult, loo
 from .models import LinearGaussian, MixtureModel
 from .psis import SmoothedWeights, pareto_k, psis
-from .reductions import ess, logmeanexp, logsumexp, summarize
+from .reductions import logmeanexp, logsumexp
 from .resampling import resample
 from .results import Bound, Estimate, Total
+from .summaries import ess, summarize
 from .versions import show_versions
 from .warmup import warmup
 
