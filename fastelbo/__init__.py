@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .accumulator import LogWeightAccumulator
 from .bounds import cubo, iw_elbo, jackknife, renyi_bound
 from .distributions import Categorical, Gaussian, Mixture, StudentT
 from .divergences import kl_divergence
@@ -30,6 +31,7 @@ __all__ = [
     "Estimate",
     "Gaussian",
     "LinearGaussian",
+    "LogWeightAccumulator",
     "LooResult",
     "Mixture",
     "MixtureModel",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .kernels import cpu, extremes, state
+from .kernels import cpu, extremes, groups, state
 from .kernels.launch import launch
 from .lowering import constant
 from .pareto import fit_tails, kept_draws
@@ -33,17 +34,17 @@ class States:
         self.iw_sizes = constant(np.array(iw_sizes, dtype=np.int64))
         self.capacity = capacity
         self.n_threads = n_threads
-        self.moments = np.empty((points, state.state_size(len(self.iw_sizes))))
+        self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
         self.kept = np.empty((points, extremes.row_size(capacity)))
         if capacity:
             self.kept[:, extremes.LIMIT] = -np.inf
             self.kept[:, extremes.COUNT] = 0.0
         self._fresh = True
 
-    def advance(self, n_chunks: int, fill: Callable[[Floats, Floats], Any]) -> None:
+    def advance(self, n_chunks: int, fill: Callable[[Floats, Floats], Any]) -> Floats:
         """Append chunks, whose states and kept log weights ``fill`` is to write.
 
-        Both arrays are of shape (points, n_chunks, ...).
+        Both arrays are of shape (points, n_chunks, ...). Returns the states.
         """
         points = len(self.moments)
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
@@ -58,6 +59,47 @@ class States:
             n_threads=self.n_threads,
         )  # fmt: skip
         self._fresh = False
+        return chunks
+
+    def copy(self) -> States:
+        """States that go on from here by themselves."""
+        other = copy.copy(self)
+        other.moments, other.kept = self.moments.copy(), self.kept.copy()
+        return other
+
+    def kept_alone(self) -> Floats:
+        """The kept log weights, without the room that none has taken yet."""
+        if not self.capacity or not len(self.kept):
+            return self.kept[:, :0]
+        count = self.kept[:, extremes.COUNT].astype(np.int64)
+        rows = self.kept[:, : extremes.VALUES + int(count.max())].copy()
+        rows[:, extremes.VALUES :][np.arange(count.max()) >= count[:, None]] = -np.inf
+        return rows
+
+    def restore(self, moments: Floats, kept: Floats) -> None:
+        """Go on from moments, and what `kept_alone` gave beside them."""
+        self.moments = moments
+        self.kept[:, : kept.shape[1]] = kept
+        # Chunks are appended; a state of no draws is the start of one, too.
+        self._fresh = not moments[:, state.COUNT].any()
+
+    def end_groups(self) -> None:
+        """Leave out the importance-weight groups that are still open."""
+        rows = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
+        open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
+        rows[:, open_group] = 0.0, -np.inf, 0.0
+        self.moments[:, state.GROUPS :] = rows.reshape(len(self.moments), -1)
+
+    def append(self, moments: Floats, kept: Floats) -> None:
+        """Append states (points, chunks, ...) and a row of kept log weights for all of them."""
+
+        def fill(chunks: Floats, rows: Floats) -> None:
+            chunks[...] = moments
+            if self.capacity:
+                rows[..., extremes.LIMIT], rows[..., extremes.COUNT] = -np.inf, 0.0
+                rows[:, 0] = kept
+
+        self.advance(moments.shape[1], fill)
 
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point, and its M + 1 largest log weights, descending.

@@ -97,6 +97,13 @@ def summarize(
     """
     values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes, pareto_k)
     warn_about_weights(n_samples, values, pareto_k)
+    return estimate_of_weights(values, shape, n_samples, sizes)
+
+
+def estimate_of_weights(
+    values: dict[str, Floats], shape: tuple[int, ...], n_samples: int, sizes: list[int]
+) -> Estimate:
+    """The estimate of log weights whose terms are not known."""
     unknown = np.full(len(values["ess"]), np.nan)
     values |= {
         name: unknown
@@ -151,8 +158,11 @@ def _row_quantities(
 
 def push_rows(
     states: States, x: np.ndarray[Any, Any], first_draw: int, first: int, last: int
-) -> None:
-    """Append chunks ``first`` to ``last`` of all rows of x, which begins at draw ``first_draw``."""
+) -> Floats:
+    """Append chunks ``first`` to ``last`` of all rows of x, which begins at draw ``first_draw``.
+
+    Returns the states of the chunks.
+    """
     before, _, after = x.shape
 
     def fill(chunks: Floats, kept: Floats) -> None:
@@ -163,4 +173,4 @@ def push_rows(
             kept.reshape(before, after, *kept.shape[1:]), n_threads=states.n_threads,
         )  # fmt: skip
 
-    states.advance(last - first, fill)
+    return states.advance(last - first, fill)

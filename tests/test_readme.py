@@ -105,7 +105,7 @@ def test_numbers_in_the_text_are_printed_by_the_demo(demo_output):
     shares = set(re.findall(r"\d+\.\d %", README))
     assert {"87.6 %", "94.4 %"} <= shares
     assert all(share in demo_output for share in shares)
-    assert "219 of 1797 data points" in demo_output
+    assert "219 of 1797 data points" in " ".join(demo_output.split())
 
 
 def test_files_shown_exist():
