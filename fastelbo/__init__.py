@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors
+from .accumulator import LogWeightAccumulator
 from .bounds import cubo, iw_elbo, jackknife, renyi_bound
 from .distributions import Categorical, Gaussian, Mixture, StudentT
 from .divergences import kl_divergence
@@ -11,9 +12,10 @@ from .estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .loo import LooResult, loo
 from .models import LinearGaussian, MixtureModel
 from .psis import SmoothedWeights, pareto_k, psis
-from .reductions import ess, logmeanexp, logsumexp, summarize
+from .reductions import logmeanexp, logsumexp
 from .resampling import resample
 from .results import Bound, Estimate, Total
+from .summaries import ess, summarize
 from .versions import show_versions
 from .warmup import warmup
 
@@ -29,6 +31,7 @@ __all__ = [
     "Estimate",
     "Gaussian",
     "LinearGaussian",
+    "LogWeightAccumulator",
     "LooResult",
     "Mixture",
     "MixtureModel",

@@ -1,7 +1,8 @@
 """Where the draws are made: one class a backend, all with the same two methods.
 
-`moments` returns the quantities of `kernels.state.read` for each data point, `terms` the three log
-densities of each draw. The draws are the same everywhere: functions of their address.
+`moments` returns the quantities of `states.Reader` for each data point, k-hat from ``capacity``
+largest log weights, `terms` the three log densities of each draw. The draws are the same
+everywhere: functions of their address.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from . import lowering, reference
-from .kernels import cpu, state
+from .kernels import cpu, extremes, state
 from .kernels.launch import Pace, launch
+from .states import Reader, States
 from .validation import Floats, require_memory
 
 Quantities = dict[str, Floats]
@@ -40,7 +42,7 @@ class Task(NamedTuple):
 class Backend(Protocol):
     """What a backend offers."""
 
-    def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities: ...
+    def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities: ...
 
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]: ...
 
@@ -57,37 +59,39 @@ class CPUBackend:
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads
 
-    def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities:
+    def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
         """Fill the states of slices of data points and chunks; fold each slice, then read it."""
-        sizes = lowering.constant(np.array(iw_sizes, dtype=np.int64))
-        size = state.state_size(len(sizes))
+        size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
         n_chunks = -(-task.n_samples // cpu.CHUNK)
         first_work = cpu.CHUNK * (_work(task) + 64)
         pace = Pace(max(1, _FIRST_WORK // first_work))
         most_points = max(1, _SLICE_NUMBERS // (_work(task) + size))
         most_states = max(1, _SLICE_NUMBERS // size)
-        parts = []
+        reader = Reader(task.points, task.n_samples, iw_sizes, capacity)
         lo = 0
         while lo < task.points:
             count = min(max(1, pace.size // n_chunks), most_points, task.points - lo)
             plan = lowering.plan(task.model, task.q, task.batch, slice(lo, lo + count))
-            prefix = np.empty((count, size))
+            states = States(count, iw_sizes, capacity, self.n_threads)
             chunk = 0
             while chunk < n_chunks:
                 stop = min(n_chunks, chunk + max(1, min(pace.size, most_states) // count))
                 with pace:
-                    chunks = np.empty((count, stop - chunk, size))
-                    self._launch(
-                        cpu.states, *plan, np.uint64(task.key), task.first_index + lo, 0, count,
-                        chunk, task.n_samples, sizes, chunks,
-                    )  # fmt: skip
-                    self._launch(cpu.fold, chunks, sizes, chunk == 0, prefix)
+                    states.advance(stop - chunk, self._filler(task, plan, lo, chunk, states))
                 tick(count * (min(stop * cpu.CHUNK, task.n_samples) - chunk * cpu.CHUNK))
                 chunk = stop
-            parts.append(prefix)
+            reader.add(states)
             lo += count
-        states = np.concatenate(parts) if parts else np.empty((0, size))
-        return state.read(states, len(sizes))
+        return reader.quantities()
+
+    def _filler(
+        self, task: Task, plan: Any, lo: int, chunk: int, states: States
+    ) -> Callable[[Floats, Floats], None]:
+        """A function that fills chunks, from ``chunk`` on, of the data points from ``lo`` on."""
+        return lambda chunks, kept: self._launch(
+            cpu.states, *plan, np.uint64(task.key), task.first_index + lo, chunk, task.n_samples,
+            states.iw_sizes, states.capacity, states.kept, chunks, kept,
+        )  # fmt: skip
 
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
         shape = (task.points, task.n_samples)
@@ -122,7 +126,7 @@ def _work(task: Task) -> int:
 class NumPyBackend:
     """The plain reference: slow, independent, and holding the terms of every draw in memory."""
 
-    def moments(self, task: Task, iw_sizes: list[int], tick: Tick) -> Quantities:
+    def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
         terms = self.terms(task)
         with np.errstate(invalid="ignore"):
             bad = ~(terms[0] + (terms[1] - terms[2]) < np.inf)
@@ -133,6 +137,10 @@ class NumPyBackend:
         bounds = np.array([values["iw"][k] for k in iw_sizes])
         bounds = bounds.reshape(len(iw_sizes), 2, task.points)
         values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
+        log_weights = terms[0] + (terms[1] - terms[2])
+        ascending = np.sort(log_weights, axis=-1)[:, task.n_samples - capacity :]
+        values["tail"] = ascending[:, ::-1]
+        values["pareto_k"] = reference.pareto_k(values["tail"])
         return values
 
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:

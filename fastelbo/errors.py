@@ -6,6 +6,8 @@ import numpy as np
 
 __all__ = [
     "AllWeightsZeroWarning",
+    "CheckpointError",
+    "CheckpointMismatchError",
     "ConstantWeightsWarning",
     "FastElboError",
     "FastElboWarning",
@@ -38,6 +40,14 @@ class InvalidWeightError(InvalidInputError):
 
 class UnsupportedDTypeError(FastElboError, TypeError):
     """An array has a type of element that is not computed with."""
+
+
+class CheckpointError(FastElboError, OSError):
+    """A checkpoint cannot be read, or is not what was written."""
+
+
+class CheckpointMismatchError(FastElboError, ValueError):
+    """A checkpoint is of another version of the format, or of the stream of draws."""
 
 
 class FastElboWarning(UserWarning):

@@ -17,6 +17,7 @@ from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
 from .errors import FastElboWarning, InvalidInputError
 from .models import LinearGaussian, MixtureModel
+from .pareto import kept_draws
 from .random import RandomState, philox_key
 from .results import Estimate, from_quantities
 from .validation import (
@@ -44,6 +45,7 @@ def estimate(
     iw_sizes: Iterable[int] | None = None,
     backend: str = "auto",
     analytic_kl: bool = False,
+    pareto_k: bool = True,
     first_index: int = 0,
     n_threads: int | None = None,
     progress: bool = False,
@@ -76,6 +78,9 @@ def estimate(
         Put the closed-form KL in the place of the sampled one in ``kl`` and ``elbo``. The error of
         the ELBO is then that of the log-likelihood term, often larger where q is near the
         posterior. ``jensen_gap`` and ``iw_elbo(1)`` keep the sampled ELBO.
+    pareto_k : bool
+        Whether to estimate the tail index of the weights. Without, ``pareto_k`` is NaN, no standard
+        error is withheld, and the interval of the log evidence is normal.
     first_index : int
         Address of the first data point: a minibatch that begins at i draws what the whole would.
     n_threads : int, optional
@@ -99,8 +104,10 @@ def estimate(
 
     Warns
     -----
-    LowESSWarning, ConstantWeightsWarning, AllWeightsZeroWarning, ShortTailWarning
-        Once a call each, with the number of data points and the worst of them.
+    HighParetoKWarning, LowESSWarning, ConstantWeightsWarning, AllWeightsZeroWarning,
+    ShortTailWarning
+        Once a call each, with the number of data points and the worst of them. A data point with
+        too high a k-hat has no standard error of the log evidence and of the Jensen gap.
 
     Examples
     --------
@@ -119,9 +126,10 @@ def estimate(
     sizes = group_sizes(iw_sizes, task.n_samples, DEFAULT_IW_SIZES)
     analytic = _analytic_kl(model, q) if analytic_kl else None
     with _progress(progress, task.points * task.n_samples) as tick:
-        values = _backend(backend, threads).moments(task, sizes, tick)
+        capacity = kept_draws(task.n_samples) if pareto_k else 0
+        values = _backend(backend, threads).moments(task, sizes, capacity, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
-    warn_about_weights(task.n_samples, values["log_evidence"], values["relative_variance"])
+    warn_about_weights(task.n_samples, values, pareto_k)
     return _wrap(task, sizes, values, analytic)
 
 
@@ -307,5 +315,6 @@ def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estima
         n_samples=0, log_evidence=log_evidence, log_evidence_se=zero, elbo=elbo, elbo_se=zero,
         expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
         jensen_gap=log_evidence - elbo, jensen_gap_se=zero, ess=unknown,
-        relative_variance=unknown, n_zero=zero, independent=shape == model.batch_shape,
+        relative_variance=unknown, n_zero=zero, pareto_k=unknown,
+        independent=shape == model.batch_shape,
     )  # fmt: skip

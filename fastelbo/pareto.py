@@ -24,6 +24,19 @@ def tail_length(n_samples: int, r_eff: Any = 1.0) -> Integers:
     return np.ceil(np.minimum(n_samples / 5.0, efficient)).astype(np.int64)
 
 
+# At most so many of the largest log weights of a data point are kept while draws stream by.
+MAX_KEPT = 4096
+
+
+def kept_draws(n_samples: int) -> int:
+    """M + 1, the largest log weights that a k-hat of K streamed draws takes; 0 where there is none.
+
+    M is at most `MAX_KEPT` - 1.
+    """
+    size = min(int(tail_length(n_samples)) + 1, MAX_KEPT)
+    return size if size > kernels.LEAST_TAIL else 0
+
+
 def k_threshold(n_samples: int) -> float:
     """The k-hat above which an estimate from K draws is not to be trusted.
 
@@ -55,7 +68,7 @@ class TailFits(NamedTuple):
     log_likelihood: Floats
 
 
-def fit_tails(tails: Floats, *, grid: bool = True) -> TailFits:
+def fit_tails(tails: Floats, *, grid: bool = True, n_threads: int | None = None) -> TailFits:
     """Fit rows of the M + 1 largest log weights, in any order; sigma is relative to the largest."""
     tails = constant(tails)
     rows, size = len(tails), tails.shape[1] - 1
@@ -64,7 +77,7 @@ def fit_tails(tails: Floats, *, grid: bool = True) -> TailFits:
     grids = [np.full((rows, points), np.nan) for _ in range(3)]
     paced(
         rows,
-        lambda lo, hi: launch(kernels.fits, tails, lo, hi, results, *grids),
+        lambda lo, hi: launch(kernels.fits, tails, lo, hi, results, *grids, n_threads=n_threads),
         _FIRST_WORK // (30 * (size + 1)),
     )
     return TailFits(

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .diagnostics import refuse_bad_weights, warn_about_weights
+from .diagnostics import refuse_bad_weights
 from .errors import InvalidInputError, UnsupportedDTypeError
-from .kernels import cpu, rows, state
+from .kernels import cpu, rows
 from .kernels.launch import Pace, launch
 from .lowering import constant
-from .results import Estimate, from_quantities
-from .validation import DEFAULT_IW_SIZES, Floats, as_count, group_sizes
+from .validation import Floats, as_count
 
-# Numbers in the states of one slice of rows: 32 MB.
-_SLICE_NUMBERS = 2**22
 _FIRST_ELEMENTS = 2**20
 # Elements that one thread reduces before others are awake.
 _FEW_ELEMENTS = 2**15
@@ -47,7 +43,7 @@ def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
     return array.astype(array.dtype.newbyteorder("=") if wide else np.float64, copy=False)
 
 
-def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     """The axes that are meant, counted from 0."""
     if axis is None:
         return tuple(range(ndim))
@@ -59,7 +55,7 @@ def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
         ) from None
 
 
-def _as_rows(
+def as_rows(
     array: np.ndarray[Any, Any], axes: tuple[int, ...]
 ) -> tuple[np.ndarray[Any, Any], tuple[int, ...]]:
     """The array as (A, K, B), reduced along K, and the shape of the result.
@@ -150,8 +146,8 @@ def logsumexp(
     x = np.atleast_1d(as_real(a, "a"))
     if b is None:
         dtype = _result_dtype(a)
-        axes = _axes(axis, x.ndim)
-        rows, shape = _as_rows(x, axes)
+        axes = normal_axes(axis, x.ndim)
+        rows, shape = as_rows(x, axes)
         top, rest = _top_and_rest(rows)
         value = top + rest
         sign = np.where(np.isnan(value), np.nan, np.where(np.isneginf(value), 0.0, 1.0))
@@ -159,9 +155,9 @@ def logsumexp(
         # Both in one order, that a factor meets its element.
         x, factors = map(np.ascontiguousarray, _broadcast(x, as_real(b, "b")))
         dtype = _result_dtype(a, b)
-        axes = _axes(axis, x.ndim)
-        rows, shape = _as_rows(x, axes)
-        value, sign = _signed_rows(rows, _as_rows(factors, axes)[0])
+        axes = normal_axes(axis, x.ndim)
+        rows, shape = as_rows(x, axes)
+        value, sign = _signed_rows(rows, as_rows(factors, axes)[0])
     if not return_sign:
         return _shaped(np.where(sign < 0.0, np.nan, value), dtype, shape, axes, keepdims)
     return tuple(_shaped(array, dtype, shape, axes, keepdims) for array in (value, sign))
@@ -196,8 +192,8 @@ def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
     -1000.0
     """
     x = np.atleast_1d(as_real(a, "a"))
-    axes = _axes(axis, x.ndim)
-    rows, shape = _as_rows(x, axes)
+    axes = normal_axes(axis, x.ndim)
+    rows, shape = as_rows(x, axes)
     top, rest = _top_and_rest(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Between a sum of n and log n nothing is rounded to the size of the maximum.
@@ -300,129 +296,3 @@ def _ratios(difference: Floats, b: Floats, b_lead: Floats) -> Floats:
         half = np.exp(0.5 * difference[far])
         terms[far] = (b[far] * half) * (half / np.broadcast_to(b_lead, b.shape)[far])
     return np.asarray(terms)
-
-
-def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
-    """Effective sample size ``(sum w)^2 / sum w^2``.
-
-    Parameters
-    ----------
-    log_weights : array_like
-        Real; -inf is a weight of 0.
-    axis : int
-        The axis of the draws.
-
-    Returns
-    -------
-    ndarray or scalar
-        Between 1 and the number of draws; 0 where every weight is 0.
-
-    Raises
-    ------
-    InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
-
-    Notes
-    -----
-    Computed as K / (1 + v) from v, the centred second moment of the weights over their squared
-    mean, which does not cancel when they are nearly equal.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> float(fe.ess([0.0, 0.0, float("-inf")]))
-    2.0
-    """
-    values, shape, _, _ = _summary(log_weights, axis, [])
-    return values["ess"].reshape(shape)[()]
-
-
-def summarize(
-    log_weights: ArrayLike, axis: int = -1, *, iw_sizes: Iterable[int] | None = None
-) -> Estimate:
-    """The `Estimate` of log weights that come from elsewhere.
-
-    Parameters
-    ----------
-    log_weights : array_like
-        ``log p(x, z_k) - log q(z_k)``, real; -inf is a weight of 0.
-    axis : int
-        The axis of the draws k; the others are data points, whose draws are independent.
-    iw_sizes : iterable of int, optional
-        Group sizes of the importance-weighted bounds, as for `estimate`.
-
-    Returns
-    -------
-    Estimate
-        ``expected_log_likelihood`` and ``kl``, which the weights do not tell apart, are NaN.
-
-    Raises
-    ------
-    InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> est = fe.summarize([[0.0, 0.1, -0.1, 0.05]], iw_sizes=())
-    >>> round(float(est.log_evidence[0]), 6)
-    0.015204
-    """
-    values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes)
-    warn_about_weights(n_samples, values["log_evidence"], values["relative_variance"])
-    unknown = np.full(len(values["ess"]), np.nan)
-    values |= {
-        name: unknown
-        for name in ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
-    }
-    return from_quantities(values, shape, n_samples, sizes, independent=True)
-
-
-def _summary(
-    log_weights: ArrayLike, axis: int, iw_sizes: Iterable[int] | None
-) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
-    """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
-    array = as_real(log_weights, "log_weights")
-    if array.ndim == 0:
-        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
-    axes = _axes(axis, array.ndim)
-    if len(axes) != 1:
-        raise InvalidInputError(f"axis must be one axis, that of the draws, got {axis!r}")
-    x, shape = _as_rows(array, axes)
-    n_samples = as_count(x.shape[1], "the number of draws in log_weights")
-    sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    values = state.read(_summary_states(x, np.array(sizes, dtype=np.int64)), len(sizes))
-    refuse_bad_weights(values["n_bad"], values["first_bad"])
-    return values, shape, n_samples, sizes
-
-
-def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Floats:
-    before, length, after = x.shape
-    size = state.state_size(len(sizes))
-    sizes = constant(sizes)
-    n_chunks = -(-length // cpu.CHUNK)
-    prefix = np.empty((before, after, size))
-    pace = Pace(max(1, _FIRST_ELEMENTS // cpu.CHUNK))
-    threads = threads_for(x.size)
-    lo = 0
-    while lo < before and after:
-        count = min(
-            before - lo, max(1, min(pace.size, _SLICE_NUMBERS // size) // (n_chunks * after))
-        )
-        first = 0
-        while first < n_chunks:
-            last = min(n_chunks, first + max(1, pace.size // (count * after)))
-            with pace:
-                chunks = np.empty((count, after, last - first, size))
-                launch(
-                    rows.summaries, x[lo : lo + count], first, last, sizes, chunks,
-                    n_threads=threads,
-                )  # fmt: skip
-                launch(
-                    cpu.fold, chunks.reshape(count * after, last - first, size), sizes,
-                    first == 0, prefix[lo : lo + count].reshape(count * after, size),
-                    n_threads=threads,
-                )  # fmt: skip
-            first = last
-        lo += count
-    return prefix.reshape(before * after, size)

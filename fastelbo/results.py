@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-from .diagnostics import warn_total_bias
+from .diagnostics import constant_weights, high_k, warn_total_bias
 from .errors import InvalidInputError
+from .intervals import tail_interval
+from .pareto import draws_needed
 from .validation import Floats
 
 # Quantities with a standard error, in the order of a summary.
@@ -104,7 +106,11 @@ class Estimate:
         ``jensen_gap == log_evidence - elbo`` to rounding.
     log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
         Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
-        v = Var(w) / E(w)^2. NaN where the draws do not give one.
+        v = Var(w) / E(w)^2. NaN where the draws do not give one; those of the log evidence and
+        the Jensen gap also where k-hat is above ``min(1 - 1 / log10 K, 0.7)``.
+    pareto_k : ndarray
+        Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
+        where there is none: K <= 20, or too many equal weights.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``.
     relative_variance : ndarray
@@ -141,8 +147,11 @@ class Estimate:
     ess: Floats
     relative_variance: Floats
     n_zero: Floats
+    pareto_k: Floats
     independent: bool
     _iw: dict[int, Bound] = field(default_factory=dict)
+    # (..., M + 1), the largest log weights of each data point, descending; or None.
+    _tail: Floats | None = None
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
@@ -153,6 +162,14 @@ class Estimate:
     def batch_shape(self) -> tuple[int, ...]:
         """Shape of every array."""
         return self.log_evidence.shape
+
+    @property
+    def min_draws(self) -> Floats:
+        """Draws that a k-hat as large as this needs: ``10^(1 / (1 - max(0, k)))``, inf for k >= 1.
+
+        Vehtari et al. (2024, JMLR 25).
+        """
+        return draws_needed(self.pareto_k)
 
     def iw_elbo(self, k: int) -> Bound:
         """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016).
@@ -180,7 +197,11 @@ class Estimate:
         *,
         k: int | None = None,
     ) -> Interval:
-        """Normal confidence interval of one quantity.
+        """Confidence interval of one quantity.
+
+        That of the log evidence carries what the draws leave unknown about the weights' tail (see
+        `fastelbo.intervals`), and is there even where the standard error is not; the others are
+        normal.
 
         Parameters
         ----------
@@ -193,7 +214,8 @@ class Estimate:
         Returns
         -------
         Interval
-            (low, high), each of the batch's shape.
+            (low, high), each of the batch's shape. Without k-hats, or where the tails of all data
+            points would have taken more than 256 MB, that of the log evidence is normal too.
         """
         if quantity == "iw_elbo":
             if k is None:
@@ -201,6 +223,9 @@ class Estimate:
             return normal_interval(*self.iw_elbo(k), confidence_level)
         _known(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
+        if quantity == "log_evidence" and self._tail is not None:
+            v = self.relative_variance
+            return Interval(*tail_interval(self.n_samples, value, v, self._tail, confidence_level))
         return normal_interval(value, se, confidence_level)
 
     def total(self, *, omit_flagged: bool = False) -> Total:
@@ -213,13 +238,15 @@ class Estimate:
         Parameters
         ----------
         omit_flagged : bool
-            Leave out data points whose log evidence is not finite, and list them in ``omitted``.
+            Leave out data points whose log evidence is not finite, or whose k-hat is too high for a
+            standard error, and list them in ``omitted``. With a q that is too narrow these are
+            the points where the largest weights were drawn; the total of the rest is then too low.
 
         Raises
         ------
         InvalidInputError
-            If the entries are not data points (only q has a batch), or if some log evidence is
-            not finite and ``omit_flagged`` is not given.
+            If the entries are not data points (only q has a batch), or if some are flagged as
+            above and ``omit_flagged`` is not given.
 
         Warns
         -----
@@ -231,16 +258,18 @@ class Estimate:
                 "total() adds data points, but only q has a batch here: its entries are estimates "
                 "of one quantity, not of parts of a sum"
             )
-        finite = np.isfinite(self.log_evidence).reshape(-1)
-        flagged = tuple(int(i) for i in np.flatnonzero(~finite))
+        finite = np.isfinite(self.log_evidence)
+        sound = (finite & ~high_k(self.pareto_k, self.n_samples)).reshape(-1)
+        flagged = tuple(int(i) for i in np.flatnonzero(~sound))
         if flagged and not omit_flagged:
+            what = "log_evidence is not finite or k-hat is too high"
             raise InvalidInputError(
-                f"log_evidence is not finite for {len(flagged)} of {finite.size} data points, the "
-                f"first {flagged[:5]}; total(omit_flagged=True) adds the rest"
+                f"{what} for {len(flagged)} of {sound.size} data points, the first {flagged[:5]}; "
+                "total(omit_flagged=True) adds the rest"
             )
 
         def values(name: str) -> Floats:
-            return np.asarray(getattr(self, name)).reshape(-1)[finite]
+            return np.asarray(getattr(self, name)).reshape(-1)[sound]
 
         sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
         errors = {
@@ -255,7 +284,7 @@ class Estimate:
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(
-            n_points=int(finite.sum()), uncorrected_log_evidence=plain, omitted=flagged, **sums,
+            n_points=int(sound.sum()), uncorrected_log_evidence=plain, omitted=flagged, **sums,
             **errors,
         )  # fmt: skip
 
@@ -265,7 +294,7 @@ class Estimate:
             (name, getattr(self, name), getattr(self, f"{name}_se")) for name in QUANTITIES
         ]
         columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
-        columns.append(("ess", self.ess, None))
+        columns += [("ess", self.ess, None), ("pareto_k", self.pareto_k, None)]
         size = self.log_evidence.size
         shown = min(size, max_rows)
         table = [["", *(name for name, _, _ in columns)]]
@@ -290,7 +319,7 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
         names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
-        names += ["ess", "relative_variance", "n_zero", "n_samples"]
+        names += ["ess", "pareto_k", "relative_variance", "n_zero", "n_samples"]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
@@ -312,9 +341,14 @@ def from_quantities(
 
     names = (
         "log_evidence", "ess", "relative_variance", "n_zero", "elbo", "elbo_se", "kl", "kl_se",
-        "expected_log_likelihood", "expected_log_likelihood_se", "jensen_gap_se",
+        "expected_log_likelihood", "expected_log_likelihood_se",
     )  # fmt: skip
     fields = {name: shaped(values[name]) for name in names}
+    # Of equal weights, k-hat would be that of their rounding.
+    k = np.where(constant_weights(values["relative_variance"]), np.nan, values["pareto_k"])
+    # Without a variance that the draws can tell, the delta method has no error to give.
+    suppressed = np.where(high_k(k, n_samples), np.nan, 0.0)
+    tail = values["tail"]
     bounds = {
         k: Bound(shaped(values["iw_value"][:, j]), shaped(values["iw_se"][:, j]))
         for j, k in enumerate(sizes)
@@ -324,10 +358,13 @@ def from_quantities(
         gap = fields["log_evidence"] - fields["elbo"]
     return Estimate(
         n_samples=n_samples,
-        log_evidence_se=shaped(np.sqrt(fields["relative_variance"] / n_samples)),
+        log_evidence_se=shaped(np.sqrt(values["relative_variance"] / n_samples) + suppressed),
         jensen_gap=shaped(gap),
+        jensen_gap_se=shaped(values["jensen_gap_se"] + suppressed),
+        pareto_k=shaped(k),
         independent=independent,
         _iw=bounds,
+        _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] else None,
         **fields,
     )
 
@@ -345,7 +382,7 @@ def _cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
     """A value and its error, to the digits that the error leaves standing."""
     number = float(np.asarray(value).item())
     if se is None:
-        return f"{number:.1f}"
+        return f"{number:.2f}" if abs(number) < 10.0 else f"{number:.1f}"
     error = float(np.asarray(se[index]).item())
     if not np.isfinite(error) or error == 0.0:
         return f"{number:.4f} +- {error:g}"

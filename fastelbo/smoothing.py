@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .diagnostics import _places, _warn
+from .diagnostics import high_k, places, warn, warn_high_k
 from .errors import (
     AllWeightsZeroWarning,
     ConstantWeightsWarning,
-    HighParetoKWarning,
     InvalidInputError,
     InvalidWeightError,
     ShortTailWarning,
@@ -20,8 +19,8 @@ from .kernels import tails
 from .kernels.launch import launch, paced
 from .kernels.rows import COLUMNS
 from .lowering import constant
-from .pareto import draws_needed, k_threshold, tail_length
-from .reductions import _as_rows
+from .pareto import tail_length
+from .reductions import as_rows
 from .validation import Floats, as_count, as_floats, positive
 
 # Elements of the first launch; elements of a tile of columns, 8 MB.
@@ -42,7 +41,7 @@ class TailRows:
                 f"axis must be an axis of an array of shape {array.shape}, got {axis}"
             )
         self.name, self.sign = name, sign
-        self.x, self.batch = _as_rows(array, (axis % array.ndim,))
+        self.x, self.batch = as_rows(array, (axis % array.ndim,))
         before, length, after = self.x.shape
         self.length = as_count(length, f"the number of draws in {name}")
         efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
@@ -88,34 +87,27 @@ class TailRows:
 def warn_about_tails(values: Floats, n_samples: int, name: str) -> None:
     """Warn, once a kind, of rows without a k-hat or with too high a one."""
     status, k = values[:, tails.STATUS], values[:, tails.PARETO_K]
-    threshold = k_threshold(n_samples)
     # Equal likelihoods of an observation, unlike equal weights, hint at nothing.
     about_weights = name == "log_ratios"
     zero = status == tails.ZERO
     if zero.any():
-        _warn(AllWeightsZeroWarning, f"every weight is 0 for {_places(zero, -status)}: no k-hat")
+        warn(AllWeightsZeroWarning, f"every weight is 0 for {places(zero, -status)}: no k-hat")
     same = status == tails.CONSTANT
     if same.any() and about_weights:
-        _warn(
+        warn(
             ConstantWeightsWarning,
-            f"all weights are equal for {_places(same, -status)}: q is exact there, or all draws "
+            f"all weights are equal for {places(same, -status)}: q is exact there, or all draws "
             "missed a mode; no k-hat",
         )
     short = np.isin(status, (tails.SHORT, tails.TIED))
     if short.any():
-        _warn(
+        warn(
             ShortTailWarning,
             f"the {n_samples} draws in {name} have a tail that is too short (fewer than "
-            f"{tails.LEAST_TAIL} draws) or has too many equal values, at {_places(short, -status)}:"
+            f"{tails.LEAST_TAIL} draws) or has too many equal values, at {places(short, -status)}:"
             " no k-hat, and nothing is smoothed",
         )
-    with np.errstate(invalid="ignore"):
-        high = k > threshold
+    high = high_k(k, n_samples)
     if high.any():
-        worst = float(k.max(initial=-np.inf, where=high))
-        _warn(
-            HighParetoKWarning,
-            f"k-hat exceeds {threshold:.2f}, the limit for {n_samples} draws, at "
-            f"{_places(high, k)}: their estimates and standard errors are not to be trusted (the "
-            f"worst, {worst:.2f}, needs {float(draws_needed(worst)):.2g} draws)",
-        )
+        consequence = "their estimates and standard errors are not to be trusted"
+        warn_high_k(k, high, n_samples, consequence)

@@ -9,7 +9,8 @@ import numpy as np
 from .distributions import Categorical, Gaussian
 from .errors import FastElboWarning
 from .estimation import elbo_terms, estimate
-from .reductions import logsumexp, summarize
+from .reductions import logsumexp
+from .summaries import summarize
 
 
 def warmup() -> None:

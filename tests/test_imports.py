@@ -97,11 +97,13 @@ def test_no_cycles():
 # From the inside out: a module imports what stands before it.
 LAYERS = [
     "errors", "validation", "random", "kernels", "lowering", "distributions", "divergences",
-    "models", "diagnostics", "results", "reference", "reductions", "backends", "estimation",
+    "models", "pareto", "diagnostics", "intervals", "results", "reference", "states", "reductions",
+    "smoothing", "psis", "loo", "summaries", "ustatistics", "bounds", "resampling", "checkpoints",
+    "accumulator", "backends", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "compile", "scalar", "sums", "blocks", "groups", "state", "cpu", "rows", "residuals",
-    "mixtures", "triangles", "launch",
+    "compile", "scalar", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
+    "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "launch",
 ]  # fmt: skip
 
 

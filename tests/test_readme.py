@@ -103,9 +103,9 @@ def test_tables_shown_are_printed_by_the_demo(demo_output):
 
 def test_numbers_in_the_text_are_printed_by_the_demo(demo_output):
     shares = set(re.findall(r"\d+\.\d %", README))
-    assert {"87.6 %", "12.1 %"} <= shares
-    # The share of a 95 % interval that lies on one side by right is no measurement.
-    assert all(share in demo_output for share in shares - {"2.5 %"})
+    assert {"87.6 %", "94.4 %"} <= shares
+    assert all(share in demo_output for share in shares)
+    assert "219 of 1797 data points" in " ".join(demo_output.split())
 
 
 def test_files_shown_exist():

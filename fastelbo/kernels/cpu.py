@@ -25,27 +25,48 @@ from .blocks import (
     weigh_block,
 )
 from .compile import block
-from .state import clear, merge, push_block
+from .extremes import (
+    LIMIT,
+    clear_row,
+    close_row,
+    make_keeper,
+    offer,
+    offer_row,
+    open_row,
+    sort_row,
+)
+from .selection import make_candidates
+from .state import MAX, clear, merge, push_block
 
 # Draws in a chunk. A part of the stream version: the last bits of a result change with it.
 CHUNK = 8192
 
 
 @block
-def _states_part(part, parts, plan, key, first_index, lo, hi, first_chunk, draws, iw_sizes, states):
-    """states[i, c] = state of chunk first_chunk + c of data point lo + i of the plan.
+def _states_part(
+    part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, known, states, kept
+):
+    """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
-    The address of data point i of the plan is ``first_index + i``.
+    The address of data point i is ``first_index + i``. Its largest log weights, of which those not
+    above the limit of known[i] are not needed, are left in some of the rows kept[i, c].
     """
     n_chunks, size = states.shape[1], states.shape[2]
-    items = (hi - lo) * n_chunks
+    items = states.shape[0] * n_chunks
     work = make_workspace(plan.dim)
+    keeper = make_keeper(1, capacity)
     fresh = np.zeros(size)
-    for item in range(part * items // parts, (part + 1) * items // parts):
-        i = lo + item // n_chunks
-        c = item % n_chunks
-        state = states[i - lo, c]
+    slot = 0
+    last = (part + 1) * items // parts - 1
+    for item in range(part * items // parts, last + 1):
+        i, c = item // n_chunks, item % n_chunks
+        state = states[i, c]
         clear(state)
+        if capacity > 0:
+            clear_row(kept[i, c])
+            if c == 0 or item == part * items // parts:
+                slot = c
+                open_row(keeper, 0, known[i, LIMIT])
         first = (first_chunk + c) * CHUNK
         stop = min(first + CHUNK, draws)
         while first < stop:
@@ -54,18 +75,39 @@ def _states_part(part, parts, plan, key, first_index, lo, hi, first_chunk, draws
             sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
             weigh_block(plan, i, work, n)
             push_block(state, fresh, iw_sizes, first, work, n)
+            if capacity > 0:
+                offer(keeper, 0, capacity, work.log_weight, n, fresh[MAX])
             first += n
+        if capacity > 0 and (c == n_chunks - 1 or item == last):
+            close_row(keeper, 0, capacity, kept[i, slot])
 
 
 @block
-def _fold_part(part, parts, states, iw_sizes, fresh, prefix):
+def _fold_part(part, parts, states, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
     """Append the chunks of each data point to its prefix (cleared if ``fresh``), from the left."""
     points = states.shape[0]
+    keeper = make_keeper(1, capacity)
     for i in range(part * points // parts, (part + 1) * points // parts):
         if fresh:
             clear(prefix[i])
         for c in range(states.shape[1]):
             merge(prefix[i], states[i, c], iw_sizes)
+        if capacity > 0:
+            open_row(keeper, 0, -np.inf)
+            if not fresh:
+                offer_row(keeper, 0, capacity, prefix_kept[i])
+            for c in range(states.shape[1]):
+                offer_row(keeper, 0, capacity, kept[i, c])
+            close_row(keeper, 0, capacity, prefix_kept[i])
+
+
+@block
+def _sort_part(part, parts, kept, size, out):
+    """out[i] = the ``size`` largest of kept[i], descending."""
+    points = kept.shape[0]
+    candidates = make_candidates(kept.shape[1])
+    for i in range(part * points // parts, (part + 1) * points // parts):
+        sort_row(kept[i], size, candidates, out[i])
 
 
 @block
@@ -152,21 +194,40 @@ def states(
     dim,
     key,
     first_index,
-    lo,
-    hi,
     first_chunk,
     draws,
     iw_sizes,
+    capacity,
+    known,
     out,
+    kept,
 ):
     for part in prange(parts):
         plan = Plan(sampler, q, prior, likelihood, dim)
-        _states_part(part, parts, plan, key, first_index, lo, hi, first_chunk, draws, iw_sizes, out)
+        _states_part(
+            part,
+            parts,
+            plan,
+            key,
+            first_index,
+            first_chunk,
+            draws,
+            iw_sizes,
+            capacity,
+            known,
+            out,
+            kept,
+        )
 
 
-def fold(parts, chunks, iw_sizes, fresh, prefix):
+def fold(parts, chunks, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
     for part in prange(parts):
-        _fold_part(part, parts, chunks, iw_sizes, fresh, prefix)
+        _fold_part(part, parts, chunks, kept, iw_sizes, capacity, fresh, prefix, prefix_kept)
+
+
+def sort_kept(parts, kept, size, out):
+    for part in prange(parts):
+        _sort_part(part, parts, kept, size, out)
 
 
 def terms(

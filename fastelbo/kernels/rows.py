@@ -12,8 +12,9 @@ from numba import prange
 
 from .compile import block, exact
 from .cpu import CHUNK
+from .extremes import LIMIT, clear_row, close_row, make_keeper, offer, open_row
 from .scalar import exp, two_sum
-from .state import clear, push_log_weights
+from .state import MAX, clear, push_log_weights
 from .sums import largest, make_strands, scale_weights, sum_of_rest
 
 COLUMNS = 8
@@ -76,7 +77,7 @@ def _row_piece(x, a, first, count):
 
 
 @block
-def _copy_columns(x, a, first, b, width, count, tile):
+def copy_columns(x, a, first, b, width, count, tile):
     """tile[j, k] = x[a, first + k, b + j]."""
     if x.shape[2] == 1:
         row = _row_piece(x, a, first, count)
@@ -114,7 +115,7 @@ def _lse_part(part, parts, x, first_chunk, last_chunk, states):
                 top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, strands)
                 _lse_append(states[a, 0, c], top, rest, 0.0)
             else:
-                _copy_columns(x, a, start, b, width, count, tile)
+                copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
                     top, rest = _lse_piece(tile[j], count, w, strands)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
@@ -133,8 +134,12 @@ def _lse_fold_part(part, parts, states, out):
 
 
 @block
-def _summary_part(part, parts, x, first_chunk, last_chunk, iw_sizes, states):
-    length, columns = x.shape[1], x.shape[2]
+def _summary_part(
+    part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept
+):
+    """States of chunks of x, whose first draw has address ``first``, as `cpu._states_part`."""
+    columns = x.shape[2]
+    end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
     tiles = (columns + COLUMNS - 1) // COLUMNS
     items = x.shape[0] * tiles * n_chunks
@@ -143,23 +148,36 @@ def _summary_part(part, parts, x, first_chunk, last_chunk, iw_sizes, states):
     strands = make_strands()
     values = np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
-    for item in range(part * items // parts, (part + 1) * items // parts):
+    keeper = make_keeper(min(COLUMNS, columns), capacity)
+    slot = 0
+    last = (part + 1) * items // parts - 1
+    for item in range(part * items // parts, last + 1):
         c = item % n_chunks
         a = item // n_chunks // tiles
         b = (item // n_chunks % tiles) * COLUMNS
         width = min(COLUMNS, columns - b)
-        start = (first_chunk + c) * CHUNK
-        stop = min(start + CHUNK, length)
+        opens = c == 0 or item == part * items // parts
+        slot = c if opens else slot
         for j in range(width):
             clear(states[a, b + j, c])
+            if capacity > 0:
+                clear_row(kept[a, b + j, c])
+                if opens:
+                    open_row(keeper, j, known[a, b + j, LIMIT])
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, end)
         while start < stop:
             count = min(_PIECE, stop - start)
-            _copy_columns(x, a, start, b, width, count, tile)
+            copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
-                push_log_weights(
-                    states[a, b + j, c], fresh, iw_sizes, start, tile[j], w, values, strands, count
-                )
+                state = states[a, b + j, c]
+                push_log_weights(state, fresh, iw_sizes, start, tile[j], w, values, strands, count)
+                if capacity > 0:
+                    offer(keeper, j, capacity, tile[j], count, fresh[MAX])
             start += count
+        if capacity > 0 and (c == n_chunks - 1 or item == last):
+            for j in range(width):
+                close_row(keeper, j, capacity, kept[a, b + j, slot])
 
 
 # --- kernels: the first argument is the number of parts ---------------------------------------
@@ -175,6 +193,8 @@ def logsumexp_fold(parts, states, out):
         _lse_fold_part(part, parts, states, out)
 
 
-def summaries(parts, x, first_chunk, last_chunk, iw_sizes, states):
+def summaries(parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept):
     for part in prange(parts):
-        _summary_part(part, parts, x, first_chunk, last_chunk, iw_sizes, states)
+        _summary_part(
+            part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept
+        )

@@ -15,7 +15,7 @@ from .compile import block
 from .sums import from_order_key, largest, order_key
 
 # A run this long is ranked by comparing all pairs, which vectorises.
-_RUN = 256
+_RUN = 64
 # Values of a row that tell where about its largest begin.
 _SAMPLE = 256
 # Bisections of the range of the candidates before they are sorted instead.
@@ -81,9 +81,19 @@ def _merge_runs(value, place, middle, n, out_value, out_place):
 
 
 @block
+def _is_descending(value, n):
+    rises = np.int64(0)
+    for k in range(1, n):
+        rises += np.int64(1) if value[k] > value[k - 1] else np.int64(0)
+    return rises == 0
+
+
+@block
 def sort_descending(candidates, n):
     """Sort the first ``n`` candidates."""
     value, place, other_value, other_place, met = candidates
+    if _is_descending(value, n):
+        return
     for lo in range(0, n, _RUN):
         hi = min(n, lo + _RUN)
         _rank_run(value[lo:hi], place[lo:hi], hi - lo, met, other_value[lo:hi], other_place[lo:hi])
@@ -119,7 +129,7 @@ def _bisect(values, n, least, most):
 
 
 @block
-def _thin(candidates, n, size):
+def thin(candidates, n, size):
     """Leave ``size`` of the largest candidates, or a few more, in front.
 
     Returns how many, and a limit: whatever is not above it, and comes later, is not needed.
@@ -138,9 +148,9 @@ def _thin(candidates, n, size):
 
 
 @block
-def _guess_limit(row, n, size, sample):
+def guess_limit(row, n, size, sample):
     """A limit that most likely has ``size`` of a long row above it, from a sample of the row."""
-    if n < 4 * _SAMPLE:
+    if n < 2 * _SAMPLE:
         return -np.inf
     step = n // _SAMPLE
     for k in range(_SAMPLE):
@@ -168,7 +178,7 @@ def _gather(row, n, size, limit, candidates):
             value[k] = row[place[k]]
         start = stop
         if count > size and (start == n or 4 * count > 3 * room):
-            count, limit = _thin(candidates, count, size)
+            count, limit = thin(candidates, count, size)
     return count
 
 
@@ -178,7 +188,7 @@ def select_largest(row, n, size, candidates):
 
     Fewer where there are not so many above -inf; returns how many. NaN is never among them.
     """
-    limit = _guess_limit(row, n, size, candidates.other_value)
+    limit = guess_limit(row, n, size, candidates.other_value)
     count = _gather(row, n, size, limit, candidates)
     if count < size and limit != -np.inf:
         count = _gather(row, n, size, -np.inf, candidates)

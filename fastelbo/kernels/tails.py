@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from .compile import block, scalar
-from .rows import _copy_columns
+from .rows import copy_columns
 from .scalar import exp, log, log_positive
 from .selection import make_candidates, select_largest, smallest
 from .sums import largest, make_strands, scale_weights, sum_all
@@ -321,7 +321,7 @@ def _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out):
         neighbours = min(width, columns - b)
         if in_place:
             tile = out.reshape(out.shape[0], length)[a : a + 1]
-        _copy_columns(x, a, 0, b, neighbours, length, tile)
+        copy_columns(x, a, 0, b, neighbours, length, tile)
         for j in range(neighbours):
             if sign < 0.0:
                 tile[j] = -tile[j]

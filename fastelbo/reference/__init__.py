@@ -26,6 +26,7 @@ from .densities import log_likelihood, log_prob
 from .draws import sample
 from .estimates import elbo_terms, exact_mixture, moments
 from .stream import philox, standard_normals
+from .tails import pareto_k
 
 __all__ = [
     "elbo_terms",
@@ -33,6 +34,7 @@ __all__ = [
     "log_likelihood",
     "log_prob",
     "moments",
+    "pareto_k",
     "philox",
     "sample",
     "standard_normals",

@@ -1,0 +1,47 @@
+"""Tails of log weights: the generalised Pareto fit, one row after another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .stream import Array
+
+# Weights below this beside their largest have lost their digits.
+UNDERFLOW = 1e-290
+LEAST_TAIL = 5
+
+
+def pareto_k(tails: Array) -> Array:
+    """Pareto k-hat of rows of the M + 1 largest log weights, descending.
+
+    Returns
+    -------
+    array of shape (N,)
+        NaN where M < 5, where a quarter of the tail equals the largest log weight outside of it, or
+        all of the tail is one; inf where three quarters of it underflow beside the largest.
+    """
+    return np.array([_row(tail) for tail in tails]).reshape(len(tails))
+
+
+def _row(tail: Array) -> float:
+    size = len(tail) - 1
+    if size < LEAST_TAIL or tail[-1] == -np.inf:
+        return np.nan
+    floor = np.exp(tail[-1] - tail[0])
+    excess = np.exp(tail[:-1] - tail[0]) - floor
+    quarter = size - int(size / 4 + 0.5)
+    if tail[quarter] == tail[-1] or excess[0] == excess[-1]:
+        return np.nan
+    if excess[quarter] < UNDERFLOW:
+        return np.inf
+    n_points = 30 + int(np.sqrt(size))
+    j = np.arange(1, n_points + 1)
+    theta = 1.0 / excess[0] + (1.0 - np.sqrt(n_points / (j - 0.5))) / (3.0 * excess[quarter])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        k = np.log1p(-theta[:, None] * excess).mean(axis=1)
+        log_lik = size * (np.log(-theta / k) - k - 1.0)
+    log_lik = np.where(np.isnan(log_lik), -np.inf, log_lik)
+    weight = np.exp(log_lik - log_lik.max())
+    mean = (weight * theta).sum() / weight.sum()
+    shape = np.log1p(-mean * excess).mean()
+    return float((size * shape + 5.0) / (size + 10.0))
