@@ -140,6 +140,7 @@ class Estimate:
     jensen_gap_se: Floats
     ess: Floats
     relative_variance: Floats
+    pareto_k: Floats
     n_zero: Floats
     independent: bool
     _iw: dict[int, Bound] = field(default_factory=dict)
@@ -290,7 +291,7 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
         names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
-        names += ["ess", "relative_variance", "n_zero", "n_samples"]
+        names += ["ess", "relative_variance", "pareto_k", "n_zero", "n_samples"]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
@@ -326,6 +327,7 @@ def from_quantities(
         n_samples=n_samples,
         log_evidence_se=shaped(np.sqrt(fields["relative_variance"] / n_samples)),
         jensen_gap=shaped(gap),
+        pareto_k=np.full(shape, np.nan),
         independent=independent,
         _iw=bounds,
         **fields,
