@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -12,6 +12,10 @@ from scipy.special import ndtri
 from .diagnostics import warn_total_bias
 from .errors import InvalidInputError
 from .validation import Floats
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from xarray import Dataset
 
 # Quantities with a standard error, in the order of a summary.
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
@@ -296,6 +300,59 @@ class Estimate:
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
         return result
+
+    def to_pandas(self) -> DataFrame:
+        """A pandas DataFrame: one row a data point, one column an array of `to_dict`.
+
+        The index, ``point``, is the place in the batch; a batch of several axes has a MultiIndex of
+        ``point_0``, ``point_1``... The frame's ``attrs`` tell ``n_samples`` and the version.
+
+        Raises
+        ------
+        ImportError
+            Without pandas, which ``pip install "fastelbo[export]"`` brings.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+        >>> frame = fe.estimate(model, q, n_samples=10_000, rng=0).to_pandas()
+        >>> frame.index.name, frame["log_evidence"].round(1).tolist()
+        ('point', [-1.5, -2.3])
+        """
+        from .exports import to_pandas
+
+        return to_pandas(self)
+
+    def to_xarray(self) -> Dataset:
+        """An xarray Dataset: one variable a quantity, with its units.
+
+        The dimensions are those of the batch, ``point``, or ``point_0``, ``point_1``... for several
+        axes, and for ``iw_elbo`` and ``iw_elbo_se`` also ``k``, whose coordinate is ``iw_sizes``.
+        The attributes tell ``n_samples`` and, under ArviZ's names, the library and its version.
+
+        As a group beside the draws that ArviZ keeps, the data set joins an InferenceData by
+        ``idata.add_groups(evidence=est.to_xarray())``, and a DataTree, which ArviZ uses from 1.0
+        on, by ``tree["evidence"] = xarray.DataTree(est.to_xarray())``.
+
+        Raises
+        ------
+        ImportError
+            Without xarray, which ``pip install "fastelbo[export]"`` brings.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+        >>> data = fe.estimate(model, q, n_samples=1000, rng=0).to_xarray()
+        >>> dict(data["iw_elbo"].sizes), data["iw_elbo"].attrs["units"]
+        ({'point': 2, 'k': 2}, 'nats')
+        """
+        from .exports import to_xarray
+
+        return to_xarray(self)
 
 
 def from_quantities(

@@ -90,7 +90,7 @@ def test_pytest_options_shown_exist(pytestconfig):
 def test_extras_shown_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     shown = set(re.findall(r"\.\[(\w+)\]", README))
-    assert shown == {"plot", "test"}
+    assert shown == {"export", "plot", "test"}
     assert shown <= set(project["optional-dependencies"])
 
 
