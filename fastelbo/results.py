@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +12,7 @@ from scipy.special import ndtri
 
 from .diagnostics import warn_total_bias
 from .errors import InvalidInputError
+from .pareto import k_threshold
 from .validation import Floats
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # Quantities with a standard error, in the order of a summary.
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
+_HTML_ROWS = 10
 
 
 class Bound(NamedTuple):
@@ -266,21 +269,21 @@ class Estimate:
 
     def summary(self, max_rows: int = 10) -> str:
         """A table of the first ``max_rows`` data points: estimate and standard error."""
+        text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
+        return text if left_out <= 0 else f"{text}\n... {left_out} more"
+
+    def _rows(self, max_rows: int) -> list[list[str]]:
+        """The cells of a summary, headings first."""
         columns: list[tuple[str, Floats, Floats | None]] = [
             (name, getattr(self, name), getattr(self, f"{name}_se")) for name in QUANTITIES
         ]
         columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
         columns.append(("ess", self.ess, None))
-        size = self.log_evidence.size
-        shown = min(size, max_rows)
         table = [["", *(name for name, _, _ in columns)]]
-        for i, index in enumerate(np.ndindex(self.batch_shape)):
-            if i == shown:
-                break
+        for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
             label = ",".join(map(str, index))
             table.append([label, *(_cell(v[index], s, index) for _, v, s in columns)])
-        text = format_table(table)
-        return text if shown == size else f"{text}\n... {size - shown} more"
+        return table
 
     def __repr__(self) -> str:
         if self.log_evidence.size == 1:
@@ -291,6 +294,32 @@ class Estimate:
             inside += f"{_mean(self.log_evidence):.6g}, mean elbo={_mean(self.elbo):.6g}, "
             inside += f"least ess={self.ess.min(initial=np.inf):.4g}"
         return f"Estimate({inside}, n_samples={self.n_samples})"
+
+    def _repr_html_(self) -> str:
+        """The first rows of a summary, for notebooks."""
+        from .tables import html_table
+
+        left_out = self.log_evidence.size - _HTML_ROWS
+        more = f"; {left_out} data points more" if left_out > 0 else ""
+        return html_table(self._rows(_HTML_ROWS), f"{self!r}, in nats{more}")
+
+    def pareto_k_table(self) -> str:
+        """Data points by class of Pareto k-hat, with the least effective sample size of each.
+
+        Up to ``min(1 - 1 / log10 K, 0.7)`` k-hat is good: K draws are enough. Up to 1 it is bad, as
+        more draws than K are needed, and above 1 very bad, for the evidence itself may then not be
+        estimated by any number of draws. A good k-hat can still mislead: it sees what was drawn.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+        >>> print(fe.estimate(p, q, n_samples=10_000, rng=0).pareto_k_table().split()[0])
+        Pareto
+        """
+        from .tables import pareto_k_table
+
+        return pareto_k_table(self.pareto_k, k_threshold(self.n_samples), self.ess)
 
     def to_dict(self) -> dict[str, Any]:
         """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
