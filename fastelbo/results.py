@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from xarray import Dataset
 
+    from .bound_tables import BoundTable
+
 # Quantities with a standard error, in the order of a summary.
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
 _HTML_ROWS = 10
@@ -210,6 +212,32 @@ class Estimate:
         _known(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
         return normal_interval(value, se, confidence_level)
+
+    def bounds(self) -> BoundTable:
+        """ELBO, importance-weighted bounds and log evidence side by side, with their meaning.
+
+        The rows rise in expectation: E log of the mean of k weights is a lower bound on log p(x)
+        for every k, from the ELBO (k = 1) to ``log_evidence``, whose k is K and which is thus
+        itself low, by about v/2K. There is no upper bound among them. The exact CUBO is one; what
+        `cubo` makes of draws is biased low, and bounds nothing by itself.
+
+        Returns
+        -------
+        BoundTable
+            ``names``, ``value`` and ``se``, one row a bound; printed, a table and what each row is.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian([0.0], scale=1.0)
+        >>> bounds = fe.estimate(model, q, n_samples=10**6, rng=0).bounds()
+        >>> dict(zip(bounds.names, bounds.value[:, 0].round(1).tolist()))
+        {'elbo': -1.9, 'iw_elbo(10)': -1.5, 'iw_elbo(100)': -1.5, 'log_evidence': -1.5}
+        """
+        from .bound_tables import bound_table
+
+        return bound_table(self)
 
     def total(self, *, omit_flagged: bool = False) -> Total:
         """Sums over data points, which are taken as independent.

@@ -66,11 +66,10 @@ def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
     """A table for a notebook: headings first, all text escaped, nothing from outside of it."""
 
     def line(cells: Sequence[str], tag: str) -> str:
-        style = ' style="text-align: right"'
-        return "".join(f"<{tag}{style}>{escape(cell)}</{tag}>" for cell in cells)
+        return "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
 
     body = "\n".join(f"<tr>{line(row, 'td')}</tr>" for row in rows[1:])
     return (
-        f"<table>\n<caption>{escape(caption)}</caption>\n"
+        f'<table style="text-align: right">\n<caption>{escape(caption)}</caption>\n'
         f"<thead><tr>{line(rows[0], 'th')}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     )
