@@ -68,8 +68,8 @@ class BoundTable:
             "relative variance of the weights."
         )
         order = (
-            "That the rows rise is no test of q: where k divides K, estimates from the same draws "
-            "do so by algebra, even when q misses a mode."
+            "That the rows rise is no test of q: where each k divides the next one and K, "
+            "estimates from the same draws do so by algebra, even when q misses a mode."
         )
         above = (
             "None of them is an upper bound, nor is a sampled CUBO: it is biased low, and never "

@@ -16,6 +16,7 @@ from .pareto import k_threshold
 from .validation import Floats
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
     from xarray import Dataset
 
@@ -348,6 +349,33 @@ class Estimate:
         from .tables import pareto_k_table
 
         return pareto_k_table(self.pareto_k, k_threshold(self.n_samples), self.ess)
+
+    def plot(self, kind: str = "bounds", **options: Any) -> Axes:
+        """A figure with matplotlib, which ``pip install "fastelbo[plot]"`` brings.
+
+        Parameters
+        ----------
+        kind : str
+            ``"bounds"``: the bound of k weights against k (`plotting.plot_bounds`), or
+            ``"pareto_k"``: k-hat of each data point (`plotting.plot_pareto_k`).
+        **options
+            ``ax``, and for the bounds ``exact`` and ``point``.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+        >>> ax = fe.estimate(p, q, n_samples=1000, rng=0).plot(exact=0.0)
+        >>> ax.get_ylabel()
+        'nats'
+        """
+        from .plotting import plot
+
+        return plot(self, kind, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
