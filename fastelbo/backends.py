@@ -15,10 +15,10 @@ import numpy as np
 from . import lowering, reference
 from .kernels import cpu, state
 from .kernels.launch import Pace, launch
+from .progress import Tick
 from .validation import Floats, require_memory
 
 Quantities = dict[str, Floats]
-Tick = Callable[[int], None]
 
 
 class Task(NamedTuple):

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import rel_entr
 
-from .backends import Backend, CPUBackend, NumPyBackend, Task, Tick
+from .backends import Backend, CPUBackend, NumPyBackend, Task
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
-from .errors import FastElboWarning, InvalidInputError
+from .errors import InvalidInputError
 from .models import LinearGaussian, MixtureModel
+from .progress import progress_bar
 from .random import RandomState, philox_key
 from .results import Estimate, from_quantities
 from .validation import (
@@ -119,7 +118,7 @@ def estimate(
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     sizes = group_sizes(iw_sizes, task.n_samples, DEFAULT_IW_SIZES)
     analytic = _analytic_kl(model, q) if analytic_kl else None
-    with _progress(progress, task.points * task.n_samples) as tick:
+    with progress_bar(progress, task.points * task.n_samples) as tick:
         values = _backend(backend, threads).moments(task, sizes, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     warn_about_weights(task.n_samples, values["log_evidence"], values["relative_variance"])
@@ -242,25 +241,6 @@ def _backend(name: str, n_threads: int | None) -> Backend:
 def _analytic_kl(model: Any, q: Any) -> Floats:
     """The closed-form divergence of q from the prior, or an error that says there is none."""
     return kl_divergence(q, model._prior)
-
-
-@contextmanager
-def _progress(wanted: bool, total: int) -> Iterator[Tick]:
-    if not wanted:
-        yield lambda done: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        warnings.warn(
-            "progress=True shows nothing, because tqdm is not installed",
-            FastElboWarning,
-            stacklevel=4,
-        )
-        yield lambda done: None
-        return
-    with tqdm(total=total, unit="draw", unit_scale=True) as bar:
-        yield bar.update
 
 
 # --- wrapping -------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from .errors import InvalidInputError, UnsupportedDTypeError
 from .kernels import cpu, rows, state
 from .kernels.launch import Pace, launch
 from .lowering import constant
+from .progress import Tick, no_tick, progress_bar
 from .results import Estimate, from_quantities
 from .validation import DEFAULT_IW_SIZES, Floats, as_count, group_sizes
 
@@ -338,7 +339,11 @@ def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
 
 
 def summarize(
-    log_weights: ArrayLike, axis: int = -1, *, iw_sizes: Iterable[int] | None = None
+    log_weights: ArrayLike,
+    axis: int = -1,
+    *,
+    iw_sizes: Iterable[int] | None = None,
+    progress: bool = False,
 ) -> Estimate:
     """The `Estimate` of log weights that come from elsewhere.
 
@@ -350,6 +355,8 @@ def summarize(
         The axis of the draws k; the others are data points, whose draws are independent.
     iw_sizes : iterable of int, optional
         Group sizes of the importance-weighted bounds, as for `estimate`.
+    progress : bool
+        Show a bar, with tqdm where that is installed.
 
     Returns
     -------
@@ -368,7 +375,8 @@ def summarize(
     >>> round(float(est.log_evidence[0]), 6)
     0.015204
     """
-    values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes)
+    with progress_bar(progress, np.size(log_weights)) as tick:
+        values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes, tick)
     warn_about_weights(n_samples, values["log_evidence"], values["relative_variance"])
     unknown = np.full(len(values["ess"]), np.nan)
     values |= {
@@ -379,7 +387,7 @@ def summarize(
 
 
 def _summary(
-    log_weights: ArrayLike, axis: int, iw_sizes: Iterable[int] | None
+    log_weights: ArrayLike, axis: int, iw_sizes: Iterable[int] | None, tick: Tick = no_tick
 ) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
     """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
     array = as_real(log_weights, "log_weights")
@@ -391,12 +399,12 @@ def _summary(
     x, shape = _as_rows(array, axes)
     n_samples = as_count(x.shape[1], "the number of draws in log_weights")
     sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    values = state.read(_summary_states(x, np.array(sizes, dtype=np.int64)), len(sizes))
+    values = state.read(_summary_states(x, np.array(sizes, dtype=np.int64), tick), len(sizes))
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     return values, shape, n_samples, sizes
 
 
-def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Floats:
+def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any], tick: Tick) -> Floats:
     before, length, after = x.shape
     size = state.state_size(len(sizes))
     sizes = constant(sizes)
@@ -423,6 +431,7 @@ def _summary_states(x: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any]) -> Flo
                     first == 0, prefix[lo : lo + count].reshape(count * after, size),
                     n_threads=threads,
                 )  # fmt: skip
+            tick(count * after * (min(last * cpu.CHUNK, length) - first * cpu.CHUNK))
             first = last
         lo += count
     return prefix.reshape(before * after, size)

@@ -97,9 +97,9 @@ def test_no_cycles():
 
 # From the inside out: a module imports what stands before it.
 LAYERS = [
-    "errors", "validation", "random", "kernels", "lowering", "distributions", "divergences",
-    "models", "diagnostics", "pareto", "results", "reference", "reductions", "backends",
-    "estimation",
+    "errors", "validation", "progress", "random", "kernels", "lowering", "distributions",
+    "divergences", "models", "diagnostics", "pareto", "results", "reference", "reductions",
+    "backends", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "compile", "scalar", "sums", "blocks", "groups", "state", "cpu", "rows", "residuals", "launch",
