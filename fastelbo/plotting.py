@@ -51,6 +51,16 @@ def plot(estimate: Estimate, kind: str, **options: Any) -> Axes:
     raise InvalidInputError(f'kind must be "bounds" or "pareto_k", got {kind!r}')
 
 
+def plot_both(estimate: Estimate, figure: Figure) -> None:
+    """Bounds and, where there is one, k-hat, one above the other."""
+    known = bool(np.isfinite(estimate.pareto_k).any())
+    figure.set_figheight(_SIZE_INCHES[1] * (1 + known))
+    bounds, *k_hat = figure.subplots(1 + known, squeeze=False)[:, 0]
+    plot(estimate, "bounds", ax=bounds)
+    for ax in k_hat:
+        plot(estimate, "pareto_k", ax=ax)
+
+
 def plot_bounds(
     estimate: Estimate,
     exact: ArrayLike | None = None,

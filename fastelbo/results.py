@@ -304,7 +304,10 @@ class Estimate:
     def _rows(self, max_rows: int) -> list[list[str]]:
         """The cells of a summary, headings first."""
         columns: list[tuple[str, Floats, Floats | None]] = [
-            (name, getattr(self, name), getattr(self, f"{name}_se")) for name in QUANTITIES
+            (name, getattr(self, name), getattr(self, f"{name}_se"))
+            for name in QUANTITIES
+            # What log weights alone do not tell apart.
+            if not self.log_evidence.size or not np.isnan(getattr(self, name)).all()
         ]
         columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
         columns.append(("ess", self.ess, None))

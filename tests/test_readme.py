@@ -7,6 +7,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastelbo import cli
@@ -72,6 +73,7 @@ def test_every_fastelbo_command_shown_runs(tmp_path, monkeypatch):
     assert ("demo",) in shown
     assert ("info",) in shown
     monkeypatch.chdir(tmp_path)
+    np.save("weights.npy", 0.1 * np.random.default_rng(0).random((1000, 1000)))
     monkeypatch.setattr("fastelbo.demo.digits_report", lambda: "")
     for arguments in shown:
         assert cli.main(arguments) == 0, arguments

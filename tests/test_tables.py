@@ -23,6 +23,14 @@ def with_pareto_k(k):
     return dataclasses.replace(est, pareto_k=np.array(k))
 
 
+def test_summary_leaves_out_what_log_weights_do_not_tell():
+    est = with_pareto_k([0.1, 0.2])
+    assert est.summary().split()[:3] == ["log_evidence", "elbo", "jensen_gap"]
+    p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+    headings = fe.estimate(p, q, n_samples=100, rng=0).summary().splitlines()[0].split()
+    assert headings[:4] == ["log_evidence", "elbo", "expected_log_likelihood", "kl"]
+
+
 # --- classes of k-hat -----------------------------------------------------------------------------
 
 
