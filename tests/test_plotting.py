@@ -221,8 +221,53 @@ def test_matplotlib_is_imported_only_to_draw():
     assert done.stdout == "False\n"
 
 
-def test_script_writes_its_figure(tmp_path, monkeypatch):
+@pytest.fixture
+def script(monkeypatch):
+    """Run a script by its name, as from its own folder."""
+    monkeypatch.syspath_prepend(str(PLOTS))
+
+    def run(name, *arguments, run_name="__main__"):
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        return runpy.run_path(str(PLOTS / name), run_name=run_name)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convergence.py",),
+        ("bounds.py", "--small"),
+        ("pareto_k.py", "--small"),
+        ("coverage.py", "--small"),
+    ],
+)
+def test_script_writes_its_figure(arguments, script, tmp_path):
     image = tmp_path / "figure.png"
-    monkeypatch.setattr(sys, "argv", ["convergence.py", str(image)])
-    runpy.run_path(str(PLOTS / "convergence.py"), run_name="__main__")
+    script(*arguments, str(image))
     assert image.read_bytes()[:4] == b"\x89PNG"
+    # The one that is shown is there, and small.
+    shown = PLOTS / arguments[0].replace(".py", ".png")
+    assert shown.read_bytes()[:4] == b"\x89PNG"
+    assert shown.stat().st_size < 150_000
+
+
+def test_exact_bounds_of_the_figure(script):
+    names = script("bounds.py", run_name="not main")
+    sizes = np.array([1, 2, 5, 10, 50, 100, 1000])
+    assert names["exact_iw_elbo"](sizes) == pytest.approx(
+        [-1.91893853, -1.65347379, -1.55741058, -1.53494159, -1.51919852, -1.51734391, -1.51569429],
+        abs=1e-8,
+    )
+    # Order 1/2, the ELBO, the log evidence, CUBO_2.
+    assert names["exact_renyi"]([0.5, 1.0, 0.0, -1.0]) == pytest.approx(
+        [-1.65773697, -1.91893853, -1.51551212, -1.36025827], abs=1e-8
+    )
+
+
+@pytest.mark.parametrize("name", ["exactly Pareto", "Gaussians of two widths"])
+def test_weights_of_the_figures_have_the_evidence_they_say(name, script):
+    draw = script("heavy_tails.py")["FAMILIES"][name]
+    weights = np.exp(draw(np.random.default_rng(0), 10**6, 0.25))
+    assert abs(weights.mean() - 1.0) < 4.0 * weights.std() / 1000.0
+    assert fe.pareto_k(np.log(weights)) == pytest.approx(0.25, abs=0.1)

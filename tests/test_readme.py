@@ -116,7 +116,3 @@ def test_files_shown_exist():
         assert (ROOT / name).exists() or (ROOT / "fastelbo" / name).exists(), name
     for name in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / name).is_file(), name
-
-
-def test_the_figure_is_small():
-    assert (ROOT / "plots" / "convergence.png").stat().st_size < 150_000
