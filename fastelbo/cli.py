@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import __version__, demo, plotting, reports
+from . import __version__, demo, plotting, reports, summarize
 from .errors import FastElboError, FastElboWarning, InvalidInputError
-from .reductions import summarize
 from .versions import show_versions
 from .weight_files import open_array
 

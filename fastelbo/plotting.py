@@ -132,6 +132,8 @@ def plot_bounds(
                 sizes[part], mean[part], half[part], color=colour, marker=marker, markersize=5,
                 linestyle="none", capsize=3, label=label,
             )  # fmt: skip
+    # A logarithmic axis needs its limits even where no bound is finite.
+    ax.update_datalim(np.column_stack([sizes, sizes]), updatey=False)
     ax.set_xscale("log")
     ax.set_xlabel("weights k in the bound")
     ax.set_ylabel("nats")

@@ -13,6 +13,7 @@ from .errors import InvalidInputError
 from .pareto import k_threshold
 from .results import Estimate, Total, _cell, format_table
 
+_LEVEL = 0.95
 # The sums that log weights alone give.
 _SUMS = ("log_evidence", "elbo")
 
@@ -62,8 +63,9 @@ def as_json(estimate: Estimate) -> str:
     -------
     str
         The arrays of `Estimate.to_dict` as nested lists under their names, ``batch_shape``,
-        ``iw_sizes``, ``pareto_k_threshold``, the ``version``, and ``total``: null for one data
-        point, and where there is none. NaN and infinities, which JSON does not know, are null.
+        ``iw_sizes``, ``pareto_k_threshold``, the ``version``, ``log_evidence_interval``, the lower
+        and upper ends of the 95 % intervals, and ``total``: null for one data point, and where
+        there is none. NaN and infinities, which JSON does not know, are null.
 
     Examples
     --------
@@ -84,6 +86,9 @@ def as_json(estimate: Estimate) -> str:
             "iw_sizes": estimate.iw_sizes,
             "pareto_k_threshold": _plain(k_threshold(estimate.n_samples)),
             **{name: _plain(value) for name, value in estimate.to_dict().items()},
+            "log_evidence_interval": _plain(
+                list(estimate.confidence_interval("log_evidence", _LEVEL))
+            ),
             "total": total and {name: _plain(value) for name, value in asdict(total).items()},
         },
         allow_nan=False,

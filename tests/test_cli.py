@@ -170,6 +170,8 @@ def test_estimate_as_json(weights, capsys):
     assert printed["version"] == fe.__version__
     assert printed["log_evidence"] == est.log_evidence.tolist()
     assert printed["iw_elbo_5_se"] == est.iw_elbo(5).se.tolist()
+    low, high = est.confidence_interval("log_evidence")
+    assert printed["log_evidence_interval"] == [low.tolist(), high.tolist()]
     # Not told apart by log weights.
     assert printed["kl"] == [None] * 3
     assert printed["total"]["log_evidence"] == est.total().log_evidence

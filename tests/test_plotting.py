@@ -211,6 +211,22 @@ def test_figures_of_an_estimate_take_axes_and_known_kinds(estimates):
         estimates[0].plot("khat")
 
 
+def test_both_figures_of_a_report(estimates):
+    figure = fe.plotting.new_figure()
+    k = np.array([0.1, 0.8])
+    fe.plotting.plot_both(dataclasses.replace(estimates[0], pareto_k=k), figure)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["nats", "Pareto k-hat"]
+    figure = fe.plotting.new_figure()
+    fe.plotting.plot_both(dataclasses.replace(estimates[0], pareto_k=k * np.nan), figure)
+    assert [ax.get_ylabel() for ax in figure.axes] == ["nats"]
+
+
+def test_what_is_not_finite_leaves_a_figure_empty_but_drawn(tmp_path):
+    zero = fe.summarize(np.full((2, 100), -np.inf))
+    for kind in ("bounds", "pareto_k"):
+        zero.plot(kind).figure.savefig(tmp_path / "empty.png")
+
+
 # --- scripts --------------------------------------------------------------------------------------
 
 
