@@ -16,11 +16,11 @@ import numpy as np
 from . import lowering, reference
 from .kernels import cpu, extremes, state
 from .kernels.launch import Pace, launch
+from .progress import Tick
 from .states import Reader, States
 from .validation import Floats, require_memory
 
 Quantities = dict[str, Floats]
-Tick = Callable[[int], None]
 
 
 class Task(NamedTuple):

@@ -1,15 +1,19 @@
-"""The command line: ``fastelbo demo`` and ``fastelbo info``."""
+"""The command line: ``fastelbo demo``, ``fastelbo estimate`` and ``fastelbo info``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
-from . import __version__, demo, plotting
-from .errors import FastElboError, InvalidInputError
+from . import __version__, demo, plotting, reports, summarize
+from .errors import FastElboError, FastElboWarning, InvalidInputError
 from .versions import show_versions
+from .weight_files import open_array
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,16 +48,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     show.add_argument("--force", action="store_true", help="overwrite an existing IMAGE")
     show.set_defaults(run=_demo)
 
+    files = commands.add_parser("estimate", help="estimate from log weights in a file")
+    files.add_argument(
+        "weights", type=Path, metavar="WEIGHTS",
+        help="a .npy or .npz file of log weights log p(x, z) - log q(z)",
+    )  # fmt: skip
+    files.add_argument("--axis", type=int, default=-1, help="the axis of the draws (default: last)")
+    files.add_argument("--name", help="the array in a .npz file that has several")
+    files.add_argument(
+        "--k", type=_sizes, metavar="1,10,...", help="sizes of the importance-weighted bounds"
+    )
+    files.add_argument(
+        "--json", action="store_true", help="print one JSON object, with null for NaN and infinity"
+    )
+    files.add_argument("--plot", type=Path, metavar="IMAGE", help="also draw the bounds and k-hat")
+    files.add_argument("--force", action="store_true", help="overwrite an existing IMAGE")
+    files.set_defaults(run=_estimate)
+
     info = commands.add_parser("info", help="show versions, processor and threads")
     info.set_defaults(run=lambda _: show_versions())
 
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
-    except (FastElboError, ImportError, OSError) as error:
-        print(f"fastelbo: {' '.join(str(error).split())}", file=sys.stderr)
+    except (FastElboError, ImportError, OSError, MemoryError) as error:
+        _complain(str(error))
         return 2
     return 0
+
+
+def _complain(message: str) -> None:
+    print(f"fastelbo: {' '.join(message.split())}", file=sys.stderr)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -69,6 +94,42 @@ def _demo(arguments: argparse.Namespace) -> None:
         plotting.plot_convergence(*demo.convergence(), ax=figure.add_subplot())
         figure.savefig(image, dpi=150)
         print(f"\nWrote {image}.")
+
+
+def _estimate(arguments: argparse.Namespace) -> None:
+    image: Path | None = arguments.plot
+    if image is not None:
+        figure = plotting.new_figure()
+        _check_output(image, figure.canvas.get_supported_filetypes(), arguments.force)
+    weights = open_array(arguments.weights, arguments.name)
+    progress = sys.stderr.isatty() and find_spec("tqdm") is not None
+    with _warnings_in_one_line():
+        estimate = summarize(weights, arguments.axis, iw_sizes=arguments.k, progress=progress)
+        report = reports.as_json if arguments.json else reports.as_text
+        print(report(estimate))
+        if image is not None:
+            plotting.plot_both(estimate, figure)
+            figure.savefig(image, dpi=150)
+
+
+def _sizes(text: str) -> list[int]:
+    """Numbers between commas."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected integers between commas, as in 1,10,100, got {text!r}"
+        ) from None
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Tell warnings about the weights like errors, without the place in the source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FastElboWarning)
+        yield
+    for warning in caught:
+        _complain(f"{warning.category.__name__}: {warning.message}")
 
 
 def _check_output(image: Path, endings: Iterable[str], force: bool) -> None:

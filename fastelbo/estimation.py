@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backends import Backend, CPUBackend, NumPyBackend, Task, Tick
+from .backends import Backend, CPUBackend, NumPyBackend, Task
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
-from .errors import FastElboWarning, InvalidInputError
+from .errors import InvalidInputError
 from .models import LinearGaussian, MixtureModel
 from .pareto import kept_draws
+from .progress import progress_bar
 from .random import RandomState, philox_key
 from .results import Estimate, from_quantities
 from .validation import (
@@ -125,8 +124,8 @@ def estimate(
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     sizes = group_sizes(iw_sizes, task.n_samples, DEFAULT_IW_SIZES)
     analytic = _analytic_kl(model, q) if analytic_kl else None
-    with _progress(progress, task.points * task.n_samples) as tick:
-        capacity = kept_draws(task.n_samples) if pareto_k else 0
+    capacity = kept_draws(task.n_samples) if pareto_k else 0
+    with progress_bar(progress, task.points * task.n_samples) as tick:
         values = _backend(backend, threads).moments(task, sizes, capacity, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     warn_about_weights(task.n_samples, values, pareto_k)
@@ -251,25 +250,6 @@ def _analytic_kl(model: Any, q: Any) -> Floats:
     return kl_divergence(q, model._prior)
 
 
-@contextmanager
-def _progress(wanted: bool, total: int) -> Iterator[Tick]:
-    if not wanted:
-        yield lambda done: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        warnings.warn(
-            "progress=True shows nothing, because tqdm is not installed",
-            FastElboWarning,
-            stacklevel=4,
-        )
-        yield lambda done: None
-        return
-    with tqdm(total=total, unit="draw", unit_scale=True) as bar:
-        yield bar.update
-
-
 # --- wrapping -------------------------------------------------------------------------------
 
 
@@ -315,6 +295,6 @@ def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estima
         n_samples=0, log_evidence=log_evidence, log_evidence_se=zero, elbo=elbo, elbo_se=zero,
         expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
         jensen_gap=log_evidence - elbo, jensen_gap_se=zero, ess=unknown,
-        relative_variance=unknown, n_zero=zero, pareto_k=unknown,
+        relative_variance=unknown, pareto_k=unknown, n_zero=zero,
         independent=shape == model.batch_shape,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from .kernels import tails
 from .pareto import draws_needed, k_threshold
 from .reductions import as_real, logsumexp
 from .smoothing import TailRows, warn_about_tails
+from .tables import pareto_k_table
 from .validation import Floats
 
 
@@ -52,6 +53,21 @@ class LooResult(NamedTuple):
     pareto_k: Floats
     threshold: float
     min_draws: Floats
+
+    def pareto_k_table(self) -> str:
+        """Observations by class of Pareto k-hat: good up to ``threshold``, bad up to 1.
+
+        Examples
+        --------
+        >>> import fastelbo as fe, numpy as np
+        >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
+        >>> print(fe.loo(log_likelihood).pareto_k_table())
+        Pareto k-hat     class  data points        %
+        (-inf, 0.67]      good            3  100.0 %
+           (0.67, 1]       bad            0    0.0 %
+            (1, inf)  very bad            0    0.0 %
+        """
+        return pareto_k_table(self.pareto_k, self.threshold)
 
 
 def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:

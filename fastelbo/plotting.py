@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import InvalidInputError
+from .pareto import k_threshold
 from .results import Bound, Estimate
 from .validation import Floats, as_floats
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_convergence"]
+__all__ = ["plot", "plot_bounds", "plot_convergence", "plot_pareto_k"]
 
 # The palette of Okabe and Ito, which colour-blind readers can tell apart.
 _EVIDENCE, _ELBO = ("#0072B2", "o"), ("#CC79A7", "D")
@@ -25,6 +26,8 @@ _SIZE_INCHES = (8.0, 4.2)
 _BAND_SES = 1.96
 # Differences from the exact value are drawn to scale below this, in nats, and by decades above.
 _LINEAR_NATS = 0.01
+# More data points than this are drawn as smaller marks.
+_MANY_POINTS = 200
 
 
 def new_figure() -> Figure:
@@ -37,6 +40,163 @@ def new_figure() -> Figure:
         ) from error
     figure: Figure = pyplot.figure(figsize=_SIZE_INCHES, layout="constrained")
     return figure
+
+
+def plot(estimate: Estimate, kind: str, **options: Any) -> Axes:
+    """One of the figures of an estimate, by its name; see `Estimate.plot`."""
+    if kind == "bounds":
+        return plot_bounds(estimate, **options)
+    if kind == "pareto_k":
+        return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
+    raise InvalidInputError(f'kind must be "bounds" or "pareto_k", got {kind!r}')
+
+
+def plot_both(estimate: Estimate, figure: Figure) -> None:
+    """Bounds and, where there is one, k-hat, one above the other."""
+    known = bool(np.isfinite(estimate.pareto_k).any())
+    figure.set_figheight(_SIZE_INCHES[1] * (1 + known))
+    bounds, *k_hat = figure.subplots(1 + known, squeeze=False)[:, 0]
+    plot(estimate, "bounds", ax=bounds)
+    for ax in k_hat:
+        plot(estimate, "pareto_k", ax=ax)
+
+
+def plot_bounds(
+    estimate: Estimate,
+    exact: ArrayLike | None = None,
+    *,
+    point: int | tuple[int, ...] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """The bound of k weights against k: from the ELBO through ``iw_elbo(k)`` to the log evidence.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Of one or several data points.
+    exact : array_like, optional
+        Exact log evidence in nats, with an entry a data point; it becomes a line.
+    point : int or tuple of int, optional
+        The place of one data point in the batch; the mean over all of them by default.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+        Bounds in nats, with bands of +-1.96 standard errors.
+
+    Raises
+    ------
+    InvalidInputError
+        An estimate without draws, or of no data points and no ``point``; a ``point`` outside of the
+        batch; an ``exact`` of another shape.
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+    >>> est = fe.estimate(model, fe.Gaussian([0.4], scale=0.8), n_samples=1000, rng=0)
+    >>> ax = fe.plotting.plot_bounds(est, model.exact_log_evidence())
+    >>> ax.get_xlabel()
+    'weights k in the bound'
+    """
+    shape = _common_batch([estimate]) if point is None else estimate.batch_shape
+    place = _place(point, shape)
+    if not estimate.n_samples or not estimate.log_evidence[place].size:
+        raise InvalidInputError("estimate must have data points and draws")
+    reference = None if exact is None else _exact(exact, shape)[place]
+    if ax is None:
+        ax = new_figure().add_subplot()
+
+    if reference is not None:
+        _exact_line(ax, float(reference.mean()))
+    # The log evidence is the bound of all the weights.
+    sizes = [1, *(k for k in estimate.iw_sizes if k < estimate.n_samples), estimate.n_samples]
+    bounds = [_quantity(estimate, k) for k in (*sizes[:-1], 0)]
+    mean, se = np.array([
+        _mean(Bound(value[place], error[place]), np.zeros(())) for value, error in bounds
+    ]).T  # fmt: skip
+    ax.plot(sizes, mean, color="0.5", linewidth=1, zorder=1)
+    half = _BAND_SES * se
+    ax.fill_between(sizes, mean - half, mean + half, color="0.5", alpha=0.2, linewidth=0)
+    for label, (colour, marker), part in (
+        ("log evidence, k = K", _EVIDENCE, slice(-1, None)),
+        ("IW bound", _BOUNDS[0], slice(1, -1)),
+        ("ELBO, k = 1", _ELBO, slice(0, 1)),
+    ):
+        if sizes[part]:
+            ax.errorbar(
+                sizes[part], mean[part], half[part], color=colour, marker=marker, markersize=5,
+                linestyle="none", capsize=3, label=label,
+            )  # fmt: skip
+    # A logarithmic axis needs its limits even where no bound is finite.
+    ax.update_datalim(np.column_stack([sizes, sizes]), updatey=False)
+    ax.set_xscale("log")
+    ax.set_xlabel("weights k in the bound")
+    ax.set_ylabel("nats")
+    _finish(ax, _band_title(estimate.log_evidence[place].size))
+    return ax
+
+
+def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | None = None) -> Axes:
+    """Pareto k-hat of each data point, with the limits up to which it is good and bad.
+
+    Parameters
+    ----------
+    pareto_k : array_like
+        From an `Estimate`, `psis` or `loo`. What is not finite is not drawn but counted.
+    threshold : float
+        The k-hat up to which an estimate can be trusted, ``min(1 - 1 / log10 K, 0.7)``.
+    ax : matplotlib Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+        k-hat against the place in the flattened batch.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> ax = fe.plotting.plot_pareto_k([0.1, 0.4, 0.8])
+    >>> ax.get_ylabel()
+    'Pareto k-hat'
+    """
+    k = np.asarray(pareto_k, dtype=np.float64).reshape(-1)
+    if ax is None:
+        ax = new_figure().add_subplot()
+    from matplotlib.ticker import MaxNLocator
+
+    limits = [(threshold, "--", f"limit of good, {threshold:.2f}"), (1.0, "-", "limit of bad, 1")]
+    for limit, style, label in limits:
+        if np.isfinite(limit):
+            ax.axhline(limit, color="black", linestyle=style, linewidth=1, label=label)
+    size = 4 if k.size <= _MANY_POINTS else 2
+    for name, (colour, marker), flags in (
+        ("good", _EVIDENCE, k <= threshold),
+        ("bad", _BOUNDS[0], (k > threshold) & (k <= 1.0)),
+        ("very bad", _BOUNDS[3], k > 1.0),
+    ):
+        shown = np.flatnonzero(flags & np.isfinite(k))
+        ax.plot(
+            shown, k[shown], marker, color=colour, markersize=size, label=f"{flags.sum()} {name}"
+        )
+    missing = int((~np.isfinite(k)).sum())
+    if missing:
+        ax.plot([], [], " ", label=f"{missing} NaN or infinite")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("data point")
+    ax.set_ylabel("Pareto k-hat")
+    _finish(ax, f"{k.size} data points")
+    return ax
 
 
 def plot_convergence(
@@ -78,16 +238,12 @@ def plot_convergence(
     'draws K'
     """
     shape = _common_batch(estimates)
-    reference = np.zeros(shape) if exact is None else as_floats(exact, "exact")
-    if reference.shape != shape:
-        raise InvalidInputError(
-            f"exact must have the shape of the estimates, {shape}; got {reference.shape}"
-        )
+    reference = np.zeros(shape) if exact is None else _exact(exact, shape)
     if ax is None:
         ax = new_figure().add_subplot()
 
     if exact is not None:
-        ax.axhline(0.0, color="black", linestyle="--", linewidth=1, label="exact log evidence")
+        _exact_line(ax, 0.0)
         # Before the curves, so that the margins are those of this scale.
         ax.set_yscale("asinh", linear_width=_LINEAR_NATS)
     estimates = sorted(estimates, key=lambda estimate: estimate.n_samples)
@@ -103,12 +259,7 @@ def plot_convergence(
     ax.set_ylabel("nats" if exact is None else "difference from exact log evidence (nats)")
     if exact is not None:
         _decade_ticks(ax)
-    of = "" if reference.size == 1 else f"mean of {reference.size} data points\n"
-    title = f"{of}± {_BAND_SES} SE"
-    ax.legend(
-        title=title, alignment="left", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
-    )
-    ax.spines[["top", "right"]].set_visible(False)
+    _finish(ax, _band_title(reference.size))
     return ax
 
 
@@ -127,6 +278,46 @@ def _draw_curve(
     ax.plot(draws, mean, color=colour, marker=marker, markersize=4, label=label)
     low, high = mean - _BAND_SES * se, mean + _BAND_SES * se
     ax.fill_between(draws, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _exact(exact: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    """Exact log evidences, of the batch's shape."""
+    values = as_floats(exact, "exact")
+    if values.shape != shape:
+        raise InvalidInputError(
+            f"exact must have the shape of the estimates, {shape}; got {values.shape}"
+        )
+    return values
+
+
+def _exact_line(ax: Axes, value: float) -> None:
+    ax.axhline(value, color="black", linestyle="--", linewidth=1, label="exact log evidence")
+
+
+def _band_title(n_points: int) -> str:
+    of = "" if n_points == 1 else f"mean of {n_points} data points\n"
+    return f"{of}± {_BAND_SES} SE"
+
+
+def _finish(ax: Axes, title: str) -> None:
+    """A legend beside the figure, where it hides nothing."""
+    ax.legend(
+        title=title, alignment="left", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
+    """The index of one data point, or of all."""
+    if point is None:
+        return ...
+    index = (point,) if isinstance(point, int) else tuple(point)
+    inside = len(index) == len(shape) and all(
+        -n <= i < n for i, n in zip(index, shape, strict=True)
+    )
+    if not inside:
+        raise InvalidInputError(f"point must be a place in the batch {shape}, got {point!r}")
+    return index
 
 
 def _common_batch(estimates: Sequence[Estimate]) -> tuple[int, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -12,11 +13,19 @@ from scipy.special import ndtri
 from .diagnostics import constant_weights, high_k, warn_total_bias
 from .errors import InvalidInputError
 from .intervals import tail_interval
-from .pareto import draws_needed
+from .pareto import draws_needed, k_threshold
 from .validation import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+    from xarray import Dataset
+
+    from .bound_tables import BoundTable
 
 # Quantities with a standard error, in the order of a summary.
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
+_HTML_ROWS = 10
 
 
 class Bound(NamedTuple):
@@ -146,8 +155,8 @@ class Estimate:
     jensen_gap_se: Floats
     ess: Floats
     relative_variance: Floats
-    n_zero: Floats
     pareto_k: Floats
+    n_zero: Floats
     independent: bool
     _iw: dict[int, Bound] = field(default_factory=dict)
     # (..., M + 1), the largest log weights of each data point, descending; or None.
@@ -228,6 +237,32 @@ class Estimate:
             return Interval(*tail_interval(self.n_samples, value, v, self._tail, confidence_level))
         return normal_interval(value, se, confidence_level)
 
+    def bounds(self) -> BoundTable:
+        """ELBO, importance-weighted bounds and log evidence side by side, with their meaning.
+
+        The rows rise in expectation: E log of the mean of k weights is a lower bound on log p(x)
+        for every k, from the ELBO (k = 1) to ``log_evidence``, whose k is K and which is thus
+        itself low, by about v/2K. There is no upper bound among them. The exact CUBO is one; what
+        `cubo` makes of draws is biased low, and bounds nothing by itself.
+
+        Returns
+        -------
+        BoundTable
+            ``names``, ``value`` and ``se``, one row a bound; printed, a table and what each row is.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian([0.0], scale=1.0)
+        >>> bounds = fe.estimate(model, q, n_samples=10**6, rng=0).bounds()
+        >>> dict(zip(bounds.names, bounds.value[:, 0].round(1).tolist()))
+        {'elbo': -1.9, 'iw_elbo(10)': -1.5, 'iw_elbo(100)': -1.5, 'log_evidence': -1.5}
+        """
+        from .bound_tables import bound_table
+
+        return bound_table(self)
+
     def total(self, *, omit_flagged: bool = False) -> Total:
         """Sums over data points, which are taken as independent.
 
@@ -290,21 +325,24 @@ class Estimate:
 
     def summary(self, max_rows: int = 10) -> str:
         """A table of the first ``max_rows`` data points: estimate and standard error."""
+        text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
+        return text if left_out <= 0 else f"{text}\n... {left_out} more"
+
+    def _rows(self, max_rows: int) -> list[list[str]]:
+        """The cells of a summary, headings first."""
         columns: list[tuple[str, Floats, Floats | None]] = [
-            (name, getattr(self, name), getattr(self, f"{name}_se")) for name in QUANTITIES
+            (name, getattr(self, name), getattr(self, f"{name}_se"))
+            for name in QUANTITIES
+            # What log weights alone do not tell apart.
+            if not self.log_evidence.size or not np.isnan(getattr(self, name)).all()
         ]
         columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
         columns += [("ess", self.ess, None), ("pareto_k", self.pareto_k, None)]
-        size = self.log_evidence.size
-        shown = min(size, max_rows)
         table = [["", *(name for name, _, _ in columns)]]
-        for i, index in enumerate(np.ndindex(self.batch_shape)):
-            if i == shown:
-                break
+        for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
             label = ",".join(map(str, index))
             table.append([label, *(_cell(v[index], s, index) for _, v, s in columns)])
-        text = format_table(table)
-        return text if shown == size else f"{text}\n... {size - shown} more"
+        return table
 
     def __repr__(self) -> str:
         if self.log_evidence.size == 1:
@@ -316,14 +354,120 @@ class Estimate:
             inside += f"least ess={self.ess.min(initial=np.inf):.4g}"
         return f"Estimate({inside}, n_samples={self.n_samples})"
 
+    def _repr_html_(self) -> str:
+        """The first rows of a summary, for notebooks."""
+        from .tables import html_table
+
+        left_out = self.log_evidence.size - _HTML_ROWS
+        more = f"; {left_out} data points more" if left_out > 0 else ""
+        return html_table(self._rows(_HTML_ROWS), f"{self!r}, in nats{more}")
+
+    def pareto_k_table(self) -> str:
+        """Data points by class of Pareto k-hat, with the least effective sample size of each.
+
+        Up to ``min(1 - 1 / log10 K, 0.7)`` k-hat is good: K draws are enough. Up to 1 it is bad, as
+        more draws than K are needed, and above 1 very bad, for the evidence itself may then not be
+        estimated by any number of draws. A good k-hat can still mislead: it sees what was drawn.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+        >>> print(fe.estimate(p, q, n_samples=10_000, rng=0).pareto_k_table().split()[0])
+        Pareto
+        """
+        from .tables import pareto_k_table
+
+        return pareto_k_table(self.pareto_k, k_threshold(self.n_samples), self.ess)
+
+    def plot(self, kind: str = "bounds", **options: Any) -> Axes:
+        """A figure with matplotlib, which ``pip install "fastelbo[plot]"`` brings.
+
+        Parameters
+        ----------
+        kind : str
+            ``"bounds"``: the bound of k weights against k (`plotting.plot_bounds`), or
+            ``"pareto_k"``: k-hat of each data point (`plotting.plot_pareto_k`).
+        **options
+            ``ax``, and for the bounds ``exact`` and ``point``.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+        >>> ax = fe.estimate(p, q, n_samples=1000, rng=0).plot(exact=0.0)
+        >>> ax.get_ylabel()
+        'nats'
+        """
+        from .plotting import plot
+
+        return plot(self, kind, **options)
+
     def to_dict(self) -> dict[str, Any]:
         """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
         names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
-        names += ["ess", "pareto_k", "relative_variance", "n_zero", "n_samples"]
+        names += ["ess", "relative_variance", "pareto_k", "n_zero", "n_samples"]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
         return result
+
+    def to_pandas(self) -> DataFrame:
+        """A pandas DataFrame: one row a data point, one column an array of `to_dict`.
+
+        The index, ``point``, is the place in the batch; a batch of several axes has a MultiIndex of
+        ``point_0``, ``point_1``... The frame's ``attrs`` tell ``n_samples`` and the version.
+
+        Raises
+        ------
+        ImportError
+            Without pandas, which ``pip install "fastelbo[export]"`` brings.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+        >>> frame = fe.estimate(model, q, n_samples=10_000, rng=0).to_pandas()
+        >>> frame.index.name, frame["log_evidence"].round(1).tolist()
+        ('point', [-1.5, -2.3])
+        """
+        from .exports import to_pandas
+
+        return to_pandas(self)
+
+    def to_xarray(self) -> Dataset:
+        """An xarray Dataset: one variable a quantity, with its units.
+
+        The dimensions are those of the batch, ``point``, or ``point_0``, ``point_1``... for several
+        axes, and for ``iw_elbo`` and ``iw_elbo_se`` also ``k``, whose coordinate is ``iw_sizes``.
+        The attributes tell ``n_samples`` and, under ArviZ's names, the library and its version.
+
+        As a group beside the draws that ArviZ keeps, the data set joins an InferenceData by
+        ``idata.add_groups(evidence=est.to_xarray())``, and a DataTree, which ArviZ uses from 1.0
+        on, by ``tree["evidence"] = xarray.DataTree(est.to_xarray())``.
+
+        Raises
+        ------
+        ImportError
+            Without xarray, which ``pip install "fastelbo[export]"`` brings.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+        >>> data = fe.estimate(model, q, n_samples=1000, rng=0).to_xarray()
+        >>> dict(data["iw_elbo"].sizes), data["iw_elbo"].attrs["units"]
+        ({'point': 2, 'k': 2}, 'nats')
+        """
+        from .exports import to_xarray
+
+        return to_xarray(self)
 
 
 def from_quantities(

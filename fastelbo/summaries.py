@@ -13,6 +13,7 @@ from .errors import InvalidInputError
 from .kernels import cpu, extremes, rows, state
 from .kernels.launch import Pace, launch
 from .pareto import kept_draws
+from .progress import Tick, no_tick, progress_bar
 from .reductions import as_real, as_rows, normal_axes, threads_for
 from .results import Estimate, from_quantities
 from .states import Reader, States
@@ -64,6 +65,7 @@ def summarize(
     *,
     iw_sizes: Iterable[int] | None = None,
     pareto_k: bool = True,
+    progress: bool = False,
 ) -> Estimate:
     """The `Estimate` of log weights that come from elsewhere.
 
@@ -77,6 +79,8 @@ def summarize(
         Group sizes of the importance-weighted bounds, as for `estimate`.
     pareto_k : bool
         Whether to estimate the tail index, as for `estimate`.
+    progress : bool
+        Show a bar, with tqdm where that is installed.
 
     Returns
     -------
@@ -95,7 +99,8 @@ def summarize(
     >>> round(float(est.log_evidence[0]), 6)
     0.015204
     """
-    values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes, pareto_k)
+    with progress_bar(progress, np.size(log_weights)) as tick:
+        values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes, pareto_k, tick)
     warn_about_weights(n_samples, values, pareto_k)
     return estimate_of_weights(values, shape, n_samples, sizes)
 
@@ -113,7 +118,11 @@ def estimate_of_weights(
 
 
 def _summary(
-    log_weights: ArrayLike, axis: int, iw_sizes: Iterable[int] | None, pareto_k: bool
+    log_weights: ArrayLike,
+    axis: int,
+    iw_sizes: Iterable[int] | None,
+    pareto_k: bool,
+    tick: Tick = no_tick,
 ) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
     """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
     array = as_real(log_weights, "log_weights")
@@ -125,13 +134,13 @@ def _summary(
     x, shape = as_rows(array, axes)
     n_samples = as_count(x.shape[1], "the number of draws in log_weights")
     sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    values = _row_quantities(x, sizes, kept_draws(n_samples) if pareto_k else 0)
+    values = _row_quantities(x, sizes, kept_draws(n_samples) if pareto_k else 0, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     return values, shape, n_samples, sizes
 
 
 def _row_quantities(
-    x: np.ndarray[Any, Any], iw_sizes: list[int], capacity: int
+    x: np.ndarray[Any, Any], iw_sizes: list[int], capacity: int, tick: Tick
 ) -> dict[str, Floats]:
     """What `Reader` reads, of each row of x (A, K, B)."""
     before, length, after = x.shape
@@ -150,6 +159,7 @@ def _row_quantities(
             last = min(n_chunks, first + max(1, pace.size // (count * after)))
             with pace:
                 push_rows(states, x[lo : lo + count], 0, first, last)
+            tick(count * after * (min(last * cpu.CHUNK, length) - first * cpu.CHUNK))
             first = last
         reader.add(states)
         lo += count

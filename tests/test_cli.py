@@ -1,8 +1,11 @@
 """The command line: what it prints, what it refuses, and how."""
 
+import json
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import fastelbo as fe
@@ -105,3 +108,205 @@ def test_errors_of_the_library_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr(demo, "digits_report", fail)
     assert cli.main(["demo"]) == 2
     assert capsys.readouterr().err == "fastelbo: x must be finite\n"
+
+
+# --- estimates of files ---------------------------------------------------------------------------
+
+
+def log_weights(shape=(3, 2000)):
+    return 0.2 * np.random.default_rng(0).standard_exponential(shape)
+
+
+def write_header(path, shape):
+    """A file that says it has an array of this shape."""
+    with path.open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of log weights of three data points."""
+    path = tmp_path / "weights.npy"
+    np.save(path, log_weights())
+    return path
+
+
+def test_estimate_prints_summary_k_hat_and_total(weights, capsys):
+    assert cli.main(["estimate", str(weights)]) == 0
+    printed, error = capsys.readouterr()
+    est = fe.summarize(log_weights())
+    total = est.total()
+    assert "3 data points, K = 2000 draws" in printed
+    assert est.summary() in printed
+    assert est.pareto_k_table() in printed
+    assert f"{total.log_evidence:.4f} +- {total.log_evidence_se:.4f}" in printed
+    assert "nats added for its bias" in printed
+    assert error == ""
+
+
+def test_estimate_of_one_data_point_has_no_total(tmp_path, capsys):
+    np.save(tmp_path / "one.npy", log_weights(1000))
+    assert cli.main(["estimate", str(tmp_path / "one.npy")]) == 0
+    printed = capsys.readouterr().out
+    assert "1 data point, K = 1000" in printed
+    assert "sum over" not in printed
+
+
+def test_estimate_along_an_axis_with_sizes(tmp_path, capsys):
+    path = tmp_path / "columns.npy"
+    np.save(path, log_weights().T)
+    assert cli.main(["estimate", str(path), "--axis", "0", "--k", "2,50"]) == 0
+    assert fe.summarize(log_weights(), iw_sizes=(2, 50)).summary() in capsys.readouterr().out
+
+
+def test_estimate_as_json(weights, capsys):
+    assert cli.main(["estimate", str(weights), "--json", "--k", "5"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    est = fe.summarize(log_weights(), iw_sizes=[5])
+    assert printed["batch_shape"] == [3]
+    assert printed["iw_sizes"] == [5]
+    assert printed["n_samples"] == 2000
+    assert printed["version"] == fe.__version__
+    assert printed["log_evidence"] == est.log_evidence.tolist()
+    assert printed["iw_elbo_5_se"] == est.iw_elbo(5).se.tolist()
+    low, high = est.confidence_interval("log_evidence")
+    assert printed["log_evidence_interval"] == [low.tolist(), high.tolist()]
+    # Not told apart by log weights.
+    assert printed["kl"] == [None] * 3
+    assert printed["total"]["log_evidence"] == est.total().log_evidence
+
+
+def test_json_has_null_where_numbers_are_not_finite(tmp_path, capsys):
+    zero = np.full((2, 100), -np.inf)
+    zero[1] = np.linspace(0.0, 0.1, 100)
+    np.save(tmp_path / "zero.npy", zero)
+    assert cli.main(["estimate", str(tmp_path / "zero.npy"), "--json"]) == 0
+    printed, error = capsys.readouterr()
+    values = json.loads(printed, parse_constant=pytest.fail)
+    assert values["log_evidence"][0] is None
+    assert values["total"] is None
+    assert all(line.startswith("fastelbo: ") for line in error.splitlines())
+    assert "AllWeightsZeroWarning: every weight is 0" in error
+    assert ".py" not in error
+
+
+def test_estimate_says_why_there_is_no_total(tmp_path, capsys):
+    zero = np.full((2, 100), -np.inf)
+    zero[1] = np.linspace(0.0, 0.1, 100)
+    np.save(tmp_path / "zero.npy", zero)
+    assert cli.main(["estimate", str(tmp_path / "zero.npy")]) == 0
+    assert "No total: log_evidence is not finite" in capsys.readouterr().out
+
+
+def test_estimate_of_an_archive(tmp_path, capsys):
+    path = tmp_path / "weights.npz"
+    np.savez(path, log_weights())
+    assert cli.main(["estimate", str(path)]) == 0
+    want = capsys.readouterr().out
+    np.savez_compressed(path, a=log_weights(), b=np.zeros(3))
+    assert cli.main(["estimate", str(path), "--name", "a"]) == 0
+    assert capsys.readouterr().out == want
+    error = refused(["estimate", str(path)], capsys)
+    assert "name must be one of the arrays" in error
+    assert "(a, b)" in error
+    assert "no array 'c'; it has: a, b" in refused(["estimate", str(path), "--name", "c"], capsys)
+
+
+def test_estimate_writes_an_image(weights, tmp_path, capsys):
+    image = tmp_path / "bounds.png"
+    command = ["estimate", str(weights), "--plot", str(image)]
+    assert cli.main(command) == 0
+    assert image.read_bytes()[:4] == PNG
+    capsys.readouterr()
+    assert "--force" in refused(command, capsys)
+    assert cli.main([*command, "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("missing.npy", None, "No such file"),
+        ("empty.npy", lambda path: path.write_bytes(b""), "not a whole .npy or .npz file"),
+        ("text.npy", lambda path: path.write_text("1 2 3"), "not a whole .npy or .npz file"),
+        ("folder.npy", lambda path: path.mkdir(), "folder.npy"),
+        ("object.npy", lambda path: np.save(path, np.array([{}])), "not a whole .npy"),
+        ("huge.npy", lambda path: write_header(path, (10**30,)), "not a whole .npy"),
+        ("pickle.npy", lambda path: path.write_bytes(pickle.dumps([0.0])), "not a whole .npy"),
+        ("member.npz", lambda path: np.savez(path, np.array([{}])), "not a whole .npy"),
+        ("none.npz", lambda path: np.savez(path), r"(none)"),
+        ("complex.npy", lambda path: np.save(path, np.zeros(9, complex)), "dtype complex128"),
+        ("string.npy", lambda path: np.save(path, np.array(["a"])), "dtype <U1"),
+        ("scalar.npy", lambda path: np.save(path, 1.0), "got a scalar"),
+        ("draws.npy", lambda path: np.save(path, np.zeros((3, 0))), "number of draws"),
+        ("nan.npy", lambda path: np.save(path, [0.0, np.nan]), "1 log weights are NaN"),
+    ],
+)
+def test_estimate_refuses_a_file(name, write, message, tmp_path, capsys):
+    path = tmp_path / name
+    if write is not None:
+        write(path)
+    assert message in refused(["estimate", str(path)], capsys)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.99])
+def test_estimate_refuses_a_file_that_is_cut_off(ending, share, tmp_path, capsys):
+    path = tmp_path / f"weights.{ending}"
+    (np.save if ending == "npy" else np.savez)(path, log_weights())
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert "not a whole .npy or .npz file" in refused(["estimate", str(path)], capsys)
+
+
+def test_estimate_refuses_a_damaged_archive(tmp_path, capsys):
+    path = tmp_path / "weights.npz"
+    np.savez_compressed(path, log_weights())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(bytes(data))
+    assert "not a whole" in refused(["estimate", str(path)], capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--axis", "2"], "axis must name axes"),
+        (["--k", "5000"], "iw_sizes must be at most"),
+        (["--k", "0"], "iw_sizes must be at least 1"),
+        (["--name", "a"], "is not a .npz file"),
+        (["--plot", "bounds.doc"], "must end in one of"),
+    ],
+)
+def test_estimate_refuses_options(options, message, weights, capsys):
+    assert message in refused(["estimate", str(weights), *options], capsys)
+
+
+def test_sizes_that_are_no_numbers_are_a_usage_error(weights, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["estimate", str(weights), "--k", "1,x"])
+    assert stop.value.code == 2
+    assert "expected integers between commas" in capsys.readouterr().err
+
+
+def test_weights_stay_on_the_disk(weights, monkeypatch):
+    given = []
+    monkeypatch.setattr(cli, "summarize", lambda array, *_, **__: given.append(array) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["estimate", str(weights)])
+    assert isinstance(given[0], np.memmap)
+    assert given[0].mode == "r"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bar_is_shown_on_a_terminal(terminal, weights, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert cli.main(["estimate", str(weights)]) == 0
+    assert ("draw/s" in capsys.readouterr().err) == terminal
+
+
+def test_no_bar_without_tqdm(weights, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert cli.main(["estimate", str(weights)]) == 0
+    assert capsys.readouterr().err == ""
