@@ -98,8 +98,8 @@ def test_no_cycles():
 LAYERS = [
     "errors", "validation", "random", "kernels", "lowering", "distributions", "divergences",
     "models", "pareto", "diagnostics", "intervals", "results", "reference", "states", "reductions",
-    "smoothing", "psis", "loo", "summaries", "ustatistics", "bounds", "resampling", "checkpoints",
-    "accumulator", "backends", "estimation",
+    "inputs", "rowstates", "checkpoints", "accumulator", "summaries", "smoothing", "psis", "loo",
+    "ustatistics", "bounds", "resampling", "backends", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "compile", "scalar", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
