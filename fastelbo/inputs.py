@@ -50,16 +50,17 @@ def _mapped(path: Path, name: str) -> np.ndarray[Any, Any]:
 
 
 def memory_map(array: np.ndarray[Any, Any]) -> mmap.mmap | None:
-    """The map of a file that the array is a view of, if there is one that can be read again."""
+    """The map of a file that the array is a view of, if all of it can be read again.
+
+    That is so of a `numpy.memmap` alone, and not where it is a private copy: what was written to
+    that, or to a map without a file, is nowhere else.
+    """
     base: Any = array
+    reread = False
     while isinstance(base, np.ndarray):
-        if isinstance(base, np.memmap) and base.mode == "c":
-            # What was written to a private copy is nowhere else.
-            return None
+        reread = reread or (isinstance(base, np.memmap) and base.mode in ("r", "r+", "w+"))
         base = base.base
-    if isinstance(base, memoryview):
-        base = base.obj
-    return base if isinstance(base, mmap.mmap) else None
+    return base if reread and isinstance(base, mmap.mmap) else None
 
 
 def drop_pages(pages: mmap.mmap | None) -> None:

@@ -29,7 +29,7 @@ def row_quantities(
     reader = Reader(before * after, length, iw_sizes, capacity)
     pages = memory_map(x)
     copies = pages is not None or not is_real(x)
-    most, width, lo = before, after, 0
+    most, width, lo = _SLICE_NUMBERS, after, 0
     if copies:
         # Slices of whole chunks, or of whole rows where these are shorter.
         most = max(1, _COPIED_ELEMENTS // min(length, cpu.CHUNK))

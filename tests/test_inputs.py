@@ -1,5 +1,6 @@
 """What `summarize` takes: files, other libraries' arrays, pieces, more than the memory holds."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -57,6 +58,14 @@ def test_a_private_copy_of_a_file_keeps_what_was_written(tmp_path):
     expected = bits(fe.summarize(np.array(copy)))
     assert bits(fe.summarize(copy)) == expected
     assert bits(fe.summarize(copy)) == expected
+
+
+def test_memory_that_is_no_file_keeps_its_content():
+    memory = mmap.mmap(-1, WEIGHTS.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    array = np.frombuffer(memory).reshape(WEIGHTS.shape)
+    np.copyto(np.ndarray(WEIGHTS.shape, buffer=memory), WEIGHTS)
+    assert bits(fe.summarize(array)) == EXPECTED
+    assert bits(fe.summarize(array)) == EXPECTED
 
 
 def test_nothing_is_unpickled_and_other_files_are_refused(tmp_path):
