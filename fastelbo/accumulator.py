@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike
 from . import checkpoints
 from .diagnostics import warn_about_weights
 from .errors import InvalidInputError, InvalidWeightError
+from .inputs import as_array
 from .kernels import cpu
 from .lowering import constant
 from .pareto import MAX_KEPT
 from .reductions import as_real, as_rows, normal_axes, threads_for
 from .results import Estimate
+from .rowstates import estimate_of_weights, push_rows
 from .states import Reader, States
-from .summaries import estimate_of_weights, push_rows
 from .validation import DEFAULT_IW_SIZES, MAX_DRAWS, Floats, as_count, group_sizes
 
 # Numbers in the states of the chunks of one launch: 32 MB.
@@ -118,7 +119,7 @@ class LogWeightAccumulator:
         UnsupportedDTypeError
             Complex, object, string, long double and masked arrays.
         """
-        array = as_real(log_weights, "log_weights")
+        array = as_real(as_array(log_weights, "log_weights"), "log_weights")
         if array.ndim == 0:
             raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
         x, batch = as_rows(array, normal_axes(axis, array.ndim))

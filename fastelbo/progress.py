@@ -17,7 +17,7 @@ def no_tick(done: int) -> None:
 
 
 @contextmanager
-def progress_bar(wanted: bool, total: int) -> Iterator[Tick]:
+def progress_bar(wanted: bool, total: int | None) -> Iterator[Tick]:
     """A bar of ``total`` draws on the terminal; a warning to the caller's caller without tqdm."""
     if not wanted:
         yield no_tick

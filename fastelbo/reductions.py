@@ -26,8 +26,8 @@ _TINY = 1e-280
 Axis = int | tuple[int, ...] | None
 
 
-def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """A float32 or float64 array in native byte order, the argument itself where it is one."""
+def check_real(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """The argument as an array, whose elements must be real numbers."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
             f"{name} is a masked array, whose mask would be ignored; fill the masked entries "
@@ -39,8 +39,23 @@ def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
             f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
             "integers or bool"
         )
+    return array
+
+
+def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """A float32 or float64 array in native byte order, the argument itself where it is one."""
+    array = check_real(value, name)
+    return array.astype(_real_dtype(array), copy=False)
+
+
+def is_real(array: np.ndarray[Any, Any]) -> bool:
+    """Whether `as_real` would not have to convert the array."""
+    return bool(array.dtype == _real_dtype(array) and array.dtype.isnative)
+
+
+def _real_dtype(array: np.ndarray[Any, Any]) -> np.dtype[Any]:
     wide = array.dtype.kind == "f" and array.dtype.itemsize >= 4
-    return array.astype(array.dtype.newbyteorder("=") if wide else np.float64, copy=False)
+    return array.dtype.newbyteorder("=") if wide else np.dtype(np.float64)
 
 
 def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .accumulator import LogWeightAccumulator
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .errors import InvalidInputError
-from .kernels import cpu, extremes, rows, state
-from .kernels.launch import Pace, launch
-from .pareto import kept_draws
+from .inputs import as_array
+from .pareto import MAX_KEPT, kept_draws
 from .progress import Tick, no_tick, progress_bar
-from .reductions import as_real, as_rows, normal_axes, threads_for
-from .results import Estimate, from_quantities
-from .states import Reader, States
+from .reductions import as_rows, normal_axes
+from .results import Estimate
+from .rowstates import estimate_of_weights, row_quantities
 from .validation import DEFAULT_IW_SIZES, Floats, as_count, group_sizes
-
-# Numbers in the states of one slice of rows: 32 MB.
-_SLICE_NUMBERS = 2**22
-_FIRST_ELEMENTS = 2**20
 
 
 def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
@@ -60,7 +57,7 @@ def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
 
 
 def summarize(
-    log_weights: ArrayLike,
+    log_weights: ArrayLike | Path | Iterator[Any],
     axis: int = -1,
     *,
     iw_sizes: Iterable[int] | None = None,
@@ -71,8 +68,10 @@ def summarize(
 
     Parameters
     ----------
-    log_weights : array_like
-        ``log p(x, z_k) - log q(z_k)``, real; -inf is a weight of 0.
+    log_weights : array_like, path or iterator of array_like
+        ``log p(x, z_k) - log q(z_k)``, real; -inf is a weight of 0. A NumPy, torch or JAX array, a
+        memory map, or the path of a ``.npy`` file, of which little is in memory at a time; or an
+        iterator of such arrays, which are pieces along ``axis``.
     axis : int
         The axis of the draws k; the others are data points, whose draws are independent.
     iw_sizes : iterable of int, optional
@@ -99,33 +98,25 @@ def summarize(
     >>> round(float(est.log_evidence[0]), 6)
     0.015204
     """
-    with progress_bar(progress, np.size(log_weights)) as tick:
-        values, shape, n_samples, sizes = _summary(log_weights, axis, iw_sizes, pareto_k, tick)
+    if isinstance(log_weights, Iterator):
+        with progress_bar(progress, None) as tick:
+            return _summarize_pieces(log_weights, axis, iw_sizes, pareto_k, tick)
+    array = as_array(log_weights, "log_weights")
+    with progress_bar(progress, array.size) as tick:
+        values, shape, n_samples, sizes = _summary(array, axis, iw_sizes, pareto_k, tick)
     warn_about_weights(n_samples, values, pareto_k)
     return estimate_of_weights(values, shape, n_samples, sizes)
 
 
-def estimate_of_weights(
-    values: dict[str, Floats], shape: tuple[int, ...], n_samples: int, sizes: list[int]
-) -> Estimate:
-    """The estimate of log weights whose terms are not known."""
-    unknown = np.full(len(values["ess"]), np.nan)
-    values |= {
-        name: unknown
-        for name in ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
-    }
-    return from_quantities(values, shape, n_samples, sizes, independent=True)
-
-
 def _summary(
-    log_weights: ArrayLike,
+    log_weights: Any,
     axis: int,
     iw_sizes: Iterable[int] | None,
     pareto_k: bool,
     tick: Tick = no_tick,
 ) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
     """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
-    array = as_real(log_weights, "log_weights")
+    array = as_array(log_weights, "log_weights")
     if array.ndim == 0:
         raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
     axes = normal_axes(axis, array.ndim)
@@ -134,53 +125,25 @@ def _summary(
     x, shape = as_rows(array, axes)
     n_samples = as_count(x.shape[1], "the number of draws in log_weights")
     sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    values = _row_quantities(x, sizes, kept_draws(n_samples) if pareto_k else 0, tick)
+    values = row_quantities(x, sizes, kept_draws(n_samples) if pareto_k else 0, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     return values, shape, n_samples, sizes
 
 
-def _row_quantities(
-    x: np.ndarray[Any, Any], iw_sizes: list[int], capacity: int, tick: Tick
-) -> dict[str, Floats]:
-    """What `Reader` reads, of each row of x (A, K, B)."""
-    before, length, after = x.shape
-    size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
-    n_chunks = -(-length // cpu.CHUNK)
-    reader = Reader(before * after, length, iw_sizes, capacity)
-    pace = Pace(max(1, _FIRST_ELEMENTS // cpu.CHUNK))
-    threads = threads_for(x.size)
-    lo = 0
-    while lo < before and after:
-        most = min(pace.size, _SLICE_NUMBERS // size) // (n_chunks * after)
-        count = min(before - lo, max(1, most))
-        states = States(count * after, iw_sizes, capacity, threads)
-        first = 0
-        while first < n_chunks:
-            last = min(n_chunks, first + max(1, pace.size // (count * after)))
-            with pace:
-                push_rows(states, x[lo : lo + count], 0, first, last)
-            tick(count * after * (min(last * cpu.CHUNK, length) - first * cpu.CHUNK))
-            first = last
-        reader.add(states)
-        lo += count
-    return reader.quantities()
-
-
-def push_rows(
-    states: States, x: np.ndarray[Any, Any], first_draw: int, first: int, last: int
-) -> Floats:
-    """Append chunks ``first`` to ``last`` of all rows of x, which begins at draw ``first_draw``.
-
-    Returns the states of the chunks.
-    """
-    before, _, after = x.shape
-
-    def fill(chunks: Floats, kept: Floats) -> None:
-        launch(
-            rows.summaries, x, first_draw, first, last, states.iw_sizes, states.capacity,
-            states.kept.reshape(before, after, states.kept.shape[1]),
-            chunks.reshape(before, after, *chunks.shape[1:]),
-            kept.reshape(before, after, *kept.shape[1:]), n_threads=states.n_threads,
-        )  # fmt: skip
-
-    return states.advance(last - first, fill)
+def _summarize_pieces(
+    pieces: Iterator[Any],
+    axis: int,
+    iw_sizes: Iterable[int] | None,
+    pareto_k: bool,
+    tick: Tick,
+) -> Estimate:
+    wanted = None if iw_sizes is None else list(iw_sizes)
+    accumulator = LogWeightAccumulator(
+        DEFAULT_IW_SIZES if wanted is None else wanted, MAX_KEPT if pareto_k else 0
+    )
+    for piece in pieces:
+        accumulator.update(piece, axis)
+        tick(np.size(piece))
+    draws = as_count(accumulator.n_samples, "the number of draws in log_weights")
+    group_sizes(wanted, draws, DEFAULT_IW_SIZES)
+    return accumulator.result()

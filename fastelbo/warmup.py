@@ -6,9 +6,12 @@ import warnings
 
 import numpy as np
 
+from .bounds import cubo, iw_elbo
 from .distributions import Categorical, Gaussian
 from .errors import FastElboWarning
 from .estimation import elbo_terms, estimate
+from .loo import loo
+from .psis import psis
 from .reductions import logsumexp
 from .summaries import summarize
 
@@ -26,7 +29,8 @@ def warmup() -> None:
     >>> fe.warmup()
     """
     p, q = Gaussian([0.0], scale=1.0), Gaussian([0.0], scale=1.5)
-    weights = np.zeros((2, 4))
+    weights = np.zeros((2, 40))
+    rows = 0.1 * np.arange(80.0).reshape(2, 40) % 1.0
     with warnings.catch_warnings():
         # Two draws are few, as is meant.
         warnings.simplefilter("ignore", FastElboWarning)
@@ -37,3 +41,7 @@ def warmup() -> None:
         for dtype in (np.float64, np.float32):
             logsumexp(weights.astype(dtype), axis=-1)
             summarize(weights.astype(dtype))
+            psis(weights.astype(dtype))
+        loo(weights.T)
+        iw_elbo(rows, 2)
+        cubo(rows)

@@ -99,8 +99,9 @@ def test_no_cycles():
 LAYERS = [
     "errors", "validation", "progress", "random", "kernels", "lowering", "distributions",
     "divergences", "models", "pareto", "diagnostics", "intervals", "results", "tables", "reference",
-    "states", "reductions", "smoothing", "psis", "loo", "summaries", "ustatistics", "bounds",
-    "resampling", "checkpoints", "accumulator", "backends", "estimation",
+    "states", "reductions", "weight_files", "inputs", "rowstates", "checkpoints", "accumulator",
+    "summaries", "smoothing", "psis", "loo", "ustatistics", "bounds", "resampling", "backends",
+    "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "compile", "scalar", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",

@@ -1,0 +1,85 @@
+"""The largest values of a stream, however it is cut, against a sort of it all."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from fastelbo.kernels import extremes
+from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.selection import make_candidates
+
+EACH = settings(deadline=None, derandomize=True, max_examples=40)
+RNG = np.random.default_rng(0)
+N = 30_000
+
+
+@kernel
+def run_stream(x, edges, rows_end, capacity, rows, out):
+    """Rows of several streams, pieces of x between the edges; folded, then sorted into ``out``."""
+    keeper = extremes.make_keeper(1, capacity)
+    piece = 0
+    for r in range(rows.shape[0]):
+        extremes.open_row(keeper, 0, rows[r - 1, extremes.LIMIT] if r > 0 else -np.inf)
+        while piece < rows_end[r]:
+            part = x[edges[piece] : edges[piece + 1]]
+            n = part.shape[0]
+            top = -np.inf
+            for k in range(n):
+                top = max(top, part[k])
+            extremes.offer(keeper, 0, capacity, part, n, top)
+            piece += 1
+        extremes.close_row(keeper, 0, capacity, rows[r])
+    extremes.open_row(keeper, 0, -np.inf)
+    for r in range(rows.shape[0]):
+        extremes.offer_row(keeper, 0, capacity, rows[r])
+    extremes.close_row(keeper, 0, capacity, rows[0])
+    extremes.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
+
+
+def largest(x, capacity, cuts=(), streams=1):
+    """The ``capacity`` largest, of pieces of at most 2048 between the cuts, in so many rows."""
+    edges = np.unique([*range(0, x.size, extremes.MOST_OFFERED), *cuts, x.size])
+    ends = np.linspace(0, len(edges) - 1, streams + 1).astype(np.int64)[1:]
+    rows = np.full((streams, extremes.row_size(capacity)), np.nan)
+    out = np.full(capacity, np.nan)
+    run_stream(x, edges, ends, capacity, rows, out)
+    return out
+
+
+def expected(x, capacity):
+    padded = np.concatenate([x, np.full(capacity, -np.inf)])
+    return np.sort(padded)[: -capacity - 1 : -1]
+
+
+STREAMS = {
+    "normal": RNG.normal(size=N),
+    "heavy": RNG.standard_t(1, size=N),
+    "ascending": 1e-9 * np.arange(N),
+    "descending": -1e-9 * np.arange(N),
+    "equal": np.full(N, -3.0),
+    "few values": RNG.integers(0, 3, N).astype(float),
+    "mostly zero weights": np.where(RNG.random(N) < 0.01, RNG.normal(size=N), -np.inf),
+    "zero weights": np.full(N, -np.inf),
+    "late": np.where(np.arange(N) < N - 100, -40.0 + RNG.random(N), RNG.random(N)),
+    "short": RNG.normal(size=50),
+    "subnormal": 5e-324 * RNG.integers(0, 1000, N),
+}
+
+
+@pytest.mark.parametrize("streams", [1, 7])
+@pytest.mark.parametrize("capacity", [1, 6, 97, 520, 4096])
+@pytest.mark.parametrize("x", STREAMS.values(), ids=STREAMS.keys())
+def test_streams(x, capacity, streams):
+    np.testing.assert_array_equal(largest(x, capacity, (), streams), expected(x, capacity))
+
+
+@EACH
+@given(
+    some.integers(0, N), some.integers(1, 2000), some.lists(some.integers(1, N - 1), max_size=30),
+    some.integers(1, 5), some.sampled_from(["normal", "few values", "mostly zero weights"]),
+)  # fmt: skip
+def test_any_cuts(n, capacity, cuts, streams, kind):
+    x = STREAMS[kind][:n]
+    cuts = [cut for cut in cuts if cut < n]
+    np.testing.assert_array_equal(largest(x, capacity, cuts, streams), expected(x, capacity))
