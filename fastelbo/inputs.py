@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import InvalidInputError
 from .lowering import constant
 from .reductions import as_real, check_real
 from .weight_files import open_array
@@ -23,7 +24,10 @@ def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     is unpickled. A torch tensor is detached; bfloat16, which NumPy does not have, becomes float32.
     """
     if isinstance(value, (str, Path)):
-        return check_real(open_array(value), name)
+        try:
+            return check_real(open_array(value), name)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"{name}: {error}") from error
     if hasattr(value, "detach") and hasattr(value, "__dlpack__"):
         return check_real(_from_torch(value), name)
     if str(getattr(value, "dtype", "")) == "bfloat16":

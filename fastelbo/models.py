@@ -305,7 +305,7 @@ class MixtureModel:
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point."""
-        return self.mixture.log_prob(self.x)
+        return self.expectations(Categorical._of(self.mixture.weights))[0]
 
     def exact_posterior(self) -> Categorical:
         """p(c | x), the responsibilities."""

@@ -75,7 +75,7 @@ def test_c_agrees_where_nothing_is_drawn(workload, kernels):
 def test_c_in_blocks_does_all_that_fastelbo_does_on_the_same_draws(workload, blocked):
     inputs = WORKLOADS[workload].problem(small=True).inputs
     got = dict(zip(with_c.FIELDS, with_c.moments(blocked, inputs, philox_key(0))().T, strict=True))
-    est = fe.estimate(inputs.model, inputs.q, inputs.n_samples, rng=0, iw_sizes=())
+    est = fe.estimate(inputs.model, inputs.q, inputs.n_samples, rng=0, iw_sizes=(), pareto_k=False)
     for name in ("log_evidence", "elbo", "relative_variance", "kl", "expected_log_likelihood"):
         assert_allclose(got[name], np.ravel(getattr(est, name)), rtol=1e-9, atol=1e-9, err_msg=name)
     for name in ("elbo", "kl", "expected_log_likelihood"):
@@ -84,6 +84,12 @@ def test_c_in_blocks_does_all_that_fastelbo_does_on_the_same_draws(workload, blo
     variance = got["relative_variance"] + got["elbo_variance"] - 2.0 * got["co_moment"]
     gap_se = np.sqrt(variance / inputs.n_samples)
     assert_allclose(gap_se, np.ravel(est.jensen_gap_se), rtol=1e-7)
+
+
+@needs_cc
+def test_subnormal_numbers_outlive_the_c_libraries(blocked):
+    assert np.float64(5e-324) / 1.0 > 0.0
+    assert np.nextafter(0.0, 1.0) * np.array([1.0]) > 0.0
 
 
 @needs_cc

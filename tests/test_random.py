@@ -267,6 +267,7 @@ ONE = fe.Gaussian([0.0], scale=1.5)
 
 
 @pytest.mark.filterwarnings("ignore::fastelbo.errors.LowESSWarning")
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.ShortTailWarning")
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 def test_rng(call):
     first, seed = call(3), np.random.SeedSequence(3)

@@ -24,7 +24,7 @@ from ..forms import LOG_2PI, forms
 from ..workloads import Evidence, Floats, Normals, Points, Rows
 
 COMPILER = "cc"
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")
 _SOURCES = Path(__file__).parent.parent / "native"
 
 # Fields of a result, in the order of moments.h.
@@ -47,12 +47,16 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
     """Compile ``native/<name>.c`` and load it."""
-    target = Path(_folder().name) / f"{name}.so"
-    command = [COMPILER, *FLAGS, str(_SOURCES / f"{name}.c"), "-o", str(target), "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise CompilerError(f"{' '.join(command)}: {done.stderr}")
-    return ctypes.CDLL(str(target))
+    source, target = _SOURCES / f"{name}.c", Path(_folder().name) / name
+    # Linked without -ffast-math, which would make zeros of all subnormal numbers of this process.
+    for command in (
+        [COMPILER, *FLAGS, "-c", str(source), "-o", f"{target}.o"],
+        [COMPILER, "-shared", "-fopenmp", f"{target}.o", "-o", f"{target}.so", "-lm"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise CompilerError(f"{' '.join(command)}: {done.stderr}")
+    return ctypes.CDLL(f"{target}.so")
 
 
 def _argument(value: Any) -> Any:

@@ -40,6 +40,9 @@ from .state import MAX, clear, merge, push_block
 
 # Draws in a chunk. A part of the stream version: the last bits of a result change with it.
 CHUNK = 8192
+# Draws whose coordinates are moved at once: one cache line of each coordinate. A line for each of
+# many coordinates would not stay in the cache, as they all fall into the same few places there.
+NEAR = 8
 
 
 @block
@@ -140,9 +143,10 @@ def _draws_part(part, parts, sampler, dim, key, lo, hi, draws):
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
-        for k in range(n):
+        for near in range(0, n, NEAR):
             for d in range(dim):
-                draws[first + k, i, d] = work.v[d, k]
+                for k in range(near, min(near + NEAR, n)):
+                    draws[first + k, i, d] = work.v[d, k]
 
 
 @block
@@ -158,9 +162,10 @@ def _log_prob_part(part, parts, density, centre, points, lo, hi, out):
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         middle = centre[row_of(i, centre.shape[0])]
-        for k in range(n):
+        for near in range(0, n, NEAR):
             for d in range(dim):
-                v[d, k] = points[first + k, i, d] - middle[d]
+                for k in range(near, min(near + NEAR, n)):
+                    v[d, k] = points[first + k, i, d] - middle[d]
         log_density_block(density, i, v, dim, work, n, work.log_q)
         for k in range(n):
             out[first + k, i] = work.log_q[k]

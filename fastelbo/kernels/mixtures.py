@@ -11,6 +11,7 @@ from numba import prange
 
 from .blocks import log_component, make_workspace
 from .compile import block
+from .cpu import NEAR
 from .scalar import exp, log, log_positive
 
 _LANES = 128
@@ -19,9 +20,10 @@ _LANES = 128
 @block
 def _load(x, centre, first, n, v):
     """v = x - centre, for n points from ``first``."""
-    for k in range(n):
+    for near in range(0, n, NEAR):
         for d in range(centre.shape[0]):
-            v[d, k] = x[first + k, d] - centre[d]
+            for k in range(near, min(near + NEAR, n)):
+                v[d, k] = x[first + k, d] - centre[d]
 
 
 @block
