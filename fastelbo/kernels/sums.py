@@ -48,9 +48,12 @@ def sum_all(x, n, strands):
             for term in range(_TERMS):
                 total += x[first + j + term * STRANDS]
             strand[j] = total
-    for first in range(whole, n, STRANDS):
-        for j in range(min(STRANDS, n - first)):
+    full = n - n % STRANDS
+    for first in range(whole, full, STRANDS):
+        for j in range(STRANDS):
             strand[j] += x[first + j]
+    for k in range(full, n):
+        strand[k - full] += x[k]
     return _close(strand)
 
 

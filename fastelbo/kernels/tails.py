@@ -19,7 +19,7 @@ from .compile import block, scalar
 from .rows import copy_columns
 from .scalar import exp, log, log_positive
 from .selection import make_candidates, select_largest, smallest
-from .sums import largest, make_strands, scale_weights, sum_all
+from .sums import largest, make_strands, sum_all
 
 # A tail of fewer draws is not fitted.
 LEAST_TAIL = 5
@@ -216,10 +216,12 @@ def _clipped_sum(row, limit, top, n, terms, strands):
     total = 0.0
     for first in range(0, n, _PIECE):
         count = min(_PIECE, n - first)
+        # A slice, whose indices are plainly not negative, or the loop would not vectorise.
+        piece = row[first : first + count]
         for k in range(count):
-            value = row[first + k]
-            terms[k] = limit if value > limit else value
-        total += scale_weights(terms, top, count, terms, strands)
+            value = piece[k]
+            terms[k] = exp((limit if value > limit else value) - top)
+        total += sum_all(terms, count, strands)
     return total
 
 
