@@ -89,7 +89,7 @@ class CPUBackend:
     ) -> Callable[[Floats, Floats], None]:
         """A function that fills chunks, from ``chunk`` on, of the data points from ``lo`` on."""
         return lambda chunks, kept: self._launch(
-            cpu.states, *plan, np.uint64(task.key), task.first_index + lo, chunk, task.n_samples,
+            cpu.states, plan, np.uint64(task.key), task.first_index + lo, chunk, task.n_samples,
             states.iw_sizes, states.capacity, states.kept, chunks, kept,
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ class CPUBackend:
             for first in range(0, task.n_samples, draws_a_launch):
                 stop = min(task.n_samples, first + draws_a_launch)
                 self._launch(
-                    cpu.terms, *plan, np.uint64(task.key), task.first_index + lo, first, stop,
+                    cpu.terms, plan, np.uint64(task.key), task.first_index + lo, first, stop,
                     *slices,
                 )  # fmt: skip
             lo += count

@@ -20,7 +20,7 @@ from .errors import (
     TotalBiasWarning,
 )
 from .estimation import estimate
-from .kernels.launch import available_threads
+from .kernels.threads import available_threads
 from .models import LinearGaussian, MixtureModel
 from .results import Estimate, Total, format_table
 from .validation import Floats

@@ -19,7 +19,7 @@ PROGRAM = """
 import fastelbo as fe
 from fastelbo.kernels import cpu, launch
 value = fe.Gaussian([0.0], scale=1.0).log_prob([[0.5]])
-stats = launch._compiled(cpu.log_prob, True).stats
+stats = launch.compiled(cpu.log_prob).stats
 print(float(value[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -89,10 +89,10 @@ def test_warmup_leaves_nothing_to_compile() -> None:
 import fastelbo as fe
 fe.warmup()
 from fastelbo.kernels import launch
-print(launch._compiled.cache_info().currsize)
+print(launch.compiled.cache_info().currsize)
 fe.estimate(fe.Gaussian([0.0, 0.0], scale=1.0), fe.StudentT(4.0, [0.0, 0.0], scale=1.0), rng=0)
 fe.logsumexp([0.0, 1.0])
-print(launch._compiled.cache_info().currsize)
+print(launch.compiled.cache_info().currsize)
 """
     before, after = run(PACKAGE.parent, program)
     assert before == after

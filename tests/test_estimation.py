@@ -341,14 +341,6 @@ def test_minibatches_change_no_bit():
 
 
 @ignore_diagnostics
-def test_serial_kernels_give_the_same_bits(whole, monkeypatch):
-    # What a forked child runs.
-    model, q, expected = whole
-    monkeypatch.setattr(launch, "_importer", -1)
-    assert bits(fe.estimate(model, q, N_SAMPLES, rng=12)) == bits(expected)
-
-
-@ignore_diagnostics
 def test_concurrent_calls(whole):
     model, q, expected = whole
     with ThreadPoolExecutor(2) as pool:

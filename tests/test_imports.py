@@ -104,8 +104,9 @@ LAYERS = [
     "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "compile", "scalar", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
-    "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "launch",
+    "fragments", "compile", "scalar", "vectors", "sums", "selection", "extremes", "blocks",
+    "groups", "state", "cpu", "rows", "subsets", "tails", "residuals", "mixtures", "triangles",
+    "threads", "launch",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.
 DELEGATES = {"fastelbo.results": {"bound_tables", "exports", "plotting", "tables"}}
@@ -132,7 +133,9 @@ def test_arrows_point_one_way(package, layers):
 
 # --- compiler options ---------------------------------------------------------------------------
 
-OPTIONS = {"fastmath", "forceinline", "error_model", "inline", "nogil", "cache", "boundscheck"}
+OPTIONS = {
+    "fastmath", "forceinline", "error_model", "inline", "nogil", "parallel", "cache", "boundscheck",
+}  # fmt: skip
 DECORATORS = {"jit", "njit", "vectorize", "guvectorize", "cfunc", "stencil", "register_jitable"}
 
 
@@ -144,8 +147,6 @@ def test_only_compile_names_options(name):
         if isinstance(node, ast.Call):
             given = {keyword.arg for keyword in node.keywords}
             assert not given & OPTIONS, f"line {node.lineno}"
-            # Whether to run in parallel is an argument of `compile.kernel`.
-            assert "parallel" not in given or ast.unparse(node.func) == "kernel"
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("numba"):
             assert not {alias.name for alias in node.names} & DECORATORS
         if isinstance(node, ast.Attribute) and ast.unparse(node.value).startswith("numba"):

@@ -43,11 +43,3 @@ def test_show_versions_prints_a_line_for_each(capsys):
 def test_vector_bits_follow_the_features(features, bits, monkeypatch):
     monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
     assert info.vector_bits() == bits
-
-
-def test_a_machine_without_a_parallel_layer_has_none(monkeypatch):
-    def not_started():
-        raise ValueError("threading layer is not initialised")
-
-    monkeypatch.setattr(numba, "threading_layer", not_started)
-    assert info.info()["threading layer"] == "none"

@@ -36,6 +36,7 @@ from .scalar import (
     word53,
 )
 from .sums import make_strands
+from .vectors import least
 
 LANES = 512
 # Coordinates are taken four at a time.
@@ -304,7 +305,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
     if sampler.df.shape[1] > 0:
         df = sampler.df[row_of(i, sampler.df.shape[0])]
         gather(df, work.component, n, work.log_q)
-        student_factors(work.norm, work.log_q, df.min(), key, index, first, n)
+        student_factors(work.norm, work.log_q, least(df), key, index, first, n)
         for d in range(dim):
             for k in range(n):
                 v[d, k] *= work.norm[k]

@@ -11,7 +11,8 @@ Four roles, from the inside out:
     Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
     contract rounds either product away, and which depends on what stands around it.
 
-All three return the plain Python function, so the same source runs without a compiler.
+All three return the plain Python function, so the same source runs without a compiler, and leave
+no machine code of their own (see `fragments`). A ``kernel`` is what Python calls.
 
 ``reassoc`` is never allowed: the order of a sum would depend on the kernel that it is compiled
 into, and the last bit of a result with it (see `sums`). Nor are ``nnan`` and ``ninf`` (an all -inf
@@ -33,11 +34,20 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.extending import register_jitable
 
+from .fragments import FragmentCompiler
+
 FLAGS = frozenset({"contract"})
 
-scalar = register_jitable(forceinline=True, fastmath=set(FLAGS), error_model="numpy")
-block = register_jitable(fastmath=set(FLAGS), error_model="numpy")
-exact = register_jitable(fastmath=False, error_model="numpy")
+
+def _role(**options: Any) -> Callable[[Any], Any]:
+    return register_jitable(  # type: ignore[no-any-return]
+        error_model="numpy", pipeline_class=FragmentCompiler, **options
+    )
+
+
+scalar = _role(forceinline=True, fastmath=set(FLAGS))
+block = _role(fastmath=set(FLAGS))
+exact = _role(fastmath=False)
 
 
 def _source_token() -> str:
@@ -58,25 +68,22 @@ SOURCE_TOKEN = _source_token()
 
 
 class _TokenCache(FunctionCache):  # type: ignore[misc]
-    """numba's disk cache with `SOURCE_TOKEN` and the options, which it ignores, in every key."""
-
-    def __init__(self, function: Callable[..., Any], options: str) -> None:
-        self._token = f"{SOURCE_TOKEN} {options}"
-        super().__init__(function)
+    """numba's disk cache with `SOURCE_TOKEN` in every key."""
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), self._token)
+        return (*super()._index_key(sig, codegen), SOURCE_TOKEN)
 
 
-def kernel(function: Callable[..., Any], *, parallel: bool = False) -> Any:
-    """Compile an entry point lazily, on its first call, and keep the machine code on disk."""
-    dispatcher = numba.njit(
-        parallel=parallel, nogil=True, error_model="numpy", fastmath=set(FLAGS)
-    )(function)
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile an entry point lazily, on its first call, and keep the machine code on disk.
+
+    It runs without Python's global lock, so that threads run it side by side.
+    """
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=set(FLAGS))(function)
     if numba.config.DISABLE_JIT:
         return dispatcher
     # Where no folder can be written, neither beside the source nor in the user's cache, compile
     # afresh in each process rather than fail.
     with contextlib.suppress(RuntimeError):
-        dispatcher._cache = _TokenCache(function, f"{parallel=}")
+        dispatcher._cache = _TokenCache(function)
     return dispatcher

@@ -3,20 +3,16 @@
 Work is cut into chunks of `CHUNK` draws of one data point, whatever the memory, the threads or the
 progress bar: one slot a chunk, filled by whichever thread, then a fold in address order.
 
-The work of a kernel is done by a function that takes one of its equal parts and allocates its
-workspace once; the ``prange`` around it only calls it. (numba's parallel passes do not see that
-``work.v`` is the array itself, and would drop a store to it from the body of a ``prange``; nor do
-they take a tuple of tuples.) Nothing is raised inside a kernel, where it could vanish.
+The functions that `launch` runs do one of ``parts`` equal parts of the work, the one numbered
+``part``, and allocate their workspace once. Nothing is raised inside a kernel.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from .blocks import (
     LANES,
-    Plan,
     choose_components,
     log_density_block,
     make_workspace,
@@ -46,7 +42,7 @@ NEAR = 8
 
 
 @block
-def _states_part(
+def states(
     part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, known, states, kept
 ):
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
@@ -86,7 +82,7 @@ def _states_part(
 
 
 @block
-def _fold_part(part, parts, states, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
+def fold(part, parts, states, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
     """Append the chunks of each data point to its prefix (cleared if ``fresh``), from the left."""
     points = states.shape[0]
     keeper = make_keeper(1, capacity)
@@ -105,7 +101,7 @@ def _fold_part(part, parts, states, kept, iw_sizes, capacity, fresh, prefix, pre
 
 
 @block
-def _sort_part(part, parts, kept, size, out):
+def sort_kept(part, parts, kept, size, out):
     """out[i] = the ``size`` largest of kept[i], descending."""
     points = kept.shape[0]
     candidates = make_candidates(kept.shape[1])
@@ -114,7 +110,7 @@ def _sort_part(part, parts, kept, size, out):
 
 
 @block
-def _terms_part(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
+def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
     """The three log densities of draws lo to hi of every data point of the plan."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
@@ -133,7 +129,7 @@ def _terms_part(part, parts, plan, key, first_index, lo, hi, log_likelihood, log
 
 
 @block
-def _draws_part(part, parts, sampler, dim, key, lo, hi, draws):
+def draws(part, parts, sampler, dim, key, lo, hi, draws):
     """draws[k, i] for draws lo to hi of every member i."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
@@ -150,7 +146,7 @@ def _draws_part(part, parts, sampler, dim, key, lo, hi, draws):
 
 
 @block
-def _log_prob_part(part, parts, density, centre, points, lo, hi, out):
+def log_prob(part, parts, density, centre, points, lo, hi, out):
     """out[p, i] = log density of member i at points[p, i], for p in lo to hi."""
     members, dim = points.shape[1], points.shape[2]
     n_blocks = (hi - lo + LANES - 1) // LANES
@@ -172,7 +168,7 @@ def _log_prob_part(part, parts, density, centre, points, lo, hi, out):
 
 
 @block
-def _choices_part(part, parts, thresholds, key, lo, hi, out):
+def choices(part, parts, thresholds, key, lo, hi, out):
     """out[k, i] = component chosen in draw k by member i, for draws lo to hi."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = out.shape[1] * n_blocks
@@ -185,86 +181,3 @@ def _choices_part(part, parts, thresholds, key, lo, hi, out):
         choose_components(component, word, thresholds[i], key, np.uint64(i), np.uint64(first), n)
         for k in range(n):
             out[first + k, i] = component[k]
-
-
-# --- kernels: the first argument is the number of parts ---------------------------------------
-
-
-def states(
-    parts,
-    sampler,
-    q,
-    prior,
-    likelihood,
-    dim,
-    key,
-    first_index,
-    first_chunk,
-    draws,
-    iw_sizes,
-    capacity,
-    known,
-    out,
-    kept,
-):
-    for part in prange(parts):
-        plan = Plan(sampler, q, prior, likelihood, dim)
-        _states_part(
-            part,
-            parts,
-            plan,
-            key,
-            first_index,
-            first_chunk,
-            draws,
-            iw_sizes,
-            capacity,
-            known,
-            out,
-            kept,
-        )
-
-
-def fold(parts, chunks, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
-    for part in prange(parts):
-        _fold_part(part, parts, chunks, kept, iw_sizes, capacity, fresh, prefix, prefix_kept)
-
-
-def sort_kept(parts, kept, size, out):
-    for part in prange(parts):
-        _sort_part(part, parts, kept, size, out)
-
-
-def terms(
-    parts,
-    sampler,
-    q,
-    prior,
-    likelihood,
-    dim,
-    key,
-    first_index,
-    lo,
-    hi,
-    log_likelihood,
-    log_prior,
-    log_q,
-):
-    for part in prange(parts):
-        plan = Plan(sampler, q, prior, likelihood, dim)
-        _terms_part(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q)
-
-
-def draws(parts, sampler, dim, key, lo, hi, out):
-    for part in prange(parts):
-        _draws_part(part, parts, sampler, dim, key, lo, hi, out)
-
-
-def log_prob(parts, density, centre, points, lo, hi, out):
-    for part in prange(parts):
-        _log_prob_part(part, parts, density, centre, points, lo, hi, out)
-
-
-def choices(parts, thresholds, key, lo, hi, out):
-    for part in prange(parts):
-        _choices_part(part, parts, thresholds, key, lo, hi, out)

@@ -23,6 +23,7 @@ from .selection import (
     select_largest,
     thin,
 )
+from .vectors import copy, fill
 
 # Fields of a row.
 LIMIT = 0
@@ -85,7 +86,7 @@ def close_row(keeper, lane, capacity, row):
     count = keeper.count[lane]
     row[LIMIT] = keeper.limit[lane]
     row[COUNT] = float(count)
-    row[VALUES : VALUES + count] = keeper.value[lane, :count]
+    copy(keeper.value[lane], count, row[VALUES:])
 
 
 @block
@@ -181,5 +182,5 @@ def sort_row(row, size, candidates, out):
     """The ``size`` largest of a row, descending; -inf where there are not so many."""
     count = np.int64(row[COUNT])
     found = select_largest(row[VALUES:], count, size, candidates)
-    out[:found] = candidates.value[:found]
-    out[found:size] = -np.inf
+    copy(candidates.value, found, out)
+    fill(out[found:], size - found, -np.inf)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import llvmlite
 import llvmlite.binding
 import numba
-import numpy as np
 
-from . import launch
+from .threads import available_threads
 
 
 def info() -> dict[str, str]:
@@ -17,8 +16,8 @@ def info() -> dict[str, str]:
         "llvmlite": llvmlite.__version__,
         "CPU": numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
         "vector registers": f"{vector_bits()} bits",
-        "threads": str(launch.available_threads()),
-        "threading layer": _threading_layer(),
+        "threads": str(available_threads()),
+        "threading layer": "threads of Python, without its lock",
     }
 
 
@@ -35,14 +34,3 @@ def vector_bits() -> int:
     if "+avx512f" in present:
         return 512
     return 256 if present & {"+avx", "+avx2"} else 128
-
-
-def _threading_layer() -> str:
-    """The layer that numba chose, which it does at the first parallel launch."""
-    certain = np.array([[2**53]])
-    certain.setflags(write=False)
-    launch.choose(certain, 1, key=0)
-    try:
-        return str(numba.threading_layer())
-    except ValueError:
-        return "none"

@@ -3,65 +3,47 @@
 from __future__ import annotations
 
 import functools
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from . import cpu, mixtures
 from .blocks import Density, Sampler
 from .compile import kernel
+from .threads import available_threads, most_threads, run_on_threads, take
 
 # Parts for each thread, so that the last one to finish is not far behind the others.
 _PARTS = 8
 # Between two launches an interrupt and a progress bar are served.
 _SLICE_SECONDS = 0.25
 
-_lock = threading.Lock()
-_importer = os.getpid()
-
 
 @functools.cache
-def _compiled(function: Callable[..., Any], parallel: bool) -> Any:
-    return kernel(function, parallel=parallel)
+def compiled(function: Callable[..., Any]) -> Any:
+    """The kernel that works on parts of ``function`` for as long as there are any left.
 
+    Threads that run it with one counter share the parts: whoever is done takes the next.
+    """
 
-def available_threads() -> int:
-    """How many threads a launch uses when it is not told."""
-    return int(numba.get_num_threads())
+    def share(counter, parts, *args):  # type: ignore[no-untyped-def]
+        part = take(counter)
+        while part < parts:
+            function(part, parts, *args)
+            part = take(counter)
 
-
-@contextmanager
-def _thread_count(n_threads: int) -> Iterator[None]:
-    """Ask numba for so many threads, and put back what was set before."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+    share.__name__ = share.__qualname__ = function.__name__
+    return kernel(share)
 
 
 def launch(function: Callable[..., Any], *args: Any, n_threads: int | None = None) -> None:
-    """Run a kernel of `cpu`.
-
-    One launch at a time: numba's ``workqueue`` layer aborts the process on a second one. A forked
-    child runs its kernels on one thread, without a threading layer, for GNU OpenMP kills a child
-    whose parent used it.
-    """
-    if os.getpid() != _importer:
-        _compiled(function, False)(1, *args)
-        return
-    limit = int(numba.config.NUMBA_NUM_THREADS)
-    threads = min(n_threads or available_threads(), limit)
-    with _lock, _thread_count(threads):
-        _compiled(function, True)(_PARTS * threads, *args)
+    """Do the work of ``function(part, parts, *args)`` for all parts, on some threads."""
+    share = compiled(function)
+    threads = min(n_threads or available_threads(), most_threads())
+    counter = np.zeros(1, np.int64)
+    run_on_threads(threads, share, counter, _PARTS * threads, *args)
 
 
 def paced(total: int, step: Callable[[int, int], None], first: int) -> None:

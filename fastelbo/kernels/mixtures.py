@@ -7,7 +7,6 @@ until their sum is known.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from .blocks import log_component, make_workspace
 from .compile import block
@@ -69,7 +68,8 @@ def _expect(terms, log_weight, probs, first, n, work):
 
 
 @block
-def _expectations_part(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
+def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
+    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights) at points p in lo to hi."""
     dim = centre.shape[0]
     work = make_workspace(dim)
     terms = np.empty((log_weight.shape[0], _LANES))
@@ -87,7 +87,8 @@ def _expectations_part(part, parts, density, log_weight, centre, x, probs, lo, h
 
 
 @block
-def _posterior_part(part, parts, density, log_weight, centre, x, lo, hi, out):
+def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
+    """out[p, c] = p(c | x) at points p in lo to hi."""
     dim = centre.shape[0]
     work = make_workspace(dim)
     terms = np.empty((log_weight.shape[0], _LANES))
@@ -104,18 +105,3 @@ def _posterior_part(part, parts, density, log_weight, centre, x, lo, hi, out):
         for k in range(n):
             for c in range(log_weight.shape[0]):
                 out[first + k, c] = terms[c, k]
-
-
-# --- kernels: the first argument is the number of parts ---------------------------------------
-
-
-def expectations(parts, density, log_weight, centre, x, probs, lo, hi, out):
-    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights) at points p in lo to hi."""
-    for part in prange(parts):
-        _expectations_part(part, parts, density, log_weight, centre, x, probs, lo, hi, out)
-
-
-def posterior(parts, density, log_weight, centre, x, lo, hi, out):
-    """out[p, c] = p(c | x) at points p in lo to hi."""
-    for part in prange(parts):
-        _posterior_part(part, parts, density, log_weight, centre, x, lo, hi, out)

@@ -7,7 +7,6 @@ point must come out the same whatever it is computed with.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from .blocks import row_of
 from .compile import block
@@ -29,7 +28,8 @@ def _whiten(residual, whitener, whitened):
 
 
 @block
-def _reduce_part(part, parts, x, centre, loadings, offset, whitener, basis, target, square):
+def reduce(part, parts, x, centre, loadings, offset, whitener, basis, target, square):
+    """target = Q' r and square = |r - Q target|^2, r the whitened residual at the centre."""
     points, components, dim = target.shape
     features = x.shape[1]
     residual = np.empty(features)
@@ -59,9 +59,3 @@ def _reduce_part(part, parts, x, centre, loadings, offset, whitener, basis, targ
                 left -= target[i, c, d] * basis[p, d]
             total += left * left
         square[i, c] = total
-
-
-def reduce(parts, x, centre, loadings, offset, whitener, basis, target, square):
-    """target = Q' r and square = |r - Q target|^2, r the whitened residual at the centre."""
-    for part in prange(parts):
-        _reduce_part(part, parts, x, centre, loadings, offset, whitener, basis, target, square)

@@ -8,7 +8,6 @@ rows of their own at once, so that every cache line is read once.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from .compile import block, exact
 from .cpu import CHUNK
@@ -90,7 +89,7 @@ def copy_columns(x, a, first, b, width, count, tile):
 
 
 @block
-def _lse_part(part, parts, x, first_chunk, last_chunk, states):
+def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     length, columns = x.shape[1], x.shape[2]
     n_chunks = last_chunk - first_chunk
     tiles = (columns + COLUMNS - 1) // COLUMNS
@@ -123,7 +122,7 @@ def _lse_part(part, parts, x, first_chunk, last_chunk, states):
 
 
 @block
-def _lse_fold_part(part, parts, states, out):
+def logsumexp_fold(part, parts, states, out):
     rows, columns = states.shape[0], states.shape[1]
     items = rows * columns
     for item in range(part * items // parts, (part + 1) * items // parts):
@@ -134,10 +133,10 @@ def _lse_fold_part(part, parts, states, out):
 
 
 @block
-def _summary_part(
+def summaries(
     part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept
 ):
-    """States of chunks of x, whose first draw has address ``first``, as `cpu._states_part`."""
+    """States of chunks of x, whose first draw has address ``first``, as `cpu.states`."""
     columns = x.shape[2]
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
@@ -178,23 +177,3 @@ def _summary_part(
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
                 close_row(keeper, j, capacity, kept[a, b + j, slot])
-
-
-# --- kernels: the first argument is the number of parts ---------------------------------------
-
-
-def logsumexp(parts, x, first_chunk, last_chunk, states):
-    for part in prange(parts):
-        _lse_part(part, parts, x, first_chunk, last_chunk, states)
-
-
-def logsumexp_fold(parts, states, out):
-    for part in prange(parts):
-        _lse_fold_part(part, parts, states, out)
-
-
-def summaries(parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept):
-    for part in prange(parts):
-        _summary_part(
-            part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept
-        )

@@ -13,6 +13,7 @@ import numpy as np
 
 from .compile import block
 from .sums import from_order_key, largest, order_key
+from .vectors import copy, fill
 
 # A run this long is ranked by comparing all pairs, which vectorises.
 _RUN = 64
@@ -58,7 +59,7 @@ def smallest(values, n):
 @block
 def _rank_run(value, place, n, met, out_value, out_place):
     """Sort one run, descending, by how many values are above each."""
-    met[:n] = 0
+    fill(met, n, 0)
     for k in range(n):
         above = _count_above(value, value[k], n)
         # Equal values have one rank, and take the places from there on in turn.
@@ -97,8 +98,8 @@ def sort_descending(candidates, n):
     for lo in range(0, n, _RUN):
         hi = min(n, lo + _RUN)
         _rank_run(value[lo:hi], place[lo:hi], hi - lo, met, other_value[lo:hi], other_place[lo:hi])
-    value[:n] = other_value[:n]
-    place[:n] = other_place[:n]
+    copy(other_value, n, value)
+    copy(other_place, n, place)
     width = _RUN
     while width < n:
         for lo in range(0, n, 2 * width):
@@ -107,8 +108,8 @@ def sort_descending(candidates, n):
             _merge_runs(
                 value[lo:hi], place[lo:hi], middle, hi - lo, other_value[lo:hi], other_place[lo:hi]
             )
-        value[:n] = other_value[:n]
-        place[:n] = other_place[:n]
+        copy(other_value, n, value)
+        copy(other_place, n, place)
         width *= 2
 
 

@@ -37,6 +37,7 @@ from .sums import (
     square_deviations,
     sum_of_rest,
 )
+from .vectors import fill
 
 Floats = NDArray[np.float64]
 
@@ -189,7 +190,7 @@ def _set_weights(state, log_weight, first, n, w, strands):
     if finite == 0:
         state[MAX] = -np.inf
         state[LOG_WEIGHT + M2] = 0.0
-        w[:n] = 0.0
+        fill(w, n, 0.0)
         return
     top = largest(log_weight, n)
     rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, strands), n)

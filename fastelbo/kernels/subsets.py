@@ -12,7 +12,6 @@ g_k = 1 - phi_k, which holds its relative precision where u is small.
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from .compile import block, scalar
 from .scalar import exp
@@ -62,7 +61,11 @@ def _append_weight(g, counts, loss, n, limit):
 
 
 @block
-def _means_part(part, parts, log_weights, row, log_u, limit, lo, hi, g):
+def means(part, parts, log_weights, row, log_u, limit, lo, hi, g):
+    """g[node - lo, k] at u = exp(log_u[node]) of the weights of row[node], for node lo to hi.
+
+    Taken as 1 for k > limit[node].
+    """
     n = log_weights.shape[1]
     counts = np.arange(1.0 * g.shape[1])
     losses = np.empty(_PIECE)
@@ -134,7 +137,12 @@ def _change_all(g, losses, d, n, limit, sizes, first, count, out):
 
 
 @block
-def _changes_part(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out):
+def changes(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out):
+    """Add to out[row, s, i] how much g_k, k = sizes[s] < n, changes without weight i.
+
+    Summed over the nodes lo to hi of the row, which are ``first_node[row]`` up to
+    ``first_node[row + 1]``. Sizes ascend; for one above n / 2 the limit has to be n.
+    """
     n = log_weights.shape[1]
     pieces = (n + _FEW - 1) // _FEW
     items = log_weights.shape[0] * pieces
@@ -146,25 +154,3 @@ def _changes_part(part, parts, log_weights, first_node, log_u, limit, lo, hi, g,
         for node in range(max(lo, first_node[row]), min(hi, first_node[row + 1])):
             _losses(piece, log_u[node], count, losses)
             _change_all(g[node - lo], losses, d, n, limit[node], sizes, first, count, out[row])
-
-
-# --- kernels: the first argument is the number of parts ---------------------------------------
-
-
-def means(parts, log_weights, row, log_u, limit, lo, hi, g):
-    """g[node - lo, k] at u = exp(log_u[node]) of the weights of row[node], for node lo to hi.
-
-    Taken as 1 for k > limit[node].
-    """
-    for part in prange(parts):
-        _means_part(part, parts, log_weights, row, log_u, limit, lo, hi, g)
-
-
-def changes(parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out):
-    """Add to out[row, s, i] how much g_k, k = sizes[s] < n, changes without weight i.
-
-    Summed over the nodes lo to hi of the row, which are ``first_node[row]`` up to
-    ``first_node[row + 1]``. Sizes ascend; for one above n / 2 the limit has to be n.
-    """
-    for part in prange(parts):
-        _changes_part(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import prange
 
 from .compile import block, scalar
 from .rows import copy_columns
@@ -298,6 +297,12 @@ def _write_tail(row, size, work):
 
 
 @block
+def _negate(x, n):
+    for k in range(n):
+        x[k] = -x[k]
+
+
+@block
 def _store_columns(tile, a, b, width, count, out):
     """out[a, k, b + j] = tile[j, k]."""
     for k in range(count):
@@ -306,7 +311,7 @@ def _store_columns(tile, a, b, width, count, out):
 
 
 @block
-def _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out):
+def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
     """Rows of sign * x, of shape (A, K, B), ``width`` neighbours along B at once.
 
     lo and hi count such groups of neighbours. An ``out`` without elements is not written.
@@ -326,7 +331,7 @@ def _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out):
         copy_columns(x, a, 0, b, neighbours, length, tile)
         for j in range(neighbours):
             if sign < 0.0:
-                tile[j] = -tile[j]
+                _negate(tile[j], length)
             size = sizes[a, b + j]
             _fit_row(tile[j], length, size, work, results[a, b + j])
             if write and results[a, b + j, STATUS] == FITTED:
@@ -336,7 +341,7 @@ def _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out):
 
 
 @block
-def _fits_part(part, parts, tails, lo, hi, results, theta, k, log_lik):
+def fits(part, parts, tails, lo, hi, results, theta, k, log_lik):
     """Fit rows of the M + 1 largest log weights; a grid without points is not wanted."""
     size = tails.shape[1] - 1
     work = _make_work(size)
@@ -357,16 +362,3 @@ def _fits_part(part, parts, tails, lo, hi, results, theta, k, log_lik):
                 theta[i, j] = work.theta[j]
                 k[i, j] = work.k[j]
                 log_lik[i, j] = work.log_lik[j]
-
-
-# --- kernels: the first argument is the number of parts ---------------------------------------
-
-
-def psis(parts, x, sign, sizes, lo, hi, width, results, out):
-    for part in prange(parts):
-        _psis_part(part, parts, x, sign, sizes, lo, hi, width, results, out)
-
-
-def fits(parts, tails, lo, hi, results, theta, k, log_lik):
-    for part in prange(parts):
-        _fits_part(part, parts, tails, lo, hi, results, theta, k, log_lik)

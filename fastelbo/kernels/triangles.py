@@ -6,8 +6,6 @@ another off the cores.
 
 from __future__ import annotations
 
-from numba import prange
-
 from .blocks import row_of
 from .compile import block
 
@@ -25,15 +23,10 @@ def _multiply(left, right, out):
 
 
 @block
-def _product_part(part, parts, left, right, out):
+def product(part, parts, left, right, out):
+    """out[i, c] += left[i, c] right[i]; where left or right has one i only, all share it."""
     components = out.shape[1]
     items = out.shape[0] * components
     for item in range(part * items // parts, (part + 1) * items // parts):
         i, c = item // components, item % components
         _multiply(left[row_of(i, left.shape[0]), c], right[row_of(i, right.shape[0])], out[i, c])
-
-
-def product(parts, left, right, out):
-    """out[i, c] += left[i, c] right[i]; where left or right has one i only, all share it."""
-    for part in prange(parts):
-        _product_part(part, parts, left, right, out)
