@@ -23,10 +23,12 @@ from .validation import (
     Integers,
     as_count,
     as_floats,
+    as_unchecked_floats,
     broadcast_shape,
     cholesky,
     positive,
     probabilities,
+    require_finite,
     require_memory,
     square_matrices,
 )
@@ -104,13 +106,13 @@ class _Continuous(Distribution):
         >>> float(fe.Gaussian([0.0, 0.0], scale=1.0).log_prob([0.0, 0.0]))
         -1.8378770664093453
         """
-        points = as_floats(z, "z")
-        if points.ndim == 0 or points.shape[-1] != self.dim:
+        given = as_unchecked_floats(z, "z")
+        if given.ndim == 0 or given.shape[-1] != self.dim:
             raise InvalidInputError(
-                f"z must have a last axis of length {self.dim}, got shape {points.shape}"
+                f"z must have a last axis of length {self.dim}, got shape {given.shape}"
             )
         batch = self.batch_shape
-        shape = broadcast_shape(z=points.shape[:-1], batch_shape=batch)
+        shape = broadcast_shape(z=given.shape[:-1], batch_shape=batch)
         # The axes of z beyond the batch are free: each member of the batch has points of its own.
         free = len(shape) - len(batch)
         batch, every = shape[free:], slice(None)
@@ -118,9 +120,12 @@ class _Continuous(Distribution):
         centre = lowering.mixture_mean(components, batch, every)
         frame = lowering.Frame(centre, None, None)
         density = lowering.density(components, batch, every, frame)
-        points = np.broadcast_to(points, (*shape, self.dim))
+        points = np.broadcast_to(given, (*shape, self.dim))
         points = points.reshape(math.prod(shape[:free]), math.prod(batch), self.dim)
-        return launch.log_prob(density, lowering.constant(centre), points).reshape(shape)
+        result = launch.log_prob(density, lowering.constant(centre), points).reshape(shape)
+        if np.isnan(result).any():
+            require_finite(given, "z")
+        return result
 
     def sample(self, n: int, rng: RandomState = None) -> Floats:
         """Independent draws.

@@ -19,7 +19,7 @@ from .validation import Floats
 _SLICE_NUMBERS = 2**22
 # Elements of a slice that is copied out of a file, or into another type: 64 MB.
 _COPIED_ELEMENTS = 2**23
-_FIRST_ELEMENTS = 2**20
+_FIRST_ELEMENTS = 2**24
 
 
 def row_quantities(

@@ -26,6 +26,13 @@ _SUM_TO_ONE = 1e-6
 
 def as_floats(value: Any, name: str) -> Floats:
     """A finite float64 array of a real argument; the input is copied, never written to."""
+    array = np.array(as_unchecked_floats(value, name))
+    require_finite(array, name)
+    return array
+
+
+def as_unchecked_floats(value: Any, name: str) -> Floats:
+    """A float64 array of a real argument, the argument itself where it is one."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
             f"{name} is a masked array, whose mask would be ignored; fill or drop the masked "
@@ -37,7 +44,11 @@ def as_floats(value: Any, name: str) -> Floats:
             f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
             "integers or bool"
         )
-    array = np.array(array, dtype=np.float64, order="C")
+    return np.asarray(array, dtype=np.float64, order="C")
+
+
+def require_finite(array: Floats, name: str) -> None:
+    """Refuse NaN and infinities."""
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -45,7 +56,6 @@ def as_floats(value: Any, name: str) -> Floats:
             f"{name} must be finite; {int(bad.sum())} of its {array.size} entries are not, the "
             f"first, {array[where]}, at index {where}"
         )
-    return array
 
 
 def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None) -> int:

@@ -26,6 +26,7 @@ from .scalar import (
     NORMAL,
     angle_bits,
     exp,
+    exp_nonpositive,
     log1p,
     log_positive,
     normal_pair,
@@ -44,7 +45,7 @@ TILE = 4
 
 _ZERO = np.uint64(0)
 _ATTEMPTS = 16
-_MOST_SELECTS = 16
+_MOST_SELECTS = 64
 # The least chi-square draw, so that a draw of tiny degrees of freedom stays finite when squared.
 _LEAST_CHI2 = 2.0**-1000
 
@@ -198,23 +199,42 @@ def _gamma_proposal(key, index, draw, attempt, shape):
     return d * cube, positive & (log_positive(uniform(w0, w1)) < bound)
 
 
+@scalar
+def _either(bit, one, zero):
+    return one if bit != 0 else zero
+
+
+@block
+def _gather_eight(values, component, base, n, out):
+    """out[k] = values[component[k]] where that is one of eight from ``base``."""
+    last = values.shape[0] - 1
+    v0, v1 = values[base], values[min(base + 1, last)]
+    v2, v3 = values[min(base + 2, last)], values[min(base + 3, last)]
+    v4, v5 = values[min(base + 4, last)], values[min(base + 5, last)]
+    v6, v7 = values[min(base + 6, last)], values[min(base + 7, last)]
+    for k in range(n):
+        place = component[k] - base
+        one, two, four = place & 1, place & 2, place & 4
+        low = _either(two, _either(one, v3, v2), _either(one, v1, v0))
+        high = _either(two, _either(one, v7, v6), _either(one, v5, v4))
+        value = _either(four, high, low)
+        out[k] = value if (place & -8) == 0 else out[k]
+
+
 @block
 def gather(values, component, n, out):
     """out[k] = values[component[k]].
 
-    Indexed loads do not vectorise beside a store that might overlap them; a few selects do.
+    Indexed loads do not vectorise beside a store that might overlap them; selects do, by the bits
+    of the index.
     """
     count = values.shape[0]
     if count > _MOST_SELECTS:
         for k in range(n):
             out[k] = values[component[k]]
         return
-    for k in range(n):
-        out[k] = values[0]
-    for c in range(1, count):
-        value = values[c]
-        for k in range(n):
-            out[k] = value if component[k] == c else out[k]
+    for base in range(0, count, 8):
+        _gather_eight(values, component, base, n, out)
 
 
 @block
@@ -447,13 +467,14 @@ def log_density_block(density, i, v, dim, work, n, out):
         log_component(density, i, c, v, dim, n, acc, norm)
         for k in range(n):
             gap = norm[k] - out[k]
-            e = exp(-abs(gap))
+            e = exp_nonpositive(-abs(gap))
             # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
             e = e if gap == gap else 0.0
-            raised = total[k] * e + 1.0
-            added = total[k] + e
-            total[k] = raised if gap > 0.0 else added
-            out[k] = norm[k] if gap > 0.0 else out[k]
+            raised = gap > 0.0
+            scaled = total[k] if raised else 1.0
+            kept = 1.0 if raised else total[k]
+            total[k] = scaled * e + kept
+            out[k] = norm[k] if raised else out[k]
     for k in range(n):
         out[k] += log_positive(total[k])
 

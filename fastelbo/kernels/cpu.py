@@ -31,14 +31,13 @@ from .extremes import (
     open_row,
     sort_row,
 )
+from .points import all_finite, load_points, store_points
 from .selection import make_candidates
 from .state import MAX, clear, merge, push_block
+from .vectors import fill
 
 # Draws in a chunk. A part of the stream version: the last bits of a result change with it.
 CHUNK = 8192
-# Draws whose coordinates are moved at once: one cache line of each coordinate. A line for each of
-# many coordinates would not stay in the cache, as they all fall into the same few places there.
-NEAR = 8
 
 
 @block
@@ -139,30 +138,28 @@ def draws(part, parts, sampler, dim, key, lo, hi, draws):
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
-        for near in range(0, n, NEAR):
-            for d in range(dim):
-                for k in range(near, min(near + NEAR, n)):
-                    draws[first + k, i, d] = work.v[d, k]
+        store_points(work.v, n, dim, draws[first : first + n, i])
 
 
 @block
 def log_prob(part, parts, density, centre, points, lo, hi, out):
-    """out[p, i] = log density of member i at points[p, i], for p in lo to hi."""
+    """out[p, i] = log density of member i at points[p, i], for p in lo to hi.
+
+    NaN for a block of points that are not all finite.
+    """
     members, dim = points.shape[1], points.shape[2]
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = members * n_blocks
     work = make_workspace(dim)
-    v = work.v
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         middle = centre[row_of(i, centre.shape[0])]
-        for near in range(0, n, NEAR):
-            for d in range(dim):
-                for k in range(near, min(near + NEAR, n)):
-                    v[d, k] = points[first + k, i, d] - middle[d]
-        log_density_block(density, i, v, dim, work, n, work.log_q)
+        load_points(points[first : first + n, i], middle, n, work.v)
+        log_density_block(density, i, work.v, dim, work, n, work.log_q)
+        if not all_finite(work.v, n, dim):
+            fill(work.log_q, n, np.nan)
         for k in range(n):
             out[first + k, i] = work.log_q[k]
 

@@ -84,9 +84,9 @@ _FIRST = 2**18
 def log_prob(
     density: Density, centre: NDArray[np.float64], points: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Log density of member i at points[:, i], for points (M, members, D)."""
+    """Log density of member i at points[:, i], for points (M, members, D); see `cpu.log_prob`."""
     out = np.empty(points.shape[:2])
-    points = np.ascontiguousarray(points)
+    points = np.ascontiguousarray(points).view()
     points.setflags(write=False)
     paced(
         len(points) if points.size else 0,

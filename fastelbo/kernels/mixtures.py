@@ -10,19 +10,10 @@ import numpy as np
 
 from .blocks import log_component, make_workspace
 from .compile import block
-from .cpu import NEAR
-from .scalar import exp, log, log_positive
+from .points import load_points, store_points
+from .scalar import exp_nonpositive, log, log_positive
 
 _LANES = 128
-
-
-@block
-def _load(x, centre, first, n, v):
-    """v = x - centre, for n points from ``first``."""
-    for near in range(0, n, NEAR):
-        for d in range(centre.shape[0]):
-            for k in range(near, min(near + NEAR, n)):
-                v[d, k] = x[first + k, d] - centre[d]
 
 
 @block
@@ -42,7 +33,7 @@ def _log_joint(density, log_weight, dim, work, n, terms):
         weight = log_weight[c]
         for k in range(n):
             # Below a maximum of -inf there is nothing to add.
-            e = exp((terms[c, k] + weight) - top[k])
+            e = exp_nonpositive((terms[c, k] + weight) - top[k])
             total[k] += e if e == e else 0.0
     for k in range(n):
         out[k] = top[k] + log_positive(total[k]) if top[k] > -np.inf else -np.inf
@@ -77,7 +68,7 @@ def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
-        _load(x, centre, first, n, work.v)
+        load_points(x[first : first + n], centre, n, work.v)
         _log_joint(density, log_weight, dim, work, n, terms)
         _expect(terms, log_weight, probs, first, n, work)
         for k in range(n):
@@ -96,12 +87,10 @@ def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
-        _load(x, centre, first, n, work.v)
+        load_points(x[first : first + n], centre, n, work.v)
         _log_joint(density, log_weight, dim, work, n, terms)
         for c in range(log_weight.shape[0]):
             weight = log_weight[c]
             for k in range(n):
-                terms[c, k] = exp((terms[c, k] + weight) - work.log_q[k])
-        for k in range(n):
-            for c in range(log_weight.shape[0]):
-                out[first + k, c] = terms[c, k]
+                terms[c, k] = exp_nonpositive((terms[c, k] + weight) - work.log_q[k])
+        store_points(terms, n, log_weight.shape[0], out[first : first + n])

@@ -17,8 +17,8 @@ from .state import MAX, clear, push_log_weights
 from .sums import largest, make_strands, scale_weights, sum_of_rest
 
 COLUMNS = 8
-# Elements whose maximum is taken before their exponentials: 16 kB.
-_PIECE = 2048
+# Elements whose maximum is taken before their exponentials: 8 kB.
+_PIECE = 1024
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW), one maximum left out.
 TOP = 0

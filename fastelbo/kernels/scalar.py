@@ -33,6 +33,29 @@ _LN2_LO = 1.9082149292705877e-10
 # The largest and smallest arguments with a finite non-zero exponential, a little beyond.
 _EXP_MAX = 709.79
 _EXP_MIN = -745.2
+# Here the power of two is 2^-1023, whose bits as a factor are those of 0.
+_EXP_ZERO = -709.0
+
+
+@scalar
+def _exp_parts(x):
+    """(exp(x) / 2^n, n), n the whole number next to x / ln 2."""
+    n = (x * _LOG2E + _ROUND) - _ROUND
+    r = (x - n * _LN2_HI) - n * _LN2_LO
+    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 8.8e-18 where r < 0, and 1.8e-17 where r > 0 and
+    # an ulp is twice as large.
+    p = 2.5086968622116385707e-8
+    p = p * r + 2.7625781016617833178e-7
+    p = p * r + 2.7557308891482639726e-6
+    p = p * r + 2.4801506001624868057e-5
+    p = p * r + 1.9841269820376834275e-4
+    p = p * r + 1.3888888930858248159e-3
+    p = p * r + 8.3333333333482890627e-3
+    p = p * r + 4.1666666666579438937e-2
+    p = p * r + 0.16666666666666642062
+    p = p * r + 0.50000000000000048656
+    p = p * r + 1.0
+    return p * r + 1.0, n
 
 
 @scalar
@@ -41,26 +64,24 @@ def exp(x: float) -> float:
     # Clamped by comparisons that are false for NaN, which therefore passes through.
     x = _EXP_MAX if x > _EXP_MAX else x
     x = _EXP_MIN if x < _EXP_MIN else x
-    n = (x * _LOG2E + _ROUND) - _ROUND
-    r = (x - n * _LN2_HI) - n * _LN2_LO
-    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 1.7e-19.
-    p = 2.0921591194588922829e-9
-    p = p * r + 2.5105217694665662902e-8
-    p = p * r + 2.7557252907558042675e-7
-    p = p * r + 2.7557255398348467943e-6
-    p = p * r + 2.4801587347343752997e-5
-    p = p * r + 1.984126987482228659e-4
-    p = p * r + 1.3888888888874397224e-3
-    p = p * r + 8.3333333333261345828e-3
-    p = p * r + 4.1666666666666683796e-2
-    p = p * r + 0.16666666666666670991
-    p = p * r + 0.49999999999999999997
-    y = 1.0 + (r + r * r * p)
+    y, n = _exp_parts(x)
     # 2^n in two factors, each a normal number where their product may not be one.
     biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
     half = biased >> np.uint64(1)
     y = y * np.uint64(half << np.uint64(52)).view(np.float64)
     return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
+
+
+@scalar
+def exp_nonpositive(x: float) -> float:
+    """Exponential of x <= 0, within 1 ulp down to 2^-1022, below which it is 0.
+
+    For weights beside a largest one of 1, to which less adds nothing.
+    """
+    x = _EXP_ZERO if x < _EXP_ZERO else x
+    y, n = _exp_parts(x)
+    biased = np.float64(n + (_ROUND + 1023.0)).view(np.uint64)
+    return y * np.uint64(biased << np.uint64(52)).view(np.float64)
 
 
 _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
@@ -166,18 +187,19 @@ _PHILOX_W1 = np.uint64(0xBB67AE85)
 def philox(c0, c1, c2, c3, k0, k1):
     """Philox4x32-10 (Salmon et al., 2011): four counter and two key words to four random words.
 
-    A 32-bit word is held in a uint64, whose product is then the full one.
+    A 32-bit word is the lower half of a uint64. Words are cut to it where they are multiplied,
+    which costs nothing, as the multiplication reads the lower half alone.
     """
     for _ in range(10):
-        p0 = _PHILOX_M0 * c0
-        p1 = _PHILOX_M1 * c2
+        p0 = _PHILOX_M0 * (c0 & _U32)
+        p1 = _PHILOX_M1 * (c2 & _U32)
         c0 = (p1 >> _S32) ^ c1 ^ k0
-        c1 = p1 & _U32
+        c1 = p1
         c2 = (p0 >> _S32) ^ c3 ^ k1
-        c3 = p0 & _U32
+        c3 = p0
         k0 = (k0 + _PHILOX_W0) & _U32
         k1 = (k1 + _PHILOX_W1) & _U32
-    return c0, c1, c2, c3
+    return c0 & _U32, c1 & _U32, c2 & _U32, c3 & _U32
 
 
 _FIRST_BIT = np.uint64(1 << 63)

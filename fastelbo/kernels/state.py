@@ -33,6 +33,7 @@ from .sums import (
     finite_sum,
     joint_moments,
     largest,
+    peak_and_sum,
     scale_weights,
     square_deviations,
     sum_of_rest,
@@ -174,16 +175,19 @@ def _set_weights(state, log_weight, first, n, w, strands):
 
     A log weight that is NaN or +inf is counted, and becomes -inf.
     """
-    finite, total = finite_sum(log_weight, n, strands)
     state[COUNT] = float(n)
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
-    if finite < n:
+    finite = n
+    top, total = peak_and_sum(log_weight, n, strands)
+    if not abs(total) < np.inf:
+        finite, total = finite_sum(log_weight, n, strands)
         for k in range(n - 1, -1, -1):
             if not log_weight[k] < np.inf:
                 state[BAD] += 1.0
                 state[FIRST_BAD] = float(first + k)
                 log_weight[k] = -np.inf
+        top = largest(log_weight, n)
     state[LOG_WEIGHT + FINITE] = float(finite)
     state[LOG_WEIGHT + SUM_HI] = total
     state[LOG_WEIGHT + SUM_LO] = 0.0
@@ -192,7 +196,6 @@ def _set_weights(state, log_weight, first, n, w, strands):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    top = largest(log_weight, n)
     rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, strands), n)
     state[MAX] = top
     state[REST_HI] = rest

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import block, exact, scalar
-from .scalar import exp
+from .scalar import exp_nonpositive
 
 STRANDS = 32
 # Terms that a strand takes before it goes back to memory.
@@ -141,15 +141,35 @@ def largest(x, n):
 
 
 @block
+def peak_and_sum(x, n, strands):
+    """The largest of x[:n], NaN aside, and the sum of all."""
+    peak, strand = strands[0], strands[1]
+    for j in range(STRANDS):
+        peak[j] = -np.inf
+        strand[j] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(STRANDS):
+            top, total = peak[j], strand[j]
+            for term in range(_TERMS):
+                value = x[first + j + term * STRANDS]
+                top = value if value > top else top
+                total += value
+            peak[j], strand[j] = top, total
+    for first in range(whole, n, STRANDS):
+        for j in range(min(STRANDS, n - first)):
+            value = x[first + j]
+            peak[j] = value if value > peak[j] else peak[j]
+            strand[j] += value
+    return largest(peak, STRANDS), _close(strand)
+
+
+@block
 def scale_weights(x, top, n, w, strands):
-    """w = exp(x - top), and its sum; NaN where one of x is."""
-    bad = np.int64(0)
-    # Counting lets the compiler work on several vectors at once, as one chain would not.
+    """w = exp(x - top) for a ``top`` that no x exceeds, and its sum; NaN where one of x is."""
     for k in range(n):
-        value = exp(x[k] - top)
-        w[k] = value
-        bad += np.int64(1) if value != value else np.int64(0)
-    return sum_all(w, n, strands) if bad == 0 else np.nan
+        w[k] = exp_nonpositive(x[k] - top)
+    return sum_all(w, n, strands)
 
 
 @block
