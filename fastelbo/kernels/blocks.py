@@ -95,7 +95,7 @@ class Workspace(NamedTuple):
 
     v: Real  # (padded D, LANES); rows from D on stay 0
     packed: Real  # (D, LANES)
-    accumulator: Real  # (4, LANES)
+    accumulator: Real  # (TILE + 1, LANES): rows of a product, and their squares
     norm: Real  # (LANES,)
     top: Real  # (LANES,)
     total: Real  # (LANES,)
@@ -133,7 +133,7 @@ def make_workspace(dim, like):
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
         np.empty((dim, LANES), like.dtype),
-        np.empty((4, LANES), like.dtype),
+        np.empty((TILE + 1, LANES), like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
@@ -445,8 +445,9 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 
 @block
-def log_component(density, i, c, base, v, dim, n, acc, square, out):
-    """out = log_const_c - base + g_c(|F_c v - t_c|^2); ``square`` may be out."""
+def log_component(density, i, c, base, v, dim, n, acc, out):
+    """out = log_const_c - base + g_c(|F_c v - t_c|^2)."""
+    square = acc[TILE]
     rows = density.factor.shape[2]
     if rows == 0:
         square_norm_identity(v, padded(dim), n, square)
@@ -493,16 +494,16 @@ def log_density_block(density, i, v, dim, work, n, out):
             out[k] = 0.0
         return
     if components == 1:
-        log_component(density, i, 0, 0.0, v, dim, n, acc, norm, out)
+        log_component(density, i, 0, 0.0, v, dim, n, acc, out)
         return
     base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
     zero, one = v.dtype.type(0.0), v.dtype.type(1.0)
     # top holds the running maximum, total the sum of exponentials relative to it.
-    log_component(density, i, 0, base, v, dim, n, acc, norm, top)
+    log_component(density, i, 0, base, v, dim, n, acc, top)
     for k in range(n):
         total[k] = one
     for c in range(1, components):
-        log_component(density, i, c, base, v, dim, n, acc, norm, norm)
+        log_component(density, i, c, base, v, dim, n, acc, norm)
         for k in range(n):
             gap = norm[k] - top[k]
             e = exp(-abs(gap))
