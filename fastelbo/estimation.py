@@ -75,10 +75,10 @@ def estimate(
         "cpu" runs compiled kernels on all cores; "numpy" is the plain reference, with the same
         draws, slow and holding N x K numbers. "auto" is "cpu".
     precision : {"float64", "float32"}
-        "float32" makes the same draws and their densities in single precision, which is faster; its
-        log weights are off by about ``1e-6 (10 + s)``, s the largest squared distance, in standard
-        deviations, of the draw from a centre of q, prior and likelihood. Everything that is summed
-        up stays in float64. backend="numpy" computes in float64 either way.
+        "float32" makes the same draws and their densities in single precision, which is faster. A
+        log density (of q, prior or likelihood) that lies d nats below its peak and is r times
+        narrower than q is then off by at most about ``2e-6 (10 + r + d)``, beside the float64 one.
+        Sums over draws stay in float64. backend="numpy" computes in float64 either way.
     analytic_kl : bool
         Put the closed-form KL in the place of the sampled one in ``kl`` and ``elbo``. The error of
         the ELBO is then that of the log-likelihood term, often larger where q is near the

@@ -209,6 +209,17 @@ def test_accuracy_of_terms(case):
     assert (difference <= allowed).all()
 
 
+@pytest.mark.parametrize("ratio", [1e2, 1e3, 1e4])
+def test_accuracy_of_a_narrow_density(ratio):
+    # The draws near its peak, of which there are some, feel the rounding of a draw r times over.
+    p, q = fe.Gaussian([1.5], scale=1.0 / ratio), fe.Gaussian([0.0], scale=1.0)
+    exact = fe.elbo_terms(p, q, 10**6, rng=1).log_prior
+    got = fe.elbo_terms(p, q, 10**6, rng=1, precision="float32").log_prior
+    drop = p.log_prob(p.mean) - exact
+    assert drop.min() < 10.0
+    assert (np.abs(got - exact) <= 2e-6 * (10.0 + ratio + drop)).all()
+
+
 def test_constants_of_any_size_are_kept():
     # 3.5 million nats, of which float32 holds quarters.
     model, q = linear(dim=2, features=200_000, variance=1e-9, spread=1e-7)
