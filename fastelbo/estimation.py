@@ -77,7 +77,7 @@ def estimate(
     precision : {"float64", "float32"}
         "float32" makes the same draws and their densities in single precision, which is faster. A
         log density (of q, prior or likelihood) that lies d nats below its peak and is r times
-        narrower than q is then off by at most about ``2e-6 (10 + r + d)``, beside the float64 one.
+        narrower than q is then off by at most about ``2e-6 (10 + d + r sqrt(d))``.
         Sums over draws stay in float64. backend="numpy" computes in float64 either way.
     analytic_kl : bool
         Put the closed-form KL in the place of the sampled one in ``kl`` and ``elbo``. The error of

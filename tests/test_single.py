@@ -187,7 +187,7 @@ def test_moments_of_normals():
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_accuracy_of_terms(case):
-    # The docstring's 2e-6 (10 + nats below the peak), for each draw and log density.
+    # The docstring's bound, for each draw and log density, none of which is much narrower than q.
     model, q = case()
     n = 700
     exact = fe.elbo_terms(model, q, n, rng=1)
@@ -215,9 +215,9 @@ def test_accuracy_of_a_narrow_density(ratio):
     p, q = fe.Gaussian([1.5], scale=1.0 / ratio), fe.Gaussian([0.0], scale=1.0)
     exact = fe.elbo_terms(p, q, 10**6, rng=1).log_prior
     got = fe.elbo_terms(p, q, 10**6, rng=1, precision="float32").log_prior
-    drop = p.log_prob(p.mean) - exact
+    drop = np.maximum(p.log_prob(p.mean) - exact, 0.0)
     assert drop.min() < 10.0
-    assert (np.abs(got - exact) <= 2e-6 * (10.0 + ratio + drop)).all()
+    assert (np.abs(got - exact) <= 2e-6 * (10.0 + drop + ratio * np.sqrt(drop))).all()
 
 
 def test_constants_of_any_size_are_kept():

@@ -95,10 +95,11 @@ class Workspace(NamedTuple):
 
     v: Real  # (padded D, LANES); rows from D on stay 0
     packed: Real  # (D, LANES)
-    accumulator: Real  # (TILE + 1, LANES): rows of a product, and their squares
+    accumulator: Real  # (4, LANES)
     norm: Real  # (LANES,)
     top: Real  # (LANES,)
     total: Real  # (LANES,)
+    square: Real  # (LANES,)
     component: NDArray[np.int64]  # (LANES,)
     lane: NDArray[np.int64]  # (LANES,)
     angle: NDArray[np.unsignedinteger[Any]]  # (LANES,); see `angle_bits`
@@ -133,7 +134,8 @@ def make_workspace(dim, like):
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
         np.empty((dim, LANES), like.dtype),
-        np.empty((TILE + 1, LANES), like.dtype),
+        np.empty((4, LANES), like.dtype),
+        np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
@@ -445,9 +447,8 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 
 @block
-def log_component(density, i, c, base, v, dim, n, acc, out):
-    """out = log_const_c - base + g_c(|F_c v - t_c|^2)."""
-    square = acc[TILE]
+def log_component(density, i, c, base, v, dim, n, acc, square, out):
+    """out = log_const_c - base + g_c(square), by way of square = |F_c v - t_c|^2."""
     rows = density.factor.shape[2]
     if rows == 0:
         square_norm_identity(v, padded(dim), n, square)
@@ -487,32 +488,33 @@ def _base(like, log_const):
 @block
 def log_density_block(density, i, v, dim, work, n, out):
     """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
-    acc, norm, top, total = work.accumulator, work.norm, work.top, work.total
+    acc, square = work.accumulator, work.square
+    term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
     if components == 0:
         for k in range(n):
             out[k] = 0.0
         return
     if components == 1:
-        log_component(density, i, 0, 0.0, v, dim, n, acc, out)
+        log_component(density, i, 0, 0.0, v, dim, n, acc, square, out)
         return
     base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
     zero, one = v.dtype.type(0.0), v.dtype.type(1.0)
     # top holds the running maximum, total the sum of exponentials relative to it.
-    log_component(density, i, 0, base, v, dim, n, acc, top)
+    log_component(density, i, 0, base, v, dim, n, acc, square, top)
     for k in range(n):
         total[k] = one
     for c in range(1, components):
-        log_component(density, i, c, base, v, dim, n, acc, norm)
+        log_component(density, i, c, base, v, dim, n, acc, square, term)
         for k in range(n):
-            gap = norm[k] - top[k]
+            gap = term[k] - top[k]
             e = exp(-abs(gap))
             # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
             e = e if gap == gap else zero
             raised = total[k] * e + one
             added = total[k] + e
             total[k] = raised if gap > zero else added
-            top[k] = norm[k] if gap > zero else top[k]
+            top[k] = term[k] if gap > zero else top[k]
     for k in range(n):
         out[k] = (base + top[k]) + log_positive(total[k])
 

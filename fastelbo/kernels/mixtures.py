@@ -33,7 +33,7 @@ def _log_joint(density, log_weight, dim, work, n, terms):
         top[k] = -np.inf
         total[k] = 0.0
     for c in range(log_weight.shape[0]):
-        log_component(density, 0, c, 0.0, work.v, dim, n, work.accumulator, terms[c])
+        log_component(density, 0, c, 0.0, work.v, dim, n, work.accumulator, work.square, terms[c])
         weight = log_weight[c]
         for k in range(n):
             joint = terms[c, k] + weight
