@@ -15,6 +15,7 @@ import numpy as np
 
 from . import lowering, reference
 from .kernels import cpu, extremes, state
+from .kernels.blocks import Plan
 from .kernels.launch import Pace, launch
 from .progress import Tick
 from .states import Reader, States
@@ -32,6 +33,7 @@ class Task(NamedTuple):
     n_samples: int
     key: int
     first_index: int
+    precision: str
 
     @property
     def points(self) -> int:
@@ -71,7 +73,7 @@ class CPUBackend:
         lo = 0
         while lo < task.points:
             count = min(max(1, pace.size // n_chunks), most_points, task.points - lo)
-            plan = lowering.plan(task.model, task.q, task.batch, slice(lo, lo + count))
+            plan = _plan(task, lo, count)
             states = States(count, iw_sizes, capacity, self.n_threads)
             chunk = 0
             while chunk < n_chunks:
@@ -101,7 +103,7 @@ class CPUBackend:
         lo = 0
         while lo < task.points:
             count = min(most_points, max(1, draws_a_launch // task.n_samples), task.points - lo)
-            plan = lowering.plan(task.model, task.q, task.batch, slice(lo, lo + count))
+            plan = _plan(task, lo, count)
             slices = tuple(array[lo : lo + count] for array in out)
             for first in range(0, task.n_samples, draws_a_launch):
                 stop = min(task.n_samples, first + draws_a_launch)
@@ -116,6 +118,12 @@ class CPUBackend:
         launch(function, *args, n_threads=self.n_threads)
 
 
+def _plan(task: Task, lo: int, count: int) -> Plan:
+    """The plan of ``count`` data points, from ``lo`` on."""
+    rows = slice(lo, lo + count)
+    return lowering.plan(task.model, task.q, task.batch, rows, task.precision)
+
+
 def _work(task: Task) -> int:
     """Numbers in the affine forms of one data point: about the multiply-adds of one draw."""
     components = task.q._components.log_weight.shape[-1]
@@ -124,7 +132,10 @@ def _work(task: Task) -> int:
 
 
 class NumPyBackend:
-    """The plain reference: slow, independent, and holding the terms of every draw in memory."""
+    """The plain reference: slow, independent, and holding the terms of every draw in memory.
+
+    In float64 whatever the precision, which is the least that is asked for.
+    """
 
     def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
         terms = self.terms(task)

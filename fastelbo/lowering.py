@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import poch
 
+from .errors import InvalidInputError
 from .kernels import triangles
-from .kernels.blocks import Density, Plan, Sampler, padded
+from .kernels.blocks import Density, Plan, Real, Sampler, padded
 from .kernels.launch import launch
 from .validation import Floats, Integers
 
@@ -244,7 +245,49 @@ def mixture_mean(components: Components, batch: tuple[int, ...], rows: slice) ->
     return np.asarray((weight[:, None, :] @ mean)[:, 0])
 
 
-def plan(model: Any, q: Any, batch: tuple[int, ...], rows: slice) -> Plan:
+# Squares and their sums stay below the largest float32, 3e38.
+_SINGLE_MAX = 1e15
+# Beyond, a Student-t is a Gaussian to the last digit.
+_SINGLE_MOST_DF = 1e30
+
+
+def _single(array: Real) -> Any:
+    """The array in float32, or an error where squares would overflow."""
+    largest = float(np.abs(array).max(initial=0.0))
+    if largest > _SINGLE_MAX:
+        raise InvalidInputError(
+            f'precision must be "float64" for this model and q: a number of {largest:g} among '
+            f"their lowered parameters, ratios of scales and of distances to scales, is above the "
+            f"{_SINGLE_MAX:g} that float32 allows"
+        )
+    return constant(array.astype(np.float32))
+
+
+def single_density(density: Density) -> Density:
+    """The density in float32, but for its constants, which may be large."""
+    df = np.clip(density.df, 1.0 / _SINGLE_MOST_DF, _SINGLE_MOST_DF)
+    return density._replace(
+        factor=_single(density.factor),
+        target=_single(density.target),
+        df=constant(df.astype(np.float32)),
+    )
+
+
+def single_plan(plan: Plan) -> Plan:
+    """The plan in float32; which component, and how many proposals, is settled in float64."""
+    sampler = plan.sampler
+    return Plan(
+        sampler._replace(location=_single(sampler.location), scale=_single(sampler.scale)),
+        single_density(plan.q),
+        single_density(plan.prior),
+        single_density(plan.likelihood),
+        plan.dim,
+    )
+
+
+def plan(
+    model: Any, q: Any, batch: tuple[int, ...], rows: slice, precision: str = "float64"
+) -> Plan:
     """Lower ``model`` and ``q`` for the data points ``rows`` of the flattened ``batch``."""
     q_components: Components = q._components
     if q_components.single:
@@ -255,4 +298,5 @@ def plan(model: Any, q: Any, batch: tuple[int, ...], rows: slice) -> Plan:
         sampler = draw_components(q_components, batch, rows, centre)
         own = density(q_components, batch, rows, frame)
     prior = density(model._prior._components, batch, rows, frame)
-    return Plan(sampler, own, prior, model._likelihood(batch, rows, frame), q_components.dim)
+    double = Plan(sampler, own, prior, model._likelihood(batch, rows, frame), q_components.dim)
+    return double if precision == "float64" else single_plan(double)

@@ -1,11 +1,14 @@
 """What several test files need."""
 
 import contextlib
+import math
 import warnings
 
+import mpmath
 import numpy as np
 
 import fastelbo as fe
+from fastelbo.kernels.compile import kernel
 
 # Where the warnings about an estimate are not the point of a test.
 IGNORE_DIAGNOSTICS = "ignore::fastelbo.errors.FastElboWarning"
@@ -32,3 +35,46 @@ def bits(estimate):
 def linear_gaussian(x=1.0):
     """z ~ N(0, 1), x | z ~ N(z, 1): posterior N(x/2, 1/2)."""
     return fe.LinearGaussian(np.reshape(x, (-1, 1)), [[1.0]], noise_cov=1.0)
+
+
+def elementwise(function):
+    """A loop around one scalar function, which LLVM vectorises as it does in the blocks."""
+
+    def run(x, out):
+        for k in range(x.size):
+            out[k] = function(x[k])
+
+    compiled = kernel(run)
+
+    def call(x):
+        out = np.empty_like(x)
+        compiled(x, out)
+        return out
+
+    return call
+
+
+def plainly(function):
+    """The same source as plain Python."""
+
+    def call(x):
+        with np.errstate(all="ignore"):
+            number = float if x.dtype == np.float64 else x.dtype.type
+            return np.array([function(number(value)) for value in x])
+
+    return call
+
+
+def errors(function, got, x):
+    """Errors in ulp of the exact value, which is kept to 40 digits beyond a float's."""
+    with mpmath.workprec(200), np.errstate(over="ignore"):
+        exact = [function(mpmath.mpf(float(value))) for value in x]
+        rounded = np.array([float(value) for value in exact]).astype(got.dtype)
+        infinite = np.isinf(rounded)
+        np.testing.assert_array_equal(got[infinite], rounded[infinite])
+        gaps = [
+            float(abs(mpmath.mpf(float(g)) - e)) if math.isfinite(r) else 0.0
+            for g, e, r in zip(got, exact, rounded, strict=True)
+        ]
+    with np.errstate(invalid="ignore"):
+        return np.where(infinite, 0.0, np.array(gaps) / np.spacing(np.abs(rounded)))

@@ -104,9 +104,9 @@ LAYERS = [
     "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "fragments", "compile", "scalar", "vectors", "points", "sums", "selection", "extremes",
-    "blocks", "groups", "state", "cpu", "rows", "subsets", "tails", "residuals", "mixtures",
-    "triangles", "threads", "launch",
+    "fragments", "compile", "single", "scalar", "vectors", "points", "sums", "selection",
+    "extremes", "blocks", "groups", "state", "cpu", "rows", "subsets", "tails", "residuals",
+    "mixtures", "triangles", "threads", "launch",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.
 DELEGATES = {"fastelbo.results": {"bound_tables", "exports", "plotting", "tables"}}

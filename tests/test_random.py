@@ -30,7 +30,7 @@ def run_words(key, index, draw, pair, purpose, attempt, out):
 
 @kernel
 def run_normals(dim, key, index, first, n):
-    work = make_workspace(dim)
+    work = make_workspace(dim, np.empty(0))
     standard_normals(work, dim, key, index, first, n)
     return work.v
 
@@ -185,7 +185,7 @@ def _count_block(thresholds, v, dim, n, counts):
 
 @kernel
 def run_tail_counts(key, n_blocks, dim, thresholds, counts):
-    work = make_workspace(dim)
+    work = make_workspace(dim, np.empty(0))
     for b in range(n_blocks):
         standard_normals(work, dim, key, np.uint64(0), np.uint64(b * LANES), LANES)
         _count_block(thresholds, work.v, dim, LANES, counts)

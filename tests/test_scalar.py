@@ -6,7 +6,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from helpers import ulps
+from helpers import elementwise, errors, plainly, ulps
 
 from fastelbo.kernels import scalar
 from fastelbo.kernels.compile import kernel
@@ -69,48 +69,6 @@ SPECIAL = {
     ),
     "log1p": ([np.inf, np.nan, 0.0, 5e-324], [np.inf, np.nan, 0.0, 5e-324]),
 }
-
-
-def elementwise(function):
-    """A loop around one scalar function, which LLVM vectorises as it does in the blocks."""
-
-    def run(x, out):
-        for k in range(x.size):
-            out[k] = function(x[k])
-
-    compiled = kernel(run)
-
-    def call(x):
-        out = np.empty_like(x)
-        compiled(x, out)
-        return out
-
-    return call
-
-
-def plainly(function):
-    """The same source as plain Python."""
-
-    def call(x):
-        with np.errstate(all="ignore"):
-            return np.array([function(float(value)) for value in x])
-
-    return call
-
-
-def errors(function, got, x):
-    """Errors in ulp of the exact value, which is kept to 40 digits beyond a float's."""
-    with mpmath.workprec(200):
-        exact = [function(mpmath.mpf(float(value))) for value in x]
-        rounded = np.array([float(value) for value in exact])
-        infinite = np.isinf(rounded)
-        np.testing.assert_array_equal(got[infinite], rounded[infinite])
-        gaps = [
-            float(abs(mpmath.mpf(float(g)) - e)) if math.isfinite(r) else 0.0
-            for g, e, r in zip(got, exact, rounded, strict=True)
-        ]
-    with np.errstate(invalid="ignore"):
-        return np.where(infinite, 0.0, np.array(gaps) / np.spacing(np.abs(rounded)))
 
 
 @pytest.mark.parametrize("name", ALLOWED)

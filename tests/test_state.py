@@ -22,7 +22,7 @@ K = 50_021
 @kernel
 def run_push(terms, first, sizes, out):
     """State of draws first, first + 1, ..., whose three log densities are the rows of ``terms``."""
-    work, fresh = make_workspace(1), np.zeros(out.size)
+    work, fresh = make_workspace(1, np.empty(0)), np.zeros(out.size)
     state.clear(out)
     for lo in range(0, terms.shape[1], LANES):
         n = min(LANES, terms.shape[1] - lo)

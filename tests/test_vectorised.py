@@ -25,8 +25,8 @@ DIM = 4
 
 
 @kernel
-def workspace():
-    return blocks.make_workspace(DIM)
+def workspace(like):
+    return blocks.make_workspace(DIM, like)
 
 
 @kernel
@@ -36,7 +36,7 @@ def standard_normals(work, key, n):
 
 @kernel
 def student_factors(factor, df, least, key, n):
-    blocks.student_factors(factor, df, least, key, np.uint64(0), np.uint64(0), n)
+    blocks.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel
@@ -65,41 +65,72 @@ def push_block(row, fresh, sizes, work, n):
 
 
 # A name, the instructions that do the work, and how many of them there are at least on vector
-# registers: ten rounds of two products for Philox, ten terms of a polynomial.
-PRODUCT = {r"vfn?m(add|sub)\d+pd": 4}
-POLYNOMIAL = {r"vfn?m(add|sub)\d+pd": 15}
-LOGARITHM = {r"vdivpd": 1}
+# registers: ten rounds of two products for Philox, ten terms of a polynomial, half as many for one
+# of float32.
 PHILOX = {r"vpmuludq": 16}
+
+
+def product(kind):
+    return {rf"vfn?m(add|sub)\d+{kind}": 4}
+
+
+def polynomial(kind):
+    return {rf"vfn?m(add|sub)\d+{kind}": 15 if kind == "pd" else 8}
+
+
+def normals(kind):
+    return PHILOX | polynomial(kind) | {f"vdiv{kind}": 1, f"vsqrt{kind}": 1}
+
+
 EXPECTED = {
-    "standard_normals": PHILOX | POLYNOMIAL | LOGARITHM | {r"vsqrtpd": 1},
-    "student_factors": PHILOX | POLYNOMIAL | LOGARITHM | {r"vsqrtpd": 1},
-    "square_norm_identity": PRODUCT,
-    "square_norm_diagonal": PRODUCT,
-    "square_norm_triangular": PRODUCT | {r"vfn?m(add|sub)\d+pd": 16},
-    "mixture_density": POLYNOMIAL | LOGARITHM,
-    "push_block": POLYNOMIAL | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
+    "student_factors": normals("pd"),
+    "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
 }
+for kind, suffix in (("pd", ""), ("ps", "_single")):
+    EXPECTED |= {
+        "standard_normals" + suffix: normals(kind),
+        "square_norm_identity" + suffix: product(kind),
+        "square_norm_diagonal" + suffix: product(kind),
+        "square_norm_triangular" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
+        "mixture_density" + suffix: polynomial(kind) | {f"vdiv{kind}": 1},
+    }
+# Between the precisions: a uniform that becomes float32, a log density that leaves it.
+CONVERTING = {"standard_normals_single": {"vcvtpd2ps"}, "mixture_density_single": {"vcvtps2pd"}}
 LIBRARY = {"exp", "log", "log1p", "sin", "cos", "sincos", "pow", "sqrt"}
 
 
 def signatures():
     """Argument types of each kernel, as the drivers pass them."""
-    work = numba.typeof(workspace())
+    vector, integer, key = numba.float64[::1], numba.int64, numba.uint64
+    work = numba.typeof(workspace(np.empty(0)))
+    return {
+        "student_factors": (vector, vector, numba.float64, key, integer),
+        "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
+        **signatures_of(numba.float64, ""),
+        **signatures_of(numba.float32, "_single"),
+    }
+
+
+def signatures_of(real, suffix):
+    """Argument types of the kernels that take either precision."""
+    dtype = np.dtype(str(real))
+    work = numba.typeof(workspace(np.empty(0, dtype)))
     mixture = fe.Mixture([0.5, 0.5], fe.Gaussian(np.zeros((2, DIM)), scale=1.0))
     frame = lowering.Frame(np.zeros((1, DIM)), None, None)
     density = lowering.density(mixture._components, (), slice(None), frame)
-    vector, matrix = numba.float64[::1], numba.float64[:, ::1]
-    constant, rows = (numba.typeof(lowering.constant(np.zeros(s))) for s in (1, (1, 1)))
+    if suffix:
+        density = lowering.single_density(density)
+    vector, matrix = real[::1], real[:, ::1]
+    constant, rows = (numba.typeof(lowering.constant(np.zeros(s, dtype))) for s in (1, (1, 1)))
     integer, key = numba.int64, numba.uint64
-    return {
+    arguments = {
         "standard_normals": (work, key, integer),
-        "student_factors": (vector, vector, numba.float64, key, integer),
         "square_norm_identity": (matrix, integer, integer, vector),
         "square_norm_diagonal": (constant, constant, matrix, integer, vector),
         "square_norm_triangular": (rows, constant, matrix, integer, matrix, vector),
         "mixture_density": (numba.typeof(density), work, integer),
-        "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
     }
+    return {name + suffix: types for name, types in arguments.items()}
 
 
 def count_instructions(assembly):
@@ -117,7 +148,7 @@ def count_instructions(assembly):
 def main():
     found = {}
     for name, signature in signatures().items():
-        dispatcher = globals()[name]
+        dispatcher = globals()[name.removesuffix("_single")]
         dispatcher.compile(signature)
         found[name] = count_instructions(dispatcher.inspect_asm(signature))
         flags = re.findall(r"\b(?:fast|reassoc)\b", dispatcher.inspect_llvm(signature))
@@ -165,6 +196,8 @@ def test_hot_loop(machine_code, name):
     for pattern, least in EXPECTED[name].items():
         count = sum(n for key, n in packed.items() if re.fullmatch(pattern, key.split()[0]))
         assert count >= least, f"{pattern}: {count} packed instructions, in {packed}"
+    conversions = {key.split()[0] for key in packed if re.match("vcvtp[sd]2p[sd]", key)}
+    assert conversions <= CONVERTING.get(name, set())
     assert not LIBRARY & set(found[name]["called"])
     # The order of a sum left to the compiler would depend on the kernel around it.
     assert not found[name]["reorders"]

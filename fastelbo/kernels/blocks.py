@@ -9,16 +9,20 @@ Every log density that a model or an approximation asks for has one shape, `Dens
 draw, ``|F v - t|^2``, with F the identity, diagonal or lower triangular. The linear-Gaussian
 likelihood is one of them. Which coordinates v stands for is settled above, where the affine
 forms are made.
+
+Blocks are written once for float64 and float32, the type of their arrays; a literal would be
+float64, and is made one of that type first. Log densities leave in float64, with constants that
+float32 would round away.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .compile import block, scalar
+from .compile import block, by_precision, scalar
 from .scalar import (
     CHOICE,
     GAMMA_NORMAL,
@@ -32,6 +36,7 @@ from .scalar import (
     normal_pair,
     point_at,
     radius,
+    radius_argument,
     random_words,
     uniform,
     word53,
@@ -46,8 +51,9 @@ TILE = 4
 _ZERO = np.uint64(0)
 _ATTEMPTS = 16
 _MOST_SELECTS = 64
-# The least chi-square draw, so that a draw of tiny degrees of freedom stays finite when squared.
-_LEAST_CHI2 = 2.0**-1000
+
+# A float64 or, of one precision throughout a plan, a float32.
+Real = NDArray[np.floating[Any]]
 
 
 class Density(NamedTuple):
@@ -57,10 +63,10 @@ class Density(NamedTuple):
     point, of length 1 where all share the entry. No component at all means log density 0.
     """
 
-    factor: NDArray[np.float64]  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
-    target: NDArray[np.float64]  # (N or 1, C, D); here and above, D is `padded` with zeros
+    factor: Real  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
+    target: Real  # (N or 1, C, D); here and above, D is `padded` with zeros
     log_const: NDArray[np.float64]  # (N or 1, C)
-    df: NDArray[np.float64]  # (N or 1, C), or (1, 0) for Gaussian components
+    df: Real  # (N or 1, C), or (1, 0) for Gaussian components
 
 
 class Sampler(NamedTuple):
@@ -69,8 +75,8 @@ class Sampler(NamedTuple):
     With no location at all (C = 0), v is y itself.
     """
 
-    location: NDArray[np.float64]  # (N or 1, C, D)
-    scale: NDArray[np.float64]  # (N or 1, C, 1 diagonal | D lower triangular, D)
+    location: Real  # (N or 1, C, D)
+    scale: Real  # (N or 1, C, 1 diagonal | D lower triangular, D)
     thresholds: NDArray[np.int64]  # (N or 1, C): cumulative weights times 2^53
     df: NDArray[np.float64]  # (N or 1, C or 1), or (1, 0) for a Gaussian
 
@@ -88,19 +94,33 @@ class Plan(NamedTuple):
 class Workspace(NamedTuple):
     """What one thread needs to hold while it works on a block."""
 
-    v: NDArray[np.float64]  # (padded D, LANES); rows from D on stay 0
-    packed: NDArray[np.float64]  # (D, LANES)
-    accumulator: NDArray[np.float64]  # (4, LANES)
-    norm: NDArray[np.float64]  # (LANES,)
+    v: Real  # (padded D, LANES); rows from D on stay 0
+    packed: Real  # (D, LANES)
+    accumulator: Real  # (4, LANES)
+    norm: Real  # (LANES,)
+    top: Real  # (LANES,)
+    total: Real  # (LANES,)
+    square: Real  # (LANES,)
     component: NDArray[np.int64]  # (LANES,)
     lane: NDArray[np.int64]  # (LANES,)
-    angle: NDArray[np.uint64]  # (LANES,)
+    angle: NDArray[np.unsignedinteger[Any]]  # (LANES,); see `angle_bits`
     log_likelihood: NDArray[np.float64]  # (LANES,)
     log_prior: NDArray[np.float64]  # (LANES,)
     log_q: NDArray[np.float64]  # (LANES,)
     log_weight: NDArray[np.float64]  # (LANES,)
     scratch: NDArray[np.float64]  # (2, LANES)
     strands: NDArray[np.float64]  # (3, STRANDS)
+
+
+@scalar
+def _single_angles(like):
+    return np.empty(LANES, np.uint32)
+
+
+@by_precision(_single_angles)
+def _angles(like):
+    """Room for the bits of angles."""
+    return np.empty(LANES, np.uint64)
 
 
 @block
@@ -110,16 +130,19 @@ def padded(dim):
 
 
 @block
-def make_workspace(dim):
-    """Allocate a `Workspace` for draws of ``dim`` coordinates."""
+def make_workspace(dim, like):
+    """Allocate a `Workspace` for draws of ``dim`` coordinates, of the type of array ``like``."""
     return Workspace(
-        np.zeros((padded(dim), LANES)),
-        np.empty((dim, LANES)),
-        np.empty((4, LANES)),
-        np.empty(LANES),
+        np.zeros((padded(dim), LANES), like.dtype),
+        np.empty((dim, LANES), like.dtype),
+        np.empty((4, LANES), like.dtype),
+        np.empty(LANES, like.dtype),
+        np.empty(LANES, like.dtype),
+        np.empty(LANES, like.dtype),
+        np.empty(LANES, like.dtype),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.int64),
-        np.empty(LANES, np.uint64),
+        _angles(like),
         np.empty(LANES),
         np.empty(LANES),
         np.empty(LANES),
@@ -140,12 +163,13 @@ def row_of(i, length):
 
 @block
 def _uniforms_and_angles(u, angle, pair, key, index, first, n):
+    kind = u.dtype.type(0.0)
     for k in range(n):
         w0, w1, w2, w3 = random_words(
             key, index, first + np.uint64(k), np.uint64(pair), NORMAL, _ZERO
         )
-        u[k] = uniform(w0, w1)
-        angle[k] = angle_bits(w2, w3)
+        u[k] = radius_argument(kind, uniform(w0, w1))
+        angle[k] = angle_bits(kind, w2, w3)
 
 
 @block
@@ -168,7 +192,7 @@ def standard_normals(work, dim, key, index, first, n):
         _normals(work.norm, work.angle, v[2 * pair], v[2 * pair + 1], n)
     if dim % 2 == 1:
         for k in range(n):
-            v[dim, k] = 0.0
+            v[dim, k] = v.dtype.type(0.0)
 
 
 @block
@@ -238,8 +262,11 @@ def gather(values, component, n, out):
 
 
 @block
-def student_factors(factor, df, least, key, index, first, n):
-    """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least."""
+def student_factors(factor, df, least, least_chi2, key, index, first, n):
+    """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least.
+
+    In float64 always: proposals are to be accepted alike whatever the precision of a draw.
+    """
     # The first proposal of all lanes at once; about one lane in twenty then goes on alone.
     for k in range(n):
         shape = 0.5 * df[k]
@@ -266,8 +293,19 @@ def student_factors(factor, df, least, key, index, first, n):
             factor[k] *= boost if shape < 1.0 else 1.0
     for k in range(n):
         chi2 = 2.0 * factor[k]
-        chi2 = chi2 if chi2 > _LEAST_CHI2 else _LEAST_CHI2
+        chi2 = chi2 if chi2 > least_chi2 else least_chi2
         factor[k] = np.sqrt(df[k] / chi2)
+
+
+@scalar
+def _single_least_chi2(like):
+    return 2.0**-100
+
+
+@by_precision(_single_least_chi2)
+def _least_chi2(like):
+    """The least chi-square draw, so that one of tiny degrees of freedom stays finite squared."""
+    return 2.0**-1000
 
 
 @block
@@ -325,15 +363,16 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
     if sampler.df.shape[1] > 0:
         df = sampler.df[row_of(i, sampler.df.shape[0])]
         gather(df, work.component, n, work.log_q)
-        student_factors(work.norm, work.log_q, least(df), key, index, first, n)
+        factor = work.scratch[0]
+        student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
         for d in range(dim):
             for k in range(n):
-                v[d, k] *= work.norm[k]
+                v[d, k] *= factor[k]
     if choices > 0:
         location = sampler.location[row_of(i, sampler.location.shape[0])]
         scale = sampler.scale[row_of(i, sampler.scale.shape[0])]
         if scale.shape[1] == 1:
-            place_diagonal(v, work.component, location, scale, n, work.norm, work.log_q)
+            place_diagonal(v, work.component, location, scale, n, work.norm, work.top)
         else:
             place_triangular(
                 v, work.component, location, scale, n, work.packed, work.lane, work.norm
@@ -346,9 +385,10 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
 @block
 def square_norm_identity(v, rows, n, out):
     """out = |v|^2; ``rows`` is a multiple of `TILE`."""
+    zero = out.dtype.type(0.0)
     for d in range(0, rows, TILE):
         for k in range(n):
-            before = 0.0 if d == 0 else out[k]
+            before = zero if d == 0 else out[k]
             v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
             out[k] = (((before + v0 * v0) + v1 * v1) + v2 * v2) + v3 * v3
 
@@ -356,11 +396,12 @@ def square_norm_identity(v, rows, n, out):
 @block
 def square_norm_diagonal(factor, target, v, n, out):
     """out = |factor * v - target|^2."""
+    zero = out.dtype.type(0.0)
     for d in range(0, target.shape[0], TILE):
         f0, f1, f2, f3 = factor[d], factor[d + 1], factor[d + 2], factor[d + 3]
         t0, t1, t2, t3 = target[d], target[d + 1], target[d + 2], target[d + 3]
         for k in range(n):
-            before = 0.0 if d == 0 else out[k]
+            before = zero if d == 0 else out[k]
             a0 = f0 * v[d, k] - t0
             a1 = f1 * v[d + 1, k] - t1
             a2 = f2 * v[d + 2, k] - t2
@@ -392,6 +433,7 @@ def _add_tile(factor, target, j, d, v, n, acc):
 @block
 def _close_tile(factor, target, j, v, n, acc, out):
     """Add the tile on the diagonal, and the four squares to out."""
+    zero = out.dtype.type(0.0)
     t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
     f00 = factor[j, j]
     f10, f11 = factor[j + 1, j], factor[j + 1, j + 1]
@@ -404,7 +446,7 @@ def _close_tile(factor, target, j, v, n, acc, out):
         a1 = -t1 if j == 0 else acc[1, k]
         a2 = -t2 if j == 0 else acc[2, k]
         a3 = -t3 if j == 0 else acc[3, k]
-        before = 0.0 if j == 0 else out[k]
+        before = zero if j == 0 else out[k]
         a0 = a0 + f00 * v0
         a1 = a1 + f10 * v0 + f11 * v1
         a2 = ((a2 + f20 * v0) + f21 * v1) + f22 * v2
@@ -425,58 +467,77 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 
 @block
-def log_component(density, i, c, v, dim, n, acc, out):
-    """out = log_const_c + g_c(|F_c v - t_c|^2)."""
+def log_component(density, i, c, base, v, dim, n, acc, square, out):
+    """out = log_const_c - base + g_c(square), by way of square = |F_c v - t_c|^2."""
     rows = density.factor.shape[2]
     if rows == 0:
-        square_norm_identity(v, padded(dim), n, out)
+        square_norm_identity(v, padded(dim), n, square)
     else:
         factor = density.factor[row_of(i, density.factor.shape[0]), c]
         target = density.target[row_of(i, density.target.shape[0]), c]
         if rows == 1:
-            square_norm_diagonal(factor[0], target, v, n, out)
+            square_norm_diagonal(factor[0], target, v, n, square)
         else:
-            square_norm_triangular(factor, target, v, n, acc, out)
-    const = density.log_const[row_of(i, density.log_const.shape[0]), c]
+            square_norm_triangular(factor, target, v, n, acc, square)
+    const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
     if density.df.shape[1] > 0:
         df = density.df[row_of(i, density.df.shape[0]), c]
-        power = 0.5 * (df + dim)
+        power = square.dtype.type(0.5 * (df + dim))
         for k in range(n):
-            out[k] = const - power * log1p(out[k] / df)
+            out[k] = const - power * log1p(square[k] / df)
     else:
+        half = square.dtype.type(0.5)
         for k in range(n):
-            out[k] = const - 0.5 * out[k]
+            out[k] = const - half * square[k]
+
+
+@scalar
+def _single_base(like, log_const):
+    base = log_const[0]
+    for c in range(1, log_const.shape[0]):
+        base = max(base, log_const[c])
+    return base
+
+
+@by_precision(_single_base)
+def _base(like, log_const):
+    """What the constants of components have in common, where their type would round it away."""
+    return 0.0
 
 
 @block
 def log_density_block(density, i, v, dim, work, n, out):
     """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
-    acc, norm, total = work.accumulator, work.norm, work.scratch[0]
+    acc, square = work.accumulator, work.square
+    term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
     if components == 0:
         for k in range(n):
             out[k] = 0.0
         return
-    log_component(density, i, 0, v, dim, n, acc, out)
     if components == 1:
+        log_component(density, i, 0, 0.0, v, dim, n, acc, square, out)
         return
-    # out holds the running maximum, total the sum of exponentials relative to it.
+    base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
+    zero, one = v.dtype.type(0.0), v.dtype.type(1.0)
+    # top holds the running maximum, total the sum of exponentials relative to it.
+    log_component(density, i, 0, base, v, dim, n, acc, square, top)
     for k in range(n):
-        total[k] = 1.0
+        total[k] = one
     for c in range(1, components):
-        log_component(density, i, c, v, dim, n, acc, norm)
+        log_component(density, i, c, base, v, dim, n, acc, square, term)
         for k in range(n):
-            gap = norm[k] - out[k]
+            gap = term[k] - top[k]
             e = exp_nonpositive(-abs(gap))
             # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
-            e = e if gap == gap else 0.0
-            raised = gap > 0.0
-            scaled = total[k] if raised else 1.0
-            kept = 1.0 if raised else total[k]
+            e = e if gap == gap else zero
+            raised = gap > zero
+            scaled = total[k] if raised else one
+            kept = one if raised else total[k]
             total[k] = scaled * e + kept
-            out[k] = norm[k] if raised else out[k]
+            top[k] = term[k] if raised else top[k]
     for k in range(n):
-        out[k] += log_positive(total[k])
+        out[k] = (base + top[k]) + log_positive(total[k])
 
 
 @block

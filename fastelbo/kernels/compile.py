@@ -11,8 +11,9 @@ Four roles, from the inside out:
     Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
     contract rounds either product away, and which depends on what stands around it.
 
-All three return the plain Python function, so the same source runs without a compiler, and leave
-no machine code of their own (see `fragments`). A ``kernel`` is what Python calls.
+``by_precision`` makes one scalar of two, for float64 and for float32. All return a plain Python
+function, so the same source runs without a compiler, and leave no machine code of their own (see
+`fragments`). A ``kernel`` is what Python calls.
 
 ``reassoc`` is never allowed: the order of a sum would depend on the kernel that it is compiled
 into, and the last bit of a result with it (see `sums`). Nor are ``nnan`` and ``ninf`` (an all -inf
@@ -24,6 +25,7 @@ vectoriser.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,23 +33,50 @@ from typing import Any
 
 import llvmlite
 import numba
+import numpy as np
 from numba.core.caching import FunctionCache
-from numba.extending import register_jitable
+from numba.extending import overload
 
 from .fragments import FragmentCompiler
 
 FLAGS = frozenset({"contract"})
 
 
+def _register(function: Any, choose: Callable[..., Any], **options: Any) -> Any:
+    """``function``, of which kernels compile what ``choose`` returns for the arguments' types."""
+    jit_options = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
+    overload(function, jit_options=jit_options, strict=False)(choose)
+    return function
+
+
 def _role(**options: Any) -> Callable[[Any], Any]:
-    return register_jitable(  # type: ignore[no-any-return]
-        error_model="numpy", pipeline_class=FragmentCompiler, **options
-    )
+    return lambda function: _register(function, lambda *args, **kwargs: function, **options)
 
 
-scalar = _role(forceinline=True, fastmath=set(FLAGS))
+_SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS)}
+scalar = _role(**_SCALAR)
 block = _role(fastmath=set(FLAGS))
 exact = _role(fastmath=False)
+
+
+def by_precision(single: Any) -> Callable[[Any], Any]:
+    """Decorate a float64 scalar that is ``single`` where its first argument is float32.
+
+    The argument may be a number or an array; the choice is made when a kernel is compiled.
+    """
+
+    def pair(double: Any) -> Any:
+        def choose(kind: Any, *_: Any) -> Any:
+            is_single = getattr(kind, "dtype", kind) in (np.float32, numba.float32)
+            return single if is_single else double
+
+        @functools.wraps(double)
+        def either(*args: Any) -> Any:
+            return choose(*args)(*args)
+
+        return _register(either, choose, **_SCALAR)
+
+    return pair
 
 
 def _source_token() -> str:

@@ -51,7 +51,7 @@ def states(
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
-    work = make_workspace(plan.dim)
+    work = make_workspace(plan.dim, plan.q.factor)
     keeper = make_keeper(1, capacity)
     fresh = np.zeros(size)
     slot = 0
@@ -113,7 +113,7 @@ def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior
     """The three log densities of draws lo to hi of every data point of the plan."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
-    work = make_workspace(plan.dim)
+    work = make_workspace(plan.dim, plan.q.factor)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
@@ -132,7 +132,7 @@ def draws(part, parts, sampler, dim, key, lo, hi, draws):
     """draws[k, i] for draws lo to hi of every member i."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
-    work = make_workspace(dim)
+    work = make_workspace(dim, sampler.location)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
@@ -150,7 +150,7 @@ def log_prob(part, parts, density, centre, points, lo, hi, out):
     members, dim = points.shape[1], points.shape[2]
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = members * n_blocks
-    work = make_workspace(dim)
+    work = make_workspace(dim, density.factor)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES

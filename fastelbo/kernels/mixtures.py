@@ -18,13 +18,13 @@ _LANES = 128
 
 @block
 def _log_joint(density, log_weight, dim, work, n, terms):
-    """terms[c] = log p(x | c); work.log_q = log p(x), work.norm its largest term."""
-    top, total, out = work.norm, work.log_prior, work.log_q
+    """terms[c] = log p(x | c); work.log_q = log p(x), work.top its largest term."""
+    top, total, out = work.top, work.total, work.log_q
     for k in range(n):
         top[k] = -np.inf
         total[k] = 0.0
     for c in range(log_weight.shape[0]):
-        log_component(density, 0, c, work.v, dim, n, work.accumulator, terms[c])
+        log_component(density, 0, c, 0.0, work.v, dim, n, work.accumulator, work.square, terms[c])
         weight = log_weight[c]
         for k in range(n):
             joint = terms[c, k] + weight
@@ -62,7 +62,7 @@ def _expect(terms, log_weight, probs, first, n, work):
 def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
     """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights) at points p in lo to hi."""
     dim = centre.shape[0]
-    work = make_workspace(dim)
+    work = make_workspace(dim, density.factor)
     terms = np.empty((log_weight.shape[0], _LANES))
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
@@ -81,7 +81,7 @@ def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out
 def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
     """out[p, c] = p(c | x) at points p in lo to hi."""
     dim = centre.shape[0]
-    work = make_workspace(dim)
+    work = make_workspace(dim, density.factor)
     terms = np.empty((log_weight.shape[0], _LANES))
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):

@@ -9,13 +9,16 @@ may round either away, and which one would depend on what stands around.
 
 The polynomials are minimax approximations (Remez exchange in 60 digits); their own error is given
 beside each, as a fraction of the result, where 1 ulp is at most 2.2e-16.
+
+What blocks ask for in either precision is `by_precision`: float64 here, float32 in `single`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .compile import scalar
+from . import single
+from .compile import by_precision, scalar
 
 # --- floating point -------------------------------------------------------------------------
 
@@ -58,7 +61,7 @@ def _exp_parts(x):
     return p * r + 1.0, n
 
 
-@scalar
+@by_precision(single.exp)
 def exp(x: float) -> float:
     """Exponential, within 1 ulp; subnormal results too."""
     # Clamped by comparisons that are false for NaN, which therefore passes through.
@@ -72,7 +75,7 @@ def exp(x: float) -> float:
     return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
 
 
-@scalar
+@by_precision(single.exp_nonpositive)
 def exp_nonpositive(x: float) -> float:
     """Exponential of x <= 0, within 1 ulp down to 2^-1022, below which it is 0.
 
@@ -93,7 +96,7 @@ _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
 
 
-@scalar
+@by_precision(single.log_positive)
 def log_positive(x: float) -> float:
     """Natural logarithm of a positive, normal, finite number, within 1 ulp, also near 1."""
     # x = 2^k m with m in [sqrt(1/2), sqrt(2)).
@@ -127,7 +130,7 @@ def log(x: float) -> float:
     return y if x >= 0.0 else _NAN
 
 
-@scalar
+@by_precision(single.log1p)
 def log1p(x: float) -> float:
     """log(1 + x) for x >= 0, within 2 ulp."""
     u = 1.0 + x
@@ -142,7 +145,7 @@ _HALF_PI = 1.5707963267948966
 _HALF_PI_LO = 6.123233995736766e-17
 
 
-@scalar
+@by_precision(single.sincos_quarter)
 def sincos_quarter(f: float) -> tuple[float, float]:
     """(sin, cos) of f pi/2 for |f| <= 1/2, within 1 ulp, sine relative to itself near 0."""
     z = f * f
@@ -241,13 +244,19 @@ def uniform(high, low):
     return a * 2.3283064365386963e-10 + (b + 1.0) * 1.1102230246251565e-16
 
 
-@scalar
+@by_precision(single.radius_argument)
+def radius_argument(kind, u):
+    """u uniform in (0, 1] as `radius` takes it, in the precision of ``kind``."""
+    return u
+
+
+@by_precision(single.radius)
 def radius(u):
     """Radius of a pair of standard normals, from u uniform in (0, 1] (Box and Muller, 1958)."""
     return np.sqrt(-2.0 * log_positive(u))
 
 
-@scalar
+@by_precision(single.point_at)
 def point_at(r, angle):
     """(r cos, r sin) of an angle given as 64 random bits.
 
@@ -265,13 +274,14 @@ def point_at(r, angle):
     return x.view(np.float64), y.view(np.float64)
 
 
-@scalar
-def angle_bits(high, low):
-    """64 random bits, from two words."""
+@by_precision(single.angle_bits)
+def angle_bits(kind, high, low):
+    """64 random bits, from two words; for a ``kind`` of float32, 32 of them."""
     return (high << _S32) | low
 
 
 @scalar
 def normal_pair(w0, w1, w2, w3):
     """Two standard normals from four words."""
-    return point_at(radius(uniform(w0, w1)), angle_bits(w2, w3))
+    r = radius(uniform(w0, w1))
+    return point_at(r, angle_bits(r, w2, w3))

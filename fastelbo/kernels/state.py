@@ -231,7 +231,7 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, stran
 @block
 def push_block(state, fresh, iw_sizes, first, work, n):
     """Take a weighed block into the state of its chunk, as `push_log_weights`, with its terms."""
-    log_ratio = work.norm
+    log_ratio = work.scratch[0]
     for k in range(n):
         log_ratio[k] = work.log_q[k] - work.log_prior[k]
     _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, work.strands)

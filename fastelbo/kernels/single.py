@@ -1,0 +1,188 @@
+"""Scalar maths in float32: what `scalar` computes, for arguments of that type.
+
+Every constant is a float32, as one float64 among them would turn a whole expression into it. The
+polynomials come from the same Remez exchange as those of float64, where 1 ulp is at most 1.2e-7.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .compile import scalar
+
+f32 = np.float32
+u32 = np.uint32
+
+# 1.5 * 2^23 rounds to an integer that is then in the low bits.
+_ROUND = f32(12582912.0)
+_TWO23 = f32(8388608.0)
+_TWO23_BITS = u32(0x4B000000)
+
+_LOG2E = f32(1.44269504)
+# ln 2 in two parts; the first has 16 bits, so that n * _LN2_HI is exact for |n| < 2^8.
+_LN2_HI = f32(0.693145751953125)
+_LN2_LO = f32(1.42860682e-6)
+
+# The largest and smallest arguments with a finite non-zero exponential, a little beyond.
+_EXP_MAX = f32(88.73)
+_EXP_MIN = f32(-104.0)
+# Here the power of two is 2^-127, whose bits as a factor are those of 0.
+_EXP_ZERO = f32(-88.0)
+
+_ONE = f32(1.0)
+_HALF = f32(0.5)
+
+
+@scalar
+def _exp_parts(x):
+    """(exp(x) / 2^n, n), n the whole number next to x / ln 2."""
+    n = (x * _LOG2E + _ROUND) - _ROUND
+    r = (x - n * _LN2_HI) - n * _LN2_LO
+    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 3.1e-9.
+    p = f32(1.381460245e-3)
+    p = p * r + f32(8.368717157e-3)
+    p = p * r + f32(4.166838799e-2)
+    p = p * r + f32(0.1666652063)
+    p = p * r + f32(0.4999999345)
+    p = p * r + _ONE
+    return p * r + _ONE, n
+
+
+@scalar
+def exp(x: np.float32) -> np.float32:
+    """Exponential, within 1 ulp; subnormal results too."""
+    # Clamped by comparisons that are false for NaN, which therefore passes through.
+    x = _EXP_MAX if x > _EXP_MAX else x
+    x = _EXP_MIN if x < _EXP_MIN else x
+    y, n = _exp_parts(x)
+    # 2^n in two factors, each a normal number where their product may not be one.
+    biased = f32(n + (_ROUND + f32(254.0))).view(np.uint32) & u32(0x1FF)
+    half = biased >> u32(1)
+    y = y * u32(half << u32(23)).view(np.float32)
+    return y * u32((biased - half) << u32(23)).view(np.float32)
+
+
+@scalar
+def exp_nonpositive(x: np.float32) -> np.float32:
+    """Exponential of x <= 0, within 1 ulp down to 2^-126, below which it is 0."""
+    x = _EXP_ZERO if x < _EXP_ZERO else x
+    y, n = _exp_parts(x)
+    biased = f32(n + (_ROUND + f32(127.0))).view(np.uint32)
+    return y * u32(biased << u32(23)).view(np.float32)
+
+
+_MANTISSA = u32(0x007FFFFF)
+_SQRT_HALF_BITS = u32(0x3F3504F3)
+# Added before the bits of sqrt(1/2) are taken off, so that the difference stays positive.
+_EXPONENT_BIAS = u32(127 << 23)
+
+
+@scalar
+def _split(x):
+    """k and f of x = 2^k (1 + f), with 1 + f in [sqrt(1/2), sqrt(2)), for positive normal x."""
+    bits = u32(f32(x).view(np.uint32) + (_EXPONENT_BIAS - _SQRT_HALF_BITS))
+    k = u32((bits >> u32(23)) | _TWO23_BITS).view(np.float32) - (_TWO23 + f32(127.0))
+    return k, u32((bits & _MANTISSA) + _SQRT_HALF_BITS).view(np.float32) - _ONE
+
+
+@scalar
+def _join(k, f):
+    """log(2^k (1 + f))."""
+    s = f / (f32(2.0) + f)
+    z = s * s
+    # log(1 + f) = 2 s + s z R(z); 8.0e-10.
+    p = f32(0.2987093707)
+    p = p * z + f32(0.3997757403)
+    p = p * z + f32(0.6666677609)
+    # 2 s = f - s f, written through f^2/2 so that the rounded s enters only the small terms.
+    half = _HALF * f * f
+    return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
+
+
+@scalar
+def log_positive(x: np.float32) -> np.float32:
+    """Natural logarithm of a positive, normal, finite number, within 1 ulp, also near 1."""
+    k, f = _split(x)
+    return _join(k, f)
+
+
+@scalar
+def log1p(x: np.float32) -> np.float32:
+    """log(1 + x) for x >= 0, within 2 ulp."""
+    u = _ONE + x
+    # The rounding error of 1 + x, to first order; at x = inf the correction would be NaN.
+    correction = (x - (u - _ONE)) / u
+    y = log_positive(u)
+    return y + correction if u < f32(np.inf) else u
+
+
+# pi/2 in two parts.
+_HALF_PI = f32(1.57079637)
+_HALF_PI_LO = f32(-4.37113883e-8)
+
+
+@scalar
+def sincos_quarter(f: np.float32) -> tuple[np.float32, np.float32]:
+    """(sin, cos) of f pi/2 for |f| <= 1/2, within 1 ulp, sine relative to itself near 0."""
+    z = f * f
+    # sin(f pi/2) = f (pi/2 + z S(z)); 3.8e-9.
+    s = f32(-4.604834249e-3)
+    s = s * z + f32(7.968141283e-2)
+    s = s * z - f32(0.6459636302)
+    sine = f + f * ((z * s + _HALF_PI_LO) + (_HALF_PI - _ONE))
+    # cos(f pi/2) = 1 + z C(z); 6.4e-11.
+    c = f32(9.037665406e-4)
+    c = c * z - f32(2.086015018e-2)
+    c = c * z + f32(0.253669226)
+    c = c * z - f32(1.233700543)
+    return sine, _ONE + z * c
+
+
+_SQRT_HALF = 0.7071067811865476
+
+
+@scalar
+def radius_argument(kind, u):
+    """A float64 u in (0, 1] as a float32 that keeps its digits at either end.
+
+    u itself below sqrt(1/2), and u - 1, which is not positive, from there on.
+    """
+    return f32(u if u < _SQRT_HALF else u - 1.0)
+
+
+@scalar
+def radius(t):
+    """Radius of a pair of standard normals, from a `radius_argument`."""
+    k, f = _split(t)
+    near_one = t <= f32(0.0)
+    k = f32(0.0) if near_one else k
+    f = t if near_one else f
+    return f32(math.sqrt(f32(-2.0) * _join(k, f)))
+
+
+@scalar
+def angle_bits(kind, high, low):
+    """32 random bits. A second word would move the angle by 2^-30 of a right angle."""
+    return u32(high)
+
+
+_FIRST_BIT = u32(1 << 31)
+_SECOND_BIT = u32(1 << 30)
+
+
+@scalar
+def point_at(r, angle):
+    """(r cos, r sin) of an angle given as 32 random bits: quadrant + f right angles."""
+    # 30 bits, and half of what the next would add, as a signed integer about 0: only that becomes
+    # a float with no more than the processors at hand.
+    f = u32((angle << u32(2)) | u32(2)) ^ _FIRST_BIT
+    s, c = sincos_quarter(f32(u32(f).view(np.int32)) * f32(2.0**-32))
+    odd = (angle & _SECOND_BIT) != u32(0)
+    x = s if odd else c
+    y = c if odd else s
+    # Signs by quadrant: cosine + - - +, sine + + - -.
+    x = u32(f32(r * x).view(np.uint32) ^ (u32(angle + _SECOND_BIT) & _FIRST_BIT))
+    y = u32(f32(r * y).view(np.uint32) ^ (angle & _FIRST_BIT))
+    return x.view(np.float32), y.view(np.float32)

@@ -1,0 +1,346 @@
+"""Single precision: scalar maths against mpmath from inside a kernel, normals, and estimates."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.stats as st
+from cases import CASES, linear
+from helpers import IGNORE_DIAGNOSTICS, bits, elementwise, errors, linear_gaussian, plainly, ulps
+from scipy.special import logsumexp
+
+import fastelbo as fe
+from fastelbo import lowering
+from fastelbo.kernels import scalar
+from fastelbo.kernels.blocks import LANES, make_workspace, standard_normals
+from fastelbo.kernels.compile import kernel
+
+RNG = np.random.default_rng(20240502)
+F32 = np.float32
+MAX, TINY = np.finfo(F32).max, np.finfo(F32).tiny
+EPS = 2.0**-24
+KEY = np.uint64(0x0123456789ABCDEF)
+
+# --- scalars ------------------------------------------------------------------------------------
+
+
+def both_signs(exponents):
+    return np.outer([-1.0, 1.0], np.exp2(exponents)).ravel()
+
+
+ARGUMENTS = {
+    "exp": [
+        *RNG.uniform(-105.0, 89.0, 4000),
+        # Halfway between multiples of log 2, where the reduced argument is largest.
+        *((np.arange(-151, 128) + 0.5) * math.log(2.0)),
+        *both_signs(RNG.uniform(-40.0, 0.0, 500)),
+        *[0.0, -0.0, 88.72283, 88.72284, 88.73, -87.33654, -103.2789, -103.98, -104.0, -200.0],
+        *[200.0, MAX, -MAX, 1e-45, -1e-45],
+    ],
+    "exp_nonpositive": [
+        *-RNG.uniform(0.0, 87.3, 4000),
+        *((np.arange(-125, 0) + 0.5) * math.log(2.0)),
+        *-np.exp2(RNG.uniform(-40.0, 0.0, 500)),
+        *[0.0, -0.0, -87.33654, -1e-45],
+    ],
+    "log_positive": [
+        *np.exp2(RNG.uniform(-126.0, 128.0, 4000)),
+        *(1.0 + both_signs(-RNG.uniform(1.0, 24.0, 2000))),
+        *[1.0, 2.0, math.sqrt(0.5), math.sqrt(2.0), TINY, MAX],
+    ],
+    "log1p": [
+        *np.exp2(RNG.uniform(-149.0, 128.0, 3000)),
+        *np.exp2(RNG.uniform(-30.0, 4.0, 3000)),
+        *[0.0, MAX],
+    ],
+}
+ARGUMENTS = {name: np.array(values).astype(F32) for name, values in ARGUMENTS.items()}
+ALLOWED = {"exp": 1.0, "exp_nonpositive": 1.0, "log_positive": 1.0, "log1p": 2.0}
+EXACT = {
+    "exp": mpmath.exp,
+    "exp_nonpositive": mpmath.exp,
+    "log_positive": mpmath.log,
+    "log1p": mpmath.log1p,
+}
+SPECIAL = {
+    "exp": ([np.inf, -np.inf, np.nan, -np.nan], [np.inf, 0.0, np.nan, np.nan]),
+    "exp_nonpositive": ([-np.inf, np.nan, -88.0, -104.0], [0.0, np.nan, 0.0, 0.0]),
+    "log1p": ([np.inf, np.nan, 0.0, 1e-45], [np.inf, np.nan, 0.0, 1e-45]),
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_accuracy(name):
+    x = ARGUMENTS[name]
+    got = elementwise(getattr(scalar, name))(x)
+    assert got.dtype == F32
+    error = errors(EXACT[name], got, x)
+    worst = error.argmax()
+    assert error[worst] <= ALLOWED[name], f"{name}({x[worst]!r}) is off by {error[worst]:.2f} ulp"
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_plain_source_gives_the_same(name):
+    function, x = getattr(scalar, name), ARGUMENTS[name]
+    compiled, plain = elementwise(function)(x), plainly(function)(x)
+    assert plain.dtype == F32
+    finite = np.isfinite(compiled)
+    np.testing.assert_array_equal(compiled[~finite], plain[~finite])
+    assert ulps(plain[finite], compiled[finite]).max() <= 1.0
+
+
+@pytest.mark.parametrize("how", [elementwise, plainly])
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_values(name, how):
+    x, expected = (np.array(values, F32) for values in SPECIAL[name])
+    np.testing.assert_array_equal(how(getattr(scalar, name))(x), expected)
+
+
+@kernel
+def run_sincos(f, sine, cosine):
+    for k in range(f.size):
+        sine[k], cosine[k] = scalar.sincos_quarter(f[k])
+
+
+def test_sincos_quarter():
+    f = np.concatenate(
+        [RNG.uniform(-0.5, 0.5, 2000), both_signs(RNG.uniform(-32.0, -1.0, 1000)), [0.0, 0.5, -0.5]]
+    ).astype(F32)
+    sine, cosine = np.empty_like(f), np.empty_like(f)
+    run_sincos(f, sine, cosine)
+    with mpmath.workprec(200):
+        right_angle = mpmath.pi / 2
+        assert errors(lambda v: mpmath.sin(v * right_angle), sine, f).max() <= 1.0
+        assert errors(lambda v: mpmath.cos(v * right_angle), cosine, f).max() <= 1.0
+    plain = np.array([scalar.sincos_quarter(value) for value in f]).T
+    assert plain.dtype == F32
+    assert ulps(plain, np.array([sine, cosine])).max() <= 1.0
+
+
+@kernel
+def run_radius(u, out):
+    for k in range(u.size):
+        out[k] = scalar.radius(scalar.radius_argument(out[k], u[k]))
+
+
+def test_radius_keeps_both_ends_of_the_uniform():
+    integers = np.concatenate([[1, 2, 3], np.exp2(RNG.uniform(0.0, 53.0, 2000)).astype(np.int64)])
+    half = int(math.sqrt(0.5) * 2**53)
+    # From either end, and on both sides of where the argument changes.
+    numerators = np.concatenate([integers, 2**53 - integers, half + integers // 2**30, [2**53]])
+    u = numerators * 2.0**-53
+    out = np.empty(u.size, F32)
+    run_radius(u, out)
+    assert errors(lambda v: mpmath.sqrt(-2.0 * mpmath.log(v)), out, u).max() <= 2.0
+    # A 32-bit word would end at 6.66 sigma.
+    assert out.max() == pytest.approx(math.sqrt(2 * 53 * math.log(2.0)), rel=1e-6)
+    assert out.min() == 0.0
+    plain = [scalar.radius(scalar.radius_argument(F32(0.0), value)) for value in u]
+    assert ulps(np.array(plain), out)[out > 0.0].max() <= 2.0
+
+
+# --- normals ------------------------------------------------------------------------------------
+
+
+@kernel
+def run_normals(like, dim, key, first, n):
+    work = make_workspace(dim, like)
+    standard_normals(work, dim, key, np.uint64(0), first, n)
+    return work.v
+
+
+def normals(dtype, dim, first, n=LANES):
+    return run_normals(np.empty(0, dtype), dim, KEY, np.uint64(first), n)[:dim, :n]
+
+
+@pytest.mark.parametrize("first", [0, 2**32 - 100, 2**40 - LANES])
+def test_normals_are_those_of_float64(first):
+    exact, got = normals(np.float64, 1000, first), normals(F32, 1000, first)
+    assert got.dtype == F32
+    # Relative to the radius, which a pair shares: an angle has 32 bits.
+    radius = np.hypot(exact[::2], exact[1::2]).repeat(2, axis=0)
+    assert (np.abs(got - exact) / radius).max() <= 4.0 * EPS
+
+
+@kernel
+def run_power_sums(like, key, n_blocks, sums):
+    work = make_workspace(8, like)
+    for b in range(n_blocks):
+        standard_normals(work, 8, key, np.uint64(0), np.uint64(b * LANES), LANES)
+        for d in range(8):
+            for k in range(LANES):
+                value = np.float64(work.v[d, k])
+                power = 1.0
+                for m in range(sums.size):
+                    power *= value
+                    sums[m] += power
+
+
+def test_moments_of_normals():
+    # 5 SE of 4 million draws: catches .0025 of the mean, .0035 of the variance.
+    n_blocks = 1000
+    sums = np.zeros(8)
+    run_power_sums(np.empty(0, F32), KEY, n_blocks, sums)
+    n = 8 * LANES * n_blocks
+    moments = np.array([st.norm.moment(m) for m in range(1, 17)])
+    variance = moments[1::2] - moments[:8] ** 2
+    assert (np.abs(sums / n - moments[:8]) <= 5.0 * np.sqrt(variance / n)).all()
+    sample = np.concatenate([normals(F32, 8, b * LANES).ravel() for b in range(250)])
+    assert st.kstest(sample, st.norm.cdf).pvalue > 1e-3
+
+
+# --- log densities ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_accuracy_of_terms(case):
+    # The docstring's bound, for each draw and log density, none of which is much narrower than q.
+    model, q = case()
+    n = 700
+    exact = fe.elbo_terms(model, q, n, rng=1)
+    got = fe.elbo_terms(model, q, n, rng=1, precision="float32")
+    batch = np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    plan = lowering.plan(model, q, batch, slice(None))
+    allowed = 0.0
+    for name, density in zip(exact._fields, [plan.likelihood, plan.prior, plan.q], strict=True):
+        a, b = (np.reshape(getattr(terms, name), (-1, n)) for terms in (got, exact))
+        if density.log_const.shape[1] == 0:
+            np.testing.assert_array_equal(a, 0.0)
+            continue
+        peak = logsumexp(density.log_const, axis=-1)[:, None]
+        bound = 2e-6 * (10.0 + (peak - b))
+        assert (np.abs(a - b) <= bound).all(), name
+        assert not np.array_equal(a, b)
+        allowed = allowed + bound
+    difference = np.abs(got.log_weights - exact.log_weights).reshape(-1, n)
+    assert (difference <= allowed).all()
+
+
+@pytest.mark.parametrize("ratio", [1e2, 1e3, 1e4])
+def test_accuracy_of_a_narrow_density(ratio):
+    # The draws near its peak, of which there are some, feel the rounding of a draw r times over.
+    p, q = fe.Gaussian([1.5], scale=1.0 / ratio), fe.Gaussian([0.0], scale=1.0)
+    exact = fe.elbo_terms(p, q, 10**6, rng=1).log_prior
+    got = fe.elbo_terms(p, q, 10**6, rng=1, precision="float32").log_prior
+    drop = np.maximum(p.log_prob(p.mean) - exact, 0.0)
+    assert drop.min() < 10.0
+    assert (np.abs(got - exact) <= 2e-6 * (10.0 + drop + ratio * np.sqrt(drop))).all()
+
+
+def test_constants_of_any_size_are_kept():
+    # 3.5 million nats, of which float32 holds quarters.
+    model, q = linear(dim=2, features=200_000, variance=1e-9, spread=1e-7)
+    exact = fe.log_weights(model, q, 100, rng=1)
+    assert np.abs(exact).min() > 1e6
+    single = fe.log_weights(model, q, 100, rng=1, precision="float32")
+    assert np.abs(single - exact).max() < 0.01
+
+
+def test_components_are_chosen_as_in_float64():
+    # Components so far apart that the term of q tells which was drawn.
+    q = fe.Mixture(
+        [0.2, 0.5, 0.3], fe.Gaussian([[0.0], [50.0], [-80.0]], scale=[[1.0], [3.0], [9.0]])
+    )
+    exact = fe.elbo_terms(q, q, 5000, rng=1).log_q
+    got = fe.elbo_terms(q, q, 5000, rng=1, precision="float32").log_q
+    np.testing.assert_allclose(got, exact, atol=2e-5)
+
+
+@pytest.mark.parametrize("df", [0.1, 0.7, 5.0, 1e10, 1e300])
+def test_degrees_of_freedom(df):
+    # Proposals of the chi-square are accepted as in float64, so that no draw is another.
+    q = fe.StudentT(df, np.zeros(3), scale=1.0)
+    p = fe.StudentT(0.5, np.ones(3), scale=2.0)
+    exact = fe.elbo_terms(p, q, 5000, rng=1)
+    got = fe.elbo_terms(p, q, 5000, rng=1, precision="float32")
+    assert np.isfinite(got.log_weights).all()
+    # Below, draws end at 10^15 scales.
+    if df > 0.5:
+        np.testing.assert_allclose(got.log_q, exact.log_q, rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(got.log_prior, exact.log_prior, rtol=1e-5, atol=2e-5)
+
+
+# --- estimates ----------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+@pytest.mark.parametrize("case", ["every_batch", "plain_t", "plain_mixture"])
+def test_threads(case):
+    model, q = CASES[case]()
+    options = {"rng": 3, "precision": "float32"}
+    one = fe.estimate(model, q, 20_000, n_threads=1, **options)
+    assert bits(one) == bits(fe.estimate(model, q, 20_000, n_threads=2, **options))
+
+
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+def test_minibatches():
+    model, q = linear("full", "mixture", model_batch=(7,), q_batch=(7,))
+    options = {"rng": 3, "precision": "float32"}
+    whole = fe.log_weights(model, q, 3000, **options)
+    part = fe.LinearGaussian(
+        model.x[4:], model.loadings, noise_cov=model.noise_cov, offset=model.offset,
+        prior=model.prior,
+    )  # fmt: skip
+    tail = fe.Gaussian(q.mean[4:], scale_tril=q.scale_tril[4:])
+    np.testing.assert_array_equal(
+        fe.log_weights(part, tail, 3000, first_index=4, **options), whole[4:]
+    )
+
+
+def test_estimate_is_near_that_of_float64():
+    model, q = linear_gaussian(), fe.Gaussian([0.4], scale=0.7)
+    exact = fe.estimate(model, q, 100_000, rng=0).to_dict()
+    got = fe.estimate(model, q, 100_000, rng=0, precision="float32").to_dict()
+    assert got["log_evidence"].dtype == np.float64
+    assert got["log_evidence"] != exact["log_evidence"]
+    for name in ("log_evidence", "elbo", "kl", "log_evidence_se", "ess", "iw_elbo_10"):
+        np.testing.assert_allclose(got[name], exact[name], rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(got["log_evidence"], model.exact_log_evidence(), atol=0.01)
+
+
+def test_numpy_backend_computes_in_float64():
+    model, q = CASES["plain_mixture"]()
+    options = {"rng": 1, "backend": "numpy"}
+    np.testing.assert_array_equal(
+        fe.log_weights(model, q, 50, precision="float32", **options),
+        fe.log_weights(model, q, 50, **options),
+    )
+
+
+@pytest.mark.parametrize("precision", ["float16", "single", None, np.float32])
+@pytest.mark.parametrize("function", [fe.estimate, fe.elbo_terms, fe.log_weights])
+def test_unknown_precision(function, precision):
+    p = fe.Gaussian([0.0], scale=1.0)
+    with pytest.raises(
+        fe.errors.InvalidInputError, match='precision must be "float64" or "float32"'
+    ):
+        function(p, p, 10, precision=precision)
+
+
+def test_parameters_beyond_float32():
+    p, q = fe.Gaussian([0.0], scale=1e-20), fe.Gaussian([0.0], scale=1.0)
+    with pytest.raises(fe.errors.InvalidInputError, match=r'precision must be "float64".*1e\+20'):
+        fe.log_weights(p, q, 10, precision="float32")
+
+
+PLAIN = """
+import numpy as np, fastelbo as fe
+q = fe.Mixture([0.5, 0.5], fe.StudentT([3.0, 8.0], [[0.0], [1.0]], scale=1.0))
+print(fe.log_weights(fe.Gaussian([0.5], scale=2.0), q, 20, rng=1, precision="float32").tolist())
+"""
+
+
+def test_runs_without_a_compiler():
+    def run(**environment):
+        done = subprocess.run(
+            [sys.executable, "-c", PLAIN], env=os.environ | environment, capture_output=True,
+            text=True, check=True,
+        )  # fmt: skip
+        return np.array(json.loads(done.stdout))
+
+    np.testing.assert_allclose(run(NUMBA_DISABLE_JIT="1"), run(), rtol=1e-5, atol=1e-5)
