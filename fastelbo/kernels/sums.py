@@ -14,7 +14,7 @@ from .scalar import exp_nonpositive
 
 STRANDS = 32
 # Terms that a strand takes before it goes back to memory.
-_TERMS = 8
+_TERMS = 4
 _STEP = _TERMS * STRANDS
 
 _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
