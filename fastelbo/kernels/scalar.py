@@ -36,14 +36,9 @@ _EXP_MIN = -745.2
 
 
 @scalar
-def exp(x: float) -> float:
-    """Exponential, within 1 ulp; subnormal results too."""
-    # Clamped by comparisons that are false for NaN, which therefore passes through.
-    x = _EXP_MAX if x > _EXP_MAX else x
-    x = _EXP_MIN if x < _EXP_MIN else x
-    n = (x * _LOG2E + _ROUND) - _ROUND
-    r = (x - n * _LN2_HI) - n * _LN2_LO
-    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 1.7e-19.
+def _exp_polynomial(r: float) -> float:
+    """exp(r) on |r| <= ln(2)/2."""
+    # 1 + r + r^2 P(r); 1.7e-19.
     p = 2.0921591194588922829e-9
     p = p * r + 2.5105217694665662902e-8
     p = p * r + 2.7557252907558042675e-7
@@ -55,7 +50,17 @@ def exp(x: float) -> float:
     p = p * r + 4.1666666666666683796e-2
     p = p * r + 0.16666666666666670991
     p = p * r + 0.49999999999999999997
-    y = 1.0 + (r + r * r * p)
+    return 1.0 + (r + r * r * p)
+
+
+@scalar
+def exp(x: float) -> float:
+    """Exponential, within 1 ulp; subnormal results too."""
+    # Clamped by comparisons that are false for NaN, which therefore passes through.
+    x = _EXP_MAX if x > _EXP_MAX else x
+    x = _EXP_MIN if x < _EXP_MIN else x
+    n = (x * _LOG2E + _ROUND) - _ROUND
+    y = _exp_polynomial((x - n * _LN2_HI) - n * _LN2_LO)
     # 2^n in two factors, each a normal number where their product may not be one.
     biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
     half = biased >> np.uint64(1)
@@ -63,10 +68,27 @@ def exp(x: float) -> float:
     return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
 
 
+# The exponent's bias, added to the number that rounds.
+_ROUND_BIASED = _ROUND + 1023.0
+
+
+@scalar
+def exp_negative(x: float) -> float:
+    """Exponential of x <= 0 within 1 ulp, but 3.3e-308 for all below: for terms of sums."""
+    x = -708.0 if x < -708.0 else x
+    biased = x * _LOG2E + _ROUND_BIASED
+    n = biased - _ROUND_BIASED
+    r = (x - n * _LN2_HI) - n * _LN2_LO
+    p = _exp_polynomial(r)
+    # NaN remains what it is, whatever its bits make of the other factor.
+    return p * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
+
+
 _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
 _SQRT_HALF_BITS = np.uint64(0x3FE6A09E667F3BCD)
 # Added before the bits of sqrt(1/2) are taken off, so that the difference stays positive.
 _EXPONENT_BIAS = np.uint64(1023 << 52)
+_ONE_BITS = np.uint64(0x3FF0000000000000)
 _NAN = float("nan")
 _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
@@ -93,6 +115,14 @@ def log_positive(x: float) -> float:
     # 2 s = f - s f, written through f^2/2 so that the rounded s enters only the small terms.
     half = 0.5 * f * f
     return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
+
+
+@scalar
+def split_exponent(x: float) -> tuple[float, float]:
+    """(m, k) of x = 2^k m with m in [1, 2), for a positive, normal, finite x."""
+    bits = np.float64(x).view(np.uint64)
+    k = np.uint64((bits >> np.uint64(52)) | _TWO52_BITS).view(np.float64) - (_TWO52 + 1023.0)
+    return np.uint64((bits & _MANTISSA) | _ONE_BITS).view(np.float64), k
 
 
 @scalar
@@ -182,8 +212,6 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 _FIRST_BIT = np.uint64(1 << 63)
 _SECOND_BIT = np.uint64(1 << 62)
-_ONE_BITS = np.uint64(0x3FF0000000000000)
-
 # What a Philox call is for: the last word of its address.
 NORMAL = np.uint64(0)
 CHOICE = np.uint64(1)
