@@ -123,6 +123,25 @@ def test_special_values(name, how):
     np.testing.assert_array_equal(how(getattr(scalar, name))(x), expected)
 
 
+def test_exp_negative():
+    # What it is for: sums of weights beside a largest one of 1.
+    x = np.append(-RNG.uniform(0.0, 708.0, 3000), [0.0, -0.0, -(2.0**-60), -708.0])
+    function = elementwise(scalar.exp_negative)
+    got = function(x)
+    assert errors(mpmath.exp, got, x).max() <= 1.0
+    assert ulps(plainly(scalar.exp_negative)(x), got).max() <= 1.0
+    far = np.array([-709.0, -1e300, -np.inf])
+    np.testing.assert_array_equal(function(far), function(np.full(3, -708.0)))
+    assert np.isnan(function(np.array([np.nan, -np.nan]))).all()
+
+
+def test_split_exponent():
+    x = WHOLE_RANGE[np.isfinite(WHOLE_RANGE)]
+    pairs = np.array([scalar.split_exponent(value) for value in x])
+    mantissa, exponent = np.frexp(x)
+    np.testing.assert_array_equal(pairs, np.array([2.0 * mantissa, exponent - 1.0]).T)
+
+
 @kernel
 def run_sincos(f, sine, cosine):
     for k in range(f.size):

@@ -78,8 +78,7 @@ def exp_negative(x: float) -> float:
     x = -708.0 if x < -708.0 else x
     biased = x * _LOG2E + _ROUND_BIASED
     n = biased - _ROUND_BIASED
-    r = (x - n * _LN2_HI) - n * _LN2_LO
-    p = _exp_polynomial(r)
+    p = _exp_polynomial((x - n * _LN2_HI) - n * _LN2_LO)
     # NaN remains what it is, whatever its bits make of the other factor.
     return p * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
 

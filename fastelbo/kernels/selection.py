@@ -98,10 +98,10 @@ def smallest(values, n):
 
 
 @block
-def _set_ranks(key, rank):
-    """How many keys of a run are above each."""
+def _set_ranks(key, n, rank):
+    """How many of the first n keys of a run are above each."""
     fill(rank, RUN, 0)
-    for i in range(0, RUN, _STEP):
+    for i in range(0, n, _STEP):
         for k in range(RUN):
             above = np.int64(0)
             for j in range(_STEP):
@@ -110,17 +110,29 @@ def _set_ranks(key, rank):
 
 
 @block
-def _sort_run(key, place, n, rank, met, out_key, out_place):
-    """Sort the first n of one run, descending; `_LEAST` stands behind them."""
-    _set_ranks(key, rank)
+def _set_own_ranks(rank, n, met):
+    """Make ranks different: equal keys have one, and take those from there on in turn."""
+    total = np.int64(0)
+    for k in range(n):
+        total += rank[k]
+    if 2 * total == n * (n - 1):
+        return
     fill(met, RUN, 0)
     for k in range(n):
-        # Equal keys have one rank, and take the places from there on in turn.
-        above = np.uint64(rank[k])
-        target = above + np.uint64(met[above])
+        above = rank[k]
+        rank[k] += met[above]
+        met[above] += 1
+
+
+@block
+def _sort_run(key, place, n, rank, met, out_key, out_place):
+    """Sort the first n of one run, descending; `_LEAST` stands behind them."""
+    _set_ranks(key, n, rank)
+    _set_own_ranks(rank, n, met)
+    for k in range(n):
+        target = np.uint64(rank[k])
         out_key[target] = key[k]
         out_place[target] = place[k]
-        met[above] += 1
 
 
 @block
