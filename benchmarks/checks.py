@@ -83,7 +83,7 @@ def psis(values: Floats) -> Check:
     expected = [_smoothed(row) for row in rows]
 
     def check(answer: Any, precision: str) -> None:
-        smoothed, k = answer
+        smoothed, k, *evidences = answer
         assert np.shape(smoothed) == values.shape
         assert np.shape(k) == values.shape[:1]
         tolerance = _tolerance(precision)
@@ -91,6 +91,10 @@ def psis(values: Floats) -> Check:
             assert_allclose(k[i], exact_k, atol=tolerance)
             # What is known up to a constant is compared by its differences.
             assert_allclose(smoothed[i] - smoothed[i].min(), exact - exact.min(), atol=tolerance)
+            for got, log_weights in zip(evidences, (rows[i], exact), strict=False):
+                assert_allclose(
+                    got[i], scipy_logsumexp(log_weights) - np.log(exact.size), atol=tolerance
+                )
 
     return check
 

@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     """Tasks ``logsumexp`` -> array, and ``summary`` -> (evidence, ELBO, variance, ESS).
 
     ``logsumexp/rows`` and ``summary/rows``: a matrix along its last axis. ``psis``: the same
-    -> (smoothed log weights, k-hat).
+    -> (smoothed log weights, k-hat, log evidence, smoothed log evidence), or the first two.
     """
 
     values: Floats

@@ -12,6 +12,7 @@ def _psis(inputs: Rows) -> Callable[[], Any]:
     # Here, because the import warns.
     import arviz
 
+    # Without a sum of the weights, which would take longer.
     return lambda: arviz.psislw(inputs.values, normalize=False)
 
 

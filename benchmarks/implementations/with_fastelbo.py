@@ -25,7 +25,7 @@ def _summary(inputs: Rows) -> Callable[[], Any]:
 
 
 def _psis(inputs: Rows) -> Callable[[], Any]:
-    return lambda: fe.psis(inputs.values, axis=inputs.axis)[:2]
+    return lambda: fe.psis(inputs.values, axis=inputs.axis)[:4]
 
 
 def _mixture_log_prob(inputs: Points) -> Callable[[], Any]:

@@ -62,8 +62,8 @@ def _fit_tails(excess: Floats) -> tuple[Floats, Floats]:
     return (n * shape + 5.0) / (n + 10.0), -shape / mean[:, 0]
 
 
-def _smooth(a: Floats) -> tuple[Floats, Floats]:
-    """Pareto smoothed log weights, and k-hat, of some rows."""
+def _smooth(a: Floats) -> tuple[Floats, ...]:
+    """Pareto smoothed log weights, k-hat, and log evidence before and after, of some rows."""
     size = int(np.ceil(min(a.shape[1] / 5, 3 * np.sqrt(a.shape[1]))))
     # One more than the tail, of which only that is sorted.
     places = np.argpartition(a, -size - 1, axis=1)[:, -size - 1 :]
@@ -79,18 +79,20 @@ def _smooth(a: Floats) -> tuple[Floats, Floats]:
     quantiles = np.log(floor + sigma / k * np.expm1(k * depth))
     smoothed = a.copy()
     np.put_along_axis(smoothed, places[:, 1:], top + np.minimum(quantiles, 0.0), axis=1)
-    return smoothed, k[:, 0]
+    log_k = np.log(a.shape[1])
+    return smoothed, k[:, 0], _logsumexp(a, 1) - log_k, _logsumexp(smoothed, 1) - log_k
 
 
 def _psis(inputs: Rows) -> Callable[[], Any]:
     a = inputs.values
 
     def run() -> Any:
-        smoothed, k = np.empty_like(a), np.empty(len(a))
+        results = np.empty_like(a), np.empty(len(a)), np.empty(len(a)), np.empty(len(a))
         for first in range(0, len(a), _TAILS):
             rows = slice(first, first + _TAILS)
-            smoothed[rows], k[rows] = _smooth(a[rows])
-        return smoothed, k
+            for result, part in zip(results, _smooth(a[rows]), strict=True):
+                result[rows] = part
+        return results
 
     return run
 
