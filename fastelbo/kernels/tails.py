@@ -30,7 +30,7 @@ PARETO_K = 1
 SIGMA = 2  # scale of the excesses, where the largest weight is 1
 LOG_EVIDENCE = 3
 SMOOTHED_LOG_EVIDENCE = 4
-LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight
+LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight; 0 if it is not wanted
 RESULT_SIZE = 6
 
 # Values of STATUS.
@@ -289,7 +289,7 @@ def _log_mean_change(log_smoothed, tail, n, size, change, strands):
 
 
 @block
-def _smooth_row(n, size, clipped, work, result):
+def _smooth_row(n, size, clipped, compare, work, result):
     """Fit and smooth the tail in ``work``; ``clipped`` is the sum of min(w, u), scaled."""
     tail = work.candidates.value
     top, floor = tail[0], exp(tail[size] - tail[0])
@@ -298,14 +298,15 @@ def _smooth_row(n, size, clipped, work, result):
     result[PARETO_K], result[SIGMA] = k, sigma
     total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.strands)
     result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
-    # The excesses have done their work.
-    result[LOG_MEAN_CHANGE] = _log_mean_change(
-        work.log_smoothed, tail, n, size, work.excess, work.strands
-    )
+    if compare:
+        # The excesses have done their work.
+        result[LOG_MEAN_CHANGE] = _log_mean_change(
+            work.log_smoothed, tail, n, size, work.excess, work.strands
+        )
 
 
 @block
-def _fit_row(row, n, size, work, result):
+def _fit_row(row, n, size, compare, work, result):
     """The result of a row; ``work`` keeps its tail before and after smoothing."""
     tail = work.candidates.value
     fits = size >= LEAST_TAIL
@@ -332,7 +333,7 @@ def _fit_row(row, n, size, work, result):
     elif status == UNBOUNDED:
         result[PARETO_K] = np.inf
     elif status == FITTED:
-        _smooth_row(n, size, clipped, work, result)
+        _smooth_row(n, size, clipped, compare, work, result)
     result[STATUS] = status
 
 
@@ -386,7 +387,8 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
             if sizes[a, b + j] != size:
                 size = sizes[a, b + j]
                 _set_depths(size, work.depth[: _padded(size)])
-            _fit_row(tile[j], length, size, work, results[a, b + j])
+            # Whoever wants the weights does not ask by how much they changed.
+            _fit_row(tile[j], length, size, not write, work, results[a, b + j])
             if write and results[a, b + j, STATUS] == FITTED:
                 _write_tail(tile[j], size, work)
         if write and not in_place:
