@@ -77,6 +77,49 @@ def summary(values: Floats, axis: int) -> Check:
     return check
 
 
+def psis(values: Floats) -> Check:
+    """The first rows against the formulas, and the generalised Pareto quantiles of SciPy."""
+    rows = values[:_SOME]
+    expected = [_smoothed(row) for row in rows]
+
+    def check(answer: Any, precision: str) -> None:
+        smoothed, k, *evidences = answer
+        assert np.shape(smoothed) == values.shape
+        assert np.shape(k) == values.shape[:1]
+        tolerance = _tolerance(precision)
+        for i, (exact, exact_k) in enumerate(expected):
+            assert_allclose(k[i], exact_k, atol=tolerance)
+            # What is known up to a constant is compared by its differences.
+            assert_allclose(smoothed[i] - smoothed[i].min(), exact - exact.min(), atol=tolerance)
+            for got, log_weights in zip(evidences, (rows[i], exact), strict=False):
+                assert_allclose(
+                    got[i], scipy_logsumexp(log_weights) - np.log(exact.size), atol=tolerance
+                )
+
+    return check
+
+
+def _smoothed(row: Floats) -> tuple[Floats, float]:
+    size = int(np.ceil(min(row.size / 5, 3 * np.sqrt(row.size))))
+    order = np.argsort(row)[-size - 1 :]
+    weights = np.exp(row[order] - row.max())
+    excess = weights[1:] - weights[0]
+    points = 30 + int(np.sqrt(size))
+    steps = 1 - np.sqrt(points / (np.arange(1, points + 1) - 0.5))
+    theta = 1 / excess[-1] + steps / (3 * excess[int(size / 4 + 0.5) - 1])
+    k = np.log1p(-np.outer(theta, excess)).mean(axis=1)
+    log_lik = size * (np.log(-theta / k) - k - 1)
+    mean = np.average(theta, weights=np.exp(log_lik - log_lik.max()))
+    shape = np.log1p(-mean * excess).mean()
+    k_hat = (size * shape + 5) / (size + 10)
+    quantiles = stats.genpareto.ppf(
+        (np.arange(size) + 0.5) / size, k_hat, loc=weights[0], scale=-shape / mean
+    )
+    smoothed = row.copy()
+    smoothed[order[1:]] = row.max() + np.minimum(np.log(quantiles), 0.0)
+    return smoothed, k_hat
+
+
 # --- mixtures --------------------------------------------------------------------------------
 
 

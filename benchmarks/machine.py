@@ -97,7 +97,7 @@ def measure() -> Machine:
 
 
 _PACKAGES = ("fastelbo", "numpy", "scipy", "numba", "scikit-learn", "numexpr", "jax", "numpyro",
-             "torch")  # fmt: skip
+             "torch", "arviz")  # fmt: skip
 
 
 def versions() -> dict[str, str]:

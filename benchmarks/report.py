@@ -19,7 +19,7 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 OURS = "fastelbo"
 # Columns, from left to right; others follow.
 PEERS = (
-    "numpy", "scipy", "scikit-learn", "numexpr", "jax", "jax float32", "numpyro", "torch",
+    "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "numpyro", "torch",
     "torch compiled", "c_plain", "c_blocked",
 )  # fmt: skip
 

@@ -35,7 +35,8 @@ Floats = NDArray[np.float64]
 class Rows(NamedTuple):
     """Tasks ``logsumexp`` -> array, and ``summary`` -> (evidence, ELBO, variance, ESS).
 
-    ``logsumexp/rows`` and ``summary/rows``: a matrix along its last axis.
+    ``logsumexp/rows`` and ``summary/rows``: a matrix along its last axis. ``psis``: the same
+    -> (smoothed log weights, k-hat, log evidence, smoothed log evidence), or the first two.
     """
 
     values: Floats
@@ -175,6 +176,22 @@ def _rows(task: str, shape: tuple[int, ...], axis: int) -> Problem:
     else:
         check, operations = checks.summary(values, axis), EXP + 9
     return Problem(Rows(values, axis), values.size, operations, 8.0, check)
+
+
+def _log_ratios(shape: tuple[int, int]) -> Problem:
+    """Exactly Pareto weights, of indices from .1 to .9."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.1, 0.9, size=(shape[0], 1)) * rng.standard_exponential(size=shape)
+    k = shape[1]
+    tail = np.ceil(min(k / 5, 3 * np.sqrt(k)))
+    # Of an element: the exponential of the sum, a comparison to find the tail. Of an element of
+    # the tail: comparisons to sort it, a product for each theta of the fit, the quantile and its
+    # logarithm.
+    points = 30 + np.floor(np.sqrt(tail))
+    one = np.log2(tail) + 2 * points + EXP + 2 * LOG + 10
+    operations = EXP + 3 + tail / k * one
+    check = checks.psis(values)
+    return Problem(Rows(values, -1), values.size, operations, 16.0, check)
 
 
 # --- mixtures --------------------------------------------------------------------------------
@@ -326,6 +343,15 @@ def _reductions() -> list[Workload]:
     ]  # fmt: skip
 
 
+def _smoothing() -> list[Workload]:
+    return [
+        Workload(
+            "Pareto smoothing", "smoothing", "psis", "element", _log_ratios,
+            {"shape": (10_000, 4000)}, {"shape": (30, 700)},
+        )
+    ]  # fmt: skip
+
+
 def _mixtures() -> list[Workload]:
     return [
         Workload(
@@ -386,5 +412,5 @@ def _random() -> list[Workload]:
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
-    for workload in (*_reductions(), *_mixtures(), *_estimates(), *_random())
+    for workload in (*_reductions(), *_smoothing(), *_mixtures(), *_estimates(), *_random())
 }

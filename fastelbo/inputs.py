@@ -13,8 +13,9 @@ from .lowering import constant
 from .reductions import as_real, check_real
 from .weight_files import open_array
 
-# Around a byte that is read, the system maps 64 kB of a file; so many rows of them are 64 MB.
-_STRIP = 1024
+# Bytes of the file that a strip of columns is copied from: the system maps more of them than are
+# read, and may map all.
+_STRIP_BYTES = 2**26
 
 
 def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
@@ -67,7 +68,8 @@ def copy_part(part: np.ndarray[Any, Any], pages: mmap.mmap | None, name: str) ->
     if pages is None or part.flags.c_contiguous:
         return constant(as_real(part, name))
     strips = []
-    for start in range(0, part.shape[1], _STRIP):
-        strips.append(np.array(as_real(part[:, start : start + _STRIP], name)))
+    rows = max(1, _STRIP_BYTES // max(1, abs(part.strides[1]) * part.shape[0]))
+    for start in range(0, part.shape[1], rows):
+        strips.append(np.array(as_real(part[:, start : start + rows], name)))
         drop_pages(pages)
     return constant(np.concatenate(strips, axis=1))

@@ -41,9 +41,11 @@ def as_text(estimate: Estimate) -> str:
     """
     count = estimate.log_evidence.size
     points = "1 data point" if count == 1 else f"{count} data points"
+    summary = estimate.summary()
+    errors = "standard errors, or in [95 % interval]" if " in [" in summary else "standard errors"
     parts = [
-        f"{points}, K = {estimate.n_samples} draws; estimates in nats +- standard errors",
-        estimate.summary(),
+        f"{points}, K = {estimate.n_samples} draws; estimates in nats +- {errors}",
+        summary,
         estimate.pareto_k_table(),
     ]
     if count > 1:

@@ -324,7 +324,10 @@ class Estimate:
         )  # fmt: skip
 
     def summary(self, max_rows: int = 10) -> str:
-        """A table of the first ``max_rows`` data points: estimate and standard error."""
+        """A table of the first ``max_rows`` data points: estimate and standard error.
+
+        Log evidence that k-hat leaves without a standard error has its 95 % interval instead.
+        """
         text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
         return text if left_out <= 0 else f"{text}\n... {left_out} more"
 
@@ -341,8 +344,25 @@ class Estimate:
         table = [["", *(name for name, _, _ in columns)]]
         for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
             label = ",".join(map(str, index))
-            table.append([label, *(_cell(v[index], s, index) for _, v, s in columns)])
+            cells = [_cell(v[index], s, index) for _, v, s in columns]
+            cells[0] = self._interval_cell(index) or cells[0]
+            table.append([label, *cells])
         return table
+
+    def _interval_cell(self, index: tuple[int, ...]) -> str:
+        """Log evidence and its interval, where k-hat leaves it without an error; or nothing."""
+        if self._tail is None or not np.isnan(self.log_evidence_se[index]):
+            return ""
+        value, v, tail = (
+            np.asarray(each[index])
+            for each in (self.log_evidence, self.relative_variance, self._tail)
+        )
+        low, high = (float(end) for end in tail_interval(self.n_samples, value, v, tail))
+        if not low < high:
+            return ""
+        # As those of a standard error: an interval is four of them wide, and may have no upper end.
+        digits = _digits(0.25 * (min(high, float(value) + 1.0) - low))
+        return f"{float(value):.{digits}f} in [{low:.{digits}f}, {high:.{digits}f}]"
 
     def __repr__(self) -> str:
         if self.log_evidence.size == 1:
@@ -528,10 +548,17 @@ def _cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
     if se is None:
         return f"{number:.2f}" if abs(number) < 10.0 else f"{number:.1f}"
     error = float(np.asarray(se[index]).item())
-    if not np.isfinite(error) or error == 0.0:
+    if np.isnan(error):
+        return f"{number:.4f}"
+    if error in (0.0, np.inf):
         return f"{number:.4f} +- {error:g}"
-    digits = min(12, max(0, 1 - int(np.floor(np.log10(error)))))
+    digits = _digits(error)
     return f"{number:.{digits}f} +- {error:.{digits}f}"
+
+
+def _digits(error: float) -> int:
+    """Decimals that show two digits of an error."""
+    return min(12, max(0, 1 - int(np.floor(np.log10(error)))))
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

@@ -17,8 +17,10 @@ from .validation import Floats
 
 # Numbers in the states of one slice of rows: 32 MB.
 _SLICE_NUMBERS = 2**22
-# Elements of a slice that is copied out of a file, or into another type: 64 MB.
+# Elements that are copied out of a file, or into another type, at once: 64 MB; or 128 MB if that is
+# one chunk of all columns, which are then read in the order of the file.
 _COPIED_ELEMENTS = 2**23
+_WIDEST_ELEMENTS = 2**24
 _FIRST_ELEMENTS = 2**24
 
 
@@ -29,27 +31,29 @@ def row_quantities(
     before, length, after = x.shape
     reader = Reader(before * after, length, iw_sizes, capacity)
     pages = memory_map(x)
-    copies = pages is not None or not is_real(x)
-    most, width, lo = _SLICE_NUMBERS, after, 0
-    if copies:
-        # Slices of whole chunks, or of whole rows where these are shorter.
-        most = max(1, _COPIED_ELEMENTS // min(length, cpu.CHUNK))
-        width = max(1, min(after, most))
-    size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
     n_chunks = -(-length // cpu.CHUNK)
+    copies = pages is not None or not is_real(x)
+    most_rows, most_chunks, width, lo = before, n_chunks * before * after, after, 0
+    if copies:
+        # Whole rows if they fit, or else whole chunks of one.
+        shortest = min(length, cpu.CHUNK)
+        most_rows = _COPIED_ELEMENTS // max(1, length * after)
+        most_chunks = _COPIED_ELEMENTS // shortest
+        if shortest * after > _WIDEST_ELEMENTS:
+            width = max(1, most_chunks)
+    size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
     pace = Pace(max(1, _FIRST_ELEMENTS // cpu.CHUNK))
     threads = threads_for(x.size)
     while lo < before and after:
         states_fit = min(pace.size, _SLICE_NUMBERS // size) // (n_chunks * after)
-        count = min(before - lo, max(1, min(states_fit, most // after)))
+        count = min(before - lo, max(1, min(states_fit, most_rows)))
         for column in range(0, after, width):
             part = x[lo : lo + count, :, column : column + width]
             points = part.shape[0] * part.shape[2]
             states = States(points, iw_sizes, capacity, threads)
             first = 0
             while first < n_chunks:
-                chunks = min(pace.size, most) if copies else pace.size
-                last = min(n_chunks, first + max(1, chunks // points))
+                last = min(n_chunks, first + max(1, min(pace.size, most_chunks) // points))
                 with pace:
                     if copies:
                         start = first * cpu.CHUNK

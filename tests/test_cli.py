@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import quiet
 
 import fastelbo as fe
 from fastelbo import cli, demo
@@ -151,6 +152,20 @@ def test_estimate_of_one_data_point_has_no_total(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "1 data point, K = 1000" in printed
     assert "sum over" not in printed
+
+
+def test_estimate_of_a_heavy_tail_prints_its_interval(tmp_path, capsys):
+    rows = np.random.default_rng(4).standard_exponential((2, 2000)) * [[0.2], [0.9]]
+    np.save(tmp_path / "heavy.npy", rows)
+    assert cli.main(["estimate", str(tmp_path / "heavy.npy")]) == 0
+    printed = capsys.readouterr().out
+    with quiet():
+        est = fe.summarize(rows)
+    np.testing.assert_array_equal(np.isnan(est.log_evidence_se), [False, True])
+    low, high = est.confidence_interval("log_evidence")
+    value = est.log_evidence[1]
+    assert f"{value:.2f} in [{low[1]:.2f}, {high[1]:.2f}]" in printed
+    assert "nan" not in printed
 
 
 def test_estimate_along_an_axis_with_sizes(tmp_path, capsys):

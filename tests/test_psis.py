@@ -86,6 +86,7 @@ def test_rules():
 KINDS = {
     "normal": lambda rng, n: rng.normal(size=n),
     "pareto": lambda rng, n: 0.7 * rng.standard_exponential(n),
+    "heaviest": lambda rng, n: 12.0 * rng.standard_exponential(n),
     "heavy": lambda rng, n: 4.0 * rng.standard_exponential(n),
     "bounded": lambda rng, n: np.log(rng.random(n)) - 700.0,
     "nearly_equal": lambda rng, n: 1e-4 * rng.normal(size=n) + 3.0,

@@ -96,6 +96,13 @@ def test_special_values(name, how):
     np.testing.assert_array_equal(how(getattr(scalar, name))(x), expected)
 
 
+def test_split_exponent():
+    x = WHOLE_RANGE[np.isfinite(WHOLE_RANGE)]
+    pairs = np.array([scalar.split_exponent(value) for value in x])
+    mantissa, exponent = np.frexp(x)
+    np.testing.assert_array_equal(pairs, np.array([2.0 * mantissa, exponent - 1.0]).T)
+
+
 @kernel
 def run_sincos(f, sine, cosine):
     for k in range(f.size):

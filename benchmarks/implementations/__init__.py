@@ -22,6 +22,7 @@ _MODULES = {
     "with_numpy": "numpy",
     "with_scipy": "scipy",
     "with_sklearn": "sklearn",
+    "with_arviz": "arviz",
     "with_numexpr": "numexpr",
     "with_jax": "jax",
     "with_numpyro": "numpyro",

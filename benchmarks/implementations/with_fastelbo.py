@@ -24,6 +24,10 @@ def _summary(inputs: Rows) -> Callable[[], Any]:
     return run
 
 
+def _psis(inputs: Rows) -> Callable[[], Any]:
+    return lambda: fe.psis(inputs.values, axis=inputs.axis)[:4]
+
+
 def _mixture_log_prob(inputs: Points) -> Callable[[], Any]:
     return lambda: inputs.mixture.log_prob(inputs.points)
 
@@ -74,6 +78,7 @@ IMPLEMENTATIONS = {
     "fastelbo": {
         "logsumexp": _logsumexp,
         "summary": _summary,
+        "psis": _psis,
         "mixture_log_prob": _mixture_log_prob,
         "mixture_model": _mixture_model,
         "evidence": evidence,

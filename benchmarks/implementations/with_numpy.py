@@ -17,6 +17,8 @@ from ..workloads import Draws, Evidence, Floats, Normals, Points, Responsibiliti
 
 # Numbers in the largest temporary array of a block of draws, by which the speed is best.
 _BLOCK = 2**17
+# Rows whose tails are fitted at once, by which the speed is best.
+_TAILS = 16
 
 
 # --- reductions ------------------------------------------------------------------------------
@@ -42,6 +44,57 @@ def _summarize(a: Floats, axis: int) -> tuple[Any, ...]:
     second = w.sum(axis=axis) / mean**2
     evidence = np.log(mean) + top.squeeze(axis)
     return evidence, a.mean(axis=axis), second / (k - 1), k / (1.0 + second / k)
+
+
+def _fit_tails(excess: Floats) -> tuple[Floats, Floats]:
+    """k-hat and sigma of rows of excesses, ascending (Zhang and Stephens, 2009)."""
+    n = excess.shape[1]
+    points = 30 + int(np.sqrt(n))
+    j = np.arange(1, points + 1)
+    quartile, largest = excess[:, int(n / 4 + 0.5) - 1, None], excess[:, -1:]
+    theta = 1.0 / largest + (1.0 - np.sqrt(points / (j - 0.5))) / (3.0 * quartile)
+    terms = theta[:, :, None] * -excess[:, None, :]
+    k = np.log1p(terms, out=terms).mean(axis=2)
+    log_lik = n * (np.log(-theta / k) - k - 1.0)
+    weight = np.exp(log_lik - log_lik.max(axis=1, keepdims=True))
+    mean = ((weight * theta).sum(axis=1) / weight.sum(axis=1))[:, None]
+    shape = np.log1p(-mean * excess).mean(axis=1)
+    return (n * shape + 5.0) / (n + 10.0), -shape / mean[:, 0]
+
+
+def _smooth(a: Floats) -> tuple[Floats, ...]:
+    """Pareto smoothed log weights, k-hat, and log evidence before and after, of some rows."""
+    size = int(np.ceil(min(a.shape[1] / 5, 3 * np.sqrt(a.shape[1]))))
+    # One more than the tail, of which only that is sorted.
+    places = np.argpartition(a, -size - 1, axis=1)[:, -size - 1 :]
+    tail = np.take_along_axis(a, places, axis=1)
+    order = np.argsort(tail, axis=1)
+    places, tail = (np.take_along_axis(each, order, axis=1) for each in (places, tail))
+    top = tail[:, -1:]
+    weights = np.exp(tail - top)
+    floor = weights[:, :1]
+    k, sigma = _fit_tails(weights[:, 1:] - floor)
+    k, sigma = k[:, None], sigma[:, None]
+    depth = -np.log1p(-(np.arange(size) + 0.5) / size)
+    quantiles = np.log(floor + sigma / k * np.expm1(k * depth))
+    smoothed = a.copy()
+    np.put_along_axis(smoothed, places[:, 1:], top + np.minimum(quantiles, 0.0), axis=1)
+    log_k = np.log(a.shape[1])
+    return smoothed, k[:, 0], _logsumexp(a, 1) - log_k, _logsumexp(smoothed, 1) - log_k
+
+
+def _psis(inputs: Rows) -> Callable[[], Any]:
+    a = inputs.values
+
+    def run() -> Any:
+        results = np.empty_like(a), np.empty(len(a)), np.empty(len(a)), np.empty(len(a))
+        for first in range(0, len(a), _TAILS):
+            rows = slice(first, first + _TAILS)
+            for result, part in zip(results, _smooth(a[rows]), strict=True):
+                result[rows] = part
+        return results
+
+    return run
 
 
 def _sum_log_exp(inputs: Rows) -> Callable[[], Any]:
@@ -282,6 +335,7 @@ IMPLEMENTATIONS = {
     "numpy": {
         "logsumexp": _sum_log_exp,
         "summary": _summary,
+        "psis": _psis,
         "mixture_log_prob": _mixture_log_prob,
         "mixture_model": _mixture_model,
         "evidence": _evidence,

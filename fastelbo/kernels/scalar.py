@@ -38,12 +38,12 @@ _EXP_MAX = 709.79
 _EXP_MIN = -745.2
 # Here the power of two is 2^-1023, whose bits as a factor are those of 0.
 _EXP_ZERO = -709.0
+_ROUND_BIASED = _ROUND + 1023.0
 
 
 @scalar
-def _exp_parts(x):
-    """(exp(x) / 2^n, n), n the whole number next to x / ln 2."""
-    n = (x * _LOG2E + _ROUND) - _ROUND
+def _exp_beside(x, n):
+    """exp(x) / 2^n, n the whole number next to x / ln 2."""
     r = (x - n * _LN2_HI) - n * _LN2_LO
     # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 8.8e-18 where r < 0, and 1.8e-17 where r > 0 and
     # an ulp is twice as large.
@@ -58,7 +58,7 @@ def _exp_parts(x):
     p = p * r + 0.16666666666666642062
     p = p * r + 0.50000000000000048656
     p = p * r + 1.0
-    return p * r + 1.0, n
+    return p * r + 1.0
 
 
 @by_precision(single.exp)
@@ -67,7 +67,8 @@ def exp(x: float) -> float:
     # Clamped by comparisons that are false for NaN, which therefore passes through.
     x = _EXP_MAX if x > _EXP_MAX else x
     x = _EXP_MIN if x < _EXP_MIN else x
-    y, n = _exp_parts(x)
+    n = (x * _LOG2E + _ROUND) - _ROUND
+    y = _exp_beside(x, n)
     # 2^n in two factors, each a normal number where their product may not be one.
     biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
     half = biased >> np.uint64(1)
@@ -82,15 +83,17 @@ def exp_nonpositive(x: float) -> float:
     For weights beside a largest one of 1, to which less adds nothing.
     """
     x = _EXP_ZERO if x < _EXP_ZERO else x
-    y, n = _exp_parts(x)
-    biased = np.float64(n + (_ROUND + 1023.0)).view(np.uint64)
-    return y * np.uint64(biased << np.uint64(52)).view(np.float64)
+    # n and its bits as an exponent, from one rounding.
+    biased = x * _LOG2E + _ROUND_BIASED
+    y = _exp_beside(x, biased - _ROUND_BIASED)
+    return y * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
 
 
 _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
 _SQRT_HALF_BITS = np.uint64(0x3FE6A09E667F3BCD)
 # Added before the bits of sqrt(1/2) are taken off, so that the difference stays positive.
 _EXPONENT_BIAS = np.uint64(1023 << 52)
+_ONE_BITS = np.uint64(0x3FF0000000000000)
 _NAN = float("nan")
 _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
@@ -117,6 +120,14 @@ def log_positive(x: float) -> float:
     # 2 s = f - s f, written through f^2/2 so that the rounded s enters only the small terms.
     half = 0.5 * f * f
     return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
+
+
+@scalar
+def split_exponent(x: float) -> tuple[float, float]:
+    """(m, k) of x = 2^k m with m in [1, 2), for a positive, normal, finite x."""
+    bits = np.float64(x).view(np.uint64)
+    k = np.uint64((bits >> np.uint64(52)) | _TWO52_BITS).view(np.float64) - (_TWO52 + 1023.0)
+    return np.uint64((bits & _MANTISSA) | _ONE_BITS).view(np.float64), k
 
 
 @scalar
@@ -207,8 +218,6 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 _FIRST_BIT = np.uint64(1 << 63)
 _SECOND_BIT = np.uint64(1 << 62)
-_ONE_BITS = np.uint64(0x3FF0000000000000)
-
 # What a Philox call is for: the last word of its address.
 NORMAL = np.uint64(0)
 CHOICE = np.uint64(1)

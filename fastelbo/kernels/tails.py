@@ -16,9 +16,10 @@ import numpy as np
 
 from .compile import block, scalar
 from .rows import copy_columns
-from .scalar import exp, log, log_positive
+from .scalar import exp, exp_nonpositive, log, log_positive, split_exponent
 from .selection import make_candidates, select_largest, smallest
-from .sums import largest, make_strands, sum_all
+from .sums import STRANDS, largest, make_strands, sum_all
+from .vectors import fill
 
 # A tail of fewer draws is not fitted.
 LEAST_TAIL = 5
@@ -29,7 +30,7 @@ PARETO_K = 1
 SIGMA = 2  # scale of the excesses, where the largest weight is 1
 LOG_EVIDENCE = 3
 SMOOTHED_LOG_EVIDENCE = 4
-LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight
+LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight; 0 if it is not wanted
 RESULT_SIZE = 6
 
 # Values of STATUS.
@@ -45,20 +46,25 @@ BAD = 6.0  # NaN or +inf among the log ratios
 _UNDERFLOW = 1e-290
 # Nats within which weights count as equal, whose excesses are then noise.
 _EQUAL = 1e-6
-# Excesses are padded with zeros to a multiple of this, so that no loop over them has a remainder,
-# which is scalar.
-_TILE = 128
-# Four factors of at most this size have a product.
-_LARGE = 1e75
+_LN2 = 0.6931471805599453
+# Terms that a strand takes before it goes back to memory.
+_TERMS = 4
+_STEP = _TERMS * STRANDS
+# Excesses, and points of the grid, are padded with zeros to a multiple of this, so that no loop
+# over them has a remainder, which is scalar.
+_TILE = 16
+# A tile of factors of at most this size has a product.
+_LARGE = 1e18
 
-# Weights of a row that are added up at once: 16 kB.
-_PIECE = 2048
-
-# Room for one row: candidates for its tail, the excesses, the smoothed weights, the fit's grid,
-# and the terms of a sum.
+# Room for one row: candidates for its tail, the excesses, the quantiles in their place and the
+# depths at which they stand, the fit's grid, and the terms of a sum.
 Work = namedtuple(
-    "Work", ["candidates", "excess", "smoothed", "theta", "k", "log_lik", "terms", "strands"]
-)
+    "Work",
+    [
+        "candidates", "excess", "depth", "smoothed", "log_smoothed", "theta", "k", "log_lik",
+        "product", "exponent", "terms", "strands",
+    ],
+)  # fmt: skip
 
 
 @block
@@ -73,15 +79,19 @@ def _padded(n):
 
 @block
 def _make_work(tail_length):
-    points = _grid_size(tail_length)
+    room, points = _padded(tail_length), _padded(_grid_size(tail_length))
     return Work(
         make_candidates(tail_length + 1),
-        np.zeros(_padded(tail_length)),
-        np.empty(tail_length),
+        np.zeros(room),
+        np.empty(room),
+        np.empty(room),
+        np.empty(room),
         np.empty(points),
         np.empty(points),
         np.empty(points),
-        np.empty(max(_PIECE, _padded(tail_length))),
+        np.empty(_TILE),
+        np.empty(_TILE),
+        np.empty(max(room, points)),
         make_strands(),
     )
 
@@ -97,37 +107,46 @@ def _log1p(x):
 
 
 @block
-def _sum_log1p(x, factor, n, terms, strands):
-    for i in range(n):
-        terms[i] = _log1p(factor * x[i])
-    return sum_all(terms, n, strands)
-
-
-@block
-def _sum_log_products(a, b, c, d, factor, n, terms, strands):
-    """Sum of the logarithms of 1 + factor x, four x at once; its error is absolute."""
-    for i in range(n):
-        ab = (1.0 + factor * a[i]) * (1.0 + factor * b[i])
-        cd = (1.0 + factor * c[i]) * (1.0 + factor * d[i])
-        terms[i] = log_positive(ab * cd)
-    return sum_all(terms, n, strands)
-
-
-@block
 def _mean_log1p(x, factor, n, terms, strands):
-    """Mean of log1p(factor x) over the first n of x, padded with zeros to whole `_TILE`."""
-    if not abs(factor) * x[0] < _LARGE:
-        return _sum_log1p(x, factor, x.shape[0], terms, strands) / n
-    q = x.shape[0] // 4
-    a, b, c, d = x[:q], x[q : 2 * q], x[2 * q : 3 * q], x[3 * q :]
-    return _sum_log_products(a, b, c, d, factor, q, terms, strands) / n
+    """Mean of log1p(factor x) over x[:n], whose padding with zeros adds nothing."""
+    for i in range(x.shape[0]):
+        terms[i] = _log1p(factor * x[i])
+    return sum_all(terms, x.shape[0], strands) / n
 
 
 @block
-def _set_log_lik(theta, k, n, points, out):
-    for j in range(points):
+def _multiply(theta, x, product, exponent):
+    """Multiply product 2^exponent of each theta of a tile by 1 - theta x for a tile of x."""
+    for j in range(_TILE):
+        p = product[j]
+        for i in range(_TILE // 2):
+            p *= (1.0 - theta[j] * x[i]) * (1.0 - theta[j] * x[i + _TILE // 2])
+        product[j], power = split_exponent(p)
+        exponent[j] += power
+
+
+@block
+def _set_mean_logs(theta, x, n, product, exponent, out):
+    """out = means of log(1 - theta x) over x[:n], for tiles of theta and of x.
+
+    The logarithm is that of the product of all x, as taking it is most of the work. Its error is
+    absolute.
+    """
+    for first in range(0, theta.shape[0], _TILE):
+        tile, result = theta[first : first + _TILE], out[first : first + _TILE]
+        fill(product, _TILE, 1.0)
+        fill(exponent, _TILE, 0.0)
+        for place in range(0, x.shape[0], _TILE):
+            _multiply(tile, x[place : place + _TILE], product, exponent)
+        for j in range(_TILE):
+            result[j] = (log_positive(product[j]) + exponent[j] * _LN2) / n
+
+
+@block
+def _set_log_lik(theta, k, n, out):
+    for j in range(theta.shape[0]):
         log_lik = n * (log(-theta[j] / k[j]) - k[j] - 1.0)
-        # At theta = 0 the ratio is 0 / 0; its neighbours stand for it.
+        # At theta = 0 the ratio is 0 / 0; its neighbours stand for it. So does the padding.
         out[j] = log_lik if log_lik == log_lik else -np.inf
 
 
@@ -135,33 +154,42 @@ def _set_log_lik(theta, k, n, points, out):
 def _profile(x, n, work):
     """The log-likelihood over Zhang and Stephens' grid of theta = -k / sigma.
 
-    Each theta has its most likely k. Returns the number of points.
+    Each theta has its most likely k. Returns the number of points, with their padding.
     """
     points = _grid_size(n)
+    padded = _padded(points)
+    theta, k = work.theta[:padded], work.k[:padded]
+    fill(theta, padded, 0.0)
     quartile = x[n - np.int64(n / 4.0 + 0.5)]
     for j in range(points):
-        theta = 1.0 / x[0] + (1.0 - np.sqrt(points / (j + 0.5))) / (3.0 * quartile)
-        work.theta[j] = theta
-        work.k[j] = _mean_log1p(x, -theta, n, work.terms, work.strands)
-    _set_log_lik(work.theta, work.k, n, points, work.log_lik)
-    return points
+        theta[j] = 1.0 / x[0] + (1.0 - np.sqrt(points / (j + 0.5))) / (3.0 * quartile)
+    if abs(theta[0]) * x[0] < _LARGE:
+        _set_mean_logs(theta, x, n, work.product, work.exponent, k)
+    else:
+        for j in range(padded):
+            k[j] = _mean_log1p(x, -theta[j], n, work.terms, work.strands)
+    _set_log_lik(theta, k, n, work.log_lik[:padded])
+    return padded
+
+
+@block
+def _mean_theta(work, points):
+    """The mean of theta, weighted by its likelihood."""
+    weight, top = work.terms, largest(work.log_lik, points)
+    for j in range(points):
+        weight[j] = exp(work.log_lik[j] - top)
+    total = sum_all(weight, points, work.strands)
+    for j in range(points):
+        weight[j] *= work.theta[j]
+    return sum_all(weight, points, work.strands) / total
 
 
 @block
 def _fit(x, n, work):
     """(k, sigma) of the excesses x, with k drawn to 1/2 by the weight of ten draws."""
-    points = _profile(x, n, work)
-    top = -np.inf
-    for j in range(points):
-        top = max(top, work.log_lik[j])
-    total, mean = 0.0, 0.0
-    for j in range(points):
-        weight = exp(work.log_lik[j] - top)
-        total += weight
-        mean += weight * work.theta[j]
-    mean /= total
-    shape = _sum_log1p(x, -mean, x.shape[0], work.terms, work.strands) / n
-    return (n * shape + 5.0) / (n + 10.0), -shape / mean
+    theta = _mean_theta(work, _profile(x, n, work))
+    shape = _mean_log1p(x, -theta, n, work.terms, work.strands)
+    return (n * shape + 5.0) / (n + 10.0), -shape / theta
 
 
 @block
@@ -194,12 +222,21 @@ def _growth(y):
 
 
 @block
-def _set_quantiles(floor, n, k, sigma, smoothed):
-    """Scaled weights at the quantiles (i + 1/2) / n of the fit from above, at most the largest."""
-    for i in range(n):
-        depth = -log_positive((i + 0.5) / n)
-        value = floor + sigma * depth * _growth(k * depth)
+def _set_depths(n, depth):
+    """-log of the quantiles (i + 1/2) / n; 0 where they are over."""
+    for i in range(depth.shape[0]):
+        depth[i] = -log_positive((i + 0.5) / n if i < n else 1.0)
+
+
+@block
+def _set_quantiles(floor, k, sigma, work, room):
+    """Scaled weights at the depths of the fit from above, at most the largest."""
+    depth, smoothed, log_smoothed = work.depth, work.smoothed, work.log_smoothed
+    for i in range(room):
+        value = floor + sigma * (depth[i] * _growth(k * depth[i]))
         smoothed[i] = 1.0 if value > 1.0 else value
+    for i in range(room):
+        log_smoothed[i] = log(smoothed[i])
 
 
 @block
@@ -209,53 +246,67 @@ def _sum_above(x, floor, n, terms, strands):
     return sum_all(terms, n, strands)
 
 
+@scalar
+def _clipped(value, limit, top):
+    return exp_nonpositive((limit if value > limit else value) - top)
+
+
 @block
-def _clipped_sum(row, limit, top, n, terms, strands):
-    """Sum of exp(min(row, limit) - top); NaN if there is one."""
-    total = 0.0
-    for first in range(0, n, _PIECE):
-        count = min(_PIECE, n - first)
+def _clipped_sum(row, limit, top, n, strands):
+    """Sum of exp(min(row, limit) - top), where none is above 1; NaN if there is one."""
+    strand = strands[0]
+    fill(strand, STRANDS, 0.0)
+    whole, full = n - n % _STEP, n - n % STRANDS
+    for first in range(0, whole, _STEP):
         # A slice, whose indices are plainly not negative, or the loop would not vectorise.
-        piece = row[first : first + count]
-        for k in range(count):
-            value = piece[k]
-            terms[k] = exp((limit if value > limit else value) - top)
-        total += sum_all(terms, count, strands)
-    return total
+        piece = row[first : first + _STEP]
+        for j in range(STRANDS):
+            total = strand[j]
+            for term in range(_TERMS):
+                total += _clipped(piece[j + term * STRANDS], limit, top)
+            strand[j] = total
+    for first in range(whole, full, STRANDS):
+        piece = row[first : first + STRANDS]
+        for j in range(STRANDS):
+            strand[j] += _clipped(piece[j], limit, top)
+    for k in range(full, n):
+        strand[k - full] += _clipped(row[k], limit, top)
+    return sum_all(strand, STRANDS, strands[1:])
 
 
 @block
-def _log_mean_change(smoothed, tail, n, size, change, terms, strands):
+def _log_mean_change(log_smoothed, tail, n, size, change, strands):
     """log of the mean over n draws of smoothed weight / weight, which is 1 outside of the tail."""
     top = tail[0]
     for i in range(size):
-        change[i] = log(smoothed[i]) - (tail[i] - top)
+        change[i] = log_smoothed[i] - (tail[i] - top)
     shift = max(0.0, largest(change, size))
     total = (n - size) * exp(-shift)
-    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size, terms, strands)) / n)
+    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size, strands)) / n)
 
 
 # --- a row --------------------------------------------------------------------------------------
 
 
 @block
-def _smooth_row(n, size, clipped, work, result):
+def _smooth_row(n, size, clipped, compare, work, result):
     """Fit and smooth the tail in ``work``; ``clipped`` is the sum of min(w, u), scaled."""
     tail = work.candidates.value
     top, floor = tail[0], exp(tail[size] - tail[0])
     k, sigma = _fit(work.excess[: _padded(size)], size, work)
-    _set_quantiles(floor, size, k, sigma, work.smoothed)
+    _set_quantiles(floor, k, sigma, work, _padded(size))
     result[PARETO_K], result[SIGMA] = k, sigma
     total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.strands)
     result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
-    # The excesses have done their work.
-    result[LOG_MEAN_CHANGE] = _log_mean_change(
-        work.smoothed, tail, n, size, work.excess, work.terms, work.strands
-    )
+    if compare:
+        # The excesses have done their work.
+        result[LOG_MEAN_CHANGE] = _log_mean_change(
+            work.log_smoothed, tail, n, size, work.excess, work.strands
+        )
 
 
 @block
-def _fit_row(row, n, size, work, result):
+def _fit_row(row, n, size, compare, work, result):
     """The result of a row; ``work`` keeps its tail before and after smoothing."""
     tail = work.candidates.value
     fits = size >= LEAST_TAIL
@@ -267,7 +318,7 @@ def _fit_row(row, n, size, work, result):
         limit = tail[size]
         status = _set_excesses(tail, size, work.excess[: _padded(size)])
         excess = sum_all(work.excess, size, work.strands)
-    clipped = _clipped_sum(row, limit, top, n, work.terms, work.strands)
+    clipped = _clipped_sum(row, limit, top, n, work.strands)
     result[:] = np.nan
     if top == np.inf or clipped != clipped:
         result[STATUS] = BAD
@@ -282,7 +333,7 @@ def _fit_row(row, n, size, work, result):
     elif status == UNBOUNDED:
         result[PARETO_K] = np.inf
     elif status == FITTED:
-        _smooth_row(n, size, clipped, work, result)
+        _smooth_row(n, size, clipped, compare, work, result)
     result[STATUS] = status
 
 
@@ -290,7 +341,7 @@ def _fit_row(row, n, size, work, result):
 def _write_tail(row, size, work):
     top = work.candidates.value[0]
     for i in range(size):
-        row[work.candidates.place[i]] = top + log(work.smoothed[i])
+        row[work.candidates.place[i]] = top + work.log_smoothed[i]
 
 
 # --- rows and columns ---------------------------------------------------------------------------
@@ -323,6 +374,7 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
     write = out.size > 0
     in_place = write and columns == 1
     tile = np.empty((width, 0 if in_place else length))
+    size = 0
     for item in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
         a, b = item // groups, item % groups * width
         neighbours = min(width, columns - b)
@@ -332,8 +384,11 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
         for j in range(neighbours):
             if sign < 0.0:
                 _negate(tile[j], length)
-            size = sizes[a, b + j]
-            _fit_row(tile[j], length, size, work, results[a, b + j])
+            if sizes[a, b + j] != size:
+                size = sizes[a, b + j]
+                _set_depths(size, work.depth[: _padded(size)])
+            # Whoever wants the weights does not ask by how much they changed.
+            _fit_row(tile[j], length, size, not write, work, results[a, b + j])
             if write and results[a, b + j, STATUS] == FITTED:
                 _write_tail(tile[j], size, work)
         if write and not in_place:
