@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
-# Rounds of a call: as many as fit into this time, within limits. One more warms it up. Calls of
-# seconds, whose times scatter little, are made once more.
+# Rounds of a call: as many as fit into this time, within limits. Three others warm it up: memory
+# that no process had before may take two of them to come. Calls of seconds, whose times scatter
+# little, are made once for each.
 _SECONDS = 1.0
 _FEWEST, _MOST = 3, 15
 _LONG = 2.0
@@ -114,9 +115,13 @@ def timed(benchmark: Any) -> Timed:
         if benchmark.disabled:
             return benchmark.pedantic(call)
         if rounds is None:
-            start = time.perf_counter()
-            call()
-            elapsed = time.perf_counter() - start
+            begin = time.perf_counter()
+            for _ in range(_FEWEST):
+                start = time.perf_counter()
+                call()
+                elapsed = time.perf_counter() - start
+                if start + elapsed - begin > _LONG:
+                    break
             fewest = _FEWEST if elapsed < _LONG else 1
             rounds = min(_MOST, max(fewest, int(_SECONDS / elapsed)))
         return benchmark.pedantic(call, rounds=rounds)
