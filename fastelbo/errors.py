@@ -9,6 +9,9 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "ConstantWeightsWarning",
+    "DeviceFallbackWarning",
+    "DeviceMemoryError",
+    "DeviceUnavailableError",
     "FastElboError",
     "FastElboWarning",
     "HighParetoKWarning",
@@ -50,6 +53,14 @@ class CheckpointMismatchError(FastElboError, ValueError):
     """A checkpoint is of another version of the format, or of the stream of draws."""
 
 
+class DeviceUnavailableError(FastElboError, RuntimeError):
+    """A device was asked for that cannot be used here."""
+
+
+class DeviceMemoryError(FastElboError, MemoryError):
+    """A device has too little memory even for the smallest piece of the work."""
+
+
 class FastElboWarning(UserWarning):
     """Base of every warning that fastelbo gives."""
 
@@ -72,6 +83,10 @@ class ConstantWeightsWarning(FastElboWarning):
 
 class ShortTailWarning(FastElboWarning):
     """Too few draws for a standard error or a tail estimate."""
+
+
+class DeviceFallbackWarning(FastElboWarning):
+    """A device that would have been used could not be: the CPU does its work."""
 
 
 class TotalBiasWarning(FastElboWarning):

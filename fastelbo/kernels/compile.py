@@ -41,11 +41,16 @@ from .fragments import FragmentCompiler
 
 FLAGS = frozenset({"contract"})
 
+# On a GPU a block is one lane, which stays in registers if everything is inlined. A set of fastmath
+# flags, however small, would mean all of them there.
+_CUDA = {"forceinline": True, "fastmath": False}
+
 
 def _register(function: Any, choose: Callable[..., Any], **options: Any) -> Any:
     """``function``, of which kernels compile what ``choose`` returns for the arguments' types."""
-    jit_options = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
-    overload(function, jit_options=jit_options, strict=False)(choose)
+    cpu = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
+    overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
+    overload(function, jit_options=_CUDA, strict=False, target="cuda")(choose)
     return function
 
 
@@ -101,6 +106,13 @@ class _TokenCache(FunctionCache):  # type: ignore[misc]
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return (*super()._index_key(sig, codegen), SOURCE_TOKEN)
+
+
+def device_kernel(function: Callable[..., Any]) -> Any:
+    """Compile an entry point for a CUDA device, lazily, on its first launch."""
+    from .device import cuda
+
+    return cuda.jit(fastmath=False)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

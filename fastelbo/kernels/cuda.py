@@ -1,0 +1,418 @@
+"""Grid drivers: which draws the threads of a GPU evaluate.
+
+One block of threads works on one chunk of draws of one data point, tile by tile: each thread draws
+and weighs one draw at a time, as a block of one lane of the functions that a CPU runs, and all of
+them take the tile into the state of the chunk. The states of the chunks of a data point are folded
+from the left by one block.
+
+A kernel is compiled for a `Form`: what is constant there stays in registers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .blocks import (
+    Density,
+    Plan,
+    Sampler,
+    Workspace,
+    log_density_block,
+    padded,
+    row_of,
+    sample_block,
+    weigh_block,
+)
+from .compile import block, device_kernel
+from .cpu import CHUNK
+from .device import TEAM, TILE, cuda
+from .extremes import COUNT as KEPT
+from .extremes import LIMIT, VALUES
+from .state import GROUPS, clear, merge, state_size
+from .teams import offer, thin
+from .teamstate import SLOTS, Tile, push_tile
+
+# Bytes of shared memory for the parameters of one data point.
+_SHARED_BYTES = 16 * 1024
+
+
+class AffineForms(NamedTuple):
+    """Sizes of the affine forms of a density, or of a sampler."""
+
+    components: int
+    rows: int
+
+
+class Form(NamedTuple):
+    """What a kernel is compiled for: the sizes of a plan."""
+
+    precision: str
+    dim: int
+    sampler: AffineForms
+    q: AffineForms
+    prior: AffineForms
+    likelihood: AffineForms
+
+    @property
+    def fits(self) -> bool:
+        """Whether the affine forms of one data point fit into shared memory."""
+        numbers = sum(c * (rows + 1) * padded(self.dim) for c, rows in self[2:])
+        return numbers * np.dtype(self.precision).itemsize <= _SHARED_BYTES
+
+    @property
+    def real(self) -> Any:
+        """The type of coordinates and parameters."""
+        return np.dtype(self.precision).type
+
+    @property
+    def angle(self) -> Any:
+        """The type of the bits of an angle."""
+        return np.uint32 if self.real is np.float32 else np.uint64
+
+
+def form_of_plan(plan: Plan) -> Form:
+    """The form of a plan."""
+    sampler = AffineForms(plan.sampler.location.shape[1], plan.sampler.scale.shape[2])
+    precision = str(plan.q.factor.dtype)
+    return Form(precision, plan.dim, sampler, *map(_affine_forms, plan[1:4]))
+
+
+def _affine_forms(density: Density) -> AffineForms:
+    return AffineForms(density.log_const.shape[1], density.factor.shape[2])
+
+
+# --- parameters of one data point ---------------------------------------------------------------
+
+
+@block
+def _load(source, i, out):
+    """out[0] = source[i], by all threads."""
+    row = row_of(i, source.shape[0])
+    for c in range(source.shape[1]):
+        for r in range(source.shape[2]):
+            for d in range(cuda.threadIdx.x, source.shape[3], TEAM):
+                out[0, c, r, d] = source[row, c, r, d]
+
+
+@block
+def _load_row(source, i, out):
+    row = row_of(i, source.shape[0])
+    for c in range(source.shape[1]):
+        for d in range(cuda.threadIdx.x, source.shape[2], TEAM):
+            out[0, c, d] = source[row, c, d]
+
+
+@block
+def _as_it_is(parameters, i):
+    return parameters
+
+
+def _density_loader(forms: AffineForms, dim: int, real: Any) -> Any:
+    """A function that copies the affine forms of data point i into shared memory.
+
+    Their sizes are then constants, and the loops over them are unrolled.
+    """
+    components, rows, columns = forms.components, forms.rows, padded(dim)
+    if components == 0 or rows == 0:
+        return _as_it_is
+    shape, target_shape = (1, components, rows, columns), (1, components, columns)
+
+    @block
+    def load(density, i):
+        factor = cuda.shared.array(shape, real)
+        target = cuda.shared.array(target_shape, real)
+        _load(density.factor, i, factor)
+        _load_row(density.target, i, target)
+        return Density(factor, target, density.log_const, density.df)
+
+    return load
+
+
+def _sampler_loader(forms: AffineForms, dim: int, real: Any) -> Any:
+    """As `_density_loader`."""
+    components, rows = forms
+    if components == 0:
+        return _as_it_is
+    shape, location_shape = (1, components, rows, dim), (1, components, dim)
+
+    @block
+    def load(sampler, i):
+        scale = cuda.shared.array(shape, real)
+        location = cuda.shared.array(location_shape, real)
+        _load(sampler.scale, i, scale)
+        _load_row(sampler.location, i, location)
+        return Sampler(location, scale, sampler.thresholds, sampler.df)
+
+    return load
+
+
+def _plan_loader(form: Form) -> Any:
+    """A function that makes the plan of data point i, where they fit with shared parameters."""
+    dim = form.dim
+    if form.fits:
+        load_sampler = _sampler_loader(form.sampler, dim, form.real)
+        load_q, load_prior, load_likelihood = (
+            _density_loader(forms, dim, form.real) for forms in (form.q, form.prior, form.likelihood)
+        )
+    else:
+        load_sampler = load_q = load_prior = load_likelihood = _as_it_is
+
+    @block
+    def load(sampler, q, prior, likelihood, i):
+        return Plan(
+            load_sampler(sampler, i),
+            load_q(q, i),
+            load_prior(prior, i),
+            load_likelihood(likelihood, i),
+            dim,
+        )
+
+    return load
+
+
+# --- one lane -----------------------------------------------------------------------------------
+
+# Numbers of one lane, beside its coordinates: of the precision of the plan, and float64.
+_REALS = 7
+_DOUBLES = 7
+
+
+@block
+def _one_lane(v, packed, reals, doubles, places, angle):
+    """A `Workspace` of one lane, from arrays in the registers of a thread."""
+    for d in range(v.shape[0]):
+        v[d, 0] = v.dtype.type(0.0)
+    return Workspace(
+        v=v,
+        packed=packed,
+        accumulator=reals[:4],
+        norm=reals[4],
+        top=reals[5],
+        total=reals[6],
+        component=places[0],
+        lane=places[1],
+        angle=angle,
+        log_likelihood=doubles[0],
+        log_prior=doubles[1],
+        log_q=doubles[2],
+        log_weight=doubles[3],
+        scratch=doubles[4:6],
+        strands=doubles[6:7],
+    )
+
+
+def _packed(form: Form) -> int:
+    """Coordinates that a triangular sampler sets aside."""
+    return form.dim if form.sampler.rows > 1 else 1
+
+
+# --- kernels ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def states(form: Form, group_sizes: int) -> Any:
+    """Kernel: the state of each chunk, and its largest log weights; one block a chunk."""
+    size, rows, packed_rows = state_size(group_sizes), padded(form.dim), _packed(form)
+    real, angle_bits, load_plan = form.real, form.angle, _plan_loader(form)
+
+    @device_kernel
+    def fill_states(
+        sampler, q, prior, likelihood, key, first_index, first_chunk, n_chunks, draws, iw_sizes,
+        needed, anew, known, states, kept,
+    ):  # fmt: skip
+        me = cuda.threadIdx.x
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        state = cuda.shared.array(size, np.float64)
+        log_weight = cuda.shared.array(TILE, np.float64)
+        log_likelihood = cuda.shared.array(TILE, np.float64)
+        log_ratio = cuda.shared.array(TILE, np.float64)
+        weight = cuda.shared.array(TILE, np.float64)
+        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        fresh = cuda.shared.array(GROUPS, np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        v = cuda.local.array((rows, 1), real)
+        packed = cuda.local.array((packed_rows, 1), real)
+        reals = cuda.local.array((_REALS, 1), real)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, angle_bits)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        tile = Tile(log_weight, log_likelihood, log_ratio, weight, slots, fresh)
+        plan = load_plan(sampler, q, prior, likelihood, i)
+        if me == 0:
+            clear(state)
+            count[0] = 0
+            limit[0] = -np.inf if anew or needed == 0 else known[i, LIMIT]
+        index = np.uint64(first_index + i)
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, draws)
+        cuda.syncthreads()
+        while start < stop:
+            n = min(TILE, stop - start)
+            for k in range(me, n, TEAM):
+                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(start + k), 1)
+                weigh_block(plan, i, work, 1)
+                log_weight[k] = work.log_weight[0]
+                log_likelihood[k] = work.log_likelihood[0]
+                log_ratio[k] = work.log_q[0] - work.log_prior[0]
+            cuda.syncthreads()
+            push_tile(state, iw_sizes, start, tile, n)
+            if needed > 0:
+                offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
+            start += n
+        for field in range(me, size, TEAM):
+            states[i, c, field] = state[field]
+        if me == 0 and needed > 0:
+            kept[i, c, LIMIT] = limit[0]
+            kept[i, c, KEPT] = float(count[0])
+
+    return fill_states
+
+
+@functools.cache
+def fold(group_sizes: int) -> Any:
+    """Kernel: append the chunks of each data point to its prefix, from the left; one block each."""
+
+    @device_kernel
+    def fold_chunks(states, kept, iw_sizes, needed, anew, prefix, prefix_kept):
+        me = cuda.threadIdx.x
+        i = cuda.blockIdx.x
+        slots = cuda.shared.array((2, TEAM), np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        if me == 0:
+            if anew:
+                clear(prefix[i])
+            for c in range(states.shape[1]):
+                merge(prefix[i], states[i, c], iw_sizes)
+        if needed > 0:
+            row = prefix_kept[i, VALUES:]
+            if me == 0:
+                count[0] = np.int64(0 if anew else prefix_kept[i, KEPT])
+                limit[0] = -np.inf if anew else prefix_kept[i, LIMIT]
+            cuda.syncthreads()
+            for c in range(states.shape[1]):
+                there = np.int64(kept[i, c, KEPT])
+                for start in range(0, there, TILE):
+                    n = min(TILE, there - start)
+                    offer(kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots)
+                if me == 0:
+                    limit[0] = max(limit[0], kept[i, c, LIMIT])
+                cuda.syncthreads()
+            if count[0] > needed:
+                thin(row, count, limit, needed, count[1:], slots)
+            if me == 0:
+                prefix_kept[i, LIMIT] = limit[0]
+                prefix_kept[i, KEPT] = float(count[0])
+
+    return fold_chunks
+
+
+@functools.cache
+def terms(form: Form) -> Any:
+    """Kernel: the three log densities of draws lo to hi; blocks of one data point's draws."""
+    rows, packed_rows = padded(form.dim), _packed(form)
+    real, angle_bits, load_plan = form.real, form.angle, _plan_loader(form)
+
+    @device_kernel
+    def fill_terms(
+        sampler, q, prior, likelihood, key, first_index, lo, hi, n_blocks,
+        log_likelihood, log_prior, log_q,
+    ):  # fmt: skip
+        i, b = cuda.blockIdx.x // n_blocks, cuda.blockIdx.x % n_blocks
+        v = cuda.local.array((rows, 1), real)
+        packed = cuda.local.array((packed_rows, 1), real)
+        reals = cuda.local.array((_REALS, 1), real)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, angle_bits)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        plan = load_plan(sampler, q, prior, likelihood, i)
+        cuda.syncthreads()
+        index = np.uint64(first_index + i)
+        start = lo + b * TILE
+        for draw in range(start + cuda.threadIdx.x, min(start + TILE, hi), TEAM):
+            sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
+            weigh_block(plan, i, work, 1)
+            log_likelihood[i, draw - lo] = work.log_likelihood[0]
+            log_prior[i, draw - lo] = work.log_prior[0]
+            log_q[i, draw - lo] = work.log_q[0]
+
+    return fill_terms
+
+
+@functools.cache
+def log_prob(dim: int) -> Any:
+    """Kernel: out[p, i] = log density of member i at points[p, i]; one point a thread."""
+    rows = padded(dim)
+
+    @device_kernel
+    def fill_log_prob(density, centre, points, n_blocks, out):
+        i, b = cuda.blockIdx.x // n_blocks, cuda.blockIdx.x % n_blocks
+        v = cuda.local.array((rows, 1), np.float64)
+        packed = cuda.local.array((1, 1), np.float64)
+        reals = cuda.local.array((_REALS, 1), np.float64)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, np.uint64)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        p = np.int64(b) * TEAM + cuda.threadIdx.x
+        if p < points.shape[0]:
+            middle = row_of(i, centre.shape[0])
+            for d in range(dim):
+                v[d, 0] = points[p, i, d] - centre[middle, d]
+            log_density_block(density, i, v, dim, work, 1, work.log_q)
+            out[p, i] = work.log_q[0]
+
+    return fill_log_prob
+
+
+@functools.cache
+def summaries(group_sizes: int) -> Any:
+    """Kernel: the state of each chunk of rows that are there already; one block a chunk."""
+    size = state_size(group_sizes)
+
+    @device_kernel
+    def fill_summaries(
+        x, first_chunk, n_chunks, iw_sizes, needed, anew, known, states, kept
+    ):
+        me = cuda.threadIdx.x
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        state = cuda.shared.array(size, np.float64)
+        log_weight = cuda.shared.array(TILE, np.float64)
+        values = cuda.shared.array(TILE, np.float64)
+        weight = cuda.shared.array(TILE, np.float64)
+        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        fresh = cuda.shared.array(GROUPS, np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        # The terms of a weight are not known: its own moments stand in their place.
+        tile = Tile(log_weight, log_weight, values, weight, slots, fresh)
+        if me == 0:
+            clear(state)
+            count[0] = 0
+            limit[0] = -np.inf if anew or needed == 0 else known[i, LIMIT]
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, x.shape[1])
+        cuda.syncthreads()
+        while start < stop:
+            n = min(TILE, stop - start)
+            for k in range(me, n, TEAM):
+                log_weight[k] = x[i, start + k]
+                values[k] = 0.0
+            cuda.syncthreads()
+            push_tile(state, iw_sizes, start, tile, n)
+            if needed > 0:
+                offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
+            start += n
+        for field in range(me, size, TEAM):
+            states[i, c, field] = state[field]
+        if me == 0 and needed > 0:
+            kept[i, c, LIMIT] = limit[0]
+            kept[i, c, KEPT] = float(count[0])
+
+    return fill_summaries
