@@ -41,16 +41,15 @@ from .fragments import FragmentCompiler
 
 FLAGS = frozenset({"contract"})
 
-# On a GPU a block is one lane, which stays in registers if everything is inlined. A set of fastmath
-# flags, however small, would mean all of them there.
-_CUDA = {"forceinline": True, "fastmath": False}
-
 
 def _register(function: Any, choose: Callable[..., Any], **options: Any) -> Any:
     """``function``, of which kernels compile what ``choose`` returns for the arguments' types."""
     cpu = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
+    # On a GPU a set of fastmath flags, however small, would mean all of them. There a block is one
+    # lane, which stays in registers if what works on it is inlined.
+    cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
-    overload(function, jit_options=_CUDA, strict=False, target="cuda")(choose)
+    overload(function, jit_options=cuda, strict=False, target="cuda")(choose)
     return function
 
 

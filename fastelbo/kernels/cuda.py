@@ -40,10 +40,11 @@ _SHARED_BYTES = 16 * 1024
 
 
 class AffineForms(NamedTuple):
-    """Sizes of the affine forms of a density, or of a sampler."""
+    """Sizes of the parameters of a density, or of a sampler."""
 
     components: int
     rows: int
+    student: bool
 
 
 class Form(NamedTuple):
@@ -59,7 +60,8 @@ class Form(NamedTuple):
     @property
     def fits(self) -> bool:
         """Whether the affine forms of one data point fit into shared memory."""
-        numbers = sum(c * (rows + 1) * padded(self.dim) for c, rows in self[2:])
+        parts = (self.sampler, self.q, self.prior, self.likelihood)
+        numbers = sum(p.components * (p.rows + 1) * padded(self.dim) for p in parts)
         return numbers * np.dtype(self.precision).itemsize <= _SHARED_BYTES
 
     @property
@@ -75,13 +77,17 @@ class Form(NamedTuple):
 
 def form_of_plan(plan: Plan) -> Form:
     """The form of a plan."""
-    sampler = AffineForms(plan.sampler.location.shape[1], plan.sampler.scale.shape[2])
+    sampler = AffineForms(
+        plan.sampler.location.shape[1], plan.sampler.scale.shape[2], plan.sampler.df.shape[1] > 0
+    )
     precision = str(plan.q.factor.dtype)
     return Form(precision, plan.dim, sampler, *map(_affine_forms, plan[1:4]))
 
 
 def _affine_forms(density: Density) -> AffineForms:
-    return AffineForms(density.log_const.shape[1], density.factor.shape[2])
+    return AffineForms(
+        density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0
+    )
 
 
 # --- parameters of one data point ---------------------------------------------------------------
@@ -89,7 +95,22 @@ def _affine_forms(density: Density) -> AffineForms:
 
 @block
 def _load(source, i, out):
-    """out[0] = source[i], by all threads."""
+    """out[0] = source[i], two axes, by all threads."""
+    row = row_of(i, source.shape[0])
+    for c in range(cuda.threadIdx.x, source.shape[1], TEAM):
+        out[0, c] = source[row, c]
+
+
+@block
+def _load_vectors(source, i, out):
+    row = row_of(i, source.shape[0])
+    for c in range(source.shape[1]):
+        for d in range(cuda.threadIdx.x, source.shape[2], TEAM):
+            out[0, c, d] = source[row, c, d]
+
+
+@block
+def _load_matrices(source, i, out):
     row = row_of(i, source.shape[0])
     for c in range(source.shape[1]):
         for r in range(source.shape[2]):
@@ -98,53 +119,83 @@ def _load(source, i, out):
 
 
 @block
-def _load_row(source, i, out):
-    row = row_of(i, source.shape[0])
-    for c in range(source.shape[1]):
-        for d in range(cuda.threadIdx.x, source.shape[2], TEAM):
-            out[0, c, d] = source[row, c, d]
-
-
-@block
 def _as_it_is(parameters, i):
     return parameters
 
 
-def _density_loader(forms: AffineForms, dim: int, real: Any) -> Any:
-    """A function that copies the affine forms of data point i into shared memory.
+def _row_loader(count: int, kind: Any) -> Any:
+    """A function that copies row i of an array (N or 1, count) into shared memory.
 
-    Their sizes are then constants, and the loops over them are unrolled.
+    Its size is then a constant: what is done for several components, or for none, vanishes. It
+    comes as a tuple, as functions may not return arrays of their own by themselves.
     """
-    components, rows, columns = forms.components, forms.rows, padded(dim)
-    if components == 0 or rows == 0:
-        return _as_it_is
-    shape, target_shape = (1, components, rows, columns), (1, components, columns)
+    if count == 0:
 
-    @block
-    def load(density, i):
-        factor = cuda.shared.array(shape, real)
-        target = cuda.shared.array(target_shape, real)
-        _load(density.factor, i, factor)
-        _load_row(density.target, i, target)
-        return Density(factor, target, density.log_const, density.df)
+        @block
+        def load(source, i):
+            return (source[:, :0],)
+
+    else:
+
+        @block
+        def load(source, i):
+            out = cuda.shared.array((1, count), kind)
+            _load(source, i, out)
+            return (out,)
 
     return load
 
 
-def _sampler_loader(forms: AffineForms, dim: int, real: Any) -> Any:
+def _forms_loader(components: int, rows: int, columns: int, real: Any) -> Any:
+    """As `_row_loader`, for the matrices and the vectors of affine forms."""
+    if components == 0 or rows == 0:
+
+        @block
+        def load(matrices, vectors, i):
+            return matrices[:, :, :0], vectors[:, :0]
+
+    else:
+        shape, vectors_shape = (1, components, rows, columns), (1, components, columns)
+
+        @block
+        def load(matrices, vectors, i):
+            out = cuda.shared.array(shape, real)
+            out_vectors = cuda.shared.array(vectors_shape, real)
+            _load_matrices(matrices, i, out)
+            _load_vectors(vectors, i, out_vectors)
+            return out, out_vectors
+
+    return load
+
+
+def _density_loader(part: AffineForms, dim: int, real: Any) -> Any:
+    """A function that makes a `Density` of data point i alone, in shared memory."""
+    load_forms = _forms_loader(part.components, part.rows, padded(dim), real)
+    load_constants = _row_loader(part.components, np.float64)
+    load_df = _row_loader(part.components if part.student else 0, real)
+
+    @block
+    def load(density, i):
+        factor, target = load_forms(density.factor, density.target, i)
+        (log_const,) = load_constants(density.log_const, i)
+        (df,) = load_df(density.df, i)
+        return Density(factor, target, log_const, df)
+
+    return load
+
+
+def _sampler_loader(part: AffineForms, dim: int, real: Any) -> Any:
     """As `_density_loader`."""
-    components, rows = forms
-    if components == 0:
-        return _as_it_is
-    shape, location_shape = (1, components, rows, dim), (1, components, dim)
+    load_forms = _forms_loader(part.components, part.rows, dim, real)
+    load_thresholds = _row_loader(part.components, np.int64)
+    load_df = _row_loader(max(1, part.components) if part.student else 0, np.float64)
 
     @block
     def load(sampler, i):
-        scale = cuda.shared.array(shape, real)
-        location = cuda.shared.array(location_shape, real)
-        _load(sampler.scale, i, scale)
-        _load_row(sampler.location, i, location)
-        return Sampler(location, scale, sampler.thresholds, sampler.df)
+        scale, location = load_forms(sampler.scale, sampler.location, i)
+        (thresholds,) = load_thresholds(sampler.thresholds, i)
+        (df,) = load_df(sampler.df, i)
+        return Sampler(location, scale, thresholds, df)
 
     return load
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compile import block
+from .calls import stay_a_call
+from .compile import exact
 from .device import TEAM, TILE, cuda
 from .sums import from_order_key, order_key
 
@@ -18,7 +19,7 @@ _PARTS = min(16, TEAM // 2)
 _SLACK = 8
 
 
-@block
+@exact
 def combine(slots, sums):
     """slots[r, 0] = sum of slots[r] for the first ``sums`` rows; of the next, the maximum."""
     me = cuda.threadIdx.x
@@ -40,7 +41,7 @@ def combine(slots, sums):
     cuda.syncthreads()
 
 
-@block
+@exact
 def sum_and_max(value, bound, slots):
     """Sum of the threads' values, and maximum of their bounds."""
     me = cuda.threadIdx.x
@@ -56,7 +57,7 @@ def sum_and_max(value, bound, slots):
 # --- the largest values of a stream -------------------------------------------------------------
 
 
-@block
+@exact
 def _count_above(values, count, limit, slots):
     mine = 0.0
     for k in range(cuda.threadIdx.x, count, TEAM):
@@ -64,13 +65,13 @@ def _count_above(values, count, limit, slots):
     return sum_and_max(mine, 0.0, slots)[0]
 
 
-@block
+@exact
 def _middle(low, high):
     """The integer halfway between two, which cannot overflow."""
     return (low & high) + ((low ^ high) >> np.int64(1))
 
 
-@block
+@exact
 def _compact(values, count, limit, ties, counter):
     """Keep what is above the limit, and so many of the values just above it, in place."""
     me = cuda.threadIdx.x
@@ -94,7 +95,7 @@ def _compact(values, count, limit, ties, counter):
         cuda.syncthreads()
 
 
-@block
+@exact
 def thin(values, count, limit, needed, counter, slots):
     """Keep the ``needed`` largest of values[:count], and few others; raise the limit accordingly.
 
@@ -122,9 +123,10 @@ def thin(values, count, limit, needed, counter, slots):
     cuda.syncthreads()
 
 
-@block
+@exact
 def offer(x, n, values, count, limit, needed, counter, slots):
     """Take what may be among the ``needed`` largest from x[:n], of at most `TILE` values."""
+    stay_a_call()
     for k in range(cuda.threadIdx.x, n, TEAM):
         value = x[k]
         if value > limit[0]:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .compile import block
+from .calls import stay_a_call
+from .compile import exact
 from .device import TEAM, cuda
 from .groups import GROUP_SIZE, UNDERFLOW, close_group, extend_open, finish_group, merge_closed
 from .scalar import exp, log_positive
@@ -52,17 +53,17 @@ class Tile(NamedTuple):
     fresh: Any  # (GROUPS,) the state of the tile
 
 
-@block
+@exact
 def _finite(x):
     return x if abs(x) < np.inf else 0.0
 
 
-@block
+@exact
 def _is_finite(x):
     return 1.0 if abs(x) < np.inf else 0.0
 
 
-@block
+@exact
 def _sum_terms(tile, first, n):
     """Counts and sums of the three terms, and the maximum, into the tile's state.
 
@@ -106,7 +107,7 @@ def _sum_terms(tile, first, n):
         cuda.syncthreads()
 
 
-@block
+@exact
 def _scale_weights(tile, n):
     """The scaled weights, and their sum without one maximal weight, which is 1."""
     me = cuda.threadIdx.x
@@ -127,17 +128,17 @@ def _scale_weights(tile, n):
     cuda.syncthreads()
 
 
-@block
+@exact
 def _mean(fresh, offset):
     return fresh[offset + SUM_HI] / fresh[offset + FINITE] if fresh[offset + FINITE] > 0.0 else 0.0
 
 
-@block
+@exact
 def _deviation(x, mean):
     return x - mean if abs(x) < np.inf else 0.0
 
 
-@block
+@exact
 def _centred_moments(tile, n):
     """Second moments of the terms and of the scaled weights, and their co-moment."""
     me = cuda.threadIdx.x
@@ -172,7 +173,7 @@ def _centred_moments(tile, n):
 # --- importance-weight groups -------------------------------------------------------------------
 
 
-@block
+@exact
 def _extend_by_segment(group, tile, start, stop):
     """Add draws start to stop of the tile to the open group."""
     me = cuda.threadIdx.x
@@ -192,7 +193,7 @@ def _extend_by_segment(group, tile, start, stop):
         extend_open(group, float(stop - start), shift, total)
 
 
-@block
+@exact
 def _group_value(tile, start, stop):
     """Log of the sum of weights of one group; -inf where all are 0."""
     total, shift = 0.0, tile.fresh[MAX]
@@ -210,7 +211,7 @@ def _group_value(tile, start, stop):
     return shift + log_positive(total)
 
 
-@block
+@exact
 def _push_small_groups(group, size, start, count, tile):
     """Take in ``count`` whole groups, one a thread; their values overwrite ``log_ratio``."""
     me = cuda.threadIdx.x
@@ -236,7 +237,7 @@ def _push_small_groups(group, size, start, count, tile):
         merge_closed(group, float(count), zero, mean - log_positive(float(size)), second)
 
 
-@block
+@exact
 def _push_group_size(group, size, first, tile, n):
     """Cut the tile at draw ``first`` into groups of ``size`` draws by address; take them in."""
     me = cuda.threadIdx.x
@@ -261,9 +262,10 @@ def _push_group_size(group, size, first, tile, n):
         _extend_by_segment(group, tile, start, n)
 
 
-@block
+@exact
 def push_tile(state, iw_sizes, first, tile, n):
     """Take a tile of draws, the first of which is ``first``, into the state of its chunk."""
+    stay_a_call()
     _sum_terms(tile, first, n)
     _scale_weights(tile, n)
     _centred_moments(tile, n)
