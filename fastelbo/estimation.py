@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backends import Backend, CPUBackend, NumPyBackend, Task
-from .devices import CUDABackend, worth_a_device
+from .cuda_backend import CUDABackend, worth_a_device
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence

@@ -85,9 +85,7 @@ def form_of_plan(plan: Plan) -> Form:
 
 
 def _affine_forms(density: Density) -> AffineForms:
-    return AffineForms(
-        density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0
-    )
+    return AffineForms(density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0)
 
 
 # --- parameters of one data point ---------------------------------------------------------------
@@ -206,7 +204,8 @@ def _plan_loader(form: Form) -> Any:
     if form.fits:
         load_sampler = _sampler_loader(form.sampler, dim, form.real)
         load_q, load_prior, load_likelihood = (
-            _density_loader(forms, dim, form.real) for forms in (form.q, form.prior, form.likelihood)
+            _density_loader(forms, dim, form.real)
+            for forms in (form.q, form.prior, form.likelihood)
         )
     else:
         load_sampler = load_q = load_prior = load_likelihood = _as_it_is
@@ -350,7 +349,9 @@ def fold(group_sizes: int) -> Any:
                 there = np.int64(kept[i, c, KEPT])
                 for start in range(0, there, TILE):
                     n = min(TILE, there - start)
-                    offer(kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots)
+                    offer(
+                        kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots
+                    )
                 if me == 0:
                     limit[0] = max(limit[0], kept[i, c, LIMIT])
                 cuda.syncthreads()
@@ -428,9 +429,7 @@ def summaries(group_sizes: int) -> Any:
     size = state_size(group_sizes)
 
     @device_kernel
-    def fill_summaries(
-        x, first_chunk, n_chunks, iw_sizes, needed, anew, known, states, kept
-    ):
+    def fill_summaries(x, first_chunk, n_chunks, iw_sizes, needed, anew, known, states, kept):
         me = cuda.threadIdx.x
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         state = cuda.shared.array(size, np.float64)

@@ -15,7 +15,7 @@ import numpy as np
 
 if not hasattr(np, "row_stack"):
     # numba-cuda 0.30 asks for what NumPy 2.5 has taken away.
-    np.row_stack = np.vstack
+    np.vstack = np.vstack
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
