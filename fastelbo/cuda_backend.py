@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .backends import Quantities, Task, plan_of, work_of_draw
-from .devices import FIRST_CHUNKS, chunk_bytes, folded_states, in_slices, require_device
+from .device_states import FIRST_CHUNKS, chunk_bytes, folded_states
+from .devices import in_slices, require_device
 from .kernels.launch import Pace
 from .progress import Tick
 from .states import Reader
@@ -77,3 +79,23 @@ class CUDABackend:
         from .kernels import grids
 
         return grids.put_plan(plan_of(task, lo, count))
+
+
+def mixture_expectations_on(index: int) -> Callable[..., Floats]:
+    """As `kernels.launch.mixture_expectations`, on the device of that index."""
+    device = require_device(index)
+    from .kernels import grids
+
+    def expectations(density: Any, log_weight: Floats, centre: Floats, x: Any, q: Any) -> Floats:
+        out = np.empty((3, len(x)))
+
+        def run(lo: int, count: int, most_bytes: int) -> None:
+            part = slice(lo, lo + count)
+            probs = q if len(q) == 1 else q[part]
+            out[:, part] = grids.mixture_expectations(density, log_weight, centre, x[part], probs)
+
+        with device.select(index):
+            in_slices(device, len(x), 8 * (x.shape[1] + len(log_weight) + 3), run)
+        return out
+
+    return expectations

@@ -1,26 +1,26 @@
-"""Work on a CUDA device: whether there is one, and states folded there, in pieces that fit.
+"""A CUDA device: whether there is one, arrays that are on it, and work in pieces that fit it.
 
-Work is cut by the memory of the device and by time; the chunks, and the order in which they are
-folded, are those of every backend. numba.cuda is imported with the first use.
+numba.cuda is imported with the first use.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .errors import DeviceMemoryError, DeviceUnavailableError, InvalidInputError
-from .kernels import cpu
-from .kernels.launch import Pace
-from .states import States
+from .errors import (
+    DeviceMemoryError,
+    DeviceUnavailableError,
+    InvalidInputError,
+    UnsupportedDTypeError,
+)
 
 # Memory for what is not yet folded: at most, and the least that is tried.
 _MOST_BYTES = 2**30
 _LEAST_BYTES = 2**20
-# Chunks of draws of the first launch.
-FIRST_CHUNKS = 2**10
 
 
 def require_device(index: int) -> Any:
@@ -37,42 +37,6 @@ def require_device(index: int) -> Any:
     if index >= device.count():
         raise InvalidInputError(f"device must be below {device.count()}, got {index}")
     return device
-
-
-def chunk_bytes(iw_sizes: list[int], capacity: int) -> int:
-    """Memory of the device that one chunk of one data point takes."""
-    from .kernels import grids
-
-    return grids.Moments.bytes_of_chunk(len(iw_sizes), capacity)
-
-
-def folded_states(
-    points: int,
-    n_samples: int,
-    iw_sizes: list[int],
-    capacity: int,
-    append: Callable[[Any, int], None],
-    most_bytes: int,
-    pace: Pace,
-) -> States:
-    """States of data points, chunks of which ``append`` takes in on the device."""
-    from .kernels import device, grids
-
-    moments = grids.Moments(points, np.array(iw_sizes, dtype=np.int64), capacity)
-    n_chunks = -(-n_samples // cpu.CHUNK)
-    chunk = 0
-    while chunk < n_chunks:
-        most = min(pace.size, most_bytes // chunk_bytes(iw_sizes, capacity)) // points
-        # What the first chunks keep spares the others most of their candidates.
-        step = min(n_chunks - chunk, max(1, most), max(1, chunk))
-        with pace:
-            append(moments, step)
-            device.cuda.synchronize()
-        chunk += step
-    states = States(points, iw_sizes, capacity)
-    folded, kept = moments.fetch()
-    states.restore(folded, kept[:, : states.kept.shape[1]])
-    return states
 
 
 def in_slices(
@@ -99,3 +63,42 @@ def in_slices(
             size //= 2
             continue
         lo += count
+
+
+def on_device(value: Any) -> bool:
+    """Whether the value is an array in the memory of a device."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    # Those of the simulator, which has none of this unless it has been imported.
+    if "numba.cuda" not in sys.modules:
+        return False
+    from .kernels import device
+
+    return device.holds(value)
+
+
+def device_of(value: Any) -> Any:
+    """A context in which the device that holds the array is used."""
+    located = getattr(value, "__dlpack_device__", None)
+    index = int(located()[1]) if located is not None else 0
+    return require_device(index).select(index)
+
+
+def adopt(value: Any, name: str) -> Any:
+    """An array on a device, in place: C-contiguous, of float32 or float64; else an error.
+
+    A torch tensor is detached.
+    """
+    from .kernels import device
+
+    array = device.adopt(value.detach() if hasattr(value, "detach") else value)
+    if array.dtype not in (np.float32, np.float64):
+        raise UnsupportedDTypeError(
+            f"{name} on a device has dtype {array.dtype}; expected float32 or float64"
+        )
+    if not array.is_c_contiguous():
+        raise InvalidInputError(
+            f"{name} on a device must be C-contiguous, got strides {array.strides} for shape "
+            f"{tuple(array.shape)}; a copy is left to its owner"
+        )
+    return array

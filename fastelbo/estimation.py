@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .backends import Backend, CPUBackend, NumPyBackend, Task
-from .cuda_backend import CUDABackend, worth_a_device
+from .cuda_backend import CUDABackend, mixture_expectations_on, worth_a_device
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
 from .errors import InvalidInputError
+from .kernels.launch import mixture_expectations
 from .models import LinearGaussian, MixtureModel
 from .pareto import kept_draws
 from .progress import progress_bar
@@ -34,6 +35,7 @@ from .validation import (
 Model = LinearGaussian | MixtureModel | Distribution
 
 DEFAULT_SAMPLES = 1000
+_BACKENDS = 'backend must be "auto", "cpu", "cuda" or "numpy", got {!r}'
 
 
 def estimate(
@@ -132,7 +134,7 @@ def estimate(
     True
     """
     if isinstance(model, MixtureModel):
-        return _exact(model, q, n_samples, iw_sizes)
+        return _exact(model, q, n_samples, iw_sizes, _expectations_kernel(backend, device))
     draws = DEFAULT_SAMPLES if n_samples is None else n_samples
     task = _task(model, q, draws, rng, first_index, precision)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
@@ -265,7 +267,16 @@ def _backend(name: str, n_threads: int | None, device: int, task: Task) -> Backe
         return CPUBackend(n_threads)
     if name == "numpy":
         return NumPyBackend()
-    raise InvalidInputError(f'backend must be "auto", "cpu", "cuda" or "numpy", got {name!r}')
+    raise InvalidInputError(_BACKENDS.format(name))
+
+
+def _expectations_kernel(name: str, device: int) -> Callable[..., Floats]:
+    """What sums over the components of a mixture."""
+    if name == "cuda":
+        return mixture_expectations_on(as_count(device, "device", least=0))
+    if name in ("auto", "cpu", "numpy"):
+        return mixture_expectations
+    raise InvalidInputError(_BACKENDS.format(name))
 
 
 def _analytic_kl(model: Any, q: Any) -> Floats:
@@ -292,7 +303,9 @@ def _wrap(task: Task, sizes: list[int], values: dict[str, Floats], kl: Floats | 
     )
 
 
-def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estimate:
+def _exact(
+    model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any, kernel: Callable[..., Floats]
+) -> Estimate:
     """Sums over the components of a mixture, without draws."""
     for name, value in (("n_samples", n_samples), ("iw_sizes", iw_sizes)):
         if value is not None:
@@ -310,7 +323,7 @@ def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estima
             f"q must have as many classes as the mixture has components, {weights.size}; got "
             f"{q.probs.shape[-1]}"
         )
-    log_evidence, likelihood, kl = model.expectations(q)
+    log_evidence, likelihood, kl = model.expectations(q, kernel)
     shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
     elbo = likelihood - kl

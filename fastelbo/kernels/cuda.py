@@ -31,12 +31,14 @@ from .cpu import CHUNK
 from .device import TEAM, TILE, cuda
 from .extremes import COUNT as KEPT
 from .extremes import LIMIT, VALUES
+from .mixtures import expect, log_joint
 from .state import GROUPS, clear, merge, state_size
 from .teams import offer, thin
 from .teamstate import SLOTS, Tile, push_tile
 
-# Bytes of shared memory for the parameters of one data point.
-_SHARED_BYTES = 16 * 1024
+# Bytes of shared memory for the affine forms of one data point, and numbers of the other rows.
+_SHARED_BYTES = 20 * 1024
+_SHARED_ROW = 128
 
 
 class AffineForms(NamedTuple):
@@ -116,22 +118,17 @@ def _load_matrices(source, i, out):
                 out[0, c, r, d] = source[row, c, r, d]
 
 
-@block
-def _as_it_is(parameters, i):
-    return parameters
-
-
 def _row_loader(count: int, kind: Any) -> Any:
     """A function that copies row i of an array (N or 1, count) into shared memory.
 
     Its size is then a constant: what is done for several components, or for none, vanishes. It
     comes as a tuple, as functions may not return arrays of their own by themselves.
     """
-    if count == 0:
+    if count == 0 or count > _SHARED_ROW:
 
         @block
         def load(source, i):
-            return (source[:, :0],)
+            return (source[:, :count],)
 
     else:
 
@@ -144,13 +141,23 @@ def _row_loader(count: int, kind: Any) -> Any:
     return load
 
 
-def _forms_loader(components: int, rows: int, columns: int, real: Any) -> Any:
-    """As `_row_loader`, for the matrices and the vectors of affine forms."""
+def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
+    """As `_row_loader`, for the matrices and the vectors of affine forms.
+
+    Where they do not fit they are read where they are.
+    """
+    real = form.real
     if components == 0 or rows == 0:
 
         @block
         def load(matrices, vectors, i):
             return matrices[:, :, :0], vectors[:, :0]
+
+    elif not form.fits:
+
+        @block
+        def load(matrices, vectors, i):
+            return matrices[:, :, :rows], vectors[:, :components]
 
     else:
         shape, vectors_shape = (1, components, rows, columns), (1, components, columns)
@@ -166,11 +173,11 @@ def _forms_loader(components: int, rows: int, columns: int, real: Any) -> Any:
     return load
 
 
-def _density_loader(part: AffineForms, dim: int, real: Any) -> Any:
+def _density_loader(part: AffineForms, form: Form) -> Any:
     """A function that makes a `Density` of data point i alone, in shared memory."""
-    load_forms = _forms_loader(part.components, part.rows, padded(dim), real)
+    load_forms = _forms_loader(part.components, part.rows, padded(form.dim), form)
     load_constants = _row_loader(part.components, np.float64)
-    load_df = _row_loader(part.components if part.student else 0, real)
+    load_df = _row_loader(part.components if part.student else 0, form.real)
 
     @block
     def load(density, i):
@@ -182,9 +189,10 @@ def _density_loader(part: AffineForms, dim: int, real: Any) -> Any:
     return load
 
 
-def _sampler_loader(part: AffineForms, dim: int, real: Any) -> Any:
+def _sampler_loader(form: Form) -> Any:
     """As `_density_loader`."""
-    load_forms = _forms_loader(part.components, part.rows, dim, real)
+    part = form.sampler
+    load_forms = _forms_loader(part.components, part.rows, form.dim, form)
     load_thresholds = _row_loader(part.components, np.int64)
     load_df = _row_loader(max(1, part.components) if part.student else 0, np.float64)
 
@@ -201,14 +209,10 @@ def _sampler_loader(part: AffineForms, dim: int, real: Any) -> Any:
 def _plan_loader(form: Form) -> Any:
     """A function that makes the plan of data point i, where they fit with shared parameters."""
     dim = form.dim
-    if form.fits:
-        load_sampler = _sampler_loader(form.sampler, dim, form.real)
-        load_q, load_prior, load_likelihood = (
-            _density_loader(forms, dim, form.real)
-            for forms in (form.q, form.prior, form.likelihood)
-        )
-    else:
-        load_sampler = load_q = load_prior = load_likelihood = _as_it_is
+    load_sampler = _sampler_loader(form)
+    load_q = _density_loader(form.q, form)
+    load_prior = _density_loader(form.prior, form)
+    load_likelihood = _density_loader(form.likelihood, form)
 
     @block
     def load(sampler, q, prior, likelihood, i):
@@ -421,6 +425,34 @@ def log_prob(dim: int) -> Any:
             out[p, i] = work.log_q[0]
 
     return fill_log_prob
+
+
+@functools.cache
+def expectations(dim: int, components: int) -> Any:
+    """Kernel: out[:, p] = log p(x), E_q log p(x | c), KL(q || weights) at point p; one a thread."""
+    rows = padded(dim)
+
+    @device_kernel
+    def fill_expectations(density, log_weight, centre, points, probs, out):
+        v = cuda.local.array((rows, 1), np.float64)
+        packed = cuda.local.array((1, 1), np.float64)
+        reals = cuda.local.array((_REALS, 1), np.float64)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, np.uint64)
+        terms = cuda.local.array((components, 1), np.float64)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        p = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
+        if p < points.shape[0]:
+            for d in range(dim):
+                v[d, 0] = points[p, d] - centre[d]
+            log_joint(density, log_weight, dim, work, 1, terms)
+            expect(terms, log_weight, probs, p, 1, work)
+            out[0, p] = work.log_q[0]
+            out[1, p] = work.log_likelihood[0]
+            out[2, p] = work.log_weight[0]
+
+    return fill_expectations
 
 
 @functools.cache

@@ -116,6 +116,34 @@ def room(shape: Any, dtype: Any = np.float64) -> Any:
     return cuda.device_array(shape, dtype)
 
 
+def fetch(array: Any) -> Any:
+    """A copy of a device's array in this machine's memory."""
+    return array.copy_to_host()
+
+
+def launch(kernel: Any, blocks: int, *args: Any) -> None:
+    """Start a kernel with so many blocks of `TEAM` threads, none of which there may be."""
+    if blocks:
+        kernel[blocks, TEAM](*args)
+
+
+def synchronize() -> None:
+    """Wait for what has been started, and learn of its errors."""
+    cuda.synchronize()
+
+
+def holds(value: Any) -> bool:
+    """Whether the value is an array on a device: numba's, CuPy's, torch's or JAX's."""
+    if SIMULATED:
+        return isinstance(value, _cuda.devicearray.FakeCUDAArray)
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def adopt(value: Any) -> Any:
+    """The array on a device, whoever made it, as numba takes it, without a copy."""
+    return value if SIMULATED else _cuda.as_cuda_array(value)
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether the error says that the device has too little memory."""
     return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import cuda, device
-from .blocks import Plan
+from .blocks import Density, Plan
 from .cpu import CHUNK
 from .extremes import VALUES
 from .state import state_size
@@ -55,28 +55,54 @@ class Moments:
         states = device.room((self.points, n_chunks, self.moments.shape[1]))
         kept = device.room((self.points, n_chunks, self.kept.shape[1]))
         needed = np.int64(self.capacity)
-        kernel[self.points * n_chunks, device.TEAM](
-            *args, self.iw_sizes, needed, self._anew, self.kept, states, kept
-        )
-        cuda.fold(self.group_sizes)[self.points, device.TEAM](
-            states, kept, self.iw_sizes, needed, self._anew, self.moments, self.kept
-        )
+        device.launch(
+            kernel, self.points * n_chunks, *args, self.iw_sizes, needed, self._anew, self.kept,
+            states, kept,
+        )  # fmt: skip
+        device.launch(
+            cuda.fold(self.group_sizes), self.points, states, kept, self.iw_sizes, needed,
+            self._anew, self.moments, self.kept,
+        )  # fmt: skip
         self._anew = False
 
     def fetch(self) -> tuple[Floats, Floats]:
         """The states and the rows of largest log weights, when all has been done."""
-        return self.moments.copy_to_host(), self.kept.copy_to_host()
+        return device.fetch(self.moments), device.fetch(self.kept)
 
 
 def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int) -> list[Floats]:
     """The three log densities (points, hi - lo) of draws lo to hi of a plan on the device."""
     out = [device.room((points, hi - lo)) for _ in range(3)]
     n_blocks = -(-(hi - lo) // device.TILE)
-    cuda.terms(cuda.form_of_plan(plan))[points * n_blocks, device.TEAM](
-        *plan[:4], np.uint64(key), np.int64(first_index), np.int64(lo), np.int64(hi),
-        np.int64(n_blocks), *out,
+    device.launch(
+        cuda.terms(cuda.form_of_plan(plan)), points * n_blocks, *plan[:4], np.uint64(key),
+        np.int64(first_index), np.int64(lo), np.int64(hi), np.int64(n_blocks), *out,
     )  # fmt: skip
-    return [array.copy_to_host() for array in out]
+    return [device.fetch(array) for array in out]
+
+
+def log_prob(density: Density, centre: Floats, points: Any) -> Any:
+    """Log density of member i at points[:, i], on the device as the points (M, members, D) are."""
+    count, members, dim = points.shape
+    out = device.room((count, members))
+    n_blocks = -(-count // device.TEAM)
+    device.launch(
+        cuda.log_prob(dim), members * n_blocks, device.put_all(density), device.put(centre),
+        points, np.int64(n_blocks), out,
+    )  # fmt: skip
+    return out
+
+
+def mixture_expectations(
+    density: Density, log_weight: Floats, centre: Floats, points: Floats, probs: Floats
+) -> Floats:
+    """As `launch.mixture_expectations`, on the device."""
+    out = device.room((3, len(points)))
+    device.launch(
+        cuda.expectations(points.shape[1], len(log_weight)), -(-len(points) // device.TEAM),
+        device.put_all(density), *map(device.put, (log_weight, centre, points, probs)), out,
+    )  # fmt: skip
+    return device.fetch(out) if len(points) else np.empty((3, 0))
 
 
 def put_plan(plan: Plan) -> Plan:
