@@ -117,7 +117,7 @@ def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
     from numba import cuda
 
     there = mock.Mock(compute_capability=target)
-    with mock.patch("numba.cuda.dispatcher.get_current_device", lambda: there):
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=there):
         ptx, _ = cuda.compile_ptx(launch.kernel.py_func, launch.types, cc=target)
     return str(ptx)
 
@@ -127,8 +127,8 @@ def assemble(ptx: str, target: tuple[int, int]) -> Usage:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
         path.write_text(ptx)
-        command = ["ptxas", "-v", f"-arch=sm_{target[0]}{target[1]}", str(path), "-o"]
-        run = subprocess.run([*command, str(path.with_suffix(".o"))], capture_output=True, text=True)
+        command = ["ptxas", "-v", f"-arch=sm_{target[0]}{target[1]}", str(path), "-o", f"{path}.o"]
+        run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
         raise RuntimeError(run.stderr)
     return parse(run.stderr)

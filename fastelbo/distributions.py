@@ -110,7 +110,7 @@ class _Continuous(Distribution):
         -1.8378770664093453
         """
         if on_device(z):
-            return self._log_prob_on_device(z)
+            return self._log_prob_on_device(z)  # type: ignore[no-any-return]
         given = as_unchecked_floats(z, "z")
         if given.ndim == 0 or given.shape[-1] != self.dim:
             raise InvalidInputError(

@@ -326,9 +326,7 @@ class MixtureModel:
         # One q for all data points stays one.
         whole = q.probs if q.probs.size == count else np.broadcast_to(q.probs, (*shape, count))
         probs = whole.reshape(-1, count)
-        values = kernel(
-            *self._lowered, lowering.constant(points), lowering.constant(probs)
-        )
+        values = kernel(*self._lowered, lowering.constant(points), lowering.constant(probs))
         log_evidence, likelihood, kl = values.reshape(3, *shape)
         return log_evidence, likelihood, kl
 

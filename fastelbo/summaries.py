@@ -105,7 +105,9 @@ def summarize(
     if isinstance(log_weights, Iterator):
         with progress_bar(progress, None) as tick:
             return _summarize_pieces(log_weights, axis, iw_sizes, pareto_k, tick)
-    array = log_weights if on_device(log_weights) else as_array(log_weights, "log_weights")
+    array: Any = log_weights
+    if not on_device(array):
+        array = as_array(array, "log_weights")
     with progress_bar(progress, math.prod(array.shape)) as tick:
         values, shape, n_samples, sizes = _summary(array, axis, iw_sizes, pareto_k, tick)
     warn_about_weights(n_samples, values, pareto_k)

@@ -32,6 +32,7 @@ from .device import TEAM, TILE, cuda
 from .extremes import COUNT as KEPT
 from .extremes import LIMIT, VALUES
 from .mixtures import expect, log_joint
+from .points import load_points
 from .state import GROUPS, clear, merge, state_size
 from .teams import offer, thin
 from .teamstate import SLOTS, Tile, push_tile
@@ -230,7 +231,7 @@ def _plan_loader(form: Form) -> Any:
 # --- one lane -----------------------------------------------------------------------------------
 
 # Numbers of one lane, beside its coordinates: of the precision of the plan, and float64.
-_REALS = 7
+_REALS = 8
 _DOUBLES = 7
 
 
@@ -246,6 +247,7 @@ def _one_lane(v, packed, reals, doubles, places, angle):
         norm=reals[4],
         top=reals[5],
         total=reals[6],
+        square=reals[7],
         component=places[0],
         lane=places[1],
         angle=angle,
@@ -419,8 +421,7 @@ def log_prob(dim: int) -> Any:
         p = np.int64(b) * TEAM + cuda.threadIdx.x
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
-            for d in range(dim):
-                v[d, 0] = points[p, i, d] - centre[middle, d]
+            load_points(points[p : p + 1, i], centre[middle], 1, v)
             log_density_block(density, i, v, dim, work, 1, work.log_q)
             out[p, i] = work.log_q[0]
 
@@ -444,8 +445,7 @@ def expectations(dim: int, components: int) -> Any:
         work = _one_lane(v, packed, reals, doubles, places, angle)
         p = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
         if p < points.shape[0]:
-            for d in range(dim):
-                v[d, 0] = points[p, d] - centre[d]
+            load_points(points[p : p + 1], centre, 1, v)
             log_joint(density, log_weight, dim, work, 1, terms)
             expect(terms, log_weight, probs, p, 1, work)
             out[0, p] = work.log_q[0]

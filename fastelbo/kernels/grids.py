@@ -107,4 +107,5 @@ def mixture_expectations(
 
 def put_plan(plan: Plan) -> Plan:
     """The plan with its arrays on the device."""
-    return Plan(*(device.put_all(part) for part in plan[:4]), plan.dim)
+    parts = {name: device.put_all(part) for name, part in plan._asdict().items() if name != "dim"}
+    return plan._replace(**parts)
