@@ -77,6 +77,15 @@ def on_device(value: Any) -> bool:
     return device.holds(value)
 
 
+def refuse_on_device(value: Any, name: str) -> None:
+    """An error for an array on a device, where it is not computed with: it is never copied."""
+    if on_device(value):
+        raise InvalidInputError(
+            f"{name} is on a device, where this function does not compute; copy it to this "
+            "machine's memory first"
+        )
+
+
 def device_of(value: Any) -> Any:
     """A context in which the device that holds the array is used."""
     located = getattr(value, "__dlpack_device__", None)

@@ -50,6 +50,12 @@ def test_refused_arrays():
         fe.summarize(device.put(np.zeros((3, 40), np.int64)))
 
 
+@pytest.mark.parametrize("function", [fe.logsumexp, fe.psis, fe.loo, lambda x: fe.iw_elbo(x, 2)])
+def test_functions_that_do_not_compute_on_a_device(function):
+    with pytest.raises(fe.errors.InvalidInputError, match="is on a device"):
+        function(device.put(np.zeros((3, 40))))
+
+
 @pytest.mark.parametrize("batch", [(), (2,)])
 def test_log_prob(batch):
     rng = np.random.default_rng(2)
