@@ -9,7 +9,7 @@ from .gpu_workloads import available, workloads
 pytestmark = pytest.mark.skipif(device.missing() is not None, reason=f"GPU: {device.missing()}")
 
 
-@pytest.fixture(scope="module", params=range(len(workloads(small=True))))
+@pytest.fixture(scope="module", params=range(4))
 def workload(request):
     return workloads(small=False)[request.param]
 
