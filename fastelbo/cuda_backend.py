@@ -15,8 +15,8 @@ from .progress import Tick
 from .states import Reader
 from .validation import Floats
 
-# Multiply-adds from which a device is worth its start: seconds of a CPU.
-_WORTH_A_DEVICE = 2**36
+# Multiply-adds from which a device is worth its start, compiling above all: ten seconds of a CPU.
+_WORTH_A_DEVICE = 2**38
 
 
 def worth_a_device(task: Task) -> bool:

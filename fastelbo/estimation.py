@@ -78,8 +78,8 @@ def estimate(
     backend : {"auto", "cpu", "cuda", "numpy"}
         "cpu" runs compiled kernels on all cores, "cuda" on an NVIDIA GPU; "numpy" is the plain
         reference, slow and holding N x K numbers. The draws are the same for all, and results come
-        back as NumPy arrays. "auto" is "cuda" where a device is usable and the work of seconds of a
-        CPU, else "cpu".
+        back as NumPy arrays. "auto" is "cuda" where a device is usable and there is work for ten
+        seconds of a CPU, else "cpu".
     precision : {"float64", "float32"}
         "float32" makes the same draws and their densities in single precision, which is faster. A
         log density (of q, prior or likelihood) that lies d nats below its peak and is r times

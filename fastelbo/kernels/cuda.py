@@ -40,6 +40,8 @@ from .teamstate import SLOTS, Tile, push_tile
 # Bytes of shared memory for the affine forms of one data point, and numbers of the other rows.
 _SHARED_BYTES = 20 * 1024
 _SHARED_ROW = 128
+# Group sizes whose sums stand in shared memory.
+_SHARED_GROUPS = 16
 
 
 class AffineForms(NamedTuple):
@@ -265,13 +267,19 @@ def _packed(form: Form) -> int:
     return form.dim if form.sampler.rows > 1 else 1
 
 
+def _near_size(group_sizes: int) -> int:
+    """Numbers of a chunk's state in shared memory; with many group sizes it stays where it ends."""
+    return state_size(group_sizes) if group_sizes <= _SHARED_GROUPS else 1
+
+
 # --- kernels ------------------------------------------------------------------------------------
 
 
 @functools.cache
 def states(form: Form, group_sizes: int) -> Any:
     """Kernel: the state of each chunk, and its largest log weights; one block a chunk."""
-    size, rows, packed_rows = state_size(group_sizes), padded(form.dim), _packed(form)
+    size, near_size = state_size(group_sizes), _near_size(group_sizes)
+    rows, packed_rows = padded(form.dim), _packed(form)
     real, angle_bits, load_plan = form.real, form.angle, _plan_loader(form)
 
     @device_kernel
@@ -281,7 +289,7 @@ def states(form: Form, group_sizes: int) -> Any:
     ):  # fmt: skip
         me = cuda.threadIdx.x
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
-        state = cuda.shared.array(size, np.float64)
+        near = cuda.shared.array(near_size, np.float64)
         log_weight = cuda.shared.array(TILE, np.float64)
         log_likelihood = cuda.shared.array(TILE, np.float64)
         log_ratio = cuda.shared.array(TILE, np.float64)
@@ -299,6 +307,7 @@ def states(form: Form, group_sizes: int) -> Any:
         work = _one_lane(v, packed, reals, doubles, places, angle)
         tile = Tile(log_weight, log_likelihood, log_ratio, weight, slots, fresh)
         plan = load_plan(sampler, q, prior, likelihood, i)
+        state = near if near_size == size else states[i, c]
         if me == 0:
             clear(state)
             count[0] = 0
@@ -458,13 +467,13 @@ def expectations(dim: int, components: int) -> Any:
 @functools.cache
 def summaries(group_sizes: int) -> Any:
     """Kernel: the state of each chunk of rows that are there already; one block a chunk."""
-    size = state_size(group_sizes)
+    size, near_size = state_size(group_sizes), _near_size(group_sizes)
 
     @device_kernel
     def fill_summaries(x, first_chunk, n_chunks, iw_sizes, needed, anew, known, states, kept):
         me = cuda.threadIdx.x
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
-        state = cuda.shared.array(size, np.float64)
+        near = cuda.shared.array(near_size, np.float64)
         log_weight = cuda.shared.array(TILE, np.float64)
         values = cuda.shared.array(TILE, np.float64)
         weight = cuda.shared.array(TILE, np.float64)
@@ -474,6 +483,7 @@ def summaries(group_sizes: int) -> Any:
         limit = cuda.shared.array(1, np.float64)
         # The terms of a weight are not known: its own moments stand in their place.
         tile = Tile(log_weight, log_weight, values, weight, slots, fresh)
+        state = near if near_size == size else states[i, c]
         if me == 0:
             clear(state)
             count[0] = 0

@@ -59,6 +59,11 @@ def test_parameters_beyond_shared_memory():
     assert_close(*estimates(model, q, 9, iw_sizes=(2,)))
 
 
+def test_many_group_sizes():
+    model, q = linear()
+    assert_close(*estimates(model, q, 70, iw_sizes=range(1, 21)))
+
+
 def test_first_index():
     model, q = linear(model_batch=(3,), q_batch=(3,))
     got, expected = estimates(model, q, 20, first_index=2**31 + 5)
