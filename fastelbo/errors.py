@@ -9,7 +9,6 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "ConstantWeightsWarning",
-    "DeviceFallbackWarning",
     "DeviceMemoryError",
     "DeviceUnavailableError",
     "FastElboError",
@@ -83,10 +82,6 @@ class ConstantWeightsWarning(FastElboWarning):
 
 class ShortTailWarning(FastElboWarning):
     """Too few draws for a standard error or a tail estimate."""
-
-
-class DeviceFallbackWarning(FastElboWarning):
-    """A device that would have been used could not be: the CPU does its work."""
 
 
 class TotalBiasWarning(FastElboWarning):

@@ -11,6 +11,7 @@ from . import cuda, device
 from .blocks import Density, Plan
 from .cpu import CHUNK
 from .extremes import VALUES
+from .parameters import form_of_plan
 from .state import state_size
 from .teams import kept_size
 
@@ -36,7 +37,7 @@ class Moments:
 
     def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
         """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
-        kernel = cuda.states(cuda.form_of_plan(plan), self.group_sizes)
+        kernel = cuda.states(form_of_plan(plan), self.group_sizes)
         first = self.draws // CHUNK
         self._append(
             kernel, n_chunks, *plan[:4], np.uint64(key), np.int64(first_index), np.int64(first),
@@ -75,7 +76,7 @@ def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int)
     out = [device.room((points, hi - lo)) for _ in range(3)]
     n_blocks = -(-(hi - lo) // device.TILE)
     device.launch(
-        cuda.terms(cuda.form_of_plan(plan)), points * n_blocks, *plan[:4], np.uint64(key),
+        cuda.terms(form_of_plan(plan)), points * n_blocks, *plan[:4], np.uint64(key),
         np.int64(first_index), np.int64(lo), np.int64(hi), np.int64(n_blocks), *out,
     )  # fmt: skip
     return [device.fetch(array) for array in out]
