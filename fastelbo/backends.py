@@ -65,15 +65,15 @@ class CPUBackend:
         """Fill the states of slices of data points and chunks; fold each slice, then read it."""
         size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
         n_chunks = -(-task.n_samples // cpu.CHUNK)
-        first_work = cpu.CHUNK * (_work(task) + 64)
+        first_work = cpu.CHUNK * (work_of_draw(task) + 64)
         pace = Pace(max(1, _FIRST_WORK // first_work))
-        most_points = max(1, _SLICE_NUMBERS // (_work(task) + size))
+        most_points = max(1, _SLICE_NUMBERS // (work_of_draw(task) + size))
         most_states = max(1, _SLICE_NUMBERS // size)
         reader = Reader(task.points, task.n_samples, iw_sizes, capacity)
         lo = 0
         while lo < task.points:
             count = min(max(1, pace.size // n_chunks), most_points, task.points - lo)
-            plan = _plan(task, lo, count)
+            plan = plan_of(task, lo, count)
             states = States(count, iw_sizes, capacity, self.n_threads)
             chunk = 0
             while chunk < n_chunks:
@@ -98,12 +98,12 @@ class CPUBackend:
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
         shape = (task.points, task.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
-        draws_a_launch = max(1, _FIRST_WORK // (_work(task) + 64))
-        most_points = max(1, _SLICE_NUMBERS // _work(task))
+        draws_a_launch = max(1, _FIRST_WORK // (work_of_draw(task) + 64))
+        most_points = max(1, _SLICE_NUMBERS // work_of_draw(task))
         lo = 0
         while lo < task.points:
             count = min(most_points, max(1, draws_a_launch // task.n_samples), task.points - lo)
-            plan = _plan(task, lo, count)
+            plan = plan_of(task, lo, count)
             slices = tuple(array[lo : lo + count] for array in out)
             for first in range(0, task.n_samples, draws_a_launch):
                 stop = min(task.n_samples, first + draws_a_launch)
@@ -118,13 +118,13 @@ class CPUBackend:
         launch(function, *args, n_threads=self.n_threads)
 
 
-def _plan(task: Task, lo: int, count: int) -> Plan:
+def plan_of(task: Task, lo: int, count: int) -> Plan:
     """The plan of ``count`` data points, from ``lo`` on."""
     rows = slice(lo, lo + count)
     return lowering.plan(task.model, task.q, task.batch, rows, task.precision)
 
 
-def _work(task: Task) -> int:
+def work_of_draw(task: Task) -> int:
     """Numbers in the affine forms of one data point: about the multiply-adds of one draw."""
     components = task.q._components.log_weight.shape[-1]
     components += task.model._prior._components.log_weight.shape[-1]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, entr
 
 from . import lowering
+from .devices import adopt, device_of, on_device
 from .errors import InvalidInputError
 from .kernels import launch
 from .lowering import Components
@@ -88,12 +89,14 @@ class _Continuous(Distribution):
         Parameters
         ----------
         z : array_like, shape (..., D)
-            Points; the leading axes broadcast against `batch_shape`.
+            Points; the leading axes broadcast against `batch_shape`. An array on a GPU (CuPy,
+            torch, JAX, numba), C-contiguous and of shape (..., *batch_shape, D), is read in place.
 
         Returns
         -------
         ndarray
-            Shape ``broadcast(z.shape[:-1], batch_shape)``.
+            Shape ``broadcast(z.shape[:-1], batch_shape)``. For z on a GPU an array of numba's
+            there, which CuPy, torch and JAX take by ``__cuda_array_interface__``.
 
         Raises
         ------
@@ -106,6 +109,8 @@ class _Continuous(Distribution):
         >>> float(fe.Gaussian([0.0, 0.0], scale=1.0).log_prob([0.0, 0.0]))
         -1.8378770664093453
         """
+        if on_device(z):
+            return self._log_prob_on_device(z)  # type: ignore[no-any-return]
         given = as_unchecked_floats(z, "z")
         if given.ndim == 0 or given.shape[-1] != self.dim:
             raise InvalidInputError(
@@ -115,17 +120,34 @@ class _Continuous(Distribution):
         shape = broadcast_shape(z=given.shape[:-1], batch_shape=batch)
         # The axes of z beyond the batch are free: each member of the batch has points of its own.
         free = len(shape) - len(batch)
-        batch, every = shape[free:], slice(None)
-        components = self._components
-        centre = lowering.mixture_mean(components, batch, every)
-        frame = lowering.Frame(centre, None, None)
-        density = lowering.density(components, batch, every, frame)
         points = np.broadcast_to(given, (*shape, self.dim))
-        points = points.reshape(math.prod(shape[:free]), math.prod(batch), self.dim)
-        result = launch.log_prob(density, lowering.constant(centre), points).reshape(shape)
+        points = points.reshape(math.prod(shape[:free]), math.prod(shape[free:]), self.dim)
+        result = launch.log_prob(*self._lowered(shape[free:]), points).reshape(shape)
         if np.isnan(result).any():
             require_finite(given, "z")
         return result
+
+    def _log_prob_on_device(self, z: Any) -> Any:
+        from .kernels import grids
+
+        batch = self.batch_shape
+        free, own = tuple(z.shape[: -1 - len(batch)]), (*batch, self.dim)
+        if tuple(z.shape) != free + own:
+            raise InvalidInputError(
+                f"z on a device must be of shape (..., {', '.join(map(str, own))}), got shape "
+                f"{tuple(z.shape)}"
+            )
+        with device_of(z):
+            points = adopt(z, "z").reshape(math.prod(free), math.prod(batch), self.dim)
+            return grids.log_prob(*self._lowered(batch), points).reshape(*free, *batch)
+
+    def _lowered(self, batch: tuple[int, ...]) -> tuple[Any, Any]:
+        """The density of every member of a batch, and the centre that it is relative to."""
+        components, every = self._components, slice(None)
+        centre = lowering.mixture_mean(components, batch, every)
+        frame = lowering.Frame(centre, None, None)
+        density = lowering.density(components, batch, every, frame)
+        return density, lowering.constant(centre)
 
     def sample(self, n: int, rng: RandomState = None) -> Floats:
         """Independent draws.

@@ -9,6 +9,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "ConstantWeightsWarning",
+    "DeviceMemoryError",
+    "DeviceUnavailableError",
     "FastElboError",
     "FastElboWarning",
     "HighParetoKWarning",
@@ -48,6 +50,14 @@ class CheckpointError(FastElboError, OSError):
 
 class CheckpointMismatchError(FastElboError, ValueError):
     """A checkpoint is of another version of the format, or of the stream of draws."""
+
+
+class DeviceUnavailableError(FastElboError, RuntimeError):
+    """A device was asked for that cannot be used here."""
+
+
+class DeviceMemoryError(FastElboError, MemoryError):
+    """A device has too little memory even for the smallest piece of the work."""
 
 
 class FastElboWarning(UserWarning):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .backends import Backend, CPUBackend, NumPyBackend, Task
+from .cuda_backend import CUDABackend, mixture_expectations_on, worth_a_device
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
 from .errors import InvalidInputError
+from .kernels.launch import mixture_expectations
 from .models import LinearGaussian, MixtureModel
 from .pareto import kept_draws
 from .progress import progress_bar
@@ -33,6 +35,7 @@ from .validation import (
 Model = LinearGaussian | MixtureModel | Distribution
 
 DEFAULT_SAMPLES = 1000
+_BACKENDS = 'backend must be "auto", "cpu", "cuda" or "numpy", got {!r}'
 
 
 def estimate(
@@ -44,6 +47,7 @@ def estimate(
     iw_sizes: Iterable[int] | None = None,
     backend: str = "auto",
     precision: str = "float64",
+    device: int = 0,
     analytic_kl: bool = False,
     pareto_k: bool = True,
     first_index: int = 0,
@@ -71,14 +75,18 @@ def estimate(
         An int repeats the draws, a Generator advances (SPEC 7).
     iw_sizes : iterable of int, optional
         Group sizes k of the importance-weighted bounds; (10, 100) as far as K allows by default.
-    backend : {"auto", "cpu", "numpy"}
-        "cpu" runs compiled kernels on all cores; "numpy" is the plain reference, with the same
-        draws, slow and holding N x K numbers. "auto" is "cpu".
+    backend : {"auto", "cpu", "cuda", "numpy"}
+        "cpu" runs compiled kernels on all cores, "cuda" on an NVIDIA GPU; "numpy" is the plain
+        reference, slow and holding N x K numbers. The draws are the same for all, and results come
+        back as NumPy arrays. "auto" is "cuda" where a device is usable and there is work for ten
+        seconds of a CPU, else "cpu".
     precision : {"float64", "float32"}
         "float32" makes the same draws and their densities in single precision, which is faster. A
         log density (of q, prior or likelihood) that lies d nats below its peak and is r times
         narrower than q is then off by at most about ``2e-6 (10 + d + r sqrt(d))``.
         Sums over draws stay in float64. backend="numpy" computes in float64 either way.
+    device : int
+        Which GPU "cuda" uses, where there are several.
     analytic_kl : bool
         Put the closed-form KL in the place of the sampled one in ``kl`` and ``elbo``. The error of
         the ELBO is then that of the log-likelihood term, often larger where q is near the
@@ -104,6 +112,8 @@ def estimate(
         Arguments that make no sense, named in the message.
     InvalidWeightError
         A log weight that is NaN or +inf.
+    DeviceUnavailableError, DeviceMemoryError
+        With "cuda": no device that can be used, and what is missing; too little memory on it.
     OverflowError
         More than 2^40 draws or 2^32 data points.
 
@@ -124,7 +134,7 @@ def estimate(
     True
     """
     if isinstance(model, MixtureModel):
-        return _exact(model, q, n_samples, iw_sizes)
+        return _exact(model, q, n_samples, iw_sizes, _expectations_kernel(backend, device))
     draws = DEFAULT_SAMPLES if n_samples is None else n_samples
     task = _task(model, q, draws, rng, first_index, precision)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
@@ -132,7 +142,7 @@ def estimate(
     analytic = _analytic_kl(model, q) if analytic_kl else None
     capacity = kept_draws(task.n_samples) if pareto_k else 0
     with progress_bar(progress, task.points * task.n_samples) as tick:
-        values = _backend(backend, threads).moments(task, sizes, capacity, tick)
+        values = _backend(backend, threads, device, task).moments(task, sizes, capacity, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     warn_about_weights(task.n_samples, values, pareto_k)
     return _wrap(task, sizes, values, analytic)
@@ -168,6 +178,7 @@ def elbo_terms(
     *,
     backend: str = "auto",
     precision: str = "float64",
+    device: int = 0,
     first_index: int = 0,
     n_threads: int | None = None,
 ) -> ElboTerms:
@@ -198,7 +209,7 @@ def elbo_terms(
     task = _task(model, q, n_samples, rng, first_index, precision)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     require_memory("elbo_terms", 3 * 8 * task.points * task.n_samples)
-    terms = _backend(backend, threads).terms(task)
+    terms = _backend(backend, threads, device, task).terms(task)
     shape = (*task.batch, task.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
 
@@ -248,12 +259,24 @@ def _task(
     return Task(model, q, batch, draws, philox_key(rng), first, precision)
 
 
-def _backend(name: str, n_threads: int | None) -> Backend:
+def _backend(name: str, n_threads: int | None, device: int, task: Task) -> Backend:
+    index = as_count(device, "device", least=0)
+    if name == "cuda" or (name == "auto" and worth_a_device(task)):
+        return CUDABackend(index)
     if name in ("auto", "cpu"):
         return CPUBackend(n_threads)
     if name == "numpy":
         return NumPyBackend()
-    raise InvalidInputError(f'backend must be "auto", "cpu" or "numpy", got {name!r}')
+    raise InvalidInputError(_BACKENDS.format(name))
+
+
+def _expectations_kernel(name: str, device: int) -> Callable[..., Floats]:
+    """What sums over the components of a mixture."""
+    if name == "cuda":
+        return mixture_expectations_on(as_count(device, "device", least=0))
+    if name in ("auto", "cpu", "numpy"):
+        return mixture_expectations
+    raise InvalidInputError(_BACKENDS.format(name))
 
 
 def _analytic_kl(model: Any, q: Any) -> Floats:
@@ -280,7 +303,9 @@ def _wrap(task: Task, sizes: list[int], values: dict[str, Floats], kl: Floats | 
     )
 
 
-def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estimate:
+def _exact(
+    model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any, kernel: Callable[..., Floats]
+) -> Estimate:
     """Sums over the components of a mixture, without draws."""
     for name, value in (("n_samples", n_samples), ("iw_sizes", iw_sizes)):
         if value is not None:
@@ -298,7 +323,7 @@ def _exact(model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any) -> Estima
             f"q must have as many classes as the mixture has components, {weights.size}; got "
             f"{q.probs.shape[-1]}"
         )
-    log_evidence, likelihood, kl = model.expectations(q)
+    log_evidence, likelihood, kl = model.expectations(q, kernel)
     shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
     elbo = likelihood - kl

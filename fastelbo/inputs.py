@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .devices import refuse_on_device
 from .errors import InvalidInputError
 from .lowering import constant
 from .reductions import as_real, check_real
@@ -29,6 +30,7 @@ def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
             return check_real(open_array(value), name)
         except InvalidInputError as error:
             raise InvalidInputError(f"{name}: {error}") from error
+    refuse_on_device(value, name)
     if hasattr(value, "detach") and hasattr(value, "__dlpack__"):
         return check_real(_from_torch(value), name)
     if str(getattr(value, "dtype", "")) == "bfloat16":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -312,17 +313,20 @@ class MixtureModel:
         probs = mixture_posterior(*self._lowered, self._points)
         return Categorical._of(probs.reshape(*self.batch_shape, -1))
 
-    def expectations(self, q: Categorical) -> tuple[Floats, Floats, Floats]:
-        """log p(x), E_q log p(x | c) and KL(q || weights), each of the common batch's shape."""
+    def expectations(
+        self, q: Categorical, kernel: Callable[..., Floats] = mixture_expectations
+    ) -> tuple[Floats, Floats, Floats]:
+        """log p(x), E_q log p(x | c) and KL(q || weights), each of the common batch's shape.
+
+        By the launch of a ``kernel`` on the CPU, or by that of another backend.
+        """
         shape = broadcast_shape(model=self.batch_shape, q=q.batch_shape)
         dim, count = self.x.shape[-1], q.probs.shape[-1]
         points = np.broadcast_to(self.x, (*shape, dim)).reshape(-1, dim)
         # One q for all data points stays one.
         whole = q.probs if q.probs.size == count else np.broadcast_to(q.probs, (*shape, count))
         probs = whole.reshape(-1, count)
-        values = mixture_expectations(
-            *self._lowered, lowering.constant(points), lowering.constant(probs)
-        )
+        values = kernel(*self._lowered, lowering.constant(points), lowering.constant(probs))
         log_evidence, likelihood, kl = values.reshape(3, *shape)
         return log_evidence, likelihood, kl
 

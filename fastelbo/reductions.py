@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .devices import refuse_on_device
 from .diagnostics import refuse_bad_weights
 from .errors import InvalidInputError, UnsupportedDTypeError
 from .kernels import cpu, rows
@@ -28,6 +29,7 @@ Axis = int | tuple[int, ...] | None
 
 def check_real(value: Any, name: str) -> np.ndarray[Any, Any]:
     """The argument as an array, whose elements must be real numbers."""
+    refuse_on_device(value, name)
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
             f"{name} is a masked array, whose mask would be ignored; fill the masked entries "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .accumulator import LogWeightAccumulator
+from .device_states import device_row_quantities
+from .devices import on_device
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .errors import InvalidInputError
 from .inputs import as_array
@@ -71,7 +74,8 @@ def summarize(
     log_weights : array_like, path or iterator of array_like
         ``log p(x, z_k) - log q(z_k)``, real; -inf is a weight of 0. A NumPy, torch or JAX array, a
         memory map, or the path of a ``.npy`` file, of which little is in memory at a time; or an
-        iterator of such arrays, which are pieces along ``axis``.
+        iterator of such arrays, which are pieces along ``axis``. An array on a GPU (CuPy, torch,
+        JAX, numba) is reduced there, in place, with the draws along its last axis.
     axis : int
         The axis of the draws k; the others are data points, whose draws are independent.
     iw_sizes : iterable of int, optional
@@ -101,8 +105,10 @@ def summarize(
     if isinstance(log_weights, Iterator):
         with progress_bar(progress, None) as tick:
             return _summarize_pieces(log_weights, axis, iw_sizes, pareto_k, tick)
-    array = as_array(log_weights, "log_weights")
-    with progress_bar(progress, array.size) as tick:
+    array: Any = log_weights
+    if not on_device(array):
+        array = as_array(array, "log_weights")
+    with progress_bar(progress, math.prod(array.shape)) as tick:
         values, shape, n_samples, sizes = _summary(array, axis, iw_sizes, pareto_k, tick)
     warn_about_weights(n_samples, values, pareto_k)
     return estimate_of_weights(values, shape, n_samples, sizes)
@@ -116,16 +122,21 @@ def _summary(
     tick: Tick = no_tick,
 ) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
     """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
-    array = as_array(log_weights, "log_weights")
+    there = on_device(log_weights)
+    array = log_weights if there else as_array(log_weights, "log_weights")
     if array.ndim == 0:
         raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
     axes = normal_axes(axis, array.ndim)
     if len(axes) != 1:
         raise InvalidInputError(f"axis must be one axis, that of the draws, got {axis!r}")
-    x, shape = as_rows(array, axes)
-    n_samples = as_count(x.shape[1], "the number of draws in log_weights")
+    n_samples = as_count(array.shape[axes[0]], "the number of draws in log_weights")
     sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    values = row_quantities(x, sizes, kept_draws(n_samples) if pareto_k else 0, tick)
+    capacity = kept_draws(n_samples) if pareto_k else 0
+    if there:
+        values, shape = device_row_quantities(array, axes[0], sizes, capacity, tick)
+    else:
+        x, shape = as_rows(array, axes)
+        values = row_quantities(x, sizes, capacity, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     return values, shape, n_samples, sizes
 

@@ -85,14 +85,14 @@ def test_pytest_options_shown_exist(pytestconfig):
         for command in commands()
         if "pytest" in command and "-m" in command[2:]
     }
-    assert marks == {"slow"}
+    assert marks == {"slow", "gpu"}
     assert any(line.startswith("slow:") for line in pytestconfig.getini("markers"))
 
 
 def test_extras_shown_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     shown = set(re.findall(r"\.\[(\w+)\]", README))
-    assert shown == {"export", "plot", "test", "bench"}
+    assert shown == {"export", "plot", "test", "bench", "cuda13"}
     assert shown <= set(project["optional-dependencies"])
 
 

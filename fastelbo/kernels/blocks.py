@@ -17,6 +17,7 @@ float32 would round away.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -215,7 +216,7 @@ def _gamma_proposal(key, index, draw, attempt, shape):
     w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_NORMAL, attempt)
     x, _ = normal_pair(w0, w1, w2, w3)
     w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_UNIFORM, attempt)
-    t = 1.0 + x / np.sqrt(9.0 * d)
+    t = 1.0 + x / math.sqrt(9.0 * d)
     cube = t * t * t
     positive = cube > 0.0
     cube = cube if positive else 1.0
@@ -294,7 +295,7 @@ def student_factors(factor, df, least, least_chi2, key, index, first, n):
     for k in range(n):
         chi2 = 2.0 * factor[k]
         chi2 = chi2 if chi2 > least_chi2 else least_chi2
-        factor[k] = np.sqrt(df[k] / chi2)
+        factor[k] = math.sqrt(df[k] / chi2)
 
 
 @scalar

@@ -44,8 +44,12 @@ FLAGS = frozenset({"contract"})
 
 def _register(function: Any, choose: Callable[..., Any], **options: Any) -> Any:
     """``function``, of which kernels compile what ``choose`` returns for the arguments' types."""
-    jit_options = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
-    overload(function, jit_options=jit_options, strict=False)(choose)
+    cpu = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
+    # On a GPU a set of fastmath flags, however small, would mean all of them. There a block is one
+    # lane, which stays in registers if what works on it is inlined.
+    cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
+    overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
+    overload(function, jit_options=cuda, strict=False, target="cuda")(choose)
     return function
 
 
@@ -101,6 +105,13 @@ class _TokenCache(FunctionCache):  # type: ignore[misc]
 
     def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
         return (*super()._index_key(sig, codegen), SOURCE_TOKEN)
+
+
+def device_kernel(function: Callable[..., Any]) -> Any:
+    """Compile an entry point for a CUDA device, lazily, on its first launch."""
+    from .device import cuda
+
+    return cuda.jit(fastmath=False)(function)
 
 
 def kernel(function: Callable[..., Any]) -> Any:

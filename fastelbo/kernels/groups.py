@@ -27,7 +27,7 @@ CLOSED_ZERO = 9  # complete groups without a single positive weight: value -inf
 GROUP_SIZE = 10
 
 # Below this a sum of weights relative to the block's maximum has lost terms to underflow.
-_UNDERFLOW = 1e-250
+UNDERFLOW = 1e-250
 
 
 @block
@@ -42,7 +42,7 @@ def clear_groups(groups):
 
 
 @exact
-def _extend_open(group, count, shift, total):
+def extend_open(group, count, shift, total):
     """Add a sum of weights, relative to exp(shift), to the open group."""
     if total > 0.0:
         if group[OPEN_SUM] == 0.0:
@@ -56,7 +56,7 @@ def _extend_open(group, count, shift, total):
 
 
 @exact
-def _close(group, size):
+def close_group(group, size):
     """Turn the open group, now complete, into a value."""
     group[CLOSED] += 1.0
     if group[OPEN_SUM] > 0.0:
@@ -78,7 +78,7 @@ def _reopen(group):
 
 
 @exact
-def _merge_closed(group, count, zero, mean, m2):
+def merge_closed(group, count, zero, mean, m2):
     """Append the moments of complete groups."""
     na, nb = group[CLOSED] - group[CLOSED_ZERO], count - zero
     if nb > 0.0:
@@ -96,12 +96,12 @@ def merge_group(group, other, size):
         # The next chunk goes on in the open group: with its head, or, where it never reached the
         # group's end, with all it has.
         piece = HEAD_COUNT if other[HEAD_COUNT] > 0.0 else OPEN_COUNT
-        _extend_open(group, other[piece], other[piece + 1], other[piece + 2])
+        extend_open(group, other[piece], other[piece + 1], other[piece + 2])
         if group[OPEN_COUNT] == size:
-            _close(group, size)
+            close_group(group, size)
         if piece == OPEN_COUNT:
             return
-    _merge_closed(group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2])
+    merge_closed(group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2])
     group[OPEN_COUNT] = other[OPEN_COUNT]
     group[OPEN_SHIFT] = other[OPEN_SHIFT]
     group[OPEN_SUM] = other[OPEN_SUM]
@@ -126,8 +126,8 @@ def _extend_by_segment(group, log_weight, w, top, start, stop):
     """Add draws start to stop of a block, whose maximum is ``top``, to the open group."""
     count = float(stop - start)
     total = range_sum(w, start, stop)
-    if total >= _UNDERFLOW:
-        _extend_open(group, count, top, total)
+    if total >= UNDERFLOW:
+        extend_open(group, count, top, total)
         return
     # Relative to the block's maximum, weights were lost to underflow: take the segment's own.
     shift = -np.inf
@@ -137,14 +137,14 @@ def _extend_by_segment(group, log_weight, w, top, start, stop):
     if shift > -np.inf:
         for k in range(start, stop):
             total += exp(log_weight[k] - shift)
-    _extend_open(group, count, shift, total)
+    extend_open(group, count, shift, total)
 
 
 @block
-def _finish(group, size):
+def finish_group(group, size):
     """The open group has reached its end: it is complete, or the tail of an earlier chunk's."""
     if group[OPEN_COUNT] == size:
-        _close(group, size)
+        close_group(group, size)
     else:
         group[HEAD_COUNT] = group[OPEN_COUNT]
         group[HEAD_SHIFT] = group[OPEN_SHIFT]
@@ -157,22 +157,22 @@ def _push_whole_groups(group, size, start, count, log_weight, w, top, values, st
     """Take in ``count`` complete groups of a block."""
     least = _group_sums(w, start, size, count, values)
     kept = count
-    if least < _UNDERFLOW:
+    if least < UNDERFLOW:
         kept = 0
         for g in range(count):
-            if values[g] >= _UNDERFLOW:
+            if values[g] >= UNDERFLOW:
                 values[kept] = values[g]
                 kept += 1
             else:
                 first = start + g * size
                 _extend_by_segment(group, log_weight, w, top, first, first + size)
-                _close(group, float(size))
+                close_group(group, float(size))
     if kept > 0:
         for g in range(kept):
             values[g] = log_positive(values[g] / size)
         mean = range_sum(values, 0, kept) / kept
         m2 = square_deviations(values, mean, kept, strands)
-        _merge_closed(group, float(kept), 0.0, top + mean, m2)
+        merge_closed(group, float(kept), 0.0, top + mean, m2)
 
 
 @block
@@ -184,7 +184,7 @@ def push_groups(group, size, first, log_weight, w, top, n, values, strands):
         start = min(n, size - phase)
         _extend_by_segment(group, log_weight, w, top, 0, start)
         if phase + start == size:
-            _finish(group, float(size))
+            finish_group(group, float(size))
     count = (n - start) // size
     if count > 0:
         _push_whole_groups(group, size, start, count, log_weight, w, top, values, strands)

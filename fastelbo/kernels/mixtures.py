@@ -17,7 +17,7 @@ _LANES = 128
 
 
 @block
-def _log_joint(density, log_weight, dim, work, n, terms):
+def log_joint(density, log_weight, dim, work, n, terms):
     """terms[c] = log p(x | c); work.log_q = log p(x), work.top its largest term."""
     top, total, out = work.top, work.total, work.log_q
     for k in range(n):
@@ -40,7 +40,7 @@ def _log_joint(density, log_weight, dim, work, n, terms):
 
 
 @block
-def _expect(terms, log_weight, probs, first, n, work):
+def expect(terms, log_weight, probs, first, n, work):
     """The two parts of the ELBO under rows of ``probs``: log_likelihood and log_weight of work."""
     likelihood, kl, q = work.log_likelihood, work.log_weight, work.norm
     for k in range(n):
@@ -69,8 +69,8 @@ def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
         load_points(x[first : first + n], centre, n, work.v)
-        _log_joint(density, log_weight, dim, work, n, terms)
-        _expect(terms, log_weight, probs, first, n, work)
+        log_joint(density, log_weight, dim, work, n, terms)
+        expect(terms, log_weight, probs, first, n, work)
         for k in range(n):
             out[0, first + k] = work.log_q[k]
             out[1, first + k] = work.log_likelihood[k]
@@ -88,7 +88,7 @@ def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
         load_points(x[first : first + n], centre, n, work.v)
-        _log_joint(density, log_weight, dim, work, n, terms)
+        log_joint(density, log_weight, dim, work, n, terms)
         for c in range(log_weight.shape[0]):
             weight = log_weight[c]
             for k in range(n):

@@ -15,6 +15,8 @@ What blocks ask for in either precision is `by_precision`: float64 here, float32
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from . import single
@@ -262,7 +264,7 @@ def radius_argument(kind, u):
 @by_precision(single.radius)
 def radius(u):
     """Radius of a pair of standard normals, from u uniform in (0, 1] (Box and Muller, 1958)."""
-    return np.sqrt(-2.0 * log_positive(u))
+    return math.sqrt(-2.0 * log_positive(u))
 
 
 @by_precision(single.point_at)

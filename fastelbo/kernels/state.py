@@ -132,7 +132,7 @@ def _merge_weights(state, other):
 
 
 @block
-def _merge_moments(state, other):
+def merge_moments(state, other):
     """Append everything but the groups."""
     state[COUNT] += other[COUNT]
     state[BAD] += other[BAD]
@@ -145,7 +145,7 @@ def _merge_moments(state, other):
 @block
 def merge(state, other, iw_sizes):
     """Append ``other``, the state of the draws that follow, to a state that begins at draw 0."""
-    _merge_moments(state, other)
+    merge_moments(state, other)
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
         merge_group(
@@ -224,7 +224,7 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, stran
     ``strands`` for sums.
     """
     _set_weights(fresh, log_weight, first, n, w, strands)
-    _merge_moments(state, fresh)
+    merge_moments(state, fresh)
     _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, strands)
 
 

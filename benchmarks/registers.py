@@ -1,0 +1,171 @@
+"""Registers, spills and shared memory of the CUDA kernels, without a GPU.
+
+``python -m benchmarks.registers`` compiles every kernel to PTX and prints what ptxas makes of it.
+It takes numba-cuda and libNVVM (``pip install ".[ptx]"``), and ptxas of a CUDA toolkit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+from numba import typeof
+
+import fastelbo as fe
+from fastelbo import lowering
+from fastelbo.kernels import device, grids
+
+TARGETS = ((7, 5), (8, 0), (9, 0))
+PRECISIONS = ("float64", "float32")
+
+
+class Usage(NamedTuple):
+    """What ptxas reports of a kernel."""
+
+    registers: int
+    spilled: int  # bytes, stored and loaded
+    stack: int  # bytes of a thread's local memory
+    shared: int  # bytes of a block
+
+
+def gaussian(dim: int, *, full: bool = False) -> tuple[Any, Any]:
+    """A linear-Gaussian model and a Gaussian q."""
+    q = fe.Gaussian(np.zeros(dim), scale=1.0)
+    if full:
+        q = fe.Gaussian(np.zeros(dim), cov=np.eye(dim))
+    return fe.LinearGaussian(np.zeros((1, dim)), np.eye(dim), noise_cov=1.0), q
+
+
+def mixtures(dim: int) -> tuple[Any, Any]:
+    """Mixtures for q and for the prior, the one of Student-t with full covariances."""
+    means, eye = np.zeros((3, dim)), np.eye(dim)
+    q = fe.Mixture([0.2, 0.3, 0.5], fe.StudentT(4.0, means, scale_tril=eye))
+    prior = fe.Mixture([0.4, 0.6], fe.Gaussian(means[:2], cov=eye))
+    x = np.zeros((1, dim))
+    return fe.LinearGaussian(x, np.eye(dim), noise_cov=1.0, prior=prior), q
+
+
+FORMS = {
+    "gaussian, D=2": lambda: gaussian(2),
+    "gaussian, D=10": lambda: gaussian(10),
+    "full gaussian, D=32": lambda: gaussian(32, full=True),
+    "t mixtures, D=5": lambda: mixtures(5),
+}
+
+
+class Launch(NamedTuple):
+    """A kernel and the types of the arguments that it was to be started with."""
+
+    kernel: Any
+    types: tuple[Any, ...]
+
+
+@contextlib.contextmanager
+def recorded() -> Any:
+    """Record launches instead of starting them, with arrays in this machine's memory."""
+    launches: list[Launch] = []
+
+    def record(kernel: Any, blocks: int, *args: Any) -> None:
+        launches.append(Launch(kernel, tuple(map(typeof, args))))
+
+    def put(array: Any) -> Any:
+        return np.array(array)
+
+    def room(shape: Any, dtype: Any = np.float64) -> Any:
+        return np.zeros(shape, dtype)
+
+    with mock.patch.multiple(device, launch=record, put=put, room=room, fetch=np.asarray):
+        yield launches
+
+
+def launches(name: str, precision: str) -> dict[str, Launch]:
+    """The kernels that estimates of a form of model and q start."""
+    model, q = FORMS[name]()
+    plan = lowering.plan(model, q, (1,), slice(0, 1), precision)
+    with recorded() as found:
+        moments = grids.Moments(1, np.array([10, 100]), 100)
+        moments.draw(grids.put_plan(plan), 0, 0, 1000, 1)
+        grids.terms(grids.put_plan(plan), 0, 0, 0, 10, 1)
+    return dict(zip(("states", "fold", "terms"), found, strict=True))
+
+
+def array_launches() -> dict[str, Launch]:
+    """The kernels that work on arrays, for the dimension 8 and, of mixtures, 4 components."""
+    dim, count = 8, 4
+    mixture = fe.Mixture(np.full(count, 0.25), fe.Gaussian(np.zeros((count, dim)), cov=np.eye(dim)))
+    density, centre = mixture._lowered(())
+    points = np.zeros((10, dim))
+    log_weight = np.zeros(count)
+    with recorded() as found:
+        grids.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), np.float32), 1)
+        grids.log_prob(density, centre, points[:, None])
+        grids.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
+    names = ("summaries of float32", "fold", "log_prob, D=8", "mixture model, D=8, C=4")
+    return dict(zip(names, found, strict=True))
+
+
+def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
+    """The kernel in PTX, for a device of that compute capability, which need not be there."""
+    from numba import cuda
+
+    there = mock.Mock(compute_capability=target)
+    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=there):
+        ptx, _ = cuda.compile_ptx(launch.kernel.py_func, launch.types, cc=target)
+    return str(ptx)
+
+
+def assemble(ptx: str, target: tuple[int, int]) -> Usage:
+    """What ptxas says about a kernel and the functions that it calls."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.ptx")
+        path.write_text(ptx)
+        command = ["ptxas", "-v", f"-arch=sm_{target[0]}{target[1]}", str(path), "-o", f"{path}.o"]
+        run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+        raise RuntimeError(run.stderr)
+    return parse(run.stderr)
+
+
+def parse(text: str) -> Usage:
+    """Figures of the output of ``ptxas -v``."""
+
+    def found(pattern: str) -> list[int]:
+        return [int(number) for number in re.findall(pattern, text)]
+
+    return Usage(
+        registers=max(found(r"Used (\d+) registers")),
+        spilled=sum(found(r"(\d+) bytes spill (?:stores|loads)")),
+        stack=max([0, *found(r"(\d+) bytes stack frame")]),
+        shared=max([0, *found(r"(\d+) bytes smem")]),
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    if shutil.which("ptxas") is None:
+        sys.exit("ptxas is not installed: it comes with a CUDA toolkit")
+    print("| kernel | precision | target | registers | spilled | stack | shared |")
+    print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
+    kernels = {("float64", name): launch for name, launch in array_launches().items()}
+    for name in FORMS:
+        for precision in PRECISIONS:
+            for kernel, launch in launches(name, precision).items():
+                if kernel != "fold":
+                    kernels[precision, f"{kernel}, {name}"] = launch
+    for (precision, name), launch in kernels.items():
+        for target in TARGETS:
+            usage = assemble(compile_ptx(launch, target), target)
+            figures = " | ".join(map(str, usage))
+            print(f"| {name} | {precision} | {target[0]}.{target[1]} | {figures} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""A CUDA device: whether there is one, arrays that are on it, and work in pieces that fit it.
+
+numba.cuda is imported with the first use.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .errors import (
+    DeviceMemoryError,
+    DeviceUnavailableError,
+    InvalidInputError,
+    UnsupportedDTypeError,
+)
+
+# Memory for what is not yet folded: at most, and the least that is tried.
+_MOST_BYTES = 2**30
+_LEAST_BYTES = 2**20
+
+
+def require_device(index: int) -> Any:
+    """The module `kernels.device`, if the device of that index can be used."""
+    from .kernels import device
+
+    reason = device.missing()
+    if reason is not None:
+        raise DeviceUnavailableError(
+            "a CUDA device needs an NVIDIA GPU, its driver and the package numba-cuda; install "
+            'fastelbo with the extra "cuda12" or "cuda13", for the version of CUDA that nvidia-smi '
+            f"shows. What is missing here: {reason}"
+        )
+    if index >= device.count():
+        raise InvalidInputError(f"device must be below {device.count()}, got {index}")
+    return device
+
+
+def in_slices(
+    device: Any, points: int, point_bytes: int, run: Callable[[int, int, int], None]
+) -> None:
+    """``run(lo, count, most_bytes)`` for all data points, in pieces that fit the device's memory.
+
+    Where they do not, with half as much, down to a piece of a megabyte.
+    """
+    size = min(_MOST_BYTES, device.free_bytes() // 2)
+    lo = 0
+    while lo < points:
+        count = max(1, min(points - lo, size // point_bytes))
+        try:
+            run(lo, count, size)
+        except Exception as error:
+            if not device.out_of_memory(error):
+                raise
+            if size <= _LEAST_BYTES:
+                raise DeviceMemoryError(
+                    f"the device has no room for a piece of {size:,} bytes of the work, with "
+                    f"{device.free_bytes():,} bytes free; close what else uses it"
+                ) from error
+            size //= 2
+            continue
+        lo += count
+
+
+def on_device(value: Any) -> bool:
+    """Whether the value is an array in the memory of a device."""
+    if hasattr(value, "__cuda_array_interface__"):
+        return True
+    # Those of the simulator, which has none of this unless it has been imported.
+    if "numba.cuda" not in sys.modules:
+        return False
+    from .kernels import device
+
+    return device.holds(value)
+
+
+def refuse_on_device(value: Any, name: str) -> None:
+    """An error for an array on a device, where it is not computed with: it is never copied."""
+    if on_device(value):
+        raise InvalidInputError(
+            f"{name} is on a device, where this function does not compute; copy it to this "
+            "machine's memory first"
+        )
+
+
+def device_of(value: Any) -> Any:
+    """A context in which the device that holds the array is used."""
+    located = getattr(value, "__dlpack_device__", None)
+    index = int(located()[1]) if located is not None else 0
+    return require_device(index).select(index)
+
+
+def adopt(value: Any, name: str) -> Any:
+    """An array on a device, in place: C-contiguous, of float32 or float64; else an error.
+
+    A torch tensor is detached.
+    """
+    from .kernels import device
+
+    array = device.adopt(value.detach() if hasattr(value, "detach") else value)
+    if array.dtype not in (np.float32, np.float64):
+        raise UnsupportedDTypeError(
+            f"{name} on a device has dtype {array.dtype}; expected float32 or float64"
+        )
+    if not array.is_c_contiguous():
+        raise InvalidInputError(
+            f"{name} on a device must be C-contiguous, got strides {array.strides} for shape "
+            f"{tuple(array.shape)}; a copy is left to its owner"
+        )
+    return array

@@ -1,0 +1,149 @@
+"""The only file that imports numba.cuda: what it needs, the device, and its memory.
+
+numba brings numba.cuda along, deprecated; the package numba-cuda takes its place under the same
+name. To import it needs no device, and neither does its simulator (NUMBA_ENABLE_CUDASIM=1).
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any
+
+import numba
+import numpy as np
+
+if not hasattr(np, "row_stack"):
+    # numba-cuda 0.30 asks for what NumPy 2.5 has taken away.
+    np.vstack = np.vstack
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from numba import cuda as _cuda
+
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+
+# Threads of a block, which work on one chunk of draws together. The simulator's are Python's.
+TEAM = 4 if SIMULATED else 128
+# Draws of which all terms are in shared memory at once.
+TILE = (8 if SIMULATED else 4) * TEAM
+
+
+class _SimulatedShared:
+    """Shared arrays told apart by their order in a thread, not by the line that asks for them."""
+
+    def array(self, shape: Any, dtype: Any) -> Any:
+        thread: Any = threading.current_thread()
+        place = getattr(thread, "shared_arrays", 0)
+        thread.shared_arrays = place + 1
+        arrays = _context().shared._allocations
+        return arrays.setdefault(place, np.empty(shape, dtype))
+
+
+class _Simulated:
+    """numba.cuda as functions outside of the kernel's own file see it in the simulator."""
+
+    shared = _SimulatedShared()
+
+    def syncthreads(self) -> None:
+        # The simulator's own looks for threads that wait, and takes milliseconds for it.
+        _context().__dict__.setdefault("barrier", threading.Barrier(TEAM)).wait()
+
+    def __getattr__(self, name: str) -> Any:
+        context = _context()
+        return getattr(_cuda if context is None else context, name)
+
+
+def _context() -> Any:
+    from numba.cuda.simulator.kernel import _get_kernel_context
+
+    return _get_kernel_context()
+
+
+cuda: Any = _Simulated() if SIMULATED else _cuda
+
+
+def missing() -> str | None:
+    """What stands between this process and a device; None where nothing does."""
+    try:
+        if cuda.is_available():
+            return None
+        error = _cuda.cuda_error()
+    except Exception as caught:  # whatever the bindings of a broken installation raise
+        error = caught
+    reason = str(error) if error else "no device"
+    return " ".join(reason.split())
+
+
+def count() -> int:
+    """How many devices there are."""
+    return len(cuda.gpus)
+
+
+def select(index: int) -> Any:
+    """A context in which the device of that index is used."""
+    return cuda.gpus[index]
+
+
+def name() -> str:
+    """What the device in use calls itself."""
+    if SIMULATED:
+        return "simulator"
+    label = cuda.get_current_device().name
+    return label.decode() if isinstance(label, bytes) else str(label)
+
+
+def free_bytes() -> int:
+    """Memory of the device that is not in use."""
+    return 2**30 if SIMULATED else int(cuda.current_context().get_memory_info()[0])
+
+
+def put(array: np.ndarray[Any, Any]) -> Any:
+    """A copy of the array on the device."""
+    if array.size == 0:
+        # There is nothing of size 0 there, and nobody reads it.
+        return cuda.device_array(array.shape, array.dtype)
+    return cuda.to_device(np.ascontiguousarray(array))
+
+
+def put_all(arrays: Any) -> Any:
+    """A named tuple of arrays with all of them on the device."""
+    return type(arrays)(*(put(array) for array in arrays))
+
+
+def room(shape: Any, dtype: Any = np.float64) -> Any:
+    """An array on the device, of whatever stands there."""
+    return cuda.device_array(shape, dtype)
+
+
+def fetch(array: Any) -> Any:
+    """A copy of a device's array in this machine's memory."""
+    return array.copy_to_host()
+
+
+def launch(kernel: Any, blocks: int, *args: Any) -> None:
+    """Start a kernel with so many blocks of `TEAM` threads, none of which there may be."""
+    if blocks:
+        kernel[blocks, TEAM](*args)
+
+
+def synchronize() -> None:
+    """Wait for what has been started, and learn of its errors."""
+    cuda.synchronize()
+
+
+def holds(value: Any) -> bool:
+    """Whether the value is an array on a device: numba's, CuPy's, torch's or JAX's."""
+    if SIMULATED:
+        return isinstance(value, _cuda.devicearray.FakeCUDAArray)
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def adopt(value: Any) -> Any:
+    """The array on a device, whoever made it, as numba takes it, without a copy."""
+    return value if SIMULATED else _cuda.as_cuda_array(value)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the error says that the device has too little memory."""
+    return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)

@@ -1,0 +1,112 @@
+"""Launching grids from Python: arrays go to the device, and small results come back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import cuda, device
+from .blocks import Density, Plan
+from .cpu import CHUNK
+from .extremes import VALUES
+from .parameters import form_of_plan
+from .state import state_size
+from .teams import kept_size
+
+Floats = NDArray[np.float64]
+
+
+class Moments:
+    """Folded states of some data points on the device, to which chunks of draws are appended."""
+
+    def __init__(self, points: int, iw_sizes: NDArray[np.int64], capacity: int) -> None:
+        self.points, self.capacity, self.group_sizes = points, capacity, len(iw_sizes)
+        # An array on the device has at least one element.
+        self.iw_sizes = device.put(iw_sizes)
+        self.moments = device.room((points, state_size(self.group_sizes)))
+        self.kept = device.room((points, VALUES + kept_size(capacity)))
+        self.draws = 0
+        self._anew = True
+
+    @staticmethod
+    def bytes_of_chunk(group_sizes: int, capacity: int) -> int:
+        """Memory of one chunk of one data point, and of what is folded of that point."""
+        return 8 * (state_size(group_sizes) + VALUES + kept_size(capacity))
+
+    def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
+        """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
+        kernel = cuda.states(form_of_plan(plan), self.group_sizes)
+        first = self.draws // CHUNK
+        self._append(
+            kernel, n_chunks, *plan[:4], np.uint64(key), np.int64(first_index), np.int64(first),
+            np.int64(n_chunks), np.int64(n_draws),
+        )  # fmt: skip
+        self.draws = min(n_draws, self.draws + n_chunks * CHUNK)
+
+    def reduce(self, x: Any, n_chunks: int) -> None:
+        """Append chunks of the rows of x, which is on the device."""
+        kernel = cuda.summaries(self.group_sizes)
+        first = self.draws // CHUNK
+        self._append(kernel, n_chunks, x, np.int64(first), np.int64(n_chunks))
+        self.draws = min(x.shape[1], self.draws + n_chunks * CHUNK)
+
+    def _append(self, kernel: Any, n_chunks: int, *args: Any) -> None:
+        states = device.room((self.points, n_chunks, self.moments.shape[1]))
+        kept = device.room((self.points, n_chunks, self.kept.shape[1]))
+        needed = np.int64(self.capacity)
+        device.launch(
+            kernel, self.points * n_chunks, *args, self.iw_sizes, needed, self._anew, self.kept,
+            states, kept,
+        )  # fmt: skip
+        device.launch(
+            cuda.fold(self.group_sizes), self.points, states, kept, self.iw_sizes, needed,
+            self._anew, self.moments, self.kept,
+        )  # fmt: skip
+        self._anew = False
+
+    def fetch(self) -> tuple[Floats, Floats]:
+        """The states and the rows of largest log weights, when all has been done."""
+        return device.fetch(self.moments), device.fetch(self.kept)
+
+
+def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int) -> list[Floats]:
+    """The three log densities (points, hi - lo) of draws lo to hi of a plan on the device."""
+    out = [device.room((points, hi - lo)) for _ in range(3)]
+    n_blocks = -(-(hi - lo) // device.TILE)
+    device.launch(
+        cuda.terms(form_of_plan(plan)), points * n_blocks, *plan[:4], np.uint64(key),
+        np.int64(first_index), np.int64(lo), np.int64(hi), np.int64(n_blocks), *out,
+    )  # fmt: skip
+    return [device.fetch(array) for array in out]
+
+
+def log_prob(density: Density, centre: Floats, points: Any) -> Any:
+    """Log density of member i at points[:, i], on the device as the points (M, members, D) are."""
+    count, members, dim = points.shape
+    out = device.room((count, members))
+    n_blocks = -(-count // device.TEAM)
+    device.launch(
+        cuda.log_prob(dim), members * n_blocks, device.put_all(density), device.put(centre),
+        points, np.int64(n_blocks), out,
+    )  # fmt: skip
+    return out
+
+
+def mixture_expectations(
+    density: Density, log_weight: Floats, centre: Floats, points: Floats, probs: Floats
+) -> Floats:
+    """As `launch.mixture_expectations`, on the device."""
+    out = device.room((3, len(points)))
+    device.launch(
+        cuda.expectations(points.shape[1], len(log_weight)), -(-len(points) // device.TEAM),
+        device.put_all(density), *map(device.put, (log_weight, centre, points, probs)), out,
+    )  # fmt: skip
+    return device.fetch(out) if len(points) else np.empty((3, 0))
+
+
+def put_plan(plan: Plan) -> Plan:
+    """The plan with its arrays on the device."""
+    parts = {name: device.put_all(part) for name, part in plan._asdict().items() if name != "dim"}
+    return plan._replace(**parts)

@@ -1,0 +1,116 @@
+"""Arrays that are on a (simulated) device already, and what goes wrong there."""
+
+import numpy as np
+import pytest
+from cases import around, triangles
+from helpers import IGNORE_DIAGNOSTICS
+from test_parity import assert_close
+
+import fastelbo as fe
+from fastelbo import devices
+from fastelbo.kernels import device
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
+    pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3, 200), (2, 2, 75)])
+def test_summarize(shape, dtype):
+    x = (5.0 * np.random.default_rng(0).standard_t(3, shape)).astype(dtype)
+    x[..., 3] = -np.inf
+    there = device.put(x)
+    got = fe.summarize(there, iw_sizes=(1, 7, 70))
+    assert_close(got.to_dict(), fe.summarize(x, iw_sizes=(1, 7, 70)).to_dict())
+    np.testing.assert_array_equal(device.fetch(there), x)
+
+
+def test_largest_weights_of_several_chunks():
+    x = np.random.default_rng(1).standard_cauchy((2, 3 * 8192))
+    x[1] = np.round(x[1])  # most of the largest ones equal
+    assert_close(fe.summarize(device.put(x)).to_dict(), fe.summarize(x).to_dict())
+
+
+def test_bad_weights_are_refused():
+    x = np.zeros((2, 90))
+    x[1, 77] = np.nan
+    with pytest.raises(fe.errors.InvalidWeightError, match="77"):
+        fe.summarize(device.put(x))
+
+
+def test_refused_arrays():
+    with pytest.raises(fe.errors.InvalidInputError, match="last one"):
+        fe.summarize(device.put(np.zeros((3, 40))), axis=0)
+    with pytest.raises(fe.errors.InvalidInputError, match="C-contiguous"):
+        fe.summarize(device.put(np.zeros((3, 40)))[:, ::2])
+    with pytest.raises(fe.errors.UnsupportedDTypeError, match="int64"):
+        fe.summarize(device.put(np.zeros((3, 40), np.int64)))
+
+
+@pytest.mark.parametrize("function", [fe.logsumexp, fe.psis, fe.loo, lambda x: fe.iw_elbo(x, 2)])
+def test_functions_that_do_not_compute_on_a_device(function):
+    with pytest.raises(fe.errors.InvalidInputError, match="is on a device"):
+        function(device.put(np.zeros((3, 40))))
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_log_prob(batch):
+    rng = np.random.default_rng(2)
+    mean = around(rng, np.zeros((*batch, 3)), 4, 1.0)
+    p = fe.Mixture([0.1, 0.2, 0.3, 0.4], fe.Gaussian(mean, scale_tril=triangles(rng, 4, 3)))
+    z = rng.normal(size=(11, *batch, 3))
+    got = device.fetch(p.log_prob(device.put(z)))
+    assert got.shape == (11, *batch)
+    np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
+
+
+def test_log_prob_of_points_of_another_shape():
+    with pytest.raises(fe.errors.InvalidInputError, match="z on a device"):
+        fe.Gaussian([0.0, 0.0], scale=1.0).log_prob(device.put(np.zeros((4, 3))))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_mixture_model(shared):
+    rng = np.random.default_rng(3)
+    mixture = fe.Mixture([0.0, 0.4, 0.6], fe.StudentT(4.0, rng.normal(size=(3, 2)), scale=1.0))
+    model = fe.MixtureModel(rng.normal(size=(9, 2)), mixture)
+    probs = rng.dirichlet(np.ones(2), () if shared else 9)
+    q = fe.Categorical(np.insert(probs, 0, 0.0, axis=-1))
+    got = fe.estimate(model, q, backend="cuda")
+    assert_close(got.to_dict(), fe.estimate(model, q, backend="cpu").to_dict())
+
+
+def test_device_that_is_not_there():
+    p = fe.Gaussian([0.0], scale=1.0)
+    with pytest.raises(fe.errors.InvalidInputError, match="device must be below"):
+        fe.estimate(p, p, 10, backend="cuda", device=99)
+
+
+class ShortOfMemory:
+    """Refuses to make arrays of more than so many elements."""
+
+    def __init__(self, most):
+        self.most, self.refused, self.room = most, 0, device.room
+
+    def __call__(self, shape, dtype=np.float64):
+        if np.prod(shape) > self.most:
+            self.refused += 1
+            raise RuntimeError("[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+        return self.room(shape, dtype)
+
+
+def test_less_at_a_time_where_memory_is_short(monkeypatch):
+    x = np.random.default_rng(4).normal(size=(6, 90))
+    there, expected = device.put(x), fe.summarize(x).to_dict()
+    short = ShortOfMemory(300)
+    monkeypatch.setattr(device, "room", short)
+    monkeypatch.setattr(devices, "_MOST_BYTES", 2**16)
+    monkeypatch.setattr(devices, "_LEAST_BYTES", 2**10)
+    assert_close(fe.summarize(there).to_dict(), expected)
+    assert short.refused
+    monkeypatch.setattr(device, "room", ShortOfMemory(10))
+    with pytest.raises(fe.errors.DeviceMemoryError, match="bytes free"):
+        fe.summarize(there)

@@ -1,0 +1,100 @@
+"""Estimates of simulated kernels against the plain NumPy reference."""
+
+import numpy as np
+import pytest
+from cases import CASES, linear
+from helpers import quiet
+
+import fastelbo as fe
+
+pytestmark = [
+    # Plain Python says where bits are shifted out of unsigned integers.
+    pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
+]
+
+
+def assert_close(got, expected, tolerance=1e-9):
+    """Each quantity within ``tolerance (1 + |expected|)``."""
+    assert got.keys() == expected.keys()
+    for name in expected:
+        x, y = np.asarray(got[name], float), np.asarray(expected[name], float)
+        bound = tolerance * (1.0 + np.abs(np.where(np.isfinite(y), y, 0.0)))
+        equal = (x == y) | (np.isnan(x) & np.isnan(y))
+        with np.errstate(invalid="ignore"):
+            assert np.all(equal | (np.abs(x - y) <= bound)), (name, x, y)
+
+
+def estimates(model, q, n_samples, **options):
+    """The quantities of both backends."""
+    with quiet():
+        return [
+            fe.estimate(model, q, n_samples, rng=1, backend=backend, **options).to_dict()
+            for backend in ("cuda", "numpy")
+        ]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_estimate(name):
+    model, q = CASES[name]()
+    assert_close(*estimates(model, q, 45, iw_sizes=(1, 7, 20)))
+
+
+@pytest.mark.parametrize("name", ["mixture_full-mixture-full", "zero_weight-standard-scalar"])
+def test_terms(name):
+    model, q = CASES[name]()
+    got, expected = (
+        fe.elbo_terms(model, q, 20, rng=2, backend=backend) for backend in ("cuda", "numpy")
+    )
+    assert_close(got._asdict(), expected._asdict())
+
+
+def test_several_chunks():
+    model, q = linear(dim=1, features=1)
+    assert_close(*estimates(model, q, 2 * 8192 + 77, iw_sizes=(1, 7, 100, 5000)))
+
+
+def test_parameters_beyond_shared_memory():
+    model, q = linear("mixture_full", "mixture", dim=30, features=31)
+    assert_close(*estimates(model, q, 9, iw_sizes=(2,)))
+
+
+def test_many_group_sizes():
+    model, q = linear()
+    assert_close(*estimates(model, q, 70, iw_sizes=range(1, 21)))
+
+
+def test_first_index():
+    model, q = linear(model_batch=(3,), q_batch=(3,))
+    got, expected = estimates(model, q, 20, first_index=2**31 + 5)
+    assert_close(got, expected)
+    assert got["elbo"][0] != estimates(model, q, 20)[0]["elbo"][0]
+
+
+def test_small_weights_of_groups_do_not_underflow():
+    # A narrow prior far away: log weights thousands apart within a tile.
+    model = fe.Gaussian([0.0], scale=0.01)
+    assert_close(*estimates(model, fe.Gaussian([0.0], scale=1.0), 150, iw_sizes=(1, 3, 70)))
+
+
+def test_equal_weights():
+    p = fe.Gaussian([0.0, 1.0], scale=1.0)
+    got, expected = estimates(p, p, 400)
+    assert_close(got, expected)
+    assert got["log_evidence"] == 0.0
+
+
+def test_no_pareto_k():
+    model, q = linear()
+    got, _ = estimates(model, q, 50, pareto_k=False)
+    assert np.isnan(got["pareto_k"])
+
+
+def test_single_precision():
+    model, q = linear("mixture_full", "mixture", dim=5, features=8)
+    got, expected = estimates(model, q, 40, precision="float32")
+    with quiet():
+        single = fe.estimate(model, q, 40, rng=1, backend="cpu", precision="float32").to_dict()
+    assert_close(got, single, 1e-5)
+    assert_close(got, expected, 1e-4)
+    assert got["log_evidence"] != expected["log_evidence"]

@@ -1,0 +1,19 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SUITE = Path(__file__).parent / "simulator"
+
+
+def test_kernels_in_the_simulator():
+    """The suite in tests/simulator, in a process in which numba simulates a device."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)],
+        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
+        cwd=SUITE.parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert " passed" in run.stdout

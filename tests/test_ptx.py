@@ -1,0 +1,91 @@
+"""Every CUDA kernel compiles, for every generation of devices, where there is none."""
+
+import functools
+import importlib.util
+import shutil
+
+import pytest
+
+from benchmarks import registers
+
+# Registers that each kernel may take: with 128 threads a block, three blocks or more on a core of
+# cc 9.0 for up to 168 of them, and two for up to 255.
+BUDGET = {
+    "states": 168,
+    "terms": 128,
+    "fold": 128,
+    "summaries of float32": 128,
+    "log_prob, D=8": 128,
+    "mixture model, D=8, C=4": 128,
+}
+
+
+def why_not():
+    """What is missing to compile PTX, as a reason to skip."""
+    if importlib.util.find_spec("numba_cuda") is None:
+        return "numba-cuda is not installed: pip install .[ptx]"
+    from cuda import pathfinder
+
+    try:
+        pathfinder.load_nvidia_dynamic_lib("nvvm")
+    except Exception as error:
+        return f"libNVVM is not installed, pip install .[ptx]: {error}"
+    return None
+
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+
+@functools.cache
+def kernels(form, precision):
+    return registers.launches(form, precision) if form else registers.array_launches()
+
+
+CASES = [
+    *[("gaussian, D=2", "float64", kernel) for kernel in ("states", "fold", "terms")],
+    *[(None, "float64", name) for name in BUDGET if name not in ("states", "terms", "fold")],
+]
+
+
+def check(form, precision, kernel, target, budget):
+    ptx = registers.compile_ptx(kernels(form, precision)[kernel], target)
+    assert f".target sm_{target[0]}{target[1]}" in ptx
+    # Nothing is added to a shared total in whatever order threads come by.
+    assert "atom.add.f" not in ptx.replace("global.", "").replace("shared.", "")
+    # Approximate division, square roots and functions would mean that fast maths is on.
+    assert ".approx" not in ptx
+    if shutil.which("ptxas"):
+        usage = registers.assemble(ptx, target)
+        print(form, precision, kernel, target, usage)
+        assert usage.spilled == 0
+        assert usage.registers <= budget
+        assert usage.shared <= 48 * 1024
+
+
+@pytest.mark.parametrize("target", registers.TARGETS)
+@pytest.mark.parametrize(("form", "precision", "kernel"), CASES)
+def test_every_kernel(form, precision, kernel, target):
+    check(form, precision, kernel, target, BUDGET[kernel])
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "budget"),
+    [
+        ("gaussian, D=10", "float32", 168),
+        ("gaussian, D=10", "float64", 255),
+        ("full gaussian, D=32", "float32", 168),
+        ("full gaussian, D=32", "float64", 200),
+        ("t mixtures, D=5", "float64", 168),
+    ],
+)
+def test_estimates_of_larger_models(form, precision, budget):
+    check(form, precision, "states", (9, 0), budget)
+
+
+def test_figures_of_ptxas():
+    text = """ptxas info    : Function properties for f
+    64 bytes stack frame, 8 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 164 registers, used 64 bytes cumulative stack size, 26824 bytes smem
+ptxas info    : Function properties for g
+    16 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads"""
+    assert registers.parse(text) == registers.Usage(164, 20, 64, 26824)
