@@ -75,3 +75,11 @@ def test_small_work_does_not_import_numba_cuda():
         "sys.exit('numba.cuda' in sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_what_numba_cuda_misses_in_newer_numpy_is_there():
+    code = (
+        "import fastelbo, numpy as np; vars(np).pop('row_stack', None); "
+        "import fastelbo.kernels.device; assert np.row_stack([[1], [2]]).shape == (2, 1)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

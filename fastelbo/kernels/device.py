@@ -13,9 +13,11 @@ from typing import Any
 import numba
 import numpy as np
 
-if not hasattr(np, "row_stack"):
-    # numba-cuda 0.30 asks for what NumPy 2.5 has taken away.
-    np.vstack = np.vstack
+# What numba-cuda 0.30 asks for, and NumPy 2.5 has taken away, under another name.
+_TAKEN_AWAY = {"row_stack": np.vstack}
+for _name, _function in _TAKEN_AWAY.items():
+    if not hasattr(np, _name):
+        setattr(np, _name, _function)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
