@@ -6,8 +6,10 @@ import warnings
 
 import mpmath
 import numpy as np
+from scipy.special import logsumexp
 
 import fastelbo as fe
+from fastelbo import lowering
 from fastelbo.kernels.compile import kernel
 
 # Where the warnings about an estimate are not the point of a test.
@@ -78,3 +80,24 @@ def errors(function, got, x):
         ]
     with np.errstate(invalid="ignore"):
         return np.where(infinite, 0.0, np.array(gaps) / np.spacing(np.abs(rounded)))
+
+
+def assert_single_precision(model, q, n_samples, **options):
+    """The docstring's bound, for each draw and log density, none of them much narrower than q."""
+    exact = fe.elbo_terms(model, q, n_samples, rng=1)
+    got = fe.elbo_terms(model, q, n_samples, rng=1, precision="float32", **options)
+    batch = np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    plan = lowering.plan(model, q, batch, slice(None))
+    allowed = 0.0
+    for name, density in zip(exact._fields, [plan.likelihood, plan.prior, plan.q], strict=True):
+        a, b = (np.reshape(getattr(terms, name), (-1, n_samples)) for terms in (got, exact))
+        if density.log_const.shape[1] == 0:
+            np.testing.assert_array_equal(a, 0.0)
+            continue
+        peak = logsumexp(density.log_const, axis=-1)[:, None]
+        bound = 2e-6 * (10.0 + (peak - b))
+        assert (np.abs(a - b) <= bound).all(), name
+        assert not np.array_equal(a, b)
+        allowed = allowed + bound
+    difference = np.abs(got.log_weights - exact.log_weights).reshape(-1, n_samples)
+    assert (difference <= allowed).all()

@@ -11,7 +11,7 @@ compute-sanitizer, of the CUDA toolkit, the same suite tells of them::
 import numpy as np
 import pytest
 from cases import CASES, linear
-from helpers import IGNORE_DIAGNOSTICS, quiet, ulps
+from helpers import IGNORE_DIAGNOSTICS, assert_single_precision, quiet, ulps
 
 import fastelbo as fe
 
@@ -39,14 +39,8 @@ def test_small_estimates(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_small_estimates_in_single_precision(name):
-    model, q = CASES[name]()
-    try:
-        got, expected = both(model, q, 3000, precision="float32")
-    except fe.errors.InvalidInputError:
-        pytest.skip("float32 is refused for parameters of this size")
-    for quantity in ("log_evidence", "elbo"):
-        np.testing.assert_allclose(got[quantity], expected[quantity], rtol=1e-4, atol=1e-3)
+def test_small_terms_in_single_precision(name):
+    assert_single_precision(*CASES[name](), 700, backend="cuda")
 
 
 def test_many_draws():
@@ -54,16 +48,13 @@ def test_many_draws():
     assert_close(*both(model, q, 10**6 + 17, iw_sizes=(10, 10_000)))
 
 
-def test_normals_within_4_ulp():
-    # log q of one coordinate of a standard normal tells its square: no sum and no scale.
-    p = fe.Gaussian([0.0], scale=1.0)
-    const = 0.5 * np.log(2.0 * np.pi)
-    got, expected = (
-        -2.0 * (fe.elbo_terms(p, p, 10**5, rng=0, backend=b).log_q + const) for b in ("cuda", "cpu")
-    )
-    # Twice the distance of the normal itself, and what the constant takes from small squares.
-    large = expected > 1.0
-    assert ulps(got[large], expected[large]).max() <= 2 * 4 + 4
+def test_words_are_the_same_and_normals_within_4_ulp():
+    # Here, for without a device numba.cuda is not to be imported.
+    from device_draws import words_and_normals
+
+    (words, normals), (expected_words, expected_normals) = words_and_normals()
+    np.testing.assert_array_equal(words, expected_words)
+    assert ulps(normals, expected_normals).max() <= 4.0
 
 
 def test_runs_are_alike_to_the_bit():

@@ -43,7 +43,7 @@ from .scalar import (
     word53,
 )
 from .sums import make_strands
-from .vectors import least
+from .vectors import fill, least
 
 LANES = 512
 # Coordinates are taken four at a time.
@@ -258,6 +258,9 @@ def gather(values, component, n, out):
         for k in range(n):
             out[k] = values[component[k]]
         return
+    if count == 1:
+        fill(out, n, values[0])
+        return
     for base in range(0, count, 8):
         _gather_eight(values, component, base, n, out)
 
@@ -312,7 +315,13 @@ def _least_chi2(like):
 @block
 def place_diagonal(v, component, location, scale, n, where, width):
     """v = location_c + scale_c * v, in place."""
+    alone = location.shape[0] == 1
     for d in range(location.shape[1]):
+        if alone:
+            middle, spread = location[0, d], scale[0, 0, d]
+            for k in range(n):
+                v[d, k] = middle + spread * v[d, k]
+            continue
         gather(location[:, d], component, n, where)
         gather(scale[:, 0, d], component, n, width)
         for k in range(n):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 from cases import CASES, linear
-from helpers import quiet
+from device_draws import words_and_normals
+from helpers import assert_single_precision, quiet, ulps
 
 import fastelbo as fe
 
@@ -98,3 +99,14 @@ def test_single_precision():
     assert_close(got, single, 1e-5)
     assert_close(got, expected, 1e-4)
     assert got["log_evidence"] != expected["log_evidence"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_accuracy_of_single_precision(name):
+    assert_single_precision(*CASES[name](), 12, backend="cuda")
+
+
+def test_words_are_the_same_and_normals_within_4_ulp():
+    (words, normals), (expected_words, expected_normals) = words_and_normals()
+    np.testing.assert_array_equal(words, expected_words)
+    assert ulps(normals, expected_normals).max() <= 4.0
