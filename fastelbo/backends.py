@@ -51,8 +51,8 @@ class Backend(Protocol):
 
 # Numbers that the plan and the states of one slice of data points may hold: 32 MB each.
 _SLICE_NUMBERS = 2**22
-# Multiply-adds of the first launch, a few hundredths of a second.
-_FIRST_WORK = 2**26
+# Multiply-adds of the first launch, a hundredth of a second or two.
+_FIRST_WORK = 2**28
 
 
 class CPUBackend:
@@ -65,8 +65,8 @@ class CPUBackend:
         """Fill the states of slices of data points and chunks; fold each slice, then read it."""
         size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
         n_chunks = -(-task.n_samples // cpu.CHUNK)
-        first_work = cpu.CHUNK * (work_of_draw(task) + 64)
-        pace = Pace(max(1, _FIRST_WORK // first_work))
+        chunk_work = min(task.n_samples, cpu.CHUNK) * (work_of_draw(task) + 64)
+        pace = Pace(max(1, _FIRST_WORK // chunk_work))
         most_points = max(1, _SLICE_NUMBERS // (work_of_draw(task) + size))
         most_states = max(1, _SLICE_NUMBERS // size)
         reader = Reader(task.points, task.n_samples, iw_sizes, capacity)

@@ -126,13 +126,22 @@ def constant(array: np.ndarray[Any, Any]) -> Any:
     return view
 
 
+def _enlarged(array: Floats, *lengths: int) -> Floats:
+    """The array with zeros behind it on its last axes, which become so long."""
+    kept = array.ndim - len(lengths)
+    if array.shape[kept:] == lengths:
+        return array
+    out = np.zeros((*array.shape[:kept], *lengths))
+    old: tuple[Any, ...] = (..., *map(slice, array.shape[kept:]))
+    out[old] = array
+    return out
+
+
 def make_density(factor: Floats, target: Floats, log_const: Floats, df: Floats) -> Density:
     """A `Density` of constant arrays, its affine forms padded with zeros to whole tiles."""
-    lengths = [0, 0, 0, padded(factor.shape[3]) - factor.shape[3]]
-    if factor.shape[2] > 1:
-        lengths[2] = lengths[3]
-    factor = np.pad(factor, [(0, length) for length in lengths])
-    target = np.pad(target, [(0, 0), (0, 0), (0, padded(target.shape[2]) - target.shape[2])])
+    rows, dim = factor.shape[2:]
+    factor = _enlarged(factor, padded(rows) if rows > 1 else rows, padded(dim))
+    target = _enlarged(target, padded(target.shape[2]))
     return Density(constant(factor), constant(target), constant(log_const), constant(df))
 
 
