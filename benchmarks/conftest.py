@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-# Rounds of a call: as many as fit into this time, within limits. Three others warm it up: memory
-# that no process had before may take two of them to come. Calls of seconds, whose times scatter
-# little, are made once for each.
-_SECONDS = 1.0
-_FEWEST, _MOST = 3, 15
+# Rounds of a call: as many as fit into this time, within limits. As many others warm it up, each
+# while the answer of the last is held, as in the rounds: a virtual machine's memory is slow until
+# it was used some times. Calls of seconds, whose times scatter little, are made once for each.
+_SECONDS = 1.5
+_FEWEST, _MOST = 3, 25
 _LONG = 2.0
 
 _MACHINE = pytest.StashKey[Any]()
@@ -106,6 +106,19 @@ class Info:
 Timed = Callable[..., Any]
 
 
+def _warm_up(call: Callable[[], Any]) -> float:
+    """Call it until it has had its time; the seconds of the last call."""
+    answer: Any = None
+    begin = time.perf_counter()
+    for count in range(1, _MOST + 1):
+        start = time.perf_counter()
+        answer = call()  # noqa: F841
+        now = time.perf_counter()
+        if now - begin > (_LONG if count < _FEWEST else _SECONDS):
+            break
+    return now - start
+
+
 @pytest.fixture
 def timed(benchmark: Any) -> Timed:
     """``timed(call, group)``: warmed up, timed a few times; the answer of the last call."""
@@ -115,13 +128,7 @@ def timed(benchmark: Any) -> Timed:
         if benchmark.disabled:
             return benchmark.pedantic(call)
         if rounds is None:
-            begin = time.perf_counter()
-            for _ in range(_FEWEST):
-                start = time.perf_counter()
-                call()
-                elapsed = time.perf_counter() - start
-                if start + elapsed - begin > _LONG:
-                    break
+            elapsed = _warm_up(call)
             fewest = _FEWEST if elapsed < _LONG else 1
             rounds = min(_MOST, max(fewest, int(_SECONDS / elapsed)))
         return benchmark.pedantic(call, rounds=rounds)

@@ -18,7 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo import lowering
-from fastelbo.kernels import blocks, state
+from fastelbo.kernels import blocks, selection, state
 from fastelbo.kernels.compile import kernel
 
 DIM = 4
@@ -64,6 +64,16 @@ def push_block(row, fresh, sizes, work, n):
     state.push_block(row, fresh, sizes, 0, work, n)
 
 
+@kernel
+def take_above(x, n, limit, value, place):
+    return selection.take_above(x, n, limit, 0, value, place)
+
+
+@kernel
+def set_ranks(coarse, n, rank):
+    selection._set_ranks(coarse, n, rank)
+
+
 # A name, the instructions that do the work, and how many of them there are at least on vector
 # registers: ten rounds of two products for Philox, ten terms of a polynomial, half as many for one
 # of float32.
@@ -83,6 +93,8 @@ def normals(kind):
 
 
 EXPECTED = {
+    "take_above": {r"vcmp\w*pd": 8},
+    "set_ranks": {r"vpsubd": 8, r"vpsrld": 8},
     "student_factors": normals("pd"),
     "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
 }
@@ -103,7 +115,10 @@ def signatures():
     """Argument types of each kernel, as the drivers pass them."""
     vector, integer, key = numba.float64[::1], numba.int64, numba.uint64
     work = numba.typeof(workspace(np.empty(0)))
+    places, ranks = numba.int64[::1], numba.int32[::1]
     return {
+        "take_above": (vector, integer, numba.float64, vector, places),
+        "set_ranks": (ranks, integer, ranks),
         "student_factors": (vector, vector, numba.float64, key, integer),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
         **signatures_of(numba.float64, ""),

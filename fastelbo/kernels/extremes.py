@@ -19,10 +19,10 @@ from .compile import block
 from .selection import (
     RUN,
     Candidates,
-    find_above,
     guess_limit,
     make_candidates,
     select_largest,
+    take_above,
     thin,
 )
 from .vectors import copy, fill
@@ -87,21 +87,12 @@ def close_row(keeper, lane, capacity, row):
 def _thin_lane(keeper, lane, capacity):
     spare = keeper.candidates
     candidates = Candidates(
-        keeper.value[lane], spare.place, spare.key, spare.other_key, spare.other_place, spare.rank,
-        spare.met,
+        keeper.value[lane], spare.place, spare.key, spare.other_key, spare.other_place,
+        spare.coarse, spare.rank,
     )  # fmt: skip
     count, limit = thin(candidates, keeper.count[lane], capacity)
     keeper.count[lane] = count
     keeper.limit[lane] = max(limit, keeper.limit[lane])
-
-
-@block
-def _gather(x, n, limit, value, count, place):
-    """Append x[:n] above the limit to value[:count]; returns how many there are now."""
-    found = find_above(x, n, limit, place)
-    for k in range(found):
-        value[count + k] = x[place[k]]
-    return count + found
 
 
 @block
@@ -114,16 +105,16 @@ def offer(keeper, lane, capacity, x, n, top):
         _thin_lane(keeper, lane, capacity)
     count, limit = keeper.count[lane], keeper.limit[lane]
     if limit > -np.inf:
-        reached = _gather(x, n, limit, value, count, place)
+        found, _ = take_above(x, n, limit, 0, value[count:], place)
     else:
         guess = guess_limit(x, n, capacity, keeper.candidates.value)
-        reached = _gather(x, n, guess, value, count, place)
-        if reached - count >= capacity:
+        found, _ = take_above(x, n, guess, 0, value[count:], place)
+        if found >= capacity:
             keeper.limit[lane] = guess
         elif guess != -np.inf:
-            reached = _gather(x, n, -np.inf, value, count, place)
-    keeper.count[lane] = reached
-    if reached > _SURPLUS * capacity:
+            found, _ = take_above(x, n, -np.inf, 0, value[count:], place)
+    keeper.count[lane] = count + found
+    if count + found > _SURPLUS * capacity:
         _thin_lane(keeper, lane, capacity)
 
 

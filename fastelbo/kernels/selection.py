@@ -2,8 +2,10 @@
 
 Branches on random data are what makes a selection slow, so there are few: comparisons with a limit
 are packed into the bits of a word, whose ones are taken out one by one; candidates are thinned out
-by counting, and sorted by counting ranks in short runs, which are then merged from both ends. Of
-equal values, the one that stands first in the row comes first.
+by counting, and sorted in short runs, which are then merged from both ends. A run is sorted by
+counting how many of its values are above each: of short integers, as more of them are compared at
+once. Few are so close that these say nothing, and are put right afterwards. Of equal values, the
+one that stands first in the row comes first.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ import numpy as np
 from .compile import block
 from .sums import from_order_key, largest, order_key
 from .vectors import copy, fill
+from .words import BITS, lowest_bit, word_above
 
-# A run this long is ranked by comparing all pairs, which vectorises. So many comparisons are bits
-# of a word, too; and so much room is left behind all candidates.
-RUN = 64
+# A run this long is ranked by comparing all pairs, which vectorises. So much room is left behind
+# all candidates.
+RUN = 128
 # Values that all of a run are compared with at once.
-_STEP = 4
-_EXPONENT = np.int64(0x7FF)
+_STEP = 8
+# Steps from the least to the largest value of a run, of which an integer has room for one more.
+_STEPS = 2.0**31 / RUN - 2.0
 # Below the key of any value.
 _LEAST = np.int64(-(2**63))
 # Values of a row that tell where about its largest begin.
@@ -32,7 +36,7 @@ _BISECTIONS = 16
 # Candidates with their places, and room to sort them: by integers in the order of the values, which
 # are compared sooner.
 Candidates = namedtuple(
-    "Candidates", ["value", "place", "key", "other_key", "other_place", "rank", "met"]
+    "Candidates", ["value", "place", "key", "other_key", "other_place", "coarse", "rank"]
 )
 
 
@@ -46,38 +50,35 @@ def make_candidates(size):
         np.empty(room, np.int64),
         np.empty(room, np.int64),
         np.empty(room, np.int64),
-        np.empty(RUN, np.int64),
-        np.empty(RUN, np.int64),
+        np.empty(RUN, np.int32),
+        np.empty(RUN, np.int32),
     )
 
 
 @block
-def _word_above(x, limit):
-    """Bit k tells whether x[k] is above the limit, for a run."""
-    word = np.int64(0)
-    for k in range(RUN):
-        word |= np.int64(1) << np.int64(k) if x[k] > limit else np.int64(0)
-    return word
+def take_above(x, n, limit, start, value, place):
+    """Put values of x[start:n] above the limit in front, and their places.
 
-
-@block
-def find_above(x, n, limit, place):
-    """Put the places of values of x[:n] above the limit into ``place``; returns how many."""
-    count = np.uint64(0)
-    whole = n - n % RUN
-    for first in range(0, whole, RUN):
-        word = _word_above(x[first : first + RUN], limit)
+    Returns how many, and where it stopped: where ``value``, which may be x, has no room for as many
+    as there are bits in a word.
+    """
+    count, room = np.uint64(0), np.uint64(value.shape[0] - BITS)
+    first = start
+    while first + BITS <= n and count <= room:
+        word = word_above(x, first, limit)
         while word != 0:
-            # The exponent of the lowest bit is its place. (The last one has a sign, too.)
-            bits = np.float64(word & -word).view(np.int64)
-            place[count] = first - 1023 + ((bits >> np.int64(52)) & _EXPONENT)
+            k = first + lowest_bit(word)
+            value[count], place[count] = x[np.uint64(k)], k
             count += np.uint64(1)
-            word &= word - 1
-    for k in range(whole, n):
-        if x[k] > limit:
-            place[count] = k
-            count += np.uint64(1)
-    return np.int64(count)
+            word &= word - np.uint64(1)
+        first += BITS
+    if n - first < BITS and count <= room:
+        for k in range(first, n):
+            if x[k] > limit:
+                value[count], place[count] = x[k], k
+                count += np.uint64(1)
+        first = n
+    return np.int64(count), first
 
 
 @block
@@ -98,41 +99,63 @@ def smallest(values, n):
 
 
 @block
-def _set_ranks(key, n, rank):
+def _set_coarse_keys(value, n, coarse):
+    """Nearly the order of value[:n] in integers, each different: of one step, the first is largest.
+
+    Whatever stands behind is below all.
+    """
+    low, high = smallest(value, n), largest(value, n)
+    scale = _STEPS / (high - low) if high > low else 0.0
+    for k in range(RUN):
+        step = (value[k] - low) * scale
+        # Not a number where values are infinitely far apart.
+        step = step if step < _STEPS else _STEPS
+        step = np.int32(step + 1.0) if k < n else np.int32(0)
+        coarse[k] = step * np.int32(RUN) + np.int32(RUN - 1 - k)
+
+
+@block
+def _set_ranks(coarse, n, rank):
     """How many of the first n keys of a run are above each."""
-    fill(rank, RUN, 0)
+    for k in range(RUN):
+        rank[k] = np.int32(0)
     for i in range(0, n, _STEP):
         for k in range(RUN):
-            above = np.int64(0)
+            above = np.int32(0)
             for j in range(_STEP):
-                above += np.int64(1) if key[i + j] > key[k] else np.int64(0)
+                # The sign of the difference.
+                above += np.int32(np.uint32(coarse[k] - coarse[i + j]) >> np.uint32(31))
             rank[k] += above
 
 
 @block
-def _set_own_ranks(rank, n, met):
-    """Make ranks different: equal keys have one, and take those from there on in turn."""
-    total = np.int64(0)
-    for k in range(n):
-        total += rank[k]
-    if 2 * total == n * (n - 1):
+def _mend(key, place, n):
+    """Sort keys that are nearly so, descending; equal ones stay in turn."""
+    rises = np.int64(0)
+    for k in range(1, n):
+        rises += np.int64(1) if key[k] > key[k - 1] else np.int64(0)
+    if rises == 0:
         return
-    fill(met, RUN, 0)
-    for k in range(n):
-        above = rank[k]
-        rank[k] += met[above]
-        met[above] += 1
+    for k in range(1, n):
+        moved, origin = key[k], place[k]
+        target = k
+        while target > 0 and key[target - 1] < moved:
+            key[target], place[target] = key[target - 1], place[target - 1]
+            target -= 1
+        key[target], place[target] = moved, origin
 
 
 @block
-def _sort_run(key, place, n, rank, met, out_key, out_place):
+def _sort_run(value, place, n, coarse, rank, out_key, out_place):
     """Sort the first n of one run, descending; `_LEAST` stands behind them."""
-    _set_ranks(key, n, rank)
-    _set_own_ranks(rank, n, met)
+    _set_coarse_keys(value, n, coarse)
+    _set_ranks(coarse, n, rank)
     for k in range(n):
         target = np.uint64(rank[k])
-        out_key[target] = key[k]
+        # Of the zeros, neither is larger.
+        out_key[target] = order_key(value[k] + 0.0)
         out_place[target] = place[k]
+    _mend(out_key, out_place, n)
 
 
 @block
@@ -145,20 +168,23 @@ def _merge_runs(key, place, middle, n, out_key, out_place):
     # Unsigned, as a negative index would count from the end.
     a, b, border = np.uint64(0), np.uint64(middle), np.uint64(middle)
     c, d = np.uint64(middle - 1), np.uint64(n - 1)
-    for k in range(n // 2):
+    front, back = np.uint64(0), np.uint64(n - 1)
+    for _ in range(n // 2):
         first = np.uint64(key[a] >= key[b])
         source = a if first else b
-        out_key[k], out_place[k] = key[source], place[source]
+        out_key[front], out_place[front] = key[source], place[source]
+        front += np.uint64(1)
         a += first
         b += np.uint64(1) - first
         last = np.uint64(d >= border) & np.uint64(key[c] >= key[d])
         source = d if last else c
-        out_key[n - 1 - k], out_place[n - 1 - k] = key[source], place[source]
+        out_key[back], out_place[back] = key[source], place[source]
+        back -= np.uint64(1)
         d -= last
         c -= np.uint64(1) - last
     if n % 2:
         source = a if key[a] >= key[b] else b
-        out_key[n // 2], out_place[n // 2] = key[source], place[source]
+        out_key[front], out_place[front] = key[source], place[source]
 
 
 @block
@@ -172,18 +198,15 @@ def _is_descending(value, n):
 @block
 def sort_descending(candidates, n):
     """Sort the first ``n`` candidates."""
-    value, place, key, other_key, other_place, rank, met = candidates
+    value, place, key, other_key, other_place, coarse, rank = candidates
     if _is_descending(value, n):
         return
-    for k in range(n):
-        # Of the zeros, neither is larger.
-        key[k] = order_key(value[k] + 0.0)
     padded = n - n % RUN + RUN
     fill(key[n:], padded - n, _LEAST)
     fill(other_key[n:], padded - n, _LEAST)
     for lo in range(0, n, RUN):
         _sort_run(
-            key[lo : lo + RUN], place[lo : lo + RUN], min(RUN, n - lo), rank, met,
+            value[lo : lo + RUN], place[lo : lo + RUN], min(RUN, n - lo), coarse, rank,
             other_key[lo : lo + RUN], other_place[lo : lo + RUN],
         )  # fmt: skip
     width = RUN
@@ -227,10 +250,10 @@ def thin(candidates, n, size):
     if limit != limit:
         sort_descending(candidates, n)
         return size, value[size - 1]
-    count = find_above(value, n, limit, candidates.other_place)
+    count, _ = take_above(value, n, limit, 0, value, candidates.other_place)
     for k in range(count):
-        source = candidates.other_place[k]
-        value[k], place[k] = value[source], place[source]
+        # Never before k: what is moved is still in its place.
+        place[k] = place[np.uint64(candidates.other_place[k])]
     return count, limit
 
 
@@ -251,18 +274,13 @@ def guess_limit(row, n, size, sample):
 def _gather(row, n, size, limit, candidates):
     """Put what may be among the ``size`` largest of row[:n] in front of the candidates."""
     value, place = candidates.value, candidates.place
+    # A run of room is left behind the candidates, for sorting them.
     room = value.shape[0] - RUN
-    count = 0
-    start = 0
+    count = start = 0
     while start < n:
-        stop = min(n, start + room - count)
-        found = find_above(row[start:stop], stop - start, limit, place[count:])
-        for k in range(count, count + found):
-            place[k] += start
-            value[k] = row[place[k]]
+        found, start = take_above(row, n, limit, start, value[count:room], place[count:])
         count += found
-        start = stop
-        if count > size and (start == n or 4 * count > 3 * room):
+        if count > size and (start == n or count > room - BITS):
             count, limit = thin(candidates, count, size)
     return count
 

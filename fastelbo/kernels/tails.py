@@ -15,6 +15,7 @@ from collections import namedtuple
 import numpy as np
 
 from .compile import block, scalar
+from .prefetch import prefetch
 from .rows import copy_columns
 from .scalar import exp, exp_nonpositive, log, log_positive, split_exponent
 from .selection import make_candidates, select_largest, smallest
@@ -57,12 +58,12 @@ _TILE = 16
 _LARGE = 1e18
 
 # Room for one row: candidates for its tail, the excesses, the quantiles in their place and the
-# depths at which they stand, the fit's grid, and the terms of a sum.
+# depths at which they stand, the fit's grid with its steps, and the terms of a sum.
 Work = namedtuple(
     "Work",
     [
-        "candidates", "excess", "depth", "smoothed", "log_smoothed", "theta", "k", "log_lik",
-        "product", "exponent", "terms", "strands",
+        "candidates", "excess", "depth", "smoothed", "log_smoothed", "step", "theta", "k",
+        "log_lik", "product", "exponent", "terms", "strands",
     ],
 )  # fmt: skip
 
@@ -89,11 +90,22 @@ def _make_work(tail_length):
         np.empty(points),
         np.empty(points),
         np.empty(points),
+        np.empty(points),
         np.empty(_TILE),
         np.empty(_TILE),
         np.empty(max(room, points)),
         make_strands(),
     )
+
+
+@block
+def _set_tail_length(n, work):
+    """Depths, -log of the quantiles (i + 1/2) / n, and steps, 0 where they are over."""
+    for i in range(_padded(n)):
+        work.depth[i] = -log_positive((i + 0.5) / n if i < n else 1.0)
+    points = _grid_size(n)
+    for j in range(points):
+        work.step[j] = 1.0 - np.sqrt(points / (j + 0.5))
 
 
 # --- the generalised Pareto fit -----------------------------------------------------------------
@@ -159,10 +171,9 @@ def _profile(x, n, work):
     points = _grid_size(n)
     padded = _padded(points)
     theta, k = work.theta[:padded], work.k[:padded]
-    fill(theta, padded, 0.0)
-    quartile = x[n - np.int64(n / 4.0 + 0.5)]
-    for j in range(points):
-        theta[j] = 1.0 / x[0] + (1.0 - np.sqrt(points / (j + 0.5))) / (3.0 * quartile)
+    first, step = 1.0 / x[0], 1.0 / (3.0 * x[n - np.int64(n / 4.0 + 0.5)])
+    for j in range(padded):
+        theta[j] = first + work.step[j] * step if j < points else 0.0
     if abs(theta[0]) * x[0] < _LARGE:
         _set_mean_logs(theta, x, n, work.product, work.exponent, k)
     else:
@@ -222,13 +233,6 @@ def _growth(y):
 
 
 @block
-def _set_depths(n, depth):
-    """-log of the quantiles (i + 1/2) / n; 0 where they are over."""
-    for i in range(depth.shape[0]):
-        depth[i] = -log_positive((i + 0.5) / n if i < n else 1.0)
-
-
-@block
 def _set_quantiles(floor, k, sigma, work, room):
     """Scaled weights at the depths of the fit from above, at most the largest."""
     depth, smoothed, log_smoothed = work.depth, work.smoothed, work.log_smoothed
@@ -252,14 +256,18 @@ def _clipped(value, limit, top):
 
 
 @block
-def _clipped_sum(row, limit, top, n, strands):
-    """Sum of exp(min(row, limit) - top), where none is above 1; NaN if there is one."""
+def _clipped_sum(row, limit, top, n, strands, ahead):
+    """Sum of exp(min(row, limit) - top), where none is above 1; NaN if there is one.
+
+    There is time to fetch ``ahead``, which is as long.
+    """
     strand = strands[0]
     fill(strand, STRANDS, 0.0)
     whole, full = n - n % _STEP, n - n % STRANDS
     for first in range(0, whole, _STEP):
         # A slice, whose indices are plainly not negative, or the loop would not vectorise.
         piece = row[first : first + _STEP]
+        prefetch(ahead, first, first + _STEP)
         for j in range(STRANDS):
             total = strand[j]
             for term in range(_TERMS):
@@ -282,7 +290,7 @@ def _log_mean_change(log_smoothed, tail, n, size, change, strands):
         change[i] = log_smoothed[i] - (tail[i] - top)
     shift = max(0.0, largest(change, size))
     total = (n - size) * exp(-shift)
-    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size, strands)) / n)
+    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size, strands, change)) / n)
 
 
 # --- a row --------------------------------------------------------------------------------------
@@ -306,8 +314,11 @@ def _smooth_row(n, size, clipped, compare, work, result):
 
 
 @block
-def _fit_row(row, n, size, compare, work, result):
-    """The result of a row; ``work`` keeps its tail before and after smoothing."""
+def _fit_row(row, n, size, compare, work, result, ahead):
+    """The result of a row; ``work`` keeps its tail before and after smoothing.
+
+    ``ahead`` is the row that comes next, perhaps empty.
+    """
     tail = work.candidates.value
     fits = size >= LEAST_TAIL
     found = select_largest(row, n, size + 1 if fits else 1, work.candidates)
@@ -318,7 +329,7 @@ def _fit_row(row, n, size, compare, work, result):
         limit = tail[size]
         status = _set_excesses(tail, size, work.excess[: _padded(size)])
         excess = sum_all(work.excess, size, work.strands)
-    clipped = _clipped_sum(row, limit, top, n, work.strands)
+    clipped = _clipped_sum(row, limit, top, n, work.strands, ahead)
     result[:] = np.nan
     if top == np.inf or clipped != clipped:
         result[STATUS] = BAD
@@ -374,6 +385,7 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
     write = out.size > 0
     in_place = write and columns == 1
     tile = np.empty((width, 0 if in_place else length))
+    flat = x.reshape(x.size)
     size = 0
     for item in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
         a, b = item // groups, item % groups * width
@@ -381,14 +393,15 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
         if in_place:
             tile = out.reshape(out.shape[0], length)[a : a + 1]
         copy_columns(x, a, 0, b, neighbours, length, tile)
+        ahead = flat[(a + 1) * length : (a + 2) * length] if columns == 1 else flat[:0]
         for j in range(neighbours):
             if sign < 0.0:
                 _negate(tile[j], length)
             if sizes[a, b + j] != size:
                 size = sizes[a, b + j]
-                _set_depths(size, work.depth[: _padded(size)])
+                _set_tail_length(size, work)
             # Whoever wants the weights does not ask by how much they changed.
-            _fit_row(tile[j], length, size, not write, work, results[a, b + j])
+            _fit_row(tile[j], length, size, not write, work, results[a, b + j], ahead)
             if write and results[a, b + j, STATUS] == FITTED:
                 _write_tail(tile[j], size, work)
         if write and not in_place:
@@ -400,6 +413,7 @@ def fits(part, parts, tails, lo, hi, results, theta, k, log_lik):
     """Fit rows of the M + 1 largest log weights; a grid without points is not wanted."""
     size = tails.shape[1] - 1
     work = _make_work(size)
+    _set_tail_length(size, work)
     tail = work.candidates.value
     for i in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
         results[i, STATUS] = SHORT

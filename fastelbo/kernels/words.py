@@ -1,0 +1,64 @@
+"""Comparisons as the bits of a word.
+
+A loop that sets bits one by one is vectorised, but into shifts and a reduction; as one comparison
+of vectors it is what the instruction sets offer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+BITS = 64
+
+_INT = ir.IntType(64)
+
+
+def word_above(x: Any, first: int, limit: float) -> np.uint64:
+    """The word whose bit k tells whether x[first + k] is above the limit, for a contiguous x."""
+    return np.uint64(sum(1 << k for k in range(BITS) if x[first + k] > limit))
+
+
+def lowest_bit(word: np.uint64) -> int:
+    """The place of the lowest one of a word other than 0."""
+    return (int(word) & -int(word)).bit_length() - 1
+
+
+@intrinsic
+def _word_above(typing_context, x, first, limit):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        vector = ir.VectorType(ir.DoubleType(), BITS)
+        start = builder.gep(array.data, [args[1]])
+        values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
+        none = ir.Constant(vector, ir.Undefined)
+        one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
+        same = ir.Constant(ir.VectorType(ir.IntType(32), BITS), [0] * BITS)
+        limits = builder.shuffle_vector(one, none, same)
+        return builder.bitcast(builder.fcmp_ordered(">", values, limits), _INT)
+
+    return types.uint64(x, types.int64, types.float64), generate
+
+
+@overload(word_above)
+def _word_above_overload(x, first, limit):  # type: ignore[no-untyped-def]
+    if x.layout != "C" or x.dtype != types.float64:
+        return None
+    return lambda x, first, limit: _word_above(x, first, limit)
+
+
+@intrinsic
+def _lowest_bit(typing_context, word):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@overload(lowest_bit)
+def _lowest_bit_overload(word):  # type: ignore[no-untyped-def]
+    return lambda word: _lowest_bit(word)
