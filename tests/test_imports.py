@@ -104,7 +104,8 @@ LAYERS = [
     "backends", "cuda_backend", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "fragments", "device", "calls", "compile", "single", "scalar", "vectors", "points", "sums",
+    "fragments", "device", "calls", "compile", "single", "scalar", "vectors", "points", "words",
+    "prefetch", "sums",
     "selection", "extremes", "blocks", "groups", "state", "cpu", "rows", "subsets", "tails",
     "residuals", "mixtures", "triangles", "threads", "launch", "teams", "teamstate", "parameters",
     "cuda", "grids",
