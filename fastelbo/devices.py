@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .dlpack import DLPackArray, device_index
 from .errors import (
     DeviceMemoryError,
     DeviceUnavailableError,
@@ -67,7 +68,8 @@ def in_slices(
 
 def on_device(value: Any) -> bool:
     """Whether the value is an array in the memory of a device."""
-    if hasattr(value, "__cuda_array_interface__"):
+    # DLPack first: torch refuses the other interface of a tensor that requires gradients.
+    if device_index(value) is not None or hasattr(value, "__cuda_array_interface__"):
         return True
     # Those of the simulator, which has none of this unless it has been imported.
     if "numba.cuda" not in sys.modules:
@@ -88,8 +90,7 @@ def refuse_on_device(value: Any, name: str) -> None:
 
 def device_of(value: Any) -> Any:
     """A context in which the device that holds the array is used."""
-    located = getattr(value, "__dlpack_device__", None)
-    index = int(located()[1]) if located is not None else 0
+    index = device_index(value) or 0
     return require_device(index).select(index)
 
 
@@ -100,7 +101,10 @@ def adopt(value: Any, name: str) -> Any:
     """
     from .kernels import device
 
-    array = device.adopt(value.detach() if hasattr(value, "detach") else value)
+    value = value.detach() if hasattr(value, "detach") else value
+    if not device.holds(value):
+        value = DLPackArray(value, name)
+    array = device.adopt(value)
     if array.dtype not in (np.float32, np.float64):
         raise UnsupportedDTypeError(
             f"{name} on a device has dtype {array.dtype}; expected float32 or float64"

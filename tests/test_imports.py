@@ -97,18 +97,18 @@ def test_no_cycles():
 
 # From the inside out: a module imports what stands before it.
 LAYERS = [
-    "errors", "validation", "progress", "random", "kernels", "devices", "lowering", "distributions",
-    "divergences", "models", "pareto", "diagnostics", "intervals", "results", "tables", "reference",
-    "states", "device_states", "reductions", "weight_files", "inputs", "rowstates", "checkpoints",
+    "errors", "validation", "progress", "random", "kernels", "dlpack", "devices", "lowering",
+    "distributions", "divergences", "models", "pareto", "diagnostics", "intervals", "results",
+    "tables", "reference", "states", "device_states", "reductions", "weight_files", "inputs",
+    "rowstates", "checkpoints",
     "accumulator", "summaries", "smoothing", "psis", "loo", "ustatistics", "bounds", "resampling",
     "backends", "cuda_backend", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "fragments", "device", "calls", "compile", "single", "scalar", "vectors", "points", "words",
-    "prefetch", "sums",
-    "selection", "extremes", "blocks", "groups", "state", "cpu", "rows", "subsets", "tails",
-    "residuals", "mixtures", "triangles", "threads", "launch", "teams", "teamstate", "parameters",
-    "cuda", "grids",
+    "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu", "rows",
+    "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch", "teams",
+    "teamstate", "parameters", "cuda", "grids",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.
 DELEGATES = {"fastelbo.results": {"bound_tables", "exports", "plotting", "tables"}}

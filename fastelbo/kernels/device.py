@@ -135,15 +135,31 @@ def synchronize() -> None:
 
 
 def holds(value: Any) -> bool:
-    """Whether the value is an array on a device: numba's, CuPy's, torch's or JAX's."""
-    if SIMULATED:
-        return isinstance(value, _cuda.devicearray.FakeCUDAArray)
+    """Whether numba takes the value as an array on a device: its own, CuPy's, torch's or JAX's."""
+    if SIMULATED and isinstance(value, _cuda.devicearray.FakeCUDAArray):
+        return True
     return hasattr(value, "__cuda_array_interface__")
 
 
 def adopt(value: Any) -> Any:
     """The array on a device, whoever made it, as numba takes it, without a copy."""
-    return value if SIMULATED else _cuda.as_cuda_array(value)
+    if not SIMULATED:
+        return _cuda.as_cuda_array(value)
+    if isinstance(value, _cuda.devicearray.FakeCUDAArray):
+        return value
+    # The simulator's device is this machine.
+    there = _HostArray(value)
+    return _cuda.devicearray.FakeCUDAArray(np.asarray(there))
+
+
+class _HostArray:
+    """What says that it is on a device, and is in this machine's memory."""
+
+    def __init__(self, value: Any) -> None:
+        self.owner = value
+        told = value.__cuda_array_interface__
+        self.__array_interface__ = {key: told[key] for key in ("shape", "typestr", "data")}
+        self.__array_interface__ |= {"strides": told.get("strides"), "version": 3}
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -28,6 +28,32 @@ def test_summarize(shape, dtype):
     np.testing.assert_array_equal(device.fetch(there), x)
 
 
+class Told:
+    """An array that says it is on a device, in the words that are asked for."""
+
+    def __init__(self, array, dlpack):
+        self.array, self.shape, self.ndim = array, array.shape, array.ndim
+        if dlpack:
+            self.__dlpack_device__ = lambda: (2, 0)
+            self.__dlpack__ = lambda stream: array.__dlpack__()
+        else:
+            self.__cuda_array_interface__ = array.__array_interface__
+
+
+@pytest.mark.parametrize("dlpack", [True, False])
+def test_arrays_of_other_libraries_are_taken_in_place(dlpack):
+    x = np.random.default_rng(2).normal(size=(3, 200))
+    assert_close(fe.summarize(Told(x, dlpack)).to_dict(), fe.summarize(x).to_dict())
+    there = devices.adopt(Told(x, dlpack), "x")
+    before = device.fetch(there)[1, 7]
+    x[1, 7] = before + 1.0
+    assert device.fetch(there)[1, 7] == before + 1.0
+    p = fe.Gaussian(np.zeros(200), scale=1.0)
+    np.testing.assert_allclose(
+        device.fetch(p.log_prob(Told(x, dlpack))), p.log_prob(x), rtol=1e-9, atol=1e-9
+    )
+
+
 def test_largest_weights_of_several_chunks():
     x = np.random.default_rng(1).standard_cauchy((2, 3 * 8192))
     x[1] = np.round(x[1])  # most of the largest ones equal
