@@ -58,6 +58,7 @@ FORMS = {
     "gaussian, D=10": lambda: gaussian(10),
     "full gaussian, D=32": lambda: gaussian(32, full=True),
     "t mixtures, D=5": lambda: mixtures(5),
+    "t mixtures, D=32": lambda: mixtures(32),
 }
 
 

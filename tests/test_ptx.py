@@ -76,6 +76,8 @@ def test_every_kernel(form, precision, kernel, target):
         ("full gaussian, D=32", "float32", 168),
         ("full gaussian, D=32", "float64", 200),
         ("t mixtures, D=5", "float64", 168),
+        ("t mixtures, D=32", "float32", 200),
+        ("t mixtures, D=32", "float64", 232),
     ],
 )
 def test_estimates_of_larger_models(form, precision, budget):

@@ -13,6 +13,7 @@ import numpy as np
 from .blocks import Density, Plan, Sampler, padded, row_of
 from .compile import block
 from .device import TEAM, cuda
+from .views import viewer
 
 # Bytes of shared memory for the affine forms of one data point, and numbers of the other rows.
 _SHARED_BYTES = 20 * 1024
@@ -132,10 +133,14 @@ def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
             return matrices[:, :, :0], vectors[:, :0]
 
     elif not form.fits:
+        view_matrices = viewer((components, rows, columns))
+        view_vectors = viewer((components, columns))
 
         @block
         def load(matrices, vectors, i):
-            return matrices[:, :, :rows], vectors[:, :components]
+            (row,) = view_matrices(matrices, row_of(i, matrices.shape[0]))
+            (row_of_vectors,) = view_vectors(vectors, row_of(i, vectors.shape[0]))
+            return row, row_of_vectors
 
     else:
         shape, vectors_shape = (1, components, rows, columns), (1, components, columns)

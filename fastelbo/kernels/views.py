@@ -1,0 +1,56 @@
+"""Rows of arrays as arrays of constant shape, on a CUDA device.
+
+Where the compiler knows sizes and strides, they take no registers. A slice keeps them variables.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from .device import SIMULATED
+
+
+def viewer(shape: tuple[int, ...]) -> Any:
+    """A function ``view(array, i)``: row i of a C-contiguous array of rows of that shape, alone.
+
+    It comes as a tuple, as functions may not return arrays of their own by themselves.
+    """
+
+    if SIMULATED:
+        return lambda array, i: (array[i : i + 1],)
+
+    @intrinsic
+    def view(typing_context, array, i):  # type: ignore[no-untyped-def]
+        if array.layout != "C":
+            raise TypingError("a view of rows takes a C-contiguous array")
+        row = types.Array(array.dtype, array.ndim, "C")
+
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            source = context.make_array(signature.args[0])(context, builder, args[0])
+            word = context.get_value_type(types.intp)
+            out = context.make_array(row)(context, builder)
+            size = context.get_abi_sizeof(context.get_data_type(array.dtype))
+            lengths = (1, *shape)
+            strides = [size * math.prod(lengths[axis + 1 :]) for axis in range(len(lengths))]
+            place = builder.mul(args[1], ir.Constant(word, math.prod(shape)))
+            populate_array(
+                out,
+                data=builder.gep(source.data, [place]),
+                shape=cgutils.pack_array(builder, [ir.Constant(word, n) for n in lengths]),
+                strides=cgutils.pack_array(builder, [ir.Constant(word, n) for n in strides]),
+                itemsize=ir.Constant(word, size),
+                meminfo=None,
+            )
+            return context.make_tuple(builder, signature.return_type, [out._getvalue()])
+
+        return types.Tuple([row])(array, types.int64), generate
+
+    return view
