@@ -17,7 +17,8 @@ import numpy as np
 
 import fastelbo as fe
 from fastelbo.demo import digits_approximations, digits_model
-from fastelbo.kernels import device
+from fastelbo.kernels import device, grids
+from fastelbo.kernels.cpu import CHUNK
 
 Prepared = Callable[[], tuple[Any, ...]]
 
@@ -75,8 +76,12 @@ def _summary(xp: Any, x: Any) -> tuple[Any, ...]:
     return xp.log(mean) + top, xp.mean(x, axis=1), xp.mean(w * w, axis=1) / mean**2
 
 
-def summaries(rows: int, draws: int) -> Workload:
-    """Log evidence, ELBO and ESS of the rows of a float32 matrix on the device."""
+def summaries(rows: int, draws: int) -> list[Workload]:
+    """Log evidence, ELBO and ESS of the rows of a float32 matrix on the device.
+
+    As states that stay there, of which the bandwidth of memory is asked, and as an `Estimate` of
+    this machine, made of them by NumPy.
+    """
     x = np.random.default_rng(0).standard_normal((rows, draws), np.float32)
     there: list[Any] = []
 
@@ -91,6 +96,12 @@ def summaries(rows: int, draws: int) -> Workload:
             warnings.simplefilter("ignore", fe.errors.FastElboWarning)
             est = fe.summarize(array, iw_sizes=(), pareto_k=False)
         return est.log_evidence, est.elbo, draws / est.ess
+
+    def states() -> tuple[Any, ...]:
+        moments = grids.Moments(rows, np.zeros(0, np.int64), 0)
+        moments.reduce(on_device(), -(-draws // CHUNK))
+        device.synchronize()
+        return ()
 
     def with_torch() -> Prepared:
         torch = _library("torch")
@@ -116,15 +127,22 @@ def summaries(rows: int, draws: int) -> Workload:
         summary = jax.jit(lambda x: _summary(jax.numpy, x))
         return lambda: _numpy(summary(array))
 
-    return Workload(
-        "summaries of rows", "element", rows * draws, 40.0 * rows * draws, x.nbytes, "float32",
-        1e-4,
-        {
-            "fastelbo": lambda: lambda: with_fastelbo(on_device()),
-            "torch": with_torch, "cupy": with_cupy, "jax": with_jax,
-        },
-        lambda: with_fastelbo(x),
-    )  # fmt: skip
+    work = {
+        "unit": "element", "units": float(rows * draws), "operations": 40.0 * rows * draws,
+        "size": float(x.nbytes), "precision": "float32", "tolerance": 1e-6,
+    }  # fmt: skip
+    peers = {"torch": with_torch, "cupy": with_cupy, "jax": with_jax}
+    return [
+        Workload(
+            "summaries of rows, states", implementations={"fastelbo": lambda: states, **peers},
+            on_cpu=lambda: (), **work,
+        ),
+        Workload(
+            "summaries of rows",
+            implementations={"fastelbo": lambda: lambda: with_fastelbo(on_device()), **peers},
+            on_cpu=lambda: with_fastelbo(x), **work,
+        ),
+    ]  # fmt: skip
 
 
 # --- estimates ----------------------------------------------------------------------------------
@@ -281,7 +299,7 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
 def workloads(*, small: bool) -> list[Workload]:
     """All of them, at full size or at one for a simulator."""
     if small:
-        return [summaries(2, 90), evidence(2, 40, "float32"), evidence(2, 40, "float64"),
+        return [*summaries(2, 90), evidence(2, 40, "float32"), evidence(2, 40, "float64"),
                 mixture_log_prob(5, 3, 4)]  # fmt: skip
-    return [summaries(10**5, 10**4), evidence(1797, 10**6, "float32"),
+    return [*summaries(10**5, 10**4), evidence(1797, 10**6, "float32"),
             evidence(1797, 10**5, "float64"), mixture_log_prob(10**6, 64, 32)]  # fmt: skip

@@ -95,7 +95,7 @@ def launches(name: str, precision: str) -> dict[str, Launch]:
         moments = grids.Moments(1, np.array([10, 100]), 100)
         moments.draw(grids.put_plan(plan), 0, 0, 1000, 1)
         grids.terms(grids.put_plan(plan), 0, 0, 0, 10, 1)
-    return dict(zip(("states", "fold", "terms"), found, strict=True))
+    return dict(zip(("states", "fold", "fold of largest", "terms"), found, strict=True))
 
 
 def array_launches() -> dict[str, Launch]:
@@ -107,9 +107,15 @@ def array_launches() -> dict[str, Launch]:
     log_weight = np.zeros(count)
     with recorded() as found:
         grids.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), np.float32), 1)
+        for dtype in (np.float32, np.float64):
+            grids.Moments(1, np.array([], np.int64), 0).reduce(np.zeros((1, 1000), dtype), 1)
         grids.log_prob(density, centre, points[:, None])
         grids.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
-    names = ("summaries of float32", "fold", "log_prob, D=8", "mixture model, D=8, C=4")
+    names = (
+        "groups of float32", "largest of float32", "fold", "fold of largest",
+        "summaries of float32", "fold", "summaries of float64", "fold", "log_prob, D=8",
+        "mixture model, D=8, C=4",
+    )  # fmt: skip
     return dict(zip(names, found, strict=True))
 
 
@@ -159,7 +165,7 @@ def main() -> None:
     for name in FORMS:
         for precision in PRECISIONS:
             for kernel, launch in launches(name, precision).items():
-                if kernel != "fold":
+                if not kernel.startswith("fold"):
                     kernels[precision, f"{kernel}, {name}"] = launch
     for (precision, name), launch in kernels.items():
         for target in TARGETS:

@@ -95,6 +95,12 @@ def summarize(
     InvalidWeightError
         A log weight that is NaN or +inf, with its place.
 
+    Notes
+    -----
+    On a GPU the weights of a float32 array, where no groups are asked for, are exponentials of
+    single precision: the log evidence and its standard error are within 5e-7 (1 + their size) of
+    those of float64. The ELBO is not concerned; sums are always of float64.
+
     Examples
     --------
     >>> import fastelbo as fe

@@ -108,7 +108,7 @@ KERNEL_LAYERS = [
     "fragments", "device", "calls", "compile", "single", "scalar", "vectors", "points", "words",
     "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu", "rows",
     "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch", "teams",
-    "teamstate", "views", "parameters", "cuda", "grids",
+    "teamstate", "streams", "views", "parameters", "cuda", "grids",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.
 DELEGATES = {"fastelbo.results": {"bound_tables", "exports", "plotting", "tables"}}

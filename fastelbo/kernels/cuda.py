@@ -3,7 +3,7 @@
 One block of threads works on one chunk of draws of one data point, tile by tile: each thread draws
 and weighs one draw at a time, as a block of one lane of the functions that a CPU runs, and all of
 them take the tile into the state of the chunk. The states of the chunks of a data point are folded
-from the left by one block.
+from the left by one thread; their largest log weights, by one block.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from .mixtures import expect, log_joint
 from .parameters import Form, plan_loader
 from .points import load_points
 from .state import GROUPS, clear, merge, state_size
-from .teams import offer, thin
+from .streams import push_row
+from .teams import offer, offer_row, thin
 from .teamstate import SLOTS, Tile, push_tile
 
 # Group sizes whose sums stand in shared memory.
@@ -79,6 +80,23 @@ def _near_size(group_sizes: int) -> int:
     return state_size(group_sizes) if group_sizes <= _SHARED_GROUPS else 1
 
 
+@block
+def _open_kept(known, anew, count, limit):
+    """Begin to keep the largest values of a chunk, of which what is ``known`` spares the others."""
+    if cuda.threadIdx.x == 0:
+        count[0] = 0
+        limit[0] = -np.inf if anew else known[LIMIT]
+    cuda.syncthreads()
+
+
+@block
+def _close_kept(row, count, limit):
+    """Note in their row how many there are, and above what."""
+    if cuda.threadIdx.x == 0:
+        row[LIMIT] = limit[0]
+        row[KEPT] = float(count[0])
+
+
 # --- kernels ------------------------------------------------------------------------------------
 
 
@@ -117,8 +135,8 @@ def states(form: Form, group_sizes: int) -> Any:
         state = near if near_size == size else states[i, c]
         if me == 0:
             clear(state)
-            count[0] = 0
-            limit[0] = -np.inf if anew or needed == 0 else known[i, LIMIT]
+        if needed > 0:
+            _open_kept(known[i], anew, count, limit)
         index = np.uint64(first_index + i)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
@@ -138,52 +156,57 @@ def states(form: Form, group_sizes: int) -> Any:
             start += n
         for field in range(me, size, TEAM):
             states[i, c, field] = state[field]
-        if me == 0 and needed > 0:
-            kept[i, c, LIMIT] = limit[0]
-            kept[i, c, KEPT] = float(count[0])
+        if needed > 0:
+            _close_kept(kept[i, c], count, limit)
 
     return fill_states
 
 
 @functools.cache
-def fold(group_sizes: int) -> Any:
-    """Kernel: append the chunks of each data point to its prefix, from the left; one block each."""
+def fold() -> Any:
+    """Kernel: append the chunks of each data point to its prefix in order; one thread each."""
 
     @device_kernel
-    def fold_chunks(states, kept, iw_sizes, needed, anew, prefix, prefix_kept):
+    def fold_chunks(states, iw_sizes, anew, prefix):
+        i = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
+        if i < states.shape[0]:
+            if anew:
+                clear(prefix[i])
+            for c in range(states.shape[1]):
+                merge(prefix[i], states[i, c], iw_sizes)
+
+    return fold_chunks
+
+
+@functools.cache
+def fold_largest() -> Any:
+    """Kernel: keep the largest of what the chunks of each data point kept; one block each."""
+
+    @device_kernel
+    def fold_kept(kept, needed, anew, prefix):
         me = cuda.threadIdx.x
         i = cuda.blockIdx.x
         slots = cuda.shared.array((2, TEAM), np.float64)
         count = cuda.shared.array(2, np.int64)
         limit = cuda.shared.array(1, np.float64)
+        row = prefix[i, VALUES:]
         if me == 0:
-            if anew:
-                clear(prefix[i])
-            for c in range(states.shape[1]):
-                merge(prefix[i], states[i, c], iw_sizes)
-        if needed > 0:
-            row = prefix_kept[i, VALUES:]
+            count[0] = np.int64(0 if anew else prefix[i, KEPT])
+            limit[0] = -np.inf if anew else prefix[i, LIMIT]
+        cuda.syncthreads()
+        for c in range(kept.shape[1]):
+            there = np.int64(kept[i, c, KEPT])
+            for start in range(0, there, TILE):
+                n = min(TILE, there - start)
+                offer(kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots)
             if me == 0:
-                count[0] = np.int64(0 if anew else prefix_kept[i, KEPT])
-                limit[0] = -np.inf if anew else prefix_kept[i, LIMIT]
+                limit[0] = max(limit[0], kept[i, c, LIMIT])
             cuda.syncthreads()
-            for c in range(states.shape[1]):
-                there = np.int64(kept[i, c, KEPT])
-                for start in range(0, there, TILE):
-                    n = min(TILE, there - start)
-                    offer(
-                        kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots
-                    )
-                if me == 0:
-                    limit[0] = max(limit[0], kept[i, c, LIMIT])
-                cuda.syncthreads()
-            if count[0] > needed:
-                thin(row, count, limit, needed, count[1:], slots)
-            if me == 0:
-                prefix_kept[i, LIMIT] = limit[0]
-                prefix_kept[i, KEPT] = float(count[0])
+        if count[0] > needed:
+            thin(row, count, limit, needed, count[1:], slots)
+        _close_kept(prefix[i], count, limit)
 
-    return fold_chunks
+    return fold_kept
 
 
 @functools.cache
@@ -274,10 +297,25 @@ def expectations(dim: int, components: int) -> Any:
 @functools.cache
 def summaries(group_sizes: int) -> Any:
     """Kernel: the state of each chunk of rows that are there already; one block a chunk."""
+    return _grouped_summaries(group_sizes) if group_sizes else _streamed_summaries()
+
+
+def _streamed_summaries() -> Any:
+    @device_kernel
+    def fill_summaries(x, first_chunk, n_chunks, iw_sizes, states):
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        start = (first_chunk + c) * CHUNK
+        push_row(states[i, c], x[i], start, min(start + CHUNK, x.shape[1]), slots)
+
+    return fill_summaries
+
+
+def _grouped_summaries(group_sizes: int) -> Any:
     size, near_size = state_size(group_sizes), _near_size(group_sizes)
 
     @device_kernel
-    def fill_summaries(x, first_chunk, n_chunks, iw_sizes, needed, anew, known, states, kept):
+    def fill_summaries(x, first_chunk, n_chunks, iw_sizes, states):
         me = cuda.threadIdx.x
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         near = cuda.shared.array(near_size, np.float64)
@@ -286,32 +324,41 @@ def summaries(group_sizes: int) -> Any:
         weight = cuda.shared.array(TILE, np.float64)
         slots = cuda.shared.array((SLOTS, TEAM), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
-        count = cuda.shared.array(2, np.int64)
-        limit = cuda.shared.array(1, np.float64)
         # The terms of a weight are not known: its own moments stand in their place.
         tile = Tile(log_weight, log_weight, values, weight, slots, fresh)
         state = near if near_size == size else states[i, c]
         if me == 0:
             clear(state)
-            count[0] = 0
-            limit[0] = -np.inf if anew or needed == 0 else known[i, LIMIT]
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, x.shape[1])
         cuda.syncthreads()
-        while start < stop:
-            n = min(TILE, stop - start)
+        for first in range(start, stop, TILE):
+            n = min(TILE, stop - first)
             for k in range(me, n, TEAM):
-                log_weight[k] = x[i, start + k]
+                log_weight[k] = x[i, first + k]
                 values[k] = 0.0
             cuda.syncthreads()
-            push_tile(state, iw_sizes, start, tile, n)
-            if needed > 0:
-                offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
-            start += n
+            push_tile(state, iw_sizes, first, tile, n)
         for field in range(me, size, TEAM):
             states[i, c, field] = state[field]
-        if me == 0 and needed > 0:
-            kept[i, c, LIMIT] = limit[0]
-            kept[i, c, KEPT] = float(count[0])
 
     return fill_summaries
+
+
+@functools.cache
+def largest() -> Any:
+    """Kernel: the largest log weights of each chunk of rows; one block a chunk."""
+
+    @device_kernel
+    def fill_kept(x, first_chunk, n_chunks, needed, anew, known, kept):
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        slots = cuda.shared.array((2, TEAM), np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, x.shape[1])
+        _open_kept(known[i], anew, count, limit)
+        offer_row(x[i], start, stop, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
+        _close_kept(kept[i, c], count, limit)
+
+    return fill_kept

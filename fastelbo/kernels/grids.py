@@ -37,34 +37,46 @@ class Moments:
 
     def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
         """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
-        kernel = cuda.states(form_of_plan(plan), self.group_sizes)
-        first = self.draws // CHUNK
-        self._append(
-            kernel, n_chunks, *plan[:4], np.uint64(key), np.int64(first_index), np.int64(first),
-            np.int64(n_chunks), np.int64(n_draws),
+        first, states, kept = self._open(n_chunks)
+        device.launch(
+            cuda.states(form_of_plan(plan), self.group_sizes), self.points * n_chunks, *plan[:4],
+            np.uint64(key), np.int64(first_index), first, np.int64(n_chunks), np.int64(n_draws),
+            self.iw_sizes, np.int64(self.capacity), self._anew, self.kept, states, kept,
         )  # fmt: skip
-        self.draws = min(n_draws, self.draws + n_chunks * CHUNK)
+        self._fold(states, kept, n_draws)
 
     def reduce(self, x: Any, n_chunks: int) -> None:
         """Append chunks of the rows of x, which is on the device."""
-        kernel = cuda.summaries(self.group_sizes)
-        first = self.draws // CHUNK
-        self._append(kernel, n_chunks, x, np.int64(first), np.int64(n_chunks))
-        self.draws = min(x.shape[1], self.draws + n_chunks * CHUNK)
+        first, states, kept = self._open(n_chunks)
+        blocks, chunks = self.points * n_chunks, np.int64(n_chunks)
+        device.launch(
+            cuda.summaries(self.group_sizes), blocks, x, first, chunks, self.iw_sizes, states
+        )
+        if self.capacity:
+            device.launch(
+                cuda.largest(), blocks, x, first, chunks, np.int64(self.capacity), self._anew,
+                self.kept, kept,
+            )  # fmt: skip
+        self._fold(states, kept, x.shape[1])
 
-    def _append(self, kernel: Any, n_chunks: int, *args: Any) -> None:
+    def _open(self, n_chunks: int) -> tuple[np.int64, Any, Any]:
+        """The next chunk, and room for the states and the largest log weights of some."""
         states = device.room((self.points, n_chunks, self.moments.shape[1]))
         kept = device.room((self.points, n_chunks, self.kept.shape[1]))
-        needed = np.int64(self.capacity)
+        return np.int64(self.draws // CHUNK), states, kept
+
+    def _fold(self, states: Any, kept: Any, n_draws: int) -> None:
         device.launch(
-            kernel, self.points * n_chunks, *args, self.iw_sizes, needed, self._anew, self.kept,
-            states, kept,
+            cuda.fold(), -(-self.points // device.TEAM), states, self.iw_sizes,
+            self._anew, self.moments,
         )  # fmt: skip
-        device.launch(
-            cuda.fold(self.group_sizes), self.points, states, kept, self.iw_sizes, needed,
-            self._anew, self.moments, self.kept,
-        )  # fmt: skip
+        if self.capacity:
+            device.launch(
+                cuda.fold_largest(), self.points, kept, np.int64(self.capacity), self._anew,
+                self.kept,
+            )  # fmt: skip
         self._anew = False
+        self.draws = min(n_draws, self.draws + states.shape[1] * CHUNK)
 
     def fetch(self) -> tuple[Floats, Floats]:
         """The states and the rows of largest log weights, when all has been done."""

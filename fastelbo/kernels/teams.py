@@ -6,6 +6,8 @@ Sums are taken in one fixed order; atomic operations hand out places alone.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .calls import stay_a_call
@@ -17,6 +19,8 @@ from .sums import from_order_key, order_key
 _PARTS = min(16, TEAM // 2)
 # Values that may be kept beyond those that are needed, as a fraction of them: one in eight.
 _SLACK = 8
+# Tiles of a row from which a sample, of one tile, tells where about its largest values begin.
+_SAMPLED = 4
 
 
 @exact
@@ -137,6 +141,47 @@ def offer(x, n, values, count, limit, needed, counter, slots):
     cuda.syncthreads()
     if full:
         thin(values, count, limit, needed, counter, slots)
+
+
+@exact
+def _guess_limit(row, start, stop, values, count, limit, needed, counter, slots):
+    """Raise the limit to one that most likely has ``needed`` values above it, by a sample."""
+    step = (stop - start) // TILE
+    for k in range(cuda.threadIdx.x, TILE, TEAM):
+        value = row[start + k * step]
+        if value > limit[0]:
+            values[cuda.atomic.add(count, 0, 1)] = value
+    cuda.syncthreads()
+    expected = float(needed) / float(step)
+    least = np.int64(expected + 2.0 * math.sqrt(expected)) + 1
+    if count[0] > least:
+        thin(values, count, limit, least, counter, slots)
+    if cuda.threadIdx.x == 0:
+        count[0] = 0
+    cuda.syncthreads()
+
+
+@exact
+def offer_row(row, start, stop, values, count, limit, needed, counter, slots):
+    """Take what may be among the ``needed`` largest of row[start:stop], after no others."""
+    stay_a_call()
+    known = limit[0]
+    cuda.syncthreads()
+    if stop - start >= _SAMPLED * TILE:
+        _guess_limit(row, start, stop, values, count, limit, needed, counter, slots)
+    for _ in range(2):
+        for first in range(start, stop, TILE):
+            n = min(TILE, stop - first)
+            offer(row[first : first + n], n, values, count, limit, needed, counter, slots)
+        enough = count[0] >= needed or limit[0] == known
+        cuda.syncthreads()
+        if enough:
+            break
+        # The guess was too high.
+        if cuda.threadIdx.x == 0:
+            count[0] = 0
+            limit[0] = known
+        cuda.syncthreads()
 
 
 def kept_size(needed: int) -> int:

@@ -28,6 +28,55 @@ def test_summarize(shape, dtype):
     np.testing.assert_array_equal(device.fetch(there), x)
 
 
+def rows_of_all_kinds():
+    rng = np.random.default_rng(3)
+    normal = 3.0 * rng.normal(size=(12, 300))
+    normal[1] = np.sort(normal[1])  # each the largest so far
+    normal[2] = np.sort(normal[2])[::-1]
+    normal[3] = 700.0
+    normal[4] = -1e5 + 1e-3 * rng.normal(size=300)  # weights nearly equal
+    normal[5] = -np.inf
+    normal[6, ::2] = -np.inf
+    normal[7] = -np.inf
+    normal[7, 33] = 2.0
+    normal[8] *= 300.0  # one weight outweighs all
+    normal[9, ::4] = normal[9].max()
+    # Where a sample of every ninth looks, the smallest and the largest.
+    normal[10] = np.where(np.arange(300) % 9 == 0, 9.0 + rng.random(300), rng.random(300))
+    normal[11] = np.where(np.arange(300) % 9 == 0, -9.0, rng.random(300))
+    return normal
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 5e-7)])
+@pytest.mark.parametrize("pareto_k", [True, False])
+def test_summarize_without_groups(pareto_k, dtype, tolerance):
+    """Those of float32 have weights of single precision."""
+    x = rows_of_all_kinds().astype(dtype)
+    options = {"iw_sizes": (), "pareto_k": pareto_k}
+    got = fe.summarize(device.put(x), **options).to_dict()
+    expected = fe.summarize(x, **options).to_dict()
+    # Sums of the logarithms themselves are of float64 either way.
+    for name in ("elbo", "elbo_se", "n_zero", "n_samples"):
+        assert_close({name: got[name]}, {name: expected[name]})
+    assert_close(got, expected, tolerance)
+
+
+def test_nearly_equal_weights_keep_their_variance():
+    x = 5.0 + 1e-9 * np.random.default_rng(4).normal(size=(1, 8000))
+    got, expected = (
+        fe.summarize(rows, iw_sizes=(), pareto_k=False).relative_variance
+        for rows in (device.put(x), x)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def test_bad_weights_without_groups_are_refused():
+    x = np.zeros((2, 9000))
+    x[1, [8500, 8777]] = np.nan, np.inf
+    with pytest.raises(fe.errors.InvalidWeightError, match=r"2.*8500"):
+        fe.summarize(device.put(x), iw_sizes=())
+
+
 class Told:
     """An array that says it is on a device, in the words that are asked for."""
 

@@ -1,0 +1,168 @@
+"""The state of a chunk of log weights, taken by all threads of a CUDA block in one go.
+
+Memory is what bounds the summaries of an array, so every log weight is read once, and nothing waits
+for others before the end of the chunk: each thread keeps sums of its own share, relative to the
+largest log weight that it has met. Weights enter less one, so that those of nearly equal ones lose
+no digits. Weights of float32 rows are exponentials of single precision; all sums are of float64.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .compile import block, exact
+from .device import TEAM, cuda
+from .scalar import exp_nonpositive
+from .state import (
+    BAD,
+    CO_MOMENT,
+    COUNT,
+    FINITE,
+    FIRST_BAD,
+    LOG_LIKELIHOOD,
+    LOG_RATIO,
+    LOG_WEIGHT,
+    M2,
+    M2_WEIGHT,
+    MAX,
+    REST_HI,
+    SUM_HI,
+    clear,
+)
+from .teams import combine, sum_and_max
+
+
+class Share(NamedTuple):
+    """Sums over the finite log weights x of one thread, with d = x - top and u = exp(d) - 1."""
+
+    top: Any  # the largest x, of the row's type; -inf at first
+    peak: Any  # the same in float64
+    rest: Any  # of exp(d), one of those that are 1 left out
+    u: Any
+    uu: Any
+    d: Any
+    dd: Any
+    ud: Any
+    count: Any
+    bad: Any  # how many are NaN or +inf
+    first_bad: Any  # the place of the first of them
+
+
+@block
+def _raised(share, top):
+    """The sums relative to a higher top, none of them left out."""
+    rest, u, uu, d, dd, ud, n = share[2:9]
+    peak = np.float64(top)
+    shift = share.peak - peak
+    factor, less = math.exp(shift), math.expm1(shift)
+    return Share(
+        top,
+        peak,
+        (rest + 1.0) * factor,
+        factor * u + n * less,
+        factor * factor * uu + 2.0 * factor * less * u + n * less * less,
+        d + n * shift,
+        dd + 2.0 * shift * d + n * shift * shift,
+        factor * ud + factor * shift * u + less * d + n * less * shift,
+        n,
+        share.bad,
+        share.first_bad,
+    )
+
+
+@block
+def _take_other(share, x, place):
+    """Take in an x that is above all others, or no number."""
+    top, peak, rest, u, uu, d, dd, ud, n, bad, first_bad = share
+    if not x < np.inf:
+        return Share(top, peak, rest, u, uu, d, dd, ud, n, bad + 1.0, min(first_bad, float(place)))
+    if n > 0.0:
+        top, peak, rest, u, uu, d, dd, ud, n, bad, first_bad = _raised(share, x)
+    return Share(x, np.float64(x), rest, u, uu, d, dd, ud, n + 1.0, bad, first_bad)
+
+
+@block
+def _take(share, x, place):
+    """Take in one log weight."""
+    top, peak, rest, u, uu, d, dd, ud, n, bad, first_bad = share
+    if not x <= top:
+        return _take_other(share, x, place)
+    if x == -np.inf:
+        return share
+    weight = np.float64(exp_nonpositive(x - top))
+    # Single precision would round the difference.
+    below, less = np.float64(x) - peak, weight - 1.0
+    return Share(
+        top,
+        peak,
+        rest + weight,
+        u + less,
+        uu + less * less,
+        d + below,
+        dd + below * below,
+        ud + less * below,
+        n + 1.0,
+        bad,
+        first_bad,
+    )
+
+
+@block
+def _share_of(row, start, stop):
+    """What one thread takes of row[start:stop]."""
+    share = Share(row.dtype.type(-np.inf), -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
+    place = start + cuda.threadIdx.x
+    while place + 3 * TEAM < stop:
+        # All are asked for before the first one is needed. Unsigned, as a negative index would
+        # count from the end.
+        k = np.uint64(place)
+        x0, x1 = row[k], row[k + np.uint64(TEAM)]
+        x2, x3 = row[k + np.uint64(2 * TEAM)], row[k + np.uint64(3 * TEAM)]
+        share = _take(share, x0, place)
+        share = _take(share, x1, place + TEAM)
+        share = _take(share, x2, place + 2 * TEAM)
+        share = _take(share, x3, place + 3 * TEAM)
+        place += 4 * TEAM
+    while place < stop:
+        share = _take(share, row[np.uint64(place)], place)
+        place += TEAM
+    return share
+
+
+@exact
+def push_row(state, row, start, stop, slots):
+    """Make the state that of the draws start to stop of a row."""
+    me = cuda.threadIdx.x
+    share = _share_of(row, start, stop)
+    bad, top = sum_and_max(share.bad, share.peak, slots)
+    first_bad = np.inf
+    if bad > 0.0:
+        _, nearest = sum_and_max(0.0, -share.first_bad, slots)
+        first_bad = -nearest
+    # Of the largest weights one is left out, and of those of other threads none.
+    one = 1.0 if share.count > 0.0 and share.peak == top else 0.0
+    if share.count > 0.0 and share.peak < top:
+        share = _raised(share, row.dtype.type(top))
+    slots[0, me], slots[1, me], slots[2, me] = share.rest, one, share.u
+    slots[3, me], slots[4, me], slots[5, me] = share.uu, share.d, share.dd
+    slots[6, me], slots[7, me], slots[8, me] = share.ud, share.count, 0.0
+    combine(slots, 8)
+    if me == 0:
+        clear(state)
+        state[COUNT], state[BAD], state[FIRST_BAD] = float(stop - start), bad, first_bad
+        # The terms of a weight are not known: of one stands the weight, the other is 0.
+        state[LOG_RATIO + FINITE] = state[COUNT]
+        n, u, d = slots[7, 0], slots[2, 0], slots[4, 0]
+        if n > 0.0:
+            state[MAX] = top
+            state[REST_HI] = slots[0, 0] + (slots[1, 0] - 1.0)
+            state[M2_WEIGHT] = max(0.0, slots[3, 0] - u * u / n)
+            state[CO_MOMENT] = slots[6, 0] - u * d / n
+            for offset in (LOG_WEIGHT, LOG_LIKELIHOOD):
+                state[offset + FINITE] = n
+                state[offset + SUM_HI] = n * top + d
+                state[offset + M2] = max(0.0, slots[5, 0] - d * d / n)
+    cuda.syncthreads()
