@@ -105,9 +105,9 @@ LAYERS = [
     "backends", "cuda_backend", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "fragments", "device", "calls", "compile", "single", "scalar", "vectors", "points", "words",
-    "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu", "rows",
-    "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch", "teams",
+    "fragments", "device", "calls", "compile", "products", "single", "scalar", "vectors", "points",
+    "words", "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
+    "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch", "teams",
     "teamstate", "streams", "views", "parameters", "cuda", "grids",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.

@@ -56,6 +56,9 @@ def check(form, precision, kernel, target, budget):
     assert f".target sm_{target[0]}{target[1]}" in ptx
     # Nothing is added to a shared total in whatever order threads come by.
     assert "atom.add.f" not in ptx.replace("global.", "").replace("shared.", "")
+    if kernel == "states":
+        # Each product of Philox is one instruction.
+        assert ptx.count("mul.wide.u32") >= 20
     # Approximate division, square roots and functions would mean that fast maths is on.
     assert ".approx" not in ptx
     if shutil.which("ptxas"):

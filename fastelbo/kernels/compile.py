@@ -11,7 +11,8 @@ Four roles, from the inside out:
     Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
     contract rounds either product away, and which depends on what stands around it.
 
-``by_precision`` makes one scalar of two, for float64 and for float32. All return a plain Python
+``by_precision`` makes one scalar of two, for float64 and for float32, ``by_target`` for a CPU and a
+CUDA device. All return a plain Python
 function, so the same source runs without a compiler, and leave no machine code of their own (see
 `fragments`). A ``kernel`` is what Python calls.
 
@@ -42,14 +43,19 @@ from .fragments import FragmentCompiler
 FLAGS = frozenset({"contract"})
 
 
-def _register(function: Any, choose: Callable[..., Any], **options: Any) -> Any:
-    """``function``, of which kernels compile what ``choose`` returns for the arguments' types."""
+def _register(
+    function: Any, choose: Callable[..., Any], on_device: Any = None, **options: Any
+) -> Any:
+    """``function``, of which kernels compile what ``choose`` returns for the arguments' types.
+
+    Those of a device, what ``on_device`` does if it is given.
+    """
     cpu = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
     # On a GPU a set of fastmath flags, however small, would mean all of them. There a block is one
     # lane, which stays in registers if what works on it is inlined.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
-    overload(function, jit_options=cuda, strict=False, target="cuda")(choose)
+    overload(function, jit_options=cuda, strict=False, target="cuda")(on_device or choose)
     return function
 
 
@@ -61,6 +67,13 @@ _SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS)}
 scalar = _role(**_SCALAR)
 block = _role(fastmath=set(FLAGS))
 exact = _role(fastmath=False)
+
+
+def by_target(on_device: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Decorate a scalar of which CUDA kernels compile what ``on_device`` returns instead."""
+    return lambda function: _register(
+        function, lambda *args: function, on_device=on_device, **_SCALAR
+    )
 
 
 def by_precision(single: Any) -> Callable[[Any], Any]:

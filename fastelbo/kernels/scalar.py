@@ -21,6 +21,7 @@ import numpy as np
 
 from . import single
 from .compile import by_precision, scalar
+from .products import wide_product
 
 # --- floating point -------------------------------------------------------------------------
 
@@ -207,8 +208,8 @@ def philox(c0, c1, c2, c3, k0, k1):
     which costs nothing, as the multiplication reads the lower half alone.
     """
     for _ in range(10):
-        p0 = _PHILOX_M0 * (c0 & _U32)
-        p1 = _PHILOX_M1 * (c2 & _U32)
+        p0 = wide_product(_PHILOX_M0, c0)
+        p1 = wide_product(_PHILOX_M1, c2)
         c0 = (p1 >> _S32) ^ c1 ^ k0
         c1 = p1
         c2 = (p0 >> _S32) ^ c3 ^ k1

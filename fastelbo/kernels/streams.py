@@ -41,7 +41,6 @@ class Share(NamedTuple):
     top: Any  # the largest x, of the row's type; -inf at first
     peak: Any  # the same in float64
     rest: Any  # of exp(d), one of those that are 1 left out
-    u: Any
     uu: Any
     d: Any
     dd: Any
@@ -54,15 +53,14 @@ class Share(NamedTuple):
 @block
 def _raised(share, top):
     """The sums relative to a higher top, none of them left out."""
-    rest, u, uu, d, dd, ud, n = share[2:9]
-    peak = np.float64(top)
+    rest, uu, d, dd, ud, n = share[2:8]
+    peak, u = np.float64(top), (rest + 1.0) - n
     shift = share.peak - peak
     factor, less = math.exp(shift), math.expm1(shift)
     return Share(
         top,
         peak,
         (rest + 1.0) * factor,
-        factor * u + n * less,
         factor * factor * uu + 2.0 * factor * less * u + n * less * less,
         d + n * shift,
         dd + 2.0 * shift * d + n * shift * shift,
@@ -76,22 +74,18 @@ def _raised(share, top):
 @block
 def _take_other(share, x, place):
     """Take in an x that is above all others, or no number."""
-    top, peak, rest, u, uu, d, dd, ud, n, bad, first_bad = share
+    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
     if not x < np.inf:
-        return Share(top, peak, rest, u, uu, d, dd, ud, n, bad + 1.0, min(first_bad, float(place)))
+        return Share(top, peak, rest, uu, d, dd, ud, n, bad + 1.0, min(first_bad, float(place)))
     if n > 0.0:
-        top, peak, rest, u, uu, d, dd, ud, n, bad, first_bad = _raised(share, x)
-    return Share(x, np.float64(x), rest, u, uu, d, dd, ud, n + 1.0, bad, first_bad)
+        top, peak, rest, uu, d, dd, ud, n, bad, first_bad = _raised(share, x)
+    return Share(x, np.float64(x), rest, uu, d, dd, ud, n + 1.0, bad, first_bad)
 
 
 @block
-def _take(share, x, place):
-    """Take in one log weight."""
-    top, peak, rest, u, uu, d, dd, ud, n, bad, first_bad = share
-    if not x <= top:
-        return _take_other(share, x, place)
-    if x == -np.inf:
-        return share
+def _add(share, x):
+    """Add a finite x that is not above the others, without counting it."""
+    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
     weight = np.float64(exp_nonpositive(x - top))
     # Single precision would round the difference.
     below, less = np.float64(x) - peak, weight - 1.0
@@ -99,21 +93,45 @@ def _take(share, x, place):
         top,
         peak,
         rest + weight,
-        u + less,
         uu + less * less,
         d + below,
         dd + below * below,
         ud + less * below,
-        n + 1.0,
+        n,
         bad,
         first_bad,
     )
 
 
 @block
+def _counted(share, more):
+    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
+    return Share(top, peak, rest, uu, d, dd, ud, n + more, bad, first_bad)
+
+
+@block
+def _take(share, x, place):
+    """Take in one log weight."""
+    if not x <= share.top:
+        return _take_other(share, x, place)
+    return share if x == -np.inf else _counted(_add(share, x), 1.0)
+
+
+@block
+def _recounted(share, row, start, stop):
+    """The share with what is no number counted anew."""
+    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
+    bad, first_bad = 0.0, np.inf
+    for place in range(start + cuda.threadIdx.x, stop, TEAM):
+        if not row[place] < np.inf:
+            bad, first_bad = bad + 1.0, min(first_bad, float(place))
+    return Share(top, peak, rest, uu, d, dd, ud, n, bad, first_bad)
+
+
+@block
 def _share_of(row, start, stop):
     """What one thread takes of row[start:stop]."""
-    share = Share(row.dtype.type(-np.inf), -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
+    share = Share(row.dtype.type(-np.inf), -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
     place = start + cuda.threadIdx.x
     while place + 3 * TEAM < stop:
         # All are asked for before the first one is needed. Unsigned, as a negative index would
@@ -121,15 +139,19 @@ def _share_of(row, start, stop):
         k = np.uint64(place)
         x0, x1 = row[k], row[k + np.uint64(TEAM)]
         x2, x3 = row[k + np.uint64(2 * TEAM)], row[k + np.uint64(3 * TEAM)]
-        share = _take(share, x0, place)
-        share = _take(share, x1, place + TEAM)
-        share = _take(share, x2, place + 2 * TEAM)
-        share = _take(share, x3, place + 3 * TEAM)
+        # NaN may pass for a number here, and makes the sums NaN.
+        if max(max(x0, x1), max(x2, x3)) <= share.top and min(min(x0, x1), min(x2, x3)) > -np.inf:
+            share = _counted(_add(_add(_add(_add(share, x0), x1), x2), x3), 4.0)
+        else:
+            share = _take(share, x0, place)
+            share = _take(share, x1, place + TEAM)
+            share = _take(share, x2, place + 2 * TEAM)
+            share = _take(share, x3, place + 3 * TEAM)
         place += 4 * TEAM
     while place < stop:
         share = _take(share, row[np.uint64(place)], place)
         place += TEAM
-    return share
+    return share if share.rest == share.rest else _recounted(share, row, start, stop)
 
 
 @exact
@@ -146,7 +168,9 @@ def push_row(state, row, start, stop, slots):
     one = 1.0 if share.count > 0.0 and share.peak == top else 0.0
     if share.count > 0.0 and share.peak < top:
         share = _raised(share, row.dtype.type(top))
-    slots[0, me], slots[1, me], slots[2, me] = share.rest, one, share.u
+    # One of the thread's own is in its rest, once that is relative to another's.
+    u = share.rest + one - share.count
+    slots[0, me], slots[1, me], slots[2, me] = share.rest, one, u
     slots[3, me], slots[4, me], slots[5, me] = share.uu, share.d, share.dd
     slots[6, me], slots[7, me], slots[8, me] = share.ud, share.count, 0.0
     combine(slots, 8)

@@ -154,7 +154,9 @@ def _guess_limit(row, start, stop, values, count, limit, needed, counter, slots)
     cuda.syncthreads()
     expected = float(needed) / float(step)
     least = np.int64(expected + 2.0 * math.sqrt(expected)) + 1
-    if count[0] > least:
+    crowded = count[0] > least
+    cuda.syncthreads()
+    if crowded:
         thin(values, count, limit, least, counter, slots)
     if cuda.threadIdx.x == 0:
         count[0] = 0
