@@ -92,10 +92,12 @@ def launches(name: str, precision: str) -> dict[str, Launch]:
     model, q = FORMS[name]()
     plan = lowering.plan(model, q, (1,), slice(0, 1), precision)
     with recorded() as found:
-        moments = grids.Moments(1, np.array([10, 100]), 100)
-        moments.draw(grids.put_plan(plan), 0, 0, 1000, 1)
+        for iw_sizes, capacity in ((np.array([10, 100]), 100), (np.array([], np.int64), 0)):
+            moments = grids.Moments(1, iw_sizes, capacity)
+            moments.draw(grids.put_plan(plan), 0, 0, 1000, 1)
         grids.terms(grids.put_plan(plan), 0, 0, 0, 10, 1)
-    return dict(zip(("states", "fold", "fold of largest", "terms"), found, strict=True))
+    names = ("states", "fold", "fold of largest", "states without groups", "fold", "terms")
+    return dict(zip(names, found, strict=True))
 
 
 def array_launches() -> dict[str, Launch]:

@@ -1,8 +1,9 @@
 """Grid drivers: which draws the threads of a GPU evaluate.
 
 One block of threads works on one chunk of draws of one data point, tile by tile: each thread draws
-and weighs one draw at a time, as a block of one lane of the functions that a CPU runs, and all of
-them take the tile into the state of the chunk. The states of the chunks of a data point are folded
+and weighs one draw at a time, as a block of one lane of the functions that a CPU runs. Without
+groups it adds up its own draws, to the end of the chunk; with groups, all of them take each tile into
+the state of the chunk. The states of the chunks of a data point are folded
 from the left by one thread; their largest log weights, by one block.
 """
 
@@ -29,8 +30,19 @@ from .extremes import LIMIT, VALUES
 from .mixtures import expect, log_joint
 from .parameters import Form, plan_loader
 from .points import load_points
-from .state import GROUPS, clear, merge, state_size
-from .streams import push_row
+from .state import GROUPS, LOG_LIKELIHOOD, LOG_RATIO, clear, merge, state_size
+from .streams import (
+    STORED,
+    empty_share,
+    empty_term,
+    push_row,
+    set_term,
+    set_weights,
+    store,
+    stored,
+    take,
+    take_term,
+)
 from .teams import offer, offer_row, thin
 from .teamstate import SLOTS, Tile, push_tile
 
@@ -106,6 +118,9 @@ def states(form: Form, group_sizes: int) -> Any:
     size, near_size = state_size(group_sizes), _near_size(group_sizes)
     rows, packed_rows = padded(form.dim), _packed(form)
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
+    # Without groups, nothing but the largest log weights has to be seen by other threads.
+    grouped = group_sizes > 0
+    terms_size, stored_size = (TILE, 1) if grouped else (1, TEAM)
 
     @device_kernel
     def fill_states(
@@ -116,9 +131,10 @@ def states(form: Form, group_sizes: int) -> Any:
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         near = cuda.shared.array(near_size, np.float64)
         log_weight = cuda.shared.array(TILE, np.float64)
-        log_likelihood = cuda.shared.array(TILE, np.float64)
-        log_ratio = cuda.shared.array(TILE, np.float64)
-        weight = cuda.shared.array(TILE, np.float64)
+        log_likelihood = cuda.shared.array(terms_size, np.float64)
+        log_ratio = cuda.shared.array(terms_size, np.float64)
+        weight = cuda.shared.array(terms_size, np.float64)
+        sums = cuda.shared.array((STORED, stored_size), np.float64)
         slots = cuda.shared.array((SLOTS, TEAM), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
         count = cuda.shared.array(2, np.int64)
@@ -140,20 +156,37 @@ def states(form: Form, group_sizes: int) -> Any:
         index = np.uint64(first_index + i)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
+        if not grouped:
+            store(sums, empty_share(log_weight), empty_term(), empty_term())
         cuda.syncthreads()
-        while start < stop:
-            n = min(TILE, stop - start)
+        for first in range(start, stop, TILE):
+            n = min(TILE, stop - first)
             for k in range(me, n, TEAM):
-                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(start + k), 1)
+                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first + k), 1)
                 weigh_block(plan, i, work, 1)
-                log_weight[k] = work.log_weight[0]
-                log_likelihood[k] = work.log_likelihood[0]
-                log_ratio[k] = work.log_q[0] - work.log_prior[0]
-            cuda.syncthreads()
-            push_tile(state, iw_sizes, start, tile, n)
+                ratio = work.log_q[0] - work.log_prior[0]
+                if grouped or needed > 0:
+                    log_weight[k] = work.log_weight[0]
+                if grouped:
+                    log_likelihood[k] = work.log_likelihood[0]
+                    log_ratio[k] = ratio
+                else:
+                    share, likelihoods, ratios = stored(sums)
+                    share = take(share, work.log_weight[0], first + k)
+                    likelihoods = take_term(likelihoods, work.log_likelihood[0])
+                    store(sums, share, likelihoods, take_term(ratios, ratio))
+            if grouped or needed > 0:
+                cuda.syncthreads()
+            if grouped:
+                push_tile(state, iw_sizes, first, tile, n)
             if needed > 0:
                 offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
-            start += n
+        if not grouped:
+            share, likelihoods, ratios = stored(sums)
+            set_weights(state, share, stop - start, slots)
+            set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
+            set_term(state, LOG_RATIO, ratios, slots)
+        cuda.syncthreads()
         for field in range(me, size, TEAM):
             states[i, c, field] = state[field]
         if needed > 0:

@@ -1,9 +1,9 @@
-"""The state of a chunk of log weights, taken by all threads of a CUDA block in one go.
+"""The state of a chunk of draws, taken by all threads of a CUDA block in one go.
 
-Memory is what bounds the summaries of an array, so every log weight is read once, and nothing waits
-for others before the end of the chunk: each thread keeps sums of its own share, relative to the
-largest log weight that it has met. Weights enter less one, so that those of nearly equal ones lose
-no digits. Weights of float32 rows are exponentials of single precision; all sums are of float64.
+Where no groups are asked for, nothing waits for others before the end of the chunk: each thread
+keeps sums of its own share, relative to the largest log weight that it has met. Weights enter less
+one, so that those of nearly equal ones lose no digits. Weights of float32 rows are exponentials of
+single precision; all sums are of float64.
 """
 
 from __future__ import annotations
@@ -50,11 +50,72 @@ class Share(NamedTuple):
     first_bad: Any  # the place of the first of them
 
 
+class Term(NamedTuple):
+    """Sums over the finite values x of a term that one thread has met, with d = x - pivot."""
+
+    pivot: Any  # the first of them
+    count: Any
+    d: Any
+    dd: Any
+
+
 @block
-def _raised(share, top):
-    """The sums relative to a higher top, none of them left out."""
+def empty_share(like):
+    """Sums of no log weights, which will be of the type of ``like``."""
+    return Share(like.dtype.type(-np.inf), -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
+
+
+@block
+def empty_term():
+    """Sums of no values."""
+    return Term(0.0, 0.0, 0.0, 0.0)
+
+
+@block
+def take_term(term, x):
+    """Take in one value, if it is finite."""
+    if not abs(x) < np.inf:
+        return term
+    pivot = term.pivot if term.count > 0.0 else x
+    d = x - pivot
+    return Term(pivot, term.count + 1.0, term.d + d, term.dd + d * d)
+
+
+# Numbers that `store` takes of each thread.
+STORED = 17
+
+
+@block
+def store(sums, share, first, second):
+    """Put what a thread has of log weights and of two terms into its column of shared memory.
+
+    While a draw is made and weighed there are no registers for them.
+    """
+    me = cuda.threadIdx.x
+    sums[0, me], sums[1, me], sums[2, me], sums[3, me] = share.peak, share.rest, share.uu, share.d
+    sums[4, me], sums[5, me], sums[6, me] = share.dd, share.ud, share.count
+    sums[7, me], sums[8, me] = share.bad, share.first_bad
+    sums[9, me], sums[10, me], sums[11, me], sums[12, me] = first
+    sums[13, me], sums[14, me], sums[15, me], sums[16, me] = second
+
+
+@block
+def stored(sums):
+    """What `store` put there, of log weights of float64."""
+    me = cuda.threadIdx.x
+    share = Share(
+        sums[0, me], sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me], sums[5, me],
+        sums[6, me], sums[7, me], sums[8, me],
+    )  # fmt: skip
+    first = Term(sums[9, me], sums[10, me], sums[11, me], sums[12, me])
+    return share, first, Term(sums[13, me], sums[14, me], sums[15, me], sums[16, me])
+
+
+@block
+def _raised(share, top, peak):
+    """The sums relative to a higher peak, none of them left out."""
     rest, uu, d, dd, ud, n = share[2:8]
-    peak, u = np.float64(top), (rest + 1.0) - n
+    u = (rest + 1.0) - n
     shift = share.peak - peak
     factor, less = math.exp(shift), math.expm1(shift)
     return Share(
@@ -78,7 +139,7 @@ def _take_other(share, x, place):
     if not x < np.inf:
         return Share(top, peak, rest, uu, d, dd, ud, n, bad + 1.0, min(first_bad, float(place)))
     if n > 0.0:
-        top, peak, rest, uu, d, dd, ud, n, bad, first_bad = _raised(share, x)
+        top, peak, rest, uu, d, dd, ud, n, bad, first_bad = _raised(share, x, np.float64(x))
     return Share(x, np.float64(x), rest, uu, d, dd, ud, n + 1.0, bad, first_bad)
 
 
@@ -110,7 +171,7 @@ def _counted(share, more):
 
 
 @block
-def _take(share, x, place):
+def take(share, x, place):
     """Take in one log weight."""
     if not x <= share.top:
         return _take_other(share, x, place)
@@ -131,7 +192,7 @@ def _recounted(share, row, start, stop):
 @block
 def _share_of(row, start, stop):
     """What one thread takes of row[start:stop]."""
-    share = Share(row.dtype.type(-np.inf), -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
+    share = empty_share(row)
     place = start + cuda.threadIdx.x
     while place + 3 * TEAM < stop:
         # All are asked for before the first one is needed. Unsigned, as a negative index would
@@ -143,32 +204,30 @@ def _share_of(row, start, stop):
         if max(max(x0, x1), max(x2, x3)) <= share.top and min(min(x0, x1), min(x2, x3)) > -np.inf:
             share = _counted(_add(_add(_add(_add(share, x0), x1), x2), x3), 4.0)
         else:
-            share = _take(share, x0, place)
-            share = _take(share, x1, place + TEAM)
-            share = _take(share, x2, place + 2 * TEAM)
-            share = _take(share, x3, place + 3 * TEAM)
+            share = take(share, x0, place)
+            share = take(share, x1, place + TEAM)
+            share = take(share, x2, place + 2 * TEAM)
+            share = take(share, x3, place + 3 * TEAM)
         place += 4 * TEAM
     while place < stop:
-        share = _take(share, row[np.uint64(place)], place)
+        share = take(share, row[np.uint64(place)], place)
         place += TEAM
     return share if share.rest == share.rest else _recounted(share, row, start, stop)
 
 
 @exact
-def push_row(state, row, start, stop, slots):
-    """Make the state that of the draws start to stop of a row."""
+def set_weights(state, share, draws, slots):
+    """Make the state that of the shares of all threads, but for the terms of the weights."""
     me = cuda.threadIdx.x
-    share = _share_of(row, start, stop)
-    bad, top = sum_and_max(share.bad, share.peak, slots)
+    bad, peak = sum_and_max(share.bad, share.peak, slots)
     first_bad = np.inf
     if bad > 0.0:
         _, nearest = sum_and_max(0.0, -share.first_bad, slots)
         first_bad = -nearest
     # Of the largest weights one is left out, and of those of other threads none.
-    one = 1.0 if share.count > 0.0 and share.peak == top else 0.0
-    if share.count > 0.0 and share.peak < top:
-        share = _raised(share, row.dtype.type(top))
-    # One of the thread's own is in its rest, once that is relative to another's.
+    one = 1.0 if share.count > 0.0 and share.peak == peak else 0.0
+    if share.count > 0.0 and share.peak < peak:
+        share = _raised(share, share.top, peak)
     u = share.rest + one - share.count
     slots[0, me], slots[1, me], slots[2, me] = share.rest, one, u
     slots[3, me], slots[4, me], slots[5, me] = share.uu, share.d, share.dd
@@ -176,17 +235,42 @@ def push_row(state, row, start, stop, slots):
     combine(slots, 8)
     if me == 0:
         clear(state)
-        state[COUNT], state[BAD], state[FIRST_BAD] = float(stop - start), bad, first_bad
-        # The terms of a weight are not known: of one stands the weight, the other is 0.
-        state[LOG_RATIO + FINITE] = state[COUNT]
+        state[COUNT], state[BAD], state[FIRST_BAD] = float(draws), bad, first_bad
         n, u, d = slots[7, 0], slots[2, 0], slots[4, 0]
         if n > 0.0:
-            state[MAX] = top
+            state[MAX] = peak
             state[REST_HI] = slots[0, 0] + (slots[1, 0] - 1.0)
             state[M2_WEIGHT] = max(0.0, slots[3, 0] - u * u / n)
             state[CO_MOMENT] = slots[6, 0] - u * d / n
-            for offset in (LOG_WEIGHT, LOG_LIKELIHOOD):
-                state[offset + FINITE] = n
-                state[offset + SUM_HI] = n * top + d
-                state[offset + M2] = max(0.0, slots[5, 0] - d * d / n)
+            state[LOG_WEIGHT + FINITE] = n
+            state[LOG_WEIGHT + SUM_HI] = n * peak + d
+            state[LOG_WEIGHT + M2] = max(0.0, slots[5, 0] - d * d / n)
     cuda.syncthreads()
+
+
+@exact
+def set_term(state, offset, term, slots):
+    """The moments of a term from those of all threads."""
+    me = cuda.threadIdx.x
+    slots[0, me], slots[1, me], slots[2, me] = term.count, term.count * term.pivot + term.d, 0.0
+    combine(slots, 2)
+    n, total = slots[0, 0], slots[1, 0]
+    cuda.syncthreads()
+    shift = term.pivot - total / n if n > 0.0 else 0.0
+    second = term.dd + shift * (2.0 * term.d + term.count * shift)
+    second, _ = sum_and_max(second, 0.0, slots)
+    if me == 0:
+        state[offset + FINITE] = n
+        state[offset + SUM_HI] = total
+        state[offset + M2] = max(0.0, second)
+
+
+@exact
+def push_row(state, row, start, stop, slots):
+    """Make the state that of the draws start to stop of a row."""
+    set_weights(state, _share_of(row, start, stop), stop - start, slots)
+    if cuda.threadIdx.x == 0:
+        # The terms of a weight are not known: of one stands the weight, the other is 0.
+        for field in range(4):
+            state[LOG_LIKELIHOOD + field] = state[LOG_WEIGHT + field]
+        state[LOG_RATIO + FINITE] = state[COUNT]

@@ -41,6 +41,20 @@ def test_estimate(name):
     assert_close(*estimates(model, q, 45, iw_sizes=(1, 7, 20)))
 
 
+@pytest.mark.parametrize("pareto_k", [True, False])
+@pytest.mark.parametrize("name", ["mixture_full-mixture-full", "zero_weight-standard-scalar"])
+def test_estimate_without_groups(name, pareto_k):
+    model, q = CASES[name]()
+    assert_close(*estimates(model, q, 45, iw_sizes=(), pareto_k=pareto_k))
+
+
+def test_chunks_without_groups():
+    # A narrow prior far away: log weights thousands apart.
+    model = fe.Gaussian([0.0], scale=0.01)
+    q = fe.Gaussian([0.0], scale=1.0)
+    assert_close(*estimates(model, q, 8192 + 77, iw_sizes=()))
+
+
 @pytest.mark.parametrize("name", ["mixture_full-mixture-full", "zero_weight-standard-scalar"])
 def test_terms(name):
     model, q = CASES[name]()
