@@ -2,9 +2,9 @@
 
 One block of threads works on one chunk of draws of one data point, tile by tile: each thread draws
 and weighs one draw at a time, as a block of one lane of the functions that a CPU runs. Without
-groups it adds up its own draws, to the end of the chunk; with groups, all of them take each tile into
-the state of the chunk. The states of the chunks of a data point are folded
-from the left by one thread; their largest log weights, by one block.
+groups it adds up its own draws, to the end of the chunk; with groups, all of them take each tile
+into the state of the chunk. The states of the chunks of a data point are folded from the left by
+one thread; their largest log weights, by one block.
 """
 
 from __future__ import annotations
