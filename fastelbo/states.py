@@ -112,7 +112,7 @@ class States:
         if tails.size == 0:
             return np.full(points, np.nan), tails
         launch(cpu.sort_kept, self.kept, size, tails, n_threads=self.n_threads)
-        return fit_tails(tails, grid=False, n_threads=self.n_threads).pareto_k, tails
+        return fit_tails(tails, grid=False, n_threads=self.n_threads).pareto_k.copy(), tails
 
 
 class Reader:
@@ -121,23 +121,23 @@ class Reader:
     def __init__(self, points: int, n_samples: int, iw_sizes: Sequence[int], capacity: int) -> None:
         self.n_samples, self.iw_sizes = n_samples, iw_sizes
         self._keeps_tails = 8 * points * capacity <= _TAIL_BYTES
-        # An empty slice, that there is one.
-        empty = States(0, iw_sizes, capacity)
-        self._moments, self._pareto_k, self._tails = [empty.moments], [np.empty(0)], list[Floats]()
+        # What is read of each slice takes less than its states. An empty one, that there is one.
+        self._parts: list[dict[str, Floats]] = []
+        self.add(States(0, iw_sizes, capacity))
 
     def add(self, states: States) -> None:
         """Append the next slice, all of whose draws have been taken in."""
-        pareto_k, tails = states.tails(self.n_samples)
-        self._moments.append(states.moments)
-        self._pareto_k.append(pareto_k)
-        self._tails.append(tails[:, : tails.shape[1] if self._keeps_tails else 0])
+        values = state.read(states.moments, len(self.iw_sizes))
+        values["pareto_k"], tails = states.tails(self.n_samples)
+        values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
+        self._parts.append(values)
 
     def quantities(self) -> dict[str, Floats]:
         """Those of `kernels.state.read`, ``pareto_k``, and ``tail``: the rows of `States.tails`.
 
         Tails that would take too much memory are empty.
         """
-        values = state.read(np.concatenate(self._moments), len(self.iw_sizes))
-        values["pareto_k"] = np.concatenate(self._pareto_k)
-        values["tail"] = np.concatenate(self._tails) if self._tails else np.empty((0, 0))
-        return values
+        return {
+            name: np.concatenate([part.pop(name) for part in self._parts])
+            for name in tuple(self._parts[0])
+        }

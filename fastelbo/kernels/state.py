@@ -300,8 +300,9 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
             "kl_se": kl_se,
             "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
             "n_zero": zero,
-            "n_bad": states[:, BAD],
-            "first_bad": states[:, FIRST_BAD],
+            # Nothing of what is read keeps the states.
+            "n_bad": states[:, BAD].copy(),
+            "first_bad": states[:, FIRST_BAD].copy(),
         }
         groups = states[:, GROUPS:].reshape(len(states), group_sizes, GROUP_SIZE)
         closed = groups[..., CLOSED]

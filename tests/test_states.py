@@ -1,0 +1,31 @@
+"""Collecting slices of data points."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from fastelbo import states
+from fastelbo.states import Reader, States
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_of_many_slices(monkeypatch, kept):
+    slices, points, capacity = 20, 2000, 97
+    tail_bytes = 8 * slices * points * capacity
+    monkeypatch.setattr(states, "_TAIL_BYTES", tail_bytes if kept else 0)
+    # Compiling takes memory, too.
+    Reader(1, 1000, [10, 100], capacity).add(States(1, [10, 100], capacity))
+    reader = Reader(slices * points, 1000, [10, 100], capacity)
+    tracemalloc.start()
+    try:
+        for _ in range(slices):
+            reader.add(States(points, [10, 100], capacity))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    # Some twenty numbers a data point, and the tails only where they are wanted.
+    assert held - (tail_bytes if kept else 0) < 8 * slices * points * 25
+    values = reader.quantities()
+    assert values["tail"].shape == (slices * points, capacity if kept else 0)
+    np.testing.assert_array_equal(values["log_evidence"], np.full(slices * points, -np.inf))
