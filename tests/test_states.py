@@ -11,7 +11,7 @@ from fastelbo.states import Reader, States
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_memory_of_many_slices(monkeypatch, kept):
-    slices, points, capacity = 20, 2000, 97
+    slices, points, capacity = 20, 2000, 96
     tail_bytes = 8 * slices * points * capacity
     monkeypatch.setattr(states, "_TAIL_BYTES", tail_bytes if kept else 0)
     # Compiling takes memory, too.
