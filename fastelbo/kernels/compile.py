@@ -12,9 +12,8 @@ Four roles, from the inside out:
     contract rounds either product away, and which depends on what stands around it.
 
 ``by_precision`` makes one scalar of two, for float64 and for float32, ``by_target`` for a CPU and a
-CUDA device. All return a plain Python
-function, so the same source runs without a compiler, and leave no machine code of their own (see
-`fragments`). A ``kernel`` is what Python calls.
+CUDA device. All return a plain Python function, so the same source runs without a compiler, and
+leave no machine code of their own (see `fragments`). A ``kernel`` is what Python calls.
 
 ``reassoc`` is never allowed: the order of a sum would depend on the kernel that it is compiled
 into, and the last bit of a result with it (see `sums`). Nor are ``nnan`` and ``ninf`` (an all -inf

@@ -10,11 +10,12 @@ one that stands first in the row comes first.
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 
 import numpy as np
 
-from .compile import block
+from .compile import block, scalar
 from .sums import from_order_key, largest, order_key
 from .vectors import copy, fill
 from .words import BITS, lowest_bit, word_above
@@ -257,6 +258,12 @@ def thin(candidates, n, size):
     return count, limit
 
 
+@scalar
+def rank_in_sample(expected):
+    """A rank in a sample that is most likely below another, whose place is expected there."""
+    return np.int64(expected + 2.0 * math.sqrt(expected)) + 1
+
+
 @block
 def guess_limit(row, n, size, sample):
     """A limit that most likely has ``size`` of a long row above it, from a sample of the row."""
@@ -265,8 +272,7 @@ def guess_limit(row, n, size, sample):
     step = n // _SAMPLE
     for k in range(_SAMPLE):
         sample[k] = row[k * step]
-    expected = size * _SAMPLE / n
-    least = np.int64(expected + 2.0 * np.sqrt(expected)) + 1
+    least = rank_in_sample(size * _SAMPLE / n)
     return _bisect(sample, _SAMPLE, least, least + least // 4)
 
 

@@ -81,8 +81,8 @@ def take_term(term, x):
     return Term(pivot, term.count + 1.0, term.d + d, term.dd + d * d)
 
 
-# Numbers that `store` takes of each thread.
-STORED = 17
+# Numbers that `store` takes of each thread: of float64, the top is the peak.
+STORED = len(Share._fields) - 1 + 2 * len(Term._fields)
 
 
 @block

@@ -6,13 +6,12 @@ Sums are taken in one fixed order; atomic operations hand out places alone.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .calls import stay_a_call
 from .compile import exact
 from .device import TEAM, TILE, cuda
+from .selection import rank_in_sample
 from .sums import from_order_key, order_key
 
 # Partial sums of a row of slots.
@@ -152,8 +151,7 @@ def _guess_limit(row, start, stop, values, count, limit, needed, counter, slots)
         if value > limit[0]:
             values[cuda.atomic.add(count, 0, 1)] = value
     cuda.syncthreads()
-    expected = float(needed) / float(step)
-    least = np.int64(expected + 2.0 * math.sqrt(expected)) + 1
+    least = rank_in_sample(float(needed) / float(step))
     crowded = count[0] > least
     cuda.syncthreads()
     if crowded:
