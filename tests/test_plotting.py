@@ -224,7 +224,9 @@ def test_both_figures_of_a_report(estimates):
 def test_what_is_not_finite_leaves_a_figure_empty_but_drawn(tmp_path):
     zero = fe.summarize(np.full((2, 100), -np.inf))
     for kind in ("bounds", "pareto_k"):
-        zero.plot(kind).figure.savefig(tmp_path / "empty.png")
+        image = tmp_path / f"{kind}.png"
+        zero.plot(kind).figure.savefig(image)
+        assert image.read_bytes().startswith(b"\x89PNG")
 
 
 # --- scripts --------------------------------------------------------------------------------------
