@@ -105,8 +105,8 @@ LAYERS = [
     "backends", "cuda_backend", "estimation",
 ]  # fmt: skip
 KERNEL_LAYERS = [
-    "fragments", "device", "calls", "compile", "products", "single", "scalar", "vectors", "points",
-    "words", "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
+    "fragments", "device", "calls", "compile", "instructions", "single", "scalar", "vectors",
+    "points", "words", "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
     "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch", "teams",
     "teamstate", "streams", "views", "parameters", "cuda", "grids",
 ]  # fmt: skip

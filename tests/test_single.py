@@ -23,7 +23,7 @@ from helpers import (
 )
 
 import fastelbo as fe
-from fastelbo.kernels import scalar
+from fastelbo.kernels import scalar, single
 from fastelbo.kernels.blocks import LANES, make_workspace, standard_normals
 from fastelbo.kernels.compile import kernel
 
@@ -111,28 +111,30 @@ def test_special_values(name, how):
 @kernel
 def run_sincos(f, sine, cosine):
     for k in range(f.size):
-        sine[k], cosine[k] = scalar.sincos_quarter(f[k])
+        sine[k], cosine[k] = single.sincos_right_angles(f[k])
 
 
-def test_sincos_quarter():
+def test_sincos_right_angles():
+    near_zeros = both_signs(RNG.uniform(-32.0, -1.0, 1000))
     f = np.concatenate(
-        [RNG.uniform(-0.5, 0.5, 2000), both_signs(RNG.uniform(-32.0, -1.0, 1000)), [0.0, 0.5, -0.5]]
+        [RNG.uniform(-1.0, 1.0, 2000), near_zeros, 1.0 - np.abs(near_zeros), [0.0, 1.0, -1.0]]
     ).astype(F32)
     sine, cosine = np.empty_like(f), np.empty_like(f)
     run_sincos(f, sine, cosine)
     with mpmath.workprec(200):
-        right_angle = mpmath.pi / 2
-        assert errors(lambda v: mpmath.sin(v * right_angle), sine, f).max() <= 1.0
-        assert errors(lambda v: mpmath.cos(v * right_angle), cosine, f).max() <= 1.0
-    plain = np.array([scalar.sincos_quarter(value) for value in f]).T
-    assert plain.dtype == F32
-    assert ulps(plain, np.array([sine, cosine])).max() <= 1.0
+        assert errors(lambda v: mpmath.sin(v * mpmath.pi / 2), sine, f).max() <= 2.0
+        exact = np.array([float(mpmath.cos(mpmath.mpf(float(v)) * mpmath.pi / 2)) for v in f])
+    assert np.abs(cosine - exact).max() <= 2.0 * EPS
+    plain_sine, plain_cosine = np.array([single.sincos_right_angles(value) for value in f]).T
+    assert plain_sine.dtype == plain_cosine.dtype == F32
+    assert ulps(plain_sine, sine).max() <= 2.0
+    assert np.abs(plain_cosine - cosine).max() <= 2.0 * EPS
 
 
 @kernel
-def run_radius(u, out):
-    for k in range(u.size):
-        out[k] = scalar.radius(scalar.radius_argument(out[k], u[k]))
+def run_radius(high, low, out):
+    for k in range(high.size):
+        out[k] = scalar.radius(scalar.radius_argument(out[k], high[k], low[k]))
 
 
 def test_radius_keeps_both_ends_of_the_uniform():
@@ -141,13 +143,20 @@ def test_radius_keeps_both_ends_of_the_uniform():
     # From either end, and on both sides of where the argument changes.
     numerators = np.concatenate([integers, 2**53 - integers, half + integers // 2**30, [2**53]])
     u = numerators * 2.0**-53
+    words = (numerators - 1).astype(np.uint64)
+    # The last 11 bits of a word are not read.
+    high, low = (
+        words >> np.uint64(21),
+        (words << np.uint64(11)) & np.uint64(2**32 - 1) | np.uint64(5),
+    )
     out = np.empty(u.size, F32)
-    run_radius(u, out)
+    run_radius(high, low, out)
     assert errors(lambda v: mpmath.sqrt(-2.0 * mpmath.log(v)), out, u).max() <= 2.0
     # A 32-bit word would end at 6.66 sigma.
     assert out.max() == pytest.approx(math.sqrt(2 * 53 * math.log(2.0)), rel=1e-6)
     assert out.min() == 0.0
-    plain = [scalar.radius(scalar.radius_argument(F32(0.0), value)) for value in u]
+    arguments = [scalar.radius_argument(F32(0.0), *pair) for pair in zip(high, low, strict=True)]
+    plain = [scalar.radius(argument) for argument in arguments]
     assert ulps(np.array(plain), out)[out > 0.0].max() <= 2.0
 
 

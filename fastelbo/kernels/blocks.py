@@ -49,7 +49,7 @@ LANES = 512
 # Coordinates are taken four at a time.
 TILE = 4
 
-_ZERO = np.uint64(0)
+_ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 _ATTEMPTS = 16
 _MOST_SELECTS = 64
 
@@ -169,7 +169,7 @@ def _uniforms_and_angles(u, angle, pair, key, index, first, n):
         w0, w1, w2, w3 = random_words(
             key, index, first + np.uint64(k), np.uint64(pair), NORMAL, _ZERO
         )
-        u[k] = radius_argument(kind, uniform(w0, w1))
+        u[k] = radius_argument(kind, w0, w1)
         angle[k] = angle_bits(kind, w2, w3)
 
 
@@ -422,18 +422,18 @@ def square_norm_diagonal(factor, target, v, n, out):
 @block
 def _add_tile(factor, target, j, d, v, n, acc):
     """acc[r] += factor[j + r, d:d + 4] v[d:d + 4], from -target at d = 0."""
-    t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
-    row0, row1, row2, row3 = factor[j], factor[j + 1], factor[j + 2], factor[j + 3]
-    f00, f01, f02, f03 = row0[d], row0[d + 1], row0[d + 2], row0[d + 3]
-    f10, f11, f12, f13 = row1[d], row1[d + 1], row1[d + 2], row1[d + 3]
-    f20, f21, f22, f23 = row2[d], row2[d + 1], row2[d + 2], row2[d + 3]
-    f30, f31, f32, f33 = row3[d], row3[d + 1], row3[d + 2], row3[d + 3]
+    t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
+    row0, row1, row2, row3 = factor[j], factor[j + _ONE], factor[j + _TWO], factor[j + _THREE]
+    f00, f01, f02, f03 = row0[d], row0[d + _ONE], row0[d + _TWO], row0[d + _THREE]
+    f10, f11, f12, f13 = row1[d], row1[d + _ONE], row1[d + _TWO], row1[d + _THREE]
+    f20, f21, f22, f23 = row2[d], row2[d + _ONE], row2[d + _TWO], row2[d + _THREE]
+    f30, f31, f32, f33 = row3[d], row3[d + _ONE], row3[d + _TWO], row3[d + _THREE]
     for k in range(n):
-        v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
-        a0 = -t0 if d == 0 else acc[0, k]
-        a1 = -t1 if d == 0 else acc[1, k]
-        a2 = -t2 if d == 0 else acc[2, k]
-        a3 = -t3 if d == 0 else acc[3, k]
+        v0, v1, v2, v3 = v[d, k], v[d + _ONE, k], v[d + _TWO, k], v[d + _THREE, k]
+        a0 = -t0 if d == _ZERO else acc[0, k]
+        a1 = -t1 if d == _ZERO else acc[1, k]
+        a2 = -t2 if d == _ZERO else acc[2, k]
+        a3 = -t3 if d == _ZERO else acc[3, k]
         acc[0, k] = (((a0 + f00 * v0) + f01 * v1) + f02 * v2) + f03 * v3
         acc[1, k] = (((a1 + f10 * v0) + f11 * v1) + f12 * v2) + f13 * v3
         acc[2, k] = (((a2 + f20 * v0) + f21 * v1) + f22 * v2) + f23 * v3
@@ -444,19 +444,19 @@ def _add_tile(factor, target, j, d, v, n, acc):
 def _close_tile(factor, target, j, v, n, acc, out):
     """Add the tile on the diagonal, and the four squares to out."""
     zero = out.dtype.type(0.0)
-    t0, t1, t2, t3 = target[j], target[j + 1], target[j + 2], target[j + 3]
+    t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
     f00 = factor[j, j]
-    f10, f11 = factor[j + 1, j], factor[j + 1, j + 1]
-    f20, f21, f22 = factor[j + 2, j], factor[j + 2, j + 1], factor[j + 2, j + 2]
-    row3 = factor[j + 3]
-    f30, f31, f32, f33 = row3[j], row3[j + 1], row3[j + 2], row3[j + 3]
+    f10, f11 = factor[j + _ONE, j], factor[j + _ONE, j + _ONE]
+    f20, f21, f22 = factor[j + _TWO, j], factor[j + _TWO, j + _ONE], factor[j + _TWO, j + _TWO]
+    row3 = factor[j + _THREE]
+    f30, f31, f32, f33 = row3[j], row3[j + _ONE], row3[j + _TWO], row3[j + _THREE]
     for k in range(n):
-        v0, v1, v2, v3 = v[j, k], v[j + 1, k], v[j + 2, k], v[j + 3, k]
-        a0 = -t0 if j == 0 else acc[0, k]
-        a1 = -t1 if j == 0 else acc[1, k]
-        a2 = -t2 if j == 0 else acc[2, k]
-        a3 = -t3 if j == 0 else acc[3, k]
-        before = zero if j == 0 else out[k]
+        v0, v1, v2, v3 = v[j, k], v[j + _ONE, k], v[j + _TWO, k], v[j + _THREE, k]
+        a0 = -t0 if j == _ZERO else acc[0, k]
+        a1 = -t1 if j == _ZERO else acc[1, k]
+        a2 = -t2 if j == _ZERO else acc[2, k]
+        a3 = -t3 if j == _ZERO else acc[3, k]
+        before = zero if j == _ZERO else out[k]
         a0 = a0 + f00 * v0
         a1 = a1 + f10 * v0 + f11 * v1
         a2 = ((a2 + f20 * v0) + f21 * v1) + f22 * v2
@@ -470,10 +470,14 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
     In tiles of 4 x 4: 16 products for at most 8 reads and 4 writes.
     """
+    # The bounds are such that a device's compiler unrolls the loops for few coordinates. Indices
+    # are unsigned, as negative ones would count from the end.
     for j in range(0, target.shape[0], TILE):
-        for d in range(0, j, TILE):
-            _add_tile(factor, target, j, d, v, n, acc)
-        _close_tile(factor, target, j, v, n, acc, out)
+        for d in range(0, target.shape[0], TILE):
+            if d < j:
+                _add_tile(factor, target, np.uint64(j), np.uint64(d), v, n, acc)
+            elif d == j:
+                _close_tile(factor, target, np.uint64(j), v, n, acc, out)
 
 
 @block

@@ -24,24 +24,22 @@ from .blocks import (
 )
 from .compile import block, device_kernel
 from .cpu import CHUNK
-from .device import TEAM, TILE, cuda
+from .device import TEAM, TILE, TURNS, cuda
 from .extremes import COUNT as KEPT
 from .extremes import LIMIT, VALUES
+from .instructions import read_again
 from .mixtures import expect, log_joint
 from .parameters import Form, plan_loader
 from .points import load_points
 from .state import GROUPS, LOG_LIKELIHOOD, LOG_RATIO, clear, merge, state_size
 from .streams import (
     STORED,
-    empty_share,
-    empty_term,
+    open_sums,
+    push_draws,
     push_row,
     set_term,
     set_weights,
-    store,
     stored,
-    take,
-    take_term,
 )
 from .teams import offer, offer_row, thin
 from .teamstate import SLOTS, Tile, push_tile
@@ -120,7 +118,7 @@ def states(form: Form, group_sizes: int) -> Any:
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
     # Without groups, nothing but the largest log weights has to be seen by other threads.
     grouped = group_sizes > 0
-    terms_size, stored_size = (TILE, 1) if grouped else (1, TEAM)
+    tile_size, sums_size = (TILE, 1) if grouped else (1, TEAM)
 
     @device_kernel
     def fill_states(
@@ -131,10 +129,11 @@ def states(form: Form, group_sizes: int) -> Any:
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         near = cuda.shared.array(near_size, np.float64)
         log_weight = cuda.shared.array(TILE, np.float64)
-        log_likelihood = cuda.shared.array(terms_size, np.float64)
-        log_ratio = cuda.shared.array(terms_size, np.float64)
-        weight = cuda.shared.array(terms_size, np.float64)
-        sums = cuda.shared.array((STORED, stored_size), np.float64)
+        log_likelihood = cuda.shared.array(tile_size, np.float64)
+        log_ratio = cuda.shared.array(tile_size, np.float64)
+        weight = cuda.shared.array(tile_size, np.float64)
+        sums = cuda.shared.array((STORED, sums_size), np.float64)
+        own_terms = cuda.local.array((2, TURNS), np.float64)
         slots = cuda.shared.array((SLOTS, TEAM), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
         count = cuda.shared.array(2, np.int64)
@@ -157,28 +156,27 @@ def states(form: Form, group_sizes: int) -> Any:
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
         if not grouped:
-            store(sums, empty_share(log_weight), empty_term(), empty_term())
+            open_sums(sums, log_weight)
         cuda.syncthreads()
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
             for k in range(me, n, TEAM):
+                read_again()
                 sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first + k), 1)
                 weigh_block(plan, i, work, 1)
+                log_weight[k] = work.log_weight[0]
                 ratio = work.log_q[0] - work.log_prior[0]
-                if grouped or needed > 0:
-                    log_weight[k] = work.log_weight[0]
                 if grouped:
-                    log_likelihood[k] = work.log_likelihood[0]
-                    log_ratio[k] = ratio
+                    log_likelihood[k], log_ratio[k] = work.log_likelihood[0], ratio
                 else:
-                    share, likelihoods, ratios = stored(sums)
-                    share = take(share, work.log_weight[0], first + k)
-                    likelihoods = take_term(likelihoods, work.log_likelihood[0])
-                    store(sums, share, likelihoods, take_term(ratios, ratio))
+                    turn = np.uint64(k) // np.uint64(TEAM)
+                    own_terms[0, turn], own_terms[1, turn] = work.log_likelihood[0], ratio
             if grouped or needed > 0:
                 cuda.syncthreads()
             if grouped:
                 push_tile(state, iw_sizes, first, tile, n)
+            else:
+                push_draws(sums, log_weight, own_terms, first, n, v)
             if needed > 0:
                 offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
         if not grouped:
@@ -266,6 +264,7 @@ def terms(form: Form) -> Any:
         index = np.uint64(first_index + i)
         start = lo + b * TILE
         for draw in range(start + cuda.threadIdx.x, min(start + TILE, hi), TEAM):
+            read_again()
             sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
             weigh_block(plan, i, work, 1)
             log_likelihood[i, draw - lo] = work.log_likelihood[0]

@@ -27,8 +27,9 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
 # Threads of a block, which work on one chunk of draws together. The simulator's are Python's.
 TEAM = 4 if SIMULATED else 128
-# Draws of which all terms are in shared memory at once.
-TILE = (8 if SIMULATED else 4) * TEAM
+# Draws that each of them makes before what they are is looked at, and of all together.
+TURNS = 8 if SIMULATED else 4
+TILE = TURNS * TEAM
 
 
 class _SimulatedShared:

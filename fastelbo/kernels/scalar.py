@@ -21,7 +21,7 @@ import numpy as np
 
 from . import single
 from .compile import by_precision, scalar
-from .products import wide_product
+from .instructions import wide_product
 
 # --- floating point -------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ _HALF_PI = 1.5707963267948966
 _HALF_PI_LO = 6.123233995736766e-17
 
 
-@by_precision(single.sincos_quarter)
+@scalar
 def sincos_quarter(f: float) -> tuple[float, float]:
     """(sin, cos) of f pi/2 for |f| <= 1/2, within 1 ulp, sine relative to itself near 0."""
     z = f * f
@@ -257,9 +257,9 @@ def uniform(high, low):
 
 
 @by_precision(single.radius_argument)
-def radius_argument(kind, u):
-    """u uniform in (0, 1] as `radius` takes it, in the precision of ``kind``."""
-    return u
+def radius_argument(kind, high, low):
+    """`uniform` of two words as `radius` takes it, in the precision of ``kind``."""
+    return uniform(high, low)
 
 
 @by_precision(single.radius)

@@ -6,11 +6,10 @@ polynomials come from the same Remez exchange as those of float64, where 1 ulp i
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .compile import scalar
+from .instructions import single_root
 
 f32 = np.float32
 u32 = np.uint32
@@ -24,6 +23,7 @@ _LOG2E = f32(1.44269504)
 # ln 2 in two parts; the first has 16 bits, so that n * _LN2_HI is exact for |n| < 2^8.
 _LN2_HI = f32(0.693145751953125)
 _LN2_LO = f32(1.42860682e-6)
+_LN2 = f32(0.693147181)
 
 # The largest and smallest arguments with a finite non-zero exponential, a little beyond.
 _EXP_MAX = f32(88.73)
@@ -90,15 +90,18 @@ def _split(x):
 @scalar
 def _join(k, f):
     """log(2^k (1 + f))."""
-    s = f / (f32(2.0) + f)
-    z = s * s
-    # log(1 + f) = 2 s + s z R(z); 8.0e-10.
-    p = f32(0.2987093707)
-    p = p * z + f32(0.3997757403)
-    p = p * z + f32(0.6666677609)
-    # 2 s = f - s f, written through f^2/2 so that the rounded s enters only the small terms.
-    half = _HALF * f * f
-    return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
+    # log(1 + f) = f - f^2/2 + f^3 P(f); 5.8e-9. Without the division that log in float64 has: it
+    # takes as long as eight products.
+    p = f32(-0.07633727816)
+    p = p * f + f32(0.1276054083)
+    p = p * f - f32(0.1315996433)
+    p = p * f + f32(0.1420187706)
+    p = p * f - f32(0.1662339077)
+    p = p * f + f32(0.2000122334)
+    p = p * f - f32(0.2500082008)
+    p = p * f + f32(0.3333333173)
+    p = p * f - _HALF
+    return k * _LN2 + (f + f * f * p)
 
 
 @scalar
@@ -118,48 +121,48 @@ def log1p(x: np.float32) -> np.float32:
     return y + correction if u < f32(np.inf) else u
 
 
-# pi/2 in two parts.
-_HALF_PI = f32(1.57079637)
-_HALF_PI_LO = f32(-4.37113883e-8)
-
-
 @scalar
-def sincos_quarter(f: np.float32) -> tuple[np.float32, np.float32]:
-    """(sin, cos) of f pi/2 for |f| <= 1/2, within 1 ulp, sine relative to itself near 0."""
+def sincos_right_angles(f: np.float32) -> tuple[np.float32, np.float32]:
+    """(sin, cos) of f right angles for |f| <= 1, the cosine within 2^-23 of 1."""
     z = f * f
-    # sin(f pi/2) = f (pi/2 + z S(z)); 3.8e-9.
-    s = f32(-4.604834249e-3)
-    s = s * z + f32(7.968141283e-2)
-    s = s * z - f32(0.6459636302)
-    sine = f + f * ((z * s + _HALF_PI_LO) + (_HALF_PI - _ONE))
-    # cos(f pi/2) = 1 + z C(z); 6.4e-11.
-    c = f32(9.037665406e-4)
-    c = c * z - f32(2.086015018e-2)
-    c = c * z + f32(0.253669226)
-    c = c * z - f32(1.233700543)
-    return sine, _ONE + z * c
+    # sin(f pi/2) = f + f S(z); 5.3e-9.
+    s = f32(1.514842457e-4)
+    s = s * z - f32(4.673765021e-3)
+    s = s * z + f32(7.968967806e-2)
+    s = s * z - f32(0.6459637105)
+    s = s * z + f32(0.5707963185)
+    # cos(f pi/2) = (1 - f^2) C(z), which keeps what f has of digits near its zeros; 9.8e-10.
+    c = f32(2.358787121e-5)
+    c = c * z - f32(8.935097269e-4)
+    c = c * z + f32(1.996858997e-2)
+    c = c * z - f32(0.233700503)
+    c = c * z + _ONE
+    return f + f * s, (_ONE - f * f) * c
 
 
-_SQRT_HALF = 0.7071067811865476
+# The first 32 bits of sqrt(1/2).
+_SQRT_HALF_WORD = u32(0xB504F333)
 
 
 @scalar
-def radius_argument(kind, u):
-    """A float64 u in (0, 1] as a float32 that keeps its digits at either end.
+def radius_argument(kind, high, low):
+    """`scalar.uniform` of two words as a float32 that keeps its digits at either end.
 
     u itself below sqrt(1/2), and u - 1, which is not positive, from there on.
     """
-    return f32(u if u < _SQRT_HALF else u - 1.0)
+    high, low = u32(high), u32(low)
+    # As a signed integer a word is what it lacks of 2^32.
+    whole = f32(high.view(np.int32)) if high >= _SQRT_HALF_WORD else f32(high)
+    rest = f32(u32(u32(low >> u32(11)) + u32(1)).view(np.int32))
+    return (whole + rest * f32(2.0**-21)) * f32(2.0**-32)
 
 
 @scalar
 def radius(t):
     """Radius of a pair of standard normals, from a `radius_argument`."""
-    k, f = _split(t)
     near_one = t <= f32(0.0)
-    k = f32(0.0) if near_one else k
-    f = t if near_one else f
-    return f32(math.sqrt(f32(-2.0) * _join(k, f)))
+    k, f = _split(_ONE if near_one else t)
+    return single_root(f32(-2.0) * _join(k, t if near_one else f))
 
 
 @scalar
@@ -169,20 +172,21 @@ def angle_bits(kind, high, low):
 
 
 _FIRST_BIT = u32(1 << 31)
-_SECOND_BIT = u32(1 << 30)
+_EIGHTH = u32(1 << 29)
+_QUARTER_AND_HALF_A_BIT = u32((1 << 32) - (1 << 30) + 1)
 
 
 @scalar
 def point_at(r, angle):
-    """(r cos, r sin) of an angle given as 32 random bits: quadrant + f right angles."""
-    # 30 bits, and half of what the next would add, as a signed integer about 0: only that becomes
-    # a float with no more than the processors at hand.
-    f = u32((angle << u32(2)) | u32(2)) ^ _FIRST_BIT
-    s, c = sincos_quarter(f32(u32(f).view(np.int32)) * f32(2.0**-32))
-    odd = (angle & _SECOND_BIT) != u32(0)
-    x = s if odd else c
-    y = c if odd else s
-    # Signs by quadrant: cosine + - - +, sine + + - -.
-    x = u32(f32(r * x).view(np.uint32) ^ (u32(angle + _SECOND_BIT) & _FIRST_BIT))
-    y = u32(f32(r * y).view(np.uint32) ^ (angle & _FIRST_BIT))
-    return x.view(np.float32), y.view(np.float32)
+    """(r cos, r sin) of an angle given as 32 random bits, as `scalar.point_at` takes it.
+
+    That is, 2^-32 of a turn for each and for half of what the next would add, less an eighth. In
+    half turns, of which a whole one changes both signs: near the zeros of the cosine, its digits
+    beyond those of the radius are not worth the exchange of sine and cosine that would keep them.
+    """
+    # Twice the angle, as a signed integer about 0, so that only what it is beside a whole number
+    # of half turns becomes a float.
+    f = u32(u32(angle << u32(1)) + _QUARTER_AND_HALF_A_BIT)
+    s, c = sincos_right_angles(f32(u32(f).view(np.int32)) * f32(2.0**-31))
+    r = u32(f32(r).view(np.uint32) ^ (u32(angle + _EIGHTH) & _FIRST_BIT)).view(np.float32)
+    return r * c, r * s

@@ -2,8 +2,10 @@
 
 Where no groups are asked for, nothing waits for others before the end of the chunk: each thread
 keeps sums of its own share, relative to the largest log weight that it has met. Weights enter less
-one, so that those of nearly equal ones lose no digits. Weights of float32 rows are exponentials of
-single precision; all sums are of float64.
+one, so that those of nearly equal ones lose no digits. Weights of float32 rows, and of draws of
+that precision, are exponentials of it; all sums are of float64.
+
+Values are taken in fours, that need neither be looked at one by one nor wait for each other.
 """
 
 from __future__ import annotations
@@ -66,13 +68,7 @@ def empty_share(like):
 
 
 @block
-def empty_term():
-    """Sums of no values."""
-    return Term(0.0, 0.0, 0.0, 0.0)
-
-
-@block
-def take_term(term, x):
+def _take_term(term, x):
     """Take in one value, if it is finite."""
     if not abs(x) < np.inf:
         return term
@@ -81,16 +77,26 @@ def take_term(term, x):
     return Term(pivot, term.count + 1.0, term.d + d, term.dd + d * d)
 
 
-# Numbers that `store` takes of each thread: of float64, the top is the peak.
+@block
+def _take_four_of_term(term, x, k):
+    x0, x1, x2, x3 = x[k], x[k + np.uint64(1)], x[k + np.uint64(2)], x[k + np.uint64(3)]
+    below = (abs(x0) < np.inf) & (abs(x1) < np.inf) & (abs(x2) < np.inf) & (abs(x3) < np.inf)
+    if not below or term.count == 0.0:
+        return _take_term(_take_term(_take_term(_take_term(term, x0), x1), x2), x3)
+    pivot, count, d, dd = term
+    d0, d1, d2, d3 = x0 - pivot, x1 - pivot, x2 - pivot, x3 - pivot
+    d = (((d + d0) + d1) + d2) + d3
+    dd = (((dd + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3
+    return Term(pivot, count + 4.0, d, dd)
+
+
+# Numbers that `_store` takes of each thread: of float64, the top is the peak.
 STORED = len(Share._fields) - 1 + 2 * len(Term._fields)
 
 
 @block
-def store(sums, share, first, second):
-    """Put what a thread has of log weights and of two terms into its column of shared memory.
-
-    While a draw is made and weighed there are no registers for them.
-    """
+def _store(sums, share, first, second):
+    """Put what a thread has of log weights and of two terms into its column of shared memory."""
     me = cuda.threadIdx.x
     sums[0, me], sums[1, me], sums[2, me], sums[3, me] = share.peak, share.rest, share.uu, share.d
     sums[4, me], sums[5, me], sums[6, me] = share.dd, share.ud, share.count
@@ -101,7 +107,7 @@ def store(sums, share, first, second):
 
 @block
 def stored(sums):
-    """What `store` put there, of log weights of float64."""
+    """What `open_sums` and `push_draws` left there."""
     me = cuda.threadIdx.x
     share = Share(
         sums[0, me], sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me], sums[5, me],
@@ -144,10 +150,13 @@ def _take_other(share, x, place):
 
 
 @block
-def _add(share, x):
-    """Add a finite x that is not above the others, without counting it."""
+def _add(share, x, like):
+    """Add a finite x that is not above the others, without counting it.
+
+    Its weight is computed in the precision of ``like``.
+    """
     top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
-    weight = np.float64(exp_nonpositive(x - top))
+    weight = np.float64(exp_nonpositive(like.dtype.type(x - top)))
     # Single precision would round the difference.
     below, less = np.float64(x) - peak, weight - 1.0
     return Share(
@@ -171,11 +180,25 @@ def _counted(share, more):
 
 
 @block
-def take(share, x, place):
+def _take(share, x, place, like):
     """Take in one log weight."""
     if not x <= share.top:
         return _take_other(share, x, place)
-    return share if x == -np.inf else _counted(_add(share, x), 1.0)
+    return share if x == -np.inf else _counted(_add(share, x, like), 1.0)
+
+
+@block
+def _take_one_by_one(share, x0, x1, x2, x3, place, like):
+    share = _take(share, x0, place, like)
+    share = _take(share, x1, place + TEAM, like)
+    share = _take(share, x2, place + 2 * TEAM, like)
+    return _take(share, x3, place + 3 * TEAM, like)
+
+
+@block
+def _add_four(share, x0, x1, x2, x3, like):
+    share = _add(_add(_add(_add(share, x0, like), x1, like), x2, like), x3, like)
+    return _counted(share, 4.0)
 
 
 @block
@@ -202,17 +225,55 @@ def _share_of(row, start, stop):
         x2, x3 = row[k + np.uint64(2 * TEAM)], row[k + np.uint64(3 * TEAM)]
         # NaN may pass for a number here, and makes the sums NaN.
         if max(max(x0, x1), max(x2, x3)) <= share.top and min(min(x0, x1), min(x2, x3)) > -np.inf:
-            share = _counted(_add(_add(_add(_add(share, x0), x1), x2), x3), 4.0)
+            share = _add_four(share, x0, x1, x2, x3, row)
         else:
-            share = take(share, x0, place)
-            share = take(share, x1, place + TEAM)
-            share = take(share, x2, place + 2 * TEAM)
-            share = take(share, x3, place + 3 * TEAM)
+            share = _take_one_by_one(share, x0, x1, x2, x3, place, row)
         place += 4 * TEAM
     while place < stop:
-        share = take(share, row[np.uint64(place)], place)
+        share = _take(share, row[np.uint64(place)], place, row)
         place += TEAM
     return share if share.rest == share.rest else _recounted(share, row, start, stop)
+
+
+@block
+def open_sums(sums, like):
+    """Begin the sums of a thread, over log weights and terms of the type of ``like``."""
+    none = Term(0.0, 0.0, 0.0, 0.0)
+    _store(sums, empty_share(like), none, none)
+
+
+@block
+def push_draws(sums, log_weight, terms, first, n, like):
+    """Take the draws of a tile that this thread made into its sums.
+
+    The tile's draws are numbered from ``first``. Of the terms it has its own alone. The sums are in
+    shared memory, as there are no registers for them while a draw is made.
+    """
+    me = cuda.threadIdx.x
+    share, likelihoods, ratios = stored(sums)
+    turn = 0
+    while me + (turn + 3) * TEAM < n:
+        k = np.uint64(me + turn * TEAM)
+        x0, x1 = log_weight[k], log_weight[k + np.uint64(TEAM)]
+        x2, x3 = log_weight[k + np.uint64(2 * TEAM)], log_weight[k + np.uint64(3 * TEAM)]
+        top = share.top
+        if (
+            (x0 <= top) & (x1 <= top) & (x2 <= top) & (x3 <= top)
+            & (x0 > -np.inf) & (x1 > -np.inf) & (x2 > -np.inf) & (x3 > -np.inf)
+        ):  # fmt: skip
+            share = _add_four(share, x0, x1, x2, x3, like)
+        else:
+            share = _take_one_by_one(share, x0, x1, x2, x3, first + me + turn * TEAM, like)
+        likelihoods = _take_four_of_term(likelihoods, terms[0], np.uint64(turn))
+        ratios = _take_four_of_term(ratios, terms[1], np.uint64(turn))
+        turn += 4
+    while me + turn * TEAM < n:
+        k = np.uint64(me + turn * TEAM)
+        share = _take(share, log_weight[k], first + me + turn * TEAM, like)
+        likelihoods = _take_term(likelihoods, terms[0, np.uint64(turn)])
+        ratios = _take_term(ratios, terms[1, np.uint64(turn)])
+        turn += 1
+    _store(sums, share, likelihoods, ratios)
 
 
 @exact

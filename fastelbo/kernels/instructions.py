@@ -1,0 +1,77 @@
+"""Instructions of a CUDA device, and to its compiler, that Python has no words for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .compile import by_target
+
+_U32 = np.uint64(0xFFFFFFFF)
+
+
+@intrinsic
+def _mul_wide(typing_context, a, b):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        word = ir.IntType(32)
+        words = [builder.trunc(each, word) for each in args]
+        kind = ir.FunctionType(ir.IntType(64), [word, word])
+        return builder.call(ir.InlineAsm(kind, "mul.wide.u32 $0, $1, $2;", "=l,r,r"), words)
+
+    return types.uint64(types.uint64, types.uint64), generate
+
+
+@intrinsic
+def _sqrt_approx(typing_context, x):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        real = ir.FloatType()
+        kind = ir.FunctionType(real, [real])
+        return builder.call(ir.InlineAsm(kind, "sqrt.approx.ftz.f32 $0, $1;", "=f,f"), args)
+
+    return types.float32(types.float32), generate
+
+
+def _wide_product_on_device(a: Any, b: Any) -> Any:
+    # A product of 64 bits is made of several, and of those of upper halves that are 0, too.
+    return lambda a, b: _mul_wide(a, b)
+
+
+@by_target(_wide_product_on_device)
+def wide_product(a: np.uint64, b: np.uint64) -> np.uint64:
+    """a b, where a is below 2^32, and the lower half of b alone is read."""
+    return a * (b & _U32)
+
+
+def _single_root_on_device(x: Any) -> Any:
+    # The last half ulp, and subnormal numbers, would take ten more.
+    return lambda x: _sqrt_approx(x)
+
+
+@by_target(_single_root_on_device)
+def single_root(x: np.float32) -> np.float32:
+    """Square root of a float32 that is not subnormal; on a device, within 2^-23 of it."""
+    return np.float32(math.sqrt(x))
+
+
+@intrinsic
+def _asm_barrier(typing_context):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(kind, "", "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def _forget_on_device() -> Any:
+    return lambda: _asm_barrier()
+
+
+@by_target(_forget_on_device)
+def read_again() -> None:
+    """What was read from memory before is to be read again, not kept in registers."""
