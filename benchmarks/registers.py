@@ -7,6 +7,7 @@ It takes numba-cuda and libNVVM (``pip install ".[ptx]"``), and ptxas of a CUDA 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import shutil
 import subprocess
@@ -70,11 +71,14 @@ class Launch(NamedTuple):
 
 
 @contextlib.contextmanager
-def recorded() -> Any:
-    """Record launches instead of starting them, with arrays in this machine's memory."""
+def recorded(*, multiplies: bool = False) -> Any:
+    """Record launches instead of starting them, with arrays in this machine's memory.
+
+    As on a device whose warps multiply matrices, or do not.
+    """
     launches: list[Launch] = []
 
-    def record(kernel: Any, blocks: int, *args: Any) -> None:
+    def record(kernel: Any, blocks: int, *args: Any, threads: int = 0) -> None:
         launches.append(Launch(kernel, tuple(map(typeof, args))))
 
     def put(array: Any) -> Any:
@@ -83,7 +87,9 @@ def recorded() -> Any:
     def room(shape: Any, dtype: Any = np.float64) -> Any:
         return np.zeros(shape, dtype)
 
-    with mock.patch.multiple(device, launch=record, put=put, room=room, fetch=np.asarray):
+    with mock.patch.multiple(
+        device, launch=record, put=put, room=room, fetch=np.asarray, multiplies=lambda: multiplies
+    ):
         yield launches
 
 
@@ -113,12 +119,19 @@ def array_launches() -> dict[str, Launch]:
             grids.Moments(1, np.array([], np.int64), 0).reduce(np.zeros((1, 1000), dtype), 1)
         grids.log_prob(density, centre, points[:, None])
         grids.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
+    with recorded(multiplies=True) as by_warps:
+        grids.log_prob(density, centre, points[:, None])
     names = (
         "groups of float32", "largest of float32", "fold", "fold of largest",
         "summaries of float32", "fold", "summaries of float64", "fold", "log_prob, D=8",
-        "mixture model, D=8, C=4",
+        "mixture model, D=8, C=4", "log_prob by warps, D=8",
     )  # fmt: skip
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, found + by_warps, strict=True))
+
+
+def compiles(name: str, target: tuple[int, int]) -> bool:
+    """Whether devices of that compute capability run the kernel."""
+    return "by warps" not in name or target >= (8, 0)
 
 
 def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
@@ -170,7 +183,7 @@ def main() -> None:
                 if not kernel.startswith("fold"):
                     kernels[precision, f"{kernel}, {name}"] = launch
     for (precision, name), launch in kernels.items():
-        for target in TARGETS:
+        for target in filter(functools.partial(compiles, name), TARGETS):
             usage = assemble(compile_ptx(launch, target), target)
             figures = " | ".join(map(str, usage))
             print(f"| {name} | {precision} | {target[0]}.{target[1]} | {figures} |", flush=True)

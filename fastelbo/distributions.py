@@ -90,7 +90,8 @@ class _Continuous(Distribution):
         ----------
         z : array_like, shape (..., D)
             Points; the leading axes broadcast against `batch_shape`. An array on a GPU (CuPy,
-            torch, JAX, numba), C-contiguous and of shape (..., *batch_shape, D), is read in place.
+            torch, JAX, numba), C-contiguous and of shape (..., *batch_shape, D), is read in place
+            and not checked: where it is not finite the result is NaN or -inf.
 
         Returns
         -------

@@ -106,9 +106,9 @@ LAYERS = [
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "fragments", "device", "calls", "compile", "instructions", "single", "scalar", "vectors",
-    "points", "words", "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state", "cpu",
-    "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch", "teams",
-    "teamstate", "streams", "views", "parameters", "cuda", "grids",
+    "points", "words", "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state",
+    "cpu", "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch",
+    "teams", "teamstate", "streams", "views", "parameters", "warps", "quadratic", "cuda", "grids",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.
 DELEGATES = {"fastelbo.results": {"bound_tables", "exports", "plotting", "tables"}}

@@ -21,6 +21,7 @@ BUDGET = {
     "summaries of float32": 64,
     "summaries of float64": 64,
     "log_prob, D=8": 128,
+    "log_prob by warps, D=8": 128,
     "mixture model, D=8, C=4": 128,
 }
 
@@ -74,10 +75,20 @@ def check(form, precision, kernel, target, budget):
         assert usage.shared <= 48 * 1024
 
 
-@pytest.mark.parametrize("target", registers.TARGETS)
-@pytest.mark.parametrize(("form", "precision", "kernel"), CASES)
+@pytest.mark.parametrize(
+    ("form", "precision", "kernel", "target"),
+    [(*case, target) for case in CASES for target in registers.TARGETS
+     if registers.compiles(case[2], target)],
+)  # fmt: skip
 def test_every_kernel(form, precision, kernel, target):
     check(form, precision, kernel, target, BUDGET[kernel])
+
+
+def test_products_of_warps_are_instructions():
+    ptx = registers.compile_ptx(kernels(None, "float64")["log_prob by warps, D=8"], (9, 0))
+    # Two steps of four coordinates, for four groups of points.
+    assert ptx.count("mma.sync.aligned.m8n8k4") == 8
+    assert ".local" not in ptx
 
 
 @pytest.mark.parametrize("kernel", ["states", "states without groups"])

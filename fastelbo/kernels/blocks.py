@@ -481,6 +481,21 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 
 @block
+def log_terms(density, i, c, base, square, dim, n, out):
+    """out = log_const_c - base + g_c(square)."""
+    const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
+    if density.df.shape[1] > 0:
+        df = density.df[row_of(i, density.df.shape[0]), c]
+        power = square.dtype.type(0.5 * (df + dim))
+        for k in range(n):
+            out[k] = const - power * log1p(square[k] / df)
+    else:
+        half = square.dtype.type(0.5)
+        for k in range(n):
+            out[k] = const - half * square[k]
+
+
+@block
 def log_component(density, i, c, base, v, dim, n, acc, square, out):
     """out = log_const_c - base + g_c(square), by way of square = |F_c v - t_c|^2."""
     rows = density.factor.shape[2]
@@ -493,16 +508,7 @@ def log_component(density, i, c, base, v, dim, n, acc, square, out):
             square_norm_diagonal(factor[0], target, v, n, square)
         else:
             square_norm_triangular(factor, target, v, n, acc, square)
-    const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
-    if density.df.shape[1] > 0:
-        df = density.df[row_of(i, density.df.shape[0]), c]
-        power = square.dtype.type(0.5 * (df + dim))
-        for k in range(n):
-            out[k] = const - power * log1p(square[k] / df)
-    else:
-        half = square.dtype.type(0.5)
-        for k in range(n):
-            out[k] = const - half * square[k]
+    log_terms(density, i, c, base, square, dim, n, out)
 
 
 @scalar
@@ -519,6 +525,23 @@ def _base(like, log_const):
     return 0.0
 
 
+@scalar
+def add_term(top, total, term, one):
+    """A running maximum, and the sum of exponentials relative to it, with one term more.
+
+    ``one`` is 1 in their precision.
+    """
+    zero = one - one
+    gap = term - top
+    e = exp_nonpositive(-abs(gap))
+    # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
+    e = e if gap == gap else zero
+    raised = gap > zero
+    scaled = total if raised else one
+    kept = one if raised else total
+    return (term if raised else top), scaled * e + kept
+
+
 @block
 def log_density_block(density, i, v, dim, work, n, out):
     """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
@@ -533,7 +556,7 @@ def log_density_block(density, i, v, dim, work, n, out):
         log_component(density, i, 0, 0.0, v, dim, n, acc, square, out)
         return
     base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
-    zero, one = v.dtype.type(0.0), v.dtype.type(1.0)
+    one = v.dtype.type(1.0)
     # top holds the running maximum, total the sum of exponentials relative to it.
     log_component(density, i, 0, base, v, dim, n, acc, square, top)
     for k in range(n):
@@ -541,15 +564,7 @@ def log_density_block(density, i, v, dim, work, n, out):
     for c in range(1, components):
         log_component(density, i, c, base, v, dim, n, acc, square, term)
         for k in range(n):
-            gap = term[k] - top[k]
-            e = exp_nonpositive(-abs(gap))
-            # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
-            e = e if gap == gap else zero
-            raised = gap > zero
-            scaled = total[k] if raised else one
-            kept = one if raised else total[k]
-            total[k] = scaled * e + kept
-            top[k] = term[k] if raised else top[k]
+            top[k], total[k] = add_term(top[k], total[k], term[k], one)
     for k in range(n):
         out[k] = (base + top[k]) + log_positive(total[k])
 

@@ -50,7 +50,9 @@ class _Simulated:
 
     def syncthreads(self) -> None:
         # The simulator's own looks for threads that wait, and takes milliseconds for it.
-        _context().__dict__.setdefault("barrier", threading.Barrier(TEAM)).wait()
+        context = _context()
+        threads = context.blockDim.x
+        context.__dict__.setdefault("barrier", threading.Barrier(threads)).wait()
 
     def __getattr__(self, name: str) -> Any:
         context = _context()
@@ -124,10 +126,15 @@ def fetch(array: Any) -> Any:
     return array.copy_to_host()
 
 
-def launch(kernel: Any, blocks: int, *args: Any) -> None:
-    """Start a kernel with so many blocks of `TEAM` threads, none of which there may be."""
+def launch(kernel: Any, blocks: int, *args: Any, threads: int = TEAM) -> None:
+    """Start a kernel with so many blocks of ``threads``, none of which there may be."""
     if blocks:
-        kernel[blocks, TEAM](*args)
+        kernel[blocks, threads](*args)
+
+
+def multiplies() -> bool:
+    """Whether warps of the device in use multiply matrices of float64 by an instruction."""
+    return SIMULATED or tuple(cuda.get_current_device().compute_capability) >= (8, 0)
 
 
 def synchronize() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import cuda, device
+from . import cuda, device, quadratic
 from .blocks import Density, Plan
 from .cpu import CHUNK
 from .extremes import VALUES
@@ -98,10 +98,14 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
     """Log density of member i at points[:, i], on the device as the points (M, members, D) are."""
     count, members, dim = points.shape
     out = device.room((count, members))
-    n_blocks = -(-count // device.TEAM)
+    kernel, threads = cuda.log_prob(dim), device.TEAM
+    if density.factor.shape[2] > 1 and dim <= quadratic.MOST and device.multiplies():
+        kernel, threads = quadratic.log_prob(dim), quadratic.THREADS
+        density = quadratic.ordered(density, dim)
+    n_blocks = -(-count // threads)
     device.launch(
-        cuda.log_prob(dim), members * n_blocks, device.put_all(density), device.put(centre),
-        points, np.int64(n_blocks), out,
+        kernel, members * n_blocks, device.put_all(density), device.put(centre), points,
+        np.int64(n_blocks), out, threads=threads,
     )  # fmt: skip
     return out
 

@@ -131,8 +131,10 @@ def test_functions_that_do_not_compute_on_a_device(function):
         function(device.put(np.zeros((3, 40))))
 
 
+@pytest.mark.parametrize("by_warps", [True, False])
 @pytest.mark.parametrize("batch", [(), (2,)])
-def test_log_prob(batch):
+def test_log_prob(batch, by_warps, monkeypatch):
+    monkeypatch.setattr(device, "multiplies", lambda: by_warps)
     rng = np.random.default_rng(2)
     mean = around(rng, np.zeros((*batch, 3)), 4, 1.0)
     p = fe.Mixture([0.1, 0.2, 0.3, 0.4], fe.Gaussian(mean, scale_tril=triangles(rng, 4, 3)))
@@ -140,6 +142,23 @@ def test_log_prob(batch):
     got = device.fetch(p.log_prob(device.put(z)))
     assert got.shape == (11, *batch)
     np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dim", "points"), [(2, 3), (8, 33), (10, 5), (13, 40)])
+def test_log_prob_by_warps(dim, points):
+    """Steps of four coordinates, rows of eight, warps of 32 points, and weights of 0."""
+    rng = np.random.default_rng(5)
+    mean = 2.0 * rng.normal(size=(3, dim))
+    t = fe.StudentT([3.0, 8.0, 20.0], mean, scale_tril=triangles(rng, 3, dim))
+    p = fe.Mixture([0.0, 0.3, 0.7], t)
+    z = 2.0 * rng.normal(size=(points, dim))
+    z[1] = mean[1] + 100.0
+    got = device.fetch(p.log_prob(device.put(z)))
+    np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
+    z[0, 0] = np.nan
+    got = device.fetch(p.log_prob(device.put(z)))
+    assert np.isnan(got[0])
+    assert np.isfinite(got[1:]).all()
 
 
 def test_log_prob_of_points_of_another_shape():
