@@ -21,7 +21,7 @@ from fastelbo.devices import require_device
 from fastelbo.kernels import device
 
 from .gpu_machine import Rates, best_time, measure
-from .gpu_workloads import Workload, available, workloads
+from .gpu_workloads import Workload, available, to_host, workloads
 from .machine import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -30,7 +30,7 @@ LIBRARIES = ("torch", "cupy", "jax")
 
 def check(workload: Workload) -> float:
     """The largest difference from the CPU's answer, relative to 1 + its size."""
-    got, expected = available(workload)["fastelbo"](), workload.on_cpu()
+    got, expected = to_host(available(workload)["fastelbo"]()), workload.on_cpu()
     worst = 0.0
     for x, y in zip(got, expected, strict=True):
         worst = max(worst, float(np.max(np.abs(x - y) / (1.0 + np.abs(y)), initial=0.0)))

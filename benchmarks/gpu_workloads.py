@@ -1,7 +1,8 @@
 """What is timed on a GPU: inputs on the device, fastelbo, and what one would use instead.
 
 PyTorch, CuPy and JAX are timed where they are installed and see the device. Each prepared function
-returns, when it is done on the device, the answer as NumPy arrays.
+returns the answer when the device is done: small ones as NumPy arrays, large ones where they are,
+as to copy them would take longer than to compute them.
 """
 
 from __future__ import annotations
@@ -62,8 +63,14 @@ def available(workload: Workload) -> dict[str, Prepared]:
     return found
 
 
-def _numpy(values: Any) -> tuple[Any, ...]:
-    return tuple(np.asarray(v.get() if hasattr(v, "get") else v) for v in values)
+def to_host(values: Any) -> tuple[Any, ...]:
+    """The arrays of fastelbo, CuPy or JAX as those of NumPy."""
+    found = []
+    for value in values:
+        if hasattr(value, "copy_to_host"):
+            value = device.fetch(value)
+        found.append(np.asarray(value.get() if hasattr(value, "get") else value))
+    return tuple(found)
 
 
 # --- summaries ----------------------------------------------------------------------------------
@@ -119,13 +126,13 @@ def summaries(rows: int, draws: int) -> list[Workload]:
     def with_cupy() -> Prepared:
         cupy = _library("cupy")
         array = cupy.asarray(on_device())
-        return lambda: _numpy(_summary(cupy, array))
+        return lambda: to_host(_summary(cupy, array))
 
     def with_jax() -> Prepared:
         jax = _library("jax")
         array = jax.numpy.asarray(x)
         summary = jax.jit(lambda x: _summary(jax.numpy, x))
-        return lambda: _numpy(summary(array))
+        return lambda: to_host(summary(array))
 
     work = {
         "unit": "element", "units": float(rows * draws), "operations": 40.0 * rows * draws,
@@ -213,7 +220,7 @@ def evidence(points: int, draws: int, precision: str) -> Workload:
             top = x.max(1)
             return cupy.log(cupy.exp(x - top[:, None]).sum(1)) + top, x.sum(1)
 
-        return lambda: _numpy(blocks(block, cupy))
+        return lambda: to_host(blocks(block, cupy))
 
     def with_jax() -> Prepared:
         jax = _library("jax")
@@ -226,7 +233,7 @@ def evidence(points: int, draws: int, precision: str) -> Workload:
 
         def run() -> tuple[Any, ...]:
             keys = jax.random.split(jax.random.key(0), -(-draws // _DRAWS))
-            return _numpy((sum(reduce(key)[1] for key in keys) / (len(keys) * _DRAWS),))
+            return to_host((sum(reduce(key)[1] for key in keys) / (len(keys) * _DRAWS),))
 
         return run
 
@@ -268,7 +275,12 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
         def log_prob(part: Any) -> Any:
             return torch.logsumexp(joint(torch, part, *arrays[1:]), 1)
 
-        return lambda: (torch.cat([log_prob(p) for p in arrays[0].split(2**15)]).cpu().numpy(),)
+        def run() -> tuple[Any, ...]:
+            answer = torch.cat([log_prob(part) for part in arrays[0].split(2**15)])
+            torch.cuda.synchronize()
+            return (answer,)
+
+        return run
 
     def with_cupy() -> Prepared:
         cupy = _library("cupy")
@@ -280,13 +292,23 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
             return cupy.log(cupy.exp(x - top[:, None]).sum(1)) + top
 
         starts = range(0, points, 2**15)
-        return lambda: _numpy(
-            [cupy.concatenate([log_prob(arrays[0][s : s + 2**15]) for s in starts])]
-        )
+
+        def run() -> tuple[Any, ...]:
+            answer = cupy.concatenate([log_prob(arrays[0][s : s + 2**15]) for s in starts])
+            cupy.cuda.runtime.deviceSynchronize()
+            return (answer,)
+
+        return run
 
     def with_fastelbo() -> Prepared:
         there = device.put(z)
-        return lambda: (device.fetch(mixture.log_prob(there)),)
+
+        def run() -> tuple[Any, ...]:
+            answer = mixture.log_prob(there)
+            device.synchronize()
+            return (answer,)
+
+        return run
 
     operations = points * components * (dim * (dim + 1) / 2 + dim + 25.0)
     return Workload(

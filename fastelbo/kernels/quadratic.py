@@ -17,7 +17,7 @@ from .blocks import Density, Real, add_term, log_terms, row_of
 from .compile import block, device_kernel
 from .device import SIMULATED, TEAM, cuda
 from .scalar import log_positive
-from .warps import ROWS, STEP, WARP, multiply, sum_over_rows
+from .warps import COLUMNS, ROWS, STEP, WARP, multiply, sum_over_rows
 
 # Coordinates of 32 points that fit into the registers of a warp.
 MOST = 64
@@ -71,7 +71,7 @@ def log_prob(dim: int) -> Any:
         for s in range(steps):
             d = STEP * s + lane % STEP
             for g in range(4):
-                p = first + 8 * g + lane // STEP
+                p = first + COLUMNS * g + lane // STEP
                 there = p < points.shape[0] and d < dim
                 v[s, g] = points[p, i, d] - centre[middle, d] if there else 0.0
 
@@ -115,7 +115,7 @@ def log_prob(dim: int) -> Any:
             else:
                 top, total = add_term(top, total, term[0], 1.0)
         value = lane // STEP
-        p = first + 8 * (value // 2) + 2 * (lane % STEP) + value % 2
+        p = first + COLUMNS * (value // 2) + 2 * (lane % STEP) + value % 2
         if p < points.shape[0]:
             out[p, i] = top + log_positive(total)
 
