@@ -1,21 +1,58 @@
-"""A real NVIDIA GPU against this machine's CPU: ``python -m pytest -m gpu``.
+"""Compiled CUDA kernels against this machine's CPU: on a GPU, or on the machine of `ptx_machine`.
 
-The simulator knows nothing of races, registers and memory that is not there. Under NVIDIA's
-compute-sanitizer, of the CUDA toolkit, the same suite tells of them::
+``python -m pytest -m gpu`` takes an NVIDIA GPU. Under NVIDIA's compute-sanitizer, of the CUDA
+toolkit, the same suite tells of races and of memory that is not there::
 
     compute-sanitizer --tool memcheck --target-processes all python -m pytest -m gpu -x
     compute-sanitizer --tool racecheck --target-processes all python -m pytest -m gpu -x -k small
     compute-sanitizer --tool synccheck --target-processes all python -m pytest -m gpu -x -k small
+
+Where there is none, the machine runs the same PTX and looks for the same. To compile a kernel takes
+seconds: there, of many cases a few are run, and the others with ``-m slow``.
 """
 
 import numpy as np
 import pytest
-from cases import CASES, linear
+from cases import CASES, linear, triangles
 from helpers import IGNORE_DIAGNOSTICS, assert_single_precision, quiet, ulps
 
 import fastelbo as fe
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
+pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+
+
+@pytest.fixture(params=[pytest.param("GPU", marks=pytest.mark.gpu), "machine"])
+def place(request):
+    """Where kernels run."""
+    if request.param == "GPU":
+        yield
+        return
+    from ptx_machine.device import installed, missing
+
+    if reason := missing():
+        pytest.skip(reason)
+    with installed():
+        yield
+
+
+# Gaussian, Student-t and mixtures, diagonal and full; every kind of prior.
+FEW = [
+    "diagonal-standard-scalar", "t-mixture-scalar", "mixture_full-gaussian-scalar", "every_batch"
+]  # fmt: skip
+
+every_case = pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        *[pytest.param("GPU", name, marks=pytest.mark.gpu) for name in CASES],
+        *[("machine", name) for name in FEW],
+        *[
+            pytest.param("machine", name, marks=pytest.mark.slow)
+            for name in CASES
+            if name not in FEW
+        ],
+    ],
+    indirect=["place"],
+)
 
 
 def assert_close(got, expected, tolerance=1e-9):
@@ -32,32 +69,49 @@ def both(model, q, n_samples, **options):
         ]
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_small_estimates(name):
-    model, q = CASES[name]()
-    assert_close(*both(model, q, 3000, iw_sizes=(1, 7, 100)))
+# Two chunks, the second of which ends within a tile.
+DRAWS = 8192 + 1300
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_small_estimates_without_groups(name):
+@every_case
+def test_small_estimates(place, name):
     model, q = CASES[name]()
-    assert_close(*both(model, q, 3000, iw_sizes=()))
+    assert_close(*both(model, q, DRAWS, iw_sizes=(1, 7, 100)))
+
+
+@every_case
+def test_small_estimates_without_groups(place, name):
+    model, q = CASES[name]()
+    assert_close(*both(model, q, DRAWS, iw_sizes=()))
     # Draws of single precision differ in their last digits, which a narrow density magnifies.
-    single = both(model, q, 3000, iw_sizes=(), precision="float32", pareto_k=False)
+    single = both(model, q, DRAWS, iw_sizes=(), precision="float32", pareto_k=False)
     assert_close(*single, 1e-3)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_small_terms_in_single_precision(name):
+@every_case
+def test_small_terms_in_single_precision(place, name):
     assert_single_precision(*CASES[name](), 700, backend="cuda")
 
 
+@pytest.mark.parametrize(("n_samples", "iw_sizes"), [(2 * DRAWS, (2, 9000)), (1300, range(1, 21))])
+def test_small_estimates_with_group_sizes(place, n_samples, iw_sizes):
+    """Of a size beyond a chunk, and more of them than shared memory has room for."""
+    model, q = linear(model_batch=(3,), q_batch=(3,))
+    assert_close(*both(model, q, n_samples, iw_sizes=iw_sizes, first_index=2**31 + 5))
+
+
+def test_small_estimates_beyond_shared_memory(place):
+    model, q = linear("mixture_full", "mixture", dim=30, features=31)
+    assert_close(*both(model, q, 1000))
+
+
+@pytest.mark.gpu
 def test_many_draws():
     model, q = linear("full", "mixture", dim=10, features=12, model_batch=(5,), q_batch=(5,))
     assert_close(*both(model, q, 10**6 + 17, iw_sizes=(10, 10_000)))
 
 
-def test_words_are_the_same_and_normals_within_4_ulp():
+def test_words_are_the_same_and_normals_within_4_ulp(place):
     # Here, for without a device numba.cuda is not to be imported.
     from device_draws import words_and_normals
 
@@ -66,13 +120,15 @@ def test_words_are_the_same_and_normals_within_4_ulp():
     assert ulps(normals, expected_normals).max() <= 4.0
 
 
-def test_runs_are_alike_to_the_bit():
-    model, q = linear("mixture_t", "mixture", dim=5, model_batch=(3,))
-    first, second = (both(model, q, 50_000)[0] for _ in range(2))
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)
+@pytest.mark.parametrize("iw_sizes", [(1, 7, 100), ()])
+def test_small_runs_are_alike_to_the_bit(place, iw_sizes):
+    model, q = CASES["diagonal-standard-scalar"]()
+    first, second = (both(model, q, DRAWS, iw_sizes=iw_sizes)[0] for _ in range(2))
+    for field, value in first.items():
+        np.testing.assert_array_equal(value, second[field], err_msg=field)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("library", ["torch", "cupy", "jax.numpy"])
 def test_arrays_of_other_libraries(library):
     xp = pytest.importorskip(library)
@@ -88,20 +144,40 @@ def test_arrays_of_other_libraries(library):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_summaries(place, dtype):
+    from fastelbo.kernels import device
+
+    x = np.random.default_rng(1).standard_cauchy((4, DRAWS))
+    x[1] = np.round(x[1])  # most of the largest ones equal
+    x[2] = np.sort(x[2])  # each the largest so far
+    x[3, ::3] = -np.inf
+    x = x.astype(dtype)
+    there = device.put(x)
+    for options in ({}, {"iw_sizes": ()}, {"iw_sizes": (), "pareto_k": False}):
+        got, expected = (fe.summarize(rows, **options).to_dict() for rows in (there, x))
+        # Without groups, the weights of float32 are of single precision.
+        assert_close(got, expected, 1e-9 if dtype == "float64" or not options else 5e-7)
+
+
 @pytest.mark.parametrize("dim", [1, 2, 5, 8, 13, 32, 64, 65])
-def test_small_log_prob_of_full_covariances(dim):
+def test_small_log_prob_of_full_covariances(place, dim):
     from fastelbo.kernels import device
 
     rng = np.random.default_rng(dim)
-    tril = np.tril(rng.normal(size=(6, dim, dim)), -1) / np.sqrt(dim) + np.eye(dim)
+    tril = triangles(rng, 6, dim)
     mean = rng.normal(size=(6, dim))
-    p = fe.Mixture(np.full(6, 1.0 / 6.0), fe.Gaussian(mean, scale_tril=tril))
-    z = rng.normal(size=(1001, dim))
-    got = device.fetch(p.log_prob(device.put(z)))
-    np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
+    z = rng.normal(size=(301, dim))
+    for component in (
+        fe.Gaussian(mean, scale_tril=tril),
+        fe.StudentT(np.linspace(1.5, 9.0, 6), mean, scale_tril=tril),
+    ):
+        p = fe.Mixture(np.full(6, 1.0 / 6.0), component)
+        got = device.fetch(p.log_prob(device.put(z)))
+        np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
 
 
-def test_mixture_model():
+def test_small_mixture_model(place):
     rng = np.random.default_rng(0)
     mixture = fe.Mixture(np.full(5, 0.2), fe.Gaussian(rng.normal(size=(5, 3)), scale=1.0))
     model = fe.MixtureModel(rng.normal(size=(1000, 3)), mixture)

@@ -1,10 +1,10 @@
 """Every CUDA kernel compiles, for every generation of devices, where there is none."""
 
 import functools
-import importlib.util
 import shutil
 
 import pytest
+from ptx_machine.device import missing
 
 from benchmarks import registers
 
@@ -25,21 +25,7 @@ BUDGET = {
     "mixture model, D=8, C=4": 128,
 }
 
-
-def why_not():
-    """What is missing to compile PTX, as a reason to skip."""
-    if importlib.util.find_spec("numba_cuda") is None:
-        return "numba-cuda is not installed: pip install .[ptx]"
-    from cuda import pathfinder
-
-    try:
-        pathfinder.load_nvidia_dynamic_lib("nvvm")
-    except Exception as error:
-        return f"libNVVM is not installed, pip install .[ptx]: {error}"
-    return None
-
-
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 @functools.cache

@@ -1,0 +1,56 @@
+"""The threads of a block: where each of them is, and which of them wait for others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+WARP = 32
+_RUNNING, _WAITING, _DONE = 0, 1, 2
+
+
+class BarrierError(Exception):
+    """Threads wait for others that do not come."""
+
+
+class Threads:
+    """Places in a program, one a thread."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.numbers = np.arange(count, dtype=np.int16)
+        self.place = np.zeros(count, np.int64)
+        self._state = np.full(count, _DONE)
+
+    def start(self) -> None:
+        """All of them begin."""
+        self.place[:] = 0
+        self._state[:] = _RUNNING
+
+    def finish(self, who: Any) -> None:
+        """These are done."""
+        self._state[who] = _DONE
+
+    def next(self) -> tuple[int, Any] | None:
+        """The first place where threads can go on, and which; None when all are done."""
+        running = self._state == _RUNNING
+        if running.any():
+            at = int(self.place[running].min())
+            here = running & (self.place == at)
+            return at, slice(None) if here.all() else np.flatnonzero(here)
+        waiting = self._state == _WAITING
+        if waiting.any():
+            places = np.unique(self.place[waiting]).tolist()
+            raise BarrierError(f"{waiting.sum()} of {self.count} threads wait at {places}")
+        return None
+
+    def meet(self, who: Any, group: int) -> Any:
+        """Let these wait where they are; those of whole groups there go on, and are returned."""
+        self._state[who] = _WAITING
+        at = self.place[who][0]
+        here = (self._state == _WAITING) & (self.place == at)
+        whole = np.repeat(here.reshape(-1, group).all(axis=1), group)
+        self._state[whole] = _RUNNING
+        self.place[whole] = at + 1
+        return np.flatnonzero(whole)
