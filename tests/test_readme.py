@@ -92,7 +92,7 @@ def test_pytest_options_shown_exist(pytestconfig):
 def test_extras_shown_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     shown = set(re.findall(r"\.\[(\w+)\]", README))
-    assert shown == {"export", "plot", "test", "bench", "cuda13"}
+    assert shown == {"export", "plot", "test", "bench", "cuda13", "ptx"}
     assert shown <= set(project["optional-dependencies"])
 
 
