@@ -34,11 +34,11 @@ ARGUMENTS = {
             [MAX, -MAX, 5e-324, -5e-324],
         ]
     ),
-    "exp_nonpositive": np.concatenate(
+    "exp_normal": np.concatenate(
         [
-            -RNG.uniform(0.0, 708.0, 3000),
-            (np.arange(-1021, 0) + 0.5) * math.log(2.0),
-            -np.exp2(RNG.uniform(-60.0, 0.0, 500)),
+            RNG.uniform(-708.0, 709.0, 3000),
+            (np.arange(-1021, 1023) + 0.5) * math.log(2.0),
+            np.outer([-1.0, 1.0], np.exp2(RNG.uniform(-60.0, 0.0, 500))).ravel(),
             [0.0, -0.0, -708.3964, -5e-324],
         ]
     ),
@@ -48,10 +48,10 @@ ARGUMENTS = {
         [np.exp2(RNG.uniform(-1074, 1024, 3000)), np.exp2(RNG.uniform(-60, 4, 3000)), [0.0, MAX]]
     ),
 }
-ALLOWED = {"exp": 1.0, "exp_nonpositive": 1.0, "log": 1.0, "log_positive": 1.0, "log1p": 2.0}
+ALLOWED = {"exp": 1.0, "exp_normal": 1.0, "log": 1.0, "log_positive": 1.0, "log1p": 2.0}
 EXACT = {
     "exp": mpmath.exp,
-    "exp_nonpositive": mpmath.exp,
+    "exp_normal": mpmath.exp,
     "log": mpmath.log,
     "log_positive": mpmath.log,
     "log1p": mpmath.log1p,
@@ -62,7 +62,7 @@ SPECIAL = {
         [np.inf, -np.inf, np.nan, -np.nan, 1e300, -1e300],
         [np.inf, 0, np.nan, np.nan, np.inf, 0],
     ),
-    "exp_nonpositive": ([-np.inf, np.nan, -709.0, -745.0, -1e300], [0, np.nan, 0, 0, 0]),
+    "exp_normal": ([-np.inf, np.nan, -709.0, -745.0, -1e300], [0, np.nan, 0, 0, 0]),
     "log": (
         [np.inf, -np.inf, np.nan, -np.nan, 0.0, -0.0, -1.0, -5e-324, 1.0],
         [np.inf, np.nan, np.nan, np.nan, -np.inf, -np.inf, np.nan, np.nan, 0.0],

@@ -31,7 +31,7 @@ from .scalar import (
     NORMAL,
     angle_bits,
     exp,
-    exp_nonpositive,
+    exp_normal,
     log1p,
     log_positive,
     normal_pair,
@@ -533,7 +533,7 @@ def add_term(top, total, term, one):
     """
     zero = one - one
     gap = term - top
-    e = exp_nonpositive(-abs(gap))
+    e = exp_normal(-abs(gap))
     # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
     e = e if gap == gap else zero
     raised = gap > zero

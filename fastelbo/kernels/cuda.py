@@ -181,7 +181,7 @@ def states(form: Form, group_sizes: int) -> Any:
                 offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
         if not grouped:
             share, likelihoods, ratios = stored(sums)
-            set_weights(state, share, stop - start, slots)
+            set_weights(state, share, stop - start, v, slots)
             set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
             set_term(state, LOG_RATIO, ratios, slots)
         cuda.syncthreads()

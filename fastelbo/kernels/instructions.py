@@ -36,6 +36,16 @@ def _sqrt_approx(typing_context, x):  # type: ignore[no-untyped-def]
     return types.float32(types.float32), generate
 
 
+@intrinsic
+def _exp2_approx(typing_context, x):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        real = ir.FloatType()
+        kind = ir.FunctionType(real, [real])
+        return builder.call(ir.InlineAsm(kind, "ex2.approx.ftz.f32 $0, $1;", "=f,f"), args)
+
+    return types.float32(types.float32), generate
+
+
 def _wide_product_on_device(a: Any, b: Any) -> Any:
     # A product of 64 bits is made of several, and of those of upper halves that are 0, too.
     return lambda a, b: _mul_wide(a, b)
@@ -56,6 +66,17 @@ def _single_root_on_device(x: Any) -> Any:
 def single_root(x: np.float32) -> np.float32:
     """Square root of a float32 that is not subnormal; on a device, within 2^-23 of it."""
     return np.float32(math.sqrt(x))
+
+
+def _single_exp2_on_device(x: Any) -> Any:
+    return lambda x: _exp2_approx(x)
+
+
+@by_target(_single_exp2_on_device)
+def single_exp2(x: np.float32) -> np.float32:
+    """2^x of a float32, 0 below 2^-126; on a device, within 2^-22 of it."""
+    y = np.float32(np.exp2(x))
+    return np.float32(0.0) if y < np.float32(2.0**-126) else y
 
 
 @intrinsic

@@ -11,7 +11,7 @@ import numpy as np
 from .blocks import log_component, make_workspace
 from .compile import block
 from .points import load_points, store_points
-from .scalar import exp_nonpositive, log, log_positive
+from .scalar import exp_normal, log, log_positive
 
 _LANES = 128
 
@@ -33,7 +33,7 @@ def log_joint(density, log_weight, dim, work, n, terms):
         weight = log_weight[c]
         for k in range(n):
             # Below a maximum of -inf there is nothing to add.
-            e = exp_nonpositive((terms[c, k] + weight) - top[k])
+            e = exp_normal((terms[c, k] + weight) - top[k])
             total[k] += e if e == e else 0.0
     for k in range(n):
         out[k] = top[k] + log_positive(total[k]) if top[k] > -np.inf else -np.inf
@@ -92,5 +92,5 @@ def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
         for c in range(log_weight.shape[0]):
             weight = log_weight[c]
             for k in range(n):
-                terms[c, k] = exp_nonpositive((terms[c, k] + weight) - work.log_q[k])
+                terms[c, k] = exp_normal((terms[c, k] + weight) - work.log_q[k])
         store_points(terms, n, log_weight.shape[0], out[first : first + n])

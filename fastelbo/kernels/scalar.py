@@ -79,17 +79,23 @@ def exp(x: float) -> float:
     return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
 
 
-@by_precision(single.exp_nonpositive)
-def exp_nonpositive(x: float) -> float:
-    """Exponential of x <= 0, within 1 ulp down to 2^-1022, below which it is 0.
+@by_precision(single.exp_normal)
+def exp_normal(x: float) -> float:
+    """Exponential, within 1 ulp, where it is a normal number, and 0 below these.
 
-    For weights beside a largest one of 1, to which less adds nothing.
+    For weights beside one of 1, to which less adds nothing. Nothing keeps x below 709.
     """
     x = _EXP_ZERO if x < _EXP_ZERO else x
     # n and its bits as an exponent, from one rounding.
     biased = x * _LOG2E + _ROUND_BIASED
     y = _exp_beside(x, biased - _ROUND_BIASED)
     return y * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
+
+
+@by_precision(single.exp_quickly)
+def exp_quickly(x: float) -> float:
+    """Exponential as quick as its precision has it, x below 709, and 88 in single precision."""
+    return exp_normal(x)
 
 
 _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)

@@ -1,9 +1,11 @@
 """The state of a chunk of draws, taken by all threads of a CUDA block in one go.
 
 Where no groups are asked for, nothing waits for others before the end of the chunk: each thread
-keeps sums of its own share, relative to the largest log weight that it has met. Weights enter less
-one, so that those of nearly equal ones lose no digits. Weights of float32 rows, and of draws of
-that precision, are exponentials of it; all sums are of float64.
+keeps sums of its own share, relative to a pivot, which is the largest of its first log weights, and
+is raised where another is far above it. Were it always the largest so far, some thread of a warp
+would have to scale its sums anew in nearly every step, and the others wait for it. Weights enter
+less one, so that those of nearly equal ones lose no digits. Weights of float32 rows, and of draws
+of that precision, are exponentials of it; all sums are of float64.
 
 Values are taken in fours, that need neither be looked at one by one nor wait for each other.
 """
@@ -17,7 +19,7 @@ import numpy as np
 
 from .compile import block, exact
 from .device import TEAM, cuda
-from .scalar import exp_nonpositive
+from .scalar import exp_quickly
 from .state import (
     BAD,
     CO_MOMENT,
@@ -38,11 +40,11 @@ from .teams import combine, sum_and_max
 
 
 class Share(NamedTuple):
-    """Sums over the finite log weights x of one thread, with d = x - top and u = exp(d) - 1."""
+    """Sums over the finite log weights x of one thread, with d = x - pivot and u = exp(d) - 1."""
 
-    top: Any  # the largest x, of the row's type; -inf at first
-    peak: Any  # the same in float64
-    rest: Any  # of exp(d), one of those that are 1 left out
+    pivot: Any  # one of the x, of the row's type; -inf at first
+    top: Any  # the largest x
+    total: Any  # of exp(d)
     uu: Any
     d: Any
     dd: Any
@@ -64,7 +66,8 @@ class Term(NamedTuple):
 @block
 def empty_share(like):
     """Sums of no log weights, which will be of the type of ``like``."""
-    return Share(like.dtype.type(-np.inf), -np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
+    none = like.dtype.type(-np.inf)
+    return Share(none, none, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
 
 
 @block
@@ -90,19 +93,18 @@ def _take_four_of_term(term, x, k):
     return Term(pivot, count + 4.0, d, dd)
 
 
-# Numbers that `_store` takes of each thread: of float64, the top is the peak.
-STORED = len(Share._fields) - 1 + 2 * len(Term._fields)
+# Numbers that `_store` takes of each thread.
+STORED = len(Share._fields) + 2 * len(Term._fields)
 
 
 @block
 def _store(sums, share, first, second):
     """Put what a thread has of log weights and of two terms into its column of shared memory."""
     me = cuda.threadIdx.x
-    sums[0, me], sums[1, me], sums[2, me], sums[3, me] = share.peak, share.rest, share.uu, share.d
-    sums[4, me], sums[5, me], sums[6, me] = share.dd, share.ud, share.count
-    sums[7, me], sums[8, me] = share.bad, share.first_bad
-    sums[9, me], sums[10, me], sums[11, me], sums[12, me] = first
-    sums[13, me], sums[14, me], sums[15, me], sums[16, me] = second
+    sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me] = share[:5]
+    sums[5, me], sums[6, me], sums[7, me], sums[8, me], sums[9, me] = share[5:]
+    sums[10, me], sums[11, me], sums[12, me], sums[13, me] = first
+    sums[14, me], sums[15, me], sums[16, me], sums[17, me] = second
 
 
 @block
@@ -110,63 +112,70 @@ def stored(sums):
     """What `open_sums` and `push_draws` left there."""
     me = cuda.threadIdx.x
     share = Share(
-        sums[0, me], sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me], sums[5, me],
-        sums[6, me], sums[7, me], sums[8, me],
+        sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me], sums[5, me], sums[6, me],
+        sums[7, me], sums[8, me], sums[9, me],
     )  # fmt: skip
-    first = Term(sums[9, me], sums[10, me], sums[11, me], sums[12, me])
-    return share, first, Term(sums[13, me], sums[14, me], sums[15, me], sums[16, me])
+    first = Term(sums[10, me], sums[11, me], sums[12, me], sums[13, me])
+    return share, first, Term(sums[14, me], sums[15, me], sums[16, me], sums[17, me])
 
 
 @block
-def _raised(share, top, peak):
-    """The sums relative to a higher peak, none of them left out."""
-    rest, uu, d, dd, ud, n = share[2:8]
-    u = (rest + 1.0) - n
-    shift = share.peak - peak
+def _weight(x, pivot, like):
+    """exp(x - pivot), computed in the precision of ``like``."""
+    return np.float64(exp_quickly(like.dtype.type(x - pivot)))
+
+
+@block
+def _raised(share, pivot):
+    """The sums relative to a higher pivot."""
+    if share.count == 0.0:
+        return _with_pivot(share, pivot, 0.0, 0.0, 0.0, 0.0, 0.0)
+    total, uu, d, dd, ud, n = share[2:8]
+    u = total - n
+    shift = np.float64(share.pivot) - np.float64(pivot)
     factor, less = math.exp(shift), math.expm1(shift)
-    return Share(
-        top,
-        peak,
-        (rest + 1.0) * factor,
+    return _with_pivot(
+        share,
+        pivot,
+        total * factor,
         factor * factor * uu + 2.0 * factor * less * u + n * less * less,
         d + n * shift,
         dd + 2.0 * shift * d + n * shift * shift,
         factor * ud + factor * shift * u + less * d + n * less * shift,
-        n,
-        share.bad,
-        share.first_bad,
     )
 
 
 @block
-def _take_other(share, x, place):
-    """Take in an x that is above all others, or no number."""
-    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
-    if not x < np.inf:
-        return Share(top, peak, rest, uu, d, dd, ud, n, bad + 1.0, min(first_bad, float(place)))
-    if n > 0.0:
-        top, peak, rest, uu, d, dd, ud, n, bad, first_bad = _raised(share, x, np.float64(x))
-    return Share(x, np.float64(x), rest, uu, d, dd, ud, n + 1.0, bad, first_bad)
+def _with_pivot(share, pivot, total, uu, d, dd, ud):
+    return Share(pivot, share.top, total, uu, d, dd, ud, share.count, share.bad, share.first_bad)
+
+
+# How far above the pivot a value may be. Less would raise it more often; more would round
+# differences in single precision more roughly, and what is left of a sum without the largest.
+_FAR = 8.0
+
+
+@block
+def _ready(share, top, like):
+    """The share with a pivot that fits values of which ``top`` is the largest."""
+    return _raised(share, top) if top > share.pivot + like.dtype.type(_FAR) else share
 
 
 @block
 def _add(share, x, like):
-    """Add a finite x that is not above the others, without counting it.
-
-    Its weight is computed in the precision of ``like``.
-    """
-    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
-    weight = np.float64(exp_nonpositive(like.dtype.type(x - top)))
+    """Add a finite x to the sums, but for the count and the top."""
+    pivot, top, total, uu, d, dd, ud, n, bad, first_bad = share
+    weight = _weight(x, pivot, like)
     # Single precision would round the difference.
-    below, less = np.float64(x) - peak, weight - 1.0
+    above, less = np.float64(x) - np.float64(pivot), weight - 1.0
     return Share(
+        pivot,
         top,
-        peak,
-        rest + weight,
+        total + weight,
         uu + less * less,
-        d + below,
-        dd + below * below,
-        ud + less * below,
+        d + above,
+        dd + above * above,
+        ud + less * above,
         n,
         bad,
         first_bad,
@@ -174,17 +183,22 @@ def _add(share, x, like):
 
 
 @block
-def _counted(share, more):
-    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
-    return Share(top, peak, rest, uu, d, dd, ud, n + more, bad, first_bad)
+def _counted(share, more, top):
+    """The share with that many more, of which ``top`` is the largest."""
+    pivot, old, total, uu, d, dd, ud, n, bad, first_bad = share
+    return Share(pivot, max(old, top), total, uu, d, dd, ud, n + more, bad, first_bad)
 
 
 @block
 def _take(share, x, place, like):
     """Take in one log weight."""
-    if not x <= share.top:
-        return _take_other(share, x, place)
-    return share if x == -np.inf else _counted(_add(share, x, like), 1.0)
+    if abs(x) < np.inf:
+        return _counted(_add(_ready(share, x, like), x, like), 1.0, x)
+    if x == -np.inf:
+        return share
+    pivot, top, total, uu, d, dd, ud, n, bad, first_bad = share
+    bad, first_bad = bad + 1.0, min(first_bad, float(place))
+    return Share(pivot, top, total, uu, d, dd, ud, n, bad, first_bad)
 
 
 @block
@@ -196,43 +210,55 @@ def _take_one_by_one(share, x0, x1, x2, x3, place, like):
 
 
 @block
-def _add_four(share, x0, x1, x2, x3, like):
+def _add_four(share, x0, x1, x2, x3, top, like):
+    share = _ready(share, top, like)
     share = _add(_add(_add(_add(share, x0, like), x1, like), x2, like), x3, like)
-    return _counted(share, 4.0)
+    return _counted(share, 4.0, top)
 
 
 @block
-def _recounted(share, row, start, stop):
+def _recounted(share, row):
     """The share with what is no number counted anew."""
-    top, peak, rest, uu, d, dd, ud, n, bad, first_bad = share
+    pivot, top, total, uu, d, dd, ud, n, _, _ = share
     bad, first_bad = 0.0, np.inf
-    for place in range(start + cuda.threadIdx.x, stop, TEAM):
+    for place in range(cuda.threadIdx.x, row.size, TEAM):
         if not row[place] < np.inf:
             bad, first_bad = bad + 1.0, min(first_bad, float(place))
-    return Share(top, peak, rest, uu, d, dd, ud, n, bad, first_bad)
+    return Share(pivot, top, total, uu, d, dd, ud, n, bad, first_bad)
 
 
 @block
-def _share_of(row, start, stop):
-    """What one thread takes of row[start:stop]."""
+def _four(row, k):
+    """Four values of a thread, all of which are asked for before the first one is needed."""
+    x0, x1 = row[k], row[k + np.uint64(TEAM)]
+    return x0, x1, row[k + np.uint64(2 * TEAM)], row[k + np.uint64(3 * TEAM)]
+
+
+@block
+def _share_of(row):
+    """What one thread takes of a row, places counted from its start."""
     share = empty_share(row)
-    place = start + cuda.threadIdx.x
-    while place + 3 * TEAM < stop:
-        # All are asked for before the first one is needed. Unsigned, as a negative index would
-        # count from the end.
-        k = np.uint64(place)
-        x0, x1 = row[k], row[k + np.uint64(TEAM)]
-        x2, x3 = row[k + np.uint64(2 * TEAM)], row[k + np.uint64(3 * TEAM)]
-        # NaN may pass for a number here, and makes the sums NaN.
-        if max(max(x0, x1), max(x2, x3)) <= share.top and min(min(x0, x1), min(x2, x3)) > -np.inf:
-            share = _add_four(share, x0, x1, x2, x3, row)
-        else:
-            share = _take_one_by_one(share, x0, x1, x2, x3, place, row)
-        place += 4 * TEAM
-    while place < stop:
+    me = cuda.threadIdx.x
+    fours = (row.size + TEAM - 1 - me) // (4 * TEAM)
+    # Unsigned, as a negative index would count from the end.
+    k = np.uint64(me)
+    if fours > 0:
+        x0, x1, x2, x3 = _four(row, k)
+        for turn in range(fours):
+            if turn + 1 < fours:
+                k += np.uint64(4 * TEAM)
+            # The next ones are under way while these are added.
+            y0, y1, y2, y3 = _four(row, k)
+            # NaN may pass for a number here, and makes the sums NaN.
+            top = max(max(x0, x1), max(x2, x3))
+            if top < np.inf and min(min(x0, x1), min(x2, x3)) > -np.inf:
+                share = _add_four(share, x0, x1, x2, x3, top, row)
+            else:
+                share = _take_one_by_one(share, x0, x1, x2, x3, me + turn * (4 * TEAM), row)
+            x0, x1, x2, x3 = y0, y1, y2, y3
+    for place in range(me + fours * (4 * TEAM), row.size, TEAM):
         share = _take(share, row[np.uint64(place)], place, row)
-        place += TEAM
-    return share if share.rest == share.rest else _recounted(share, row, start, stop)
+    return share if share.total == share.total else _recounted(share, row)
 
 
 @block
@@ -256,12 +282,10 @@ def push_draws(sums, log_weight, terms, first, n, like):
         k = np.uint64(me + turn * TEAM)
         x0, x1 = log_weight[k], log_weight[k + np.uint64(TEAM)]
         x2, x3 = log_weight[k + np.uint64(2 * TEAM)], log_weight[k + np.uint64(3 * TEAM)]
-        top = share.top
-        if (
-            (x0 <= top) & (x1 <= top) & (x2 <= top) & (x3 <= top)
-            & (x0 > -np.inf) & (x1 > -np.inf) & (x2 > -np.inf) & (x3 > -np.inf)
-        ):  # fmt: skip
-            share = _add_four(share, x0, x1, x2, x3, like)
+        top = max(max(x0, x1), max(x2, x3))
+        # The sum tells of NaN and of -inf.
+        if (top < np.inf) & ((x0 + x1) + (x2 + x3) > -np.inf):
+            share = _add_four(share, x0, x1, x2, x3, top, like)
         else:
             share = _take_one_by_one(share, x0, x1, x2, x3, first + me + turn * TEAM, like)
         likelihoods = _take_four_of_term(likelihoods, terms[0], np.uint64(turn))
@@ -277,22 +301,28 @@ def push_draws(sums, log_weight, terms, first, n, like):
 
 
 @exact
-def set_weights(state, share, draws, slots):
-    """Make the state that of the shares of all threads, but for the terms of the weights."""
+def set_weights(state, share, draws, like, slots):
+    """Make the state that of the shares of all threads, but for the terms of the weights.
+
+    The weights are of the precision of ``like``.
+    """
     me = cuda.threadIdx.x
-    bad, peak = sum_and_max(share.bad, share.peak, slots)
+    bad, peak = sum_and_max(share.bad, np.float64(share.top), slots)
     first_bad = np.inf
     if bad > 0.0:
         _, nearest = sum_and_max(0.0, -share.first_bad, slots)
         first_bad = -nearest
-    # Of the largest weights one is left out, and of those of other threads none.
-    one = 1.0 if share.count > 0.0 and share.peak == peak else 0.0
-    if share.count > 0.0 and share.peak < peak:
-        share = _raised(share, share.top, peak)
-    u = share.rest + one - share.count
-    slots[0, me], slots[1, me], slots[2, me] = share.rest, one, u
-    slots[3, me], slots[4, me], slots[5, me] = share.uu, share.d, share.dd
-    slots[6, me], slots[7, me], slots[8, me] = share.ud, share.count, 0.0
+    rest, one, uu, d, dd, ud = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    if share.count > 0.0:
+        _, _, rest, uu, d, dd, ud, _, _, _ = _raised(share, peak)
+        if share.top == peak:
+            # Of the largest weights of all, one is left out; it was rounded as it was added.
+            rest = share.total - _weight(share.top, share.pivot, like)
+            one, rest = 1.0, rest * math.exp(np.float64(share.pivot) - peak)
+    u = (rest + one) - share.count
+    slots[0, me], slots[1, me], slots[2, me] = rest, one, u
+    slots[3, me], slots[4, me], slots[5, me] = uu, d, dd
+    slots[6, me], slots[7, me], slots[8, me] = ud, share.count, 0.0
     combine(slots, 8)
     if me == 0:
         clear(state)
@@ -329,8 +359,9 @@ def set_term(state, offset, term, slots):
 @exact
 def push_row(state, row, start, stop, slots):
     """Make the state that of the draws start to stop of a row."""
-    set_weights(state, _share_of(row, start, stop), stop - start, slots)
+    set_weights(state, _share_of(row[start:stop]), stop - start, row, slots)
     if cuda.threadIdx.x == 0:
+        state[FIRST_BAD] += float(start)
         # The terms of a weight are not known: of one stands the weight, the other is 0.
         for field in range(4):
             state[LOG_LIKELIHOOD + field] = state[LOG_WEIGHT + field]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .compile import block, exact, scalar
-from .scalar import exp_nonpositive
+from .scalar import exp_normal
 
 STRANDS = 32
 # Terms that a strand takes before it goes back to memory.
@@ -168,7 +168,7 @@ def peak_and_sum(x, n, strands):
 def scale_weights(x, top, n, w, strands):
     """w = exp(x - top) for a ``top`` that no x exceeds, and its sum; NaN where one of x is."""
     for k in range(n):
-        w[k] = exp_nonpositive(x[k] - top)
+        w[k] = exp_normal(x[k] - top)
     return sum_all(w, n, strands)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from .compile import block, scalar
 from .prefetch import prefetch
 from .rows import copy_columns
-from .scalar import exp, exp_nonpositive, log, log_positive, split_exponent
+from .scalar import exp, exp_normal, log, log_positive, split_exponent
 from .selection import make_candidates, select_largest, smallest
 from .sums import STRANDS, largest, make_strands, sum_all
 from .vectors import fill
@@ -252,7 +252,7 @@ def _sum_above(x, floor, n, terms, strands):
 
 @scalar
 def _clipped(value, limit, top):
-    return exp_nonpositive((limit if value > limit else value) - top)
+    return exp_normal((limit if value > limit else value) - top)
 
 
 @block

@@ -74,12 +74,14 @@ _ONE_SIDED = {
     "abs": np.abs,
     "not": np.invert,
     "sqrt": np.sqrt,
+    "ex2": np.exp2,
     # Addresses are the same in all spaces.
     "cvta": lambda a: a,
 }
 _PLAIN = {("rn",), ()}
 _READINGS = {
     "sqrt": {("rn",), ("approx", "ftz")},
+    "ex2": {("approx", "ftz")},
     "cvta": {("to", "global"), ("shared",), ("local",)},
 }
 _ROUND = {"rzi": np.trunc, "rni": np.rint, "rmi": np.floor, "rpi": np.ceil}

@@ -40,7 +40,7 @@ def fill_state(log_weight, log_likelihood, log_ratio, like, state):
             )
         streams.push_draws(sums, tile, terms, first, n, like)
     share, likelihoods, ratios = streams.stored(sums)
-    streams.set_weights(state, share, log_weight.size, slots)
+    streams.set_weights(state, share, log_weight.size, like, slots)
     streams.set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
     streams.set_term(state, LOG_RATIO, ratios, slots)
 
