@@ -55,10 +55,10 @@ def test_hit_and_never_stale(copy: Path) -> None:
     assert (hits, misses) == ("0", "1")
     assert run(copy) == [value, "1", "0"]
     # An edit two files away from the kernel: the quadratic loses its factor of a half.
-    blocks = copy / "fastelbo" / "kernels" / "blocks.py"
-    text = blocks.read_text()
+    densities = copy / "fastelbo" / "kernels" / "densities.py"
+    text = densities.read_text()
     assert "half = square.dtype.type(0.5)" in text
-    blocks.write_text(text.replace("square.dtype.type(0.5)\n", "square.dtype.type(1.0)\n"))
+    densities.write_text(text.replace("square.dtype.type(0.5)\n", "square.dtype.type(1.0)\n"))
     changed, hits, misses = run(copy)
     assert (hits, misses) == ("0", "1")
     assert float(changed) == pytest.approx(float(value) - 0.125)
@@ -69,7 +69,7 @@ def test_an_edit_after_the_import_is_not_taken_for_what_was_compiled(copy: Path)
     edit = """
 import fastelbo as fe
 from pathlib import Path
-path = Path(fe.__file__).parent / "kernels" / "blocks.py"
+path = Path(fe.__file__).parent / "kernels" / "densities.py"
 path.write_text(path.read_text() + "# a later version\\n")
 """
     value, *_ = run(copy, edit + PROGRAM)

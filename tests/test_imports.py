@@ -106,7 +106,8 @@ LAYERS = [
 ]  # fmt: skip
 KERNEL_LAYERS = [
     "fragments", "device", "calls", "compile", "instructions", "single", "scalar", "vectors",
-    "points", "words", "prefetch", "sums", "selection", "extremes", "blocks", "groups", "state",
+    "points", "words", "prefetch", "sums", "selection", "extremes", "blocks", "drawing",
+    "densities", "groups", "state",
     "cpu", "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch",
     "teams", "teamstate", "streams", "views", "parameters", "warps", "quadratic", "cuda", "grids",
 ]  # fmt: skip

@@ -12,8 +12,9 @@ from hypothesis import strategies as some
 import fastelbo as fe
 from fastelbo import reference
 from fastelbo.kernels import scalar
-from fastelbo.kernels.blocks import LANES, make_workspace, standard_normals
+from fastelbo.kernels.blocks import LANES, make_workspace
 from fastelbo.kernels.compile import block, kernel
+from fastelbo.kernels.drawing import standard_normals
 from fastelbo.random import philox_key
 
 KEY = 0x0123456789ABCDEF

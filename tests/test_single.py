@@ -24,8 +24,9 @@ from helpers import (
 
 import fastelbo as fe
 from fastelbo.kernels import scalar, single
-from fastelbo.kernels.blocks import LANES, make_workspace, standard_normals
+from fastelbo.kernels.blocks import LANES, make_workspace
 from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.drawing import standard_normals
 
 RNG = np.random.default_rng(20240502)
 F32 = np.float32

@@ -18,7 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo import lowering
-from fastelbo.kernels import blocks, selection, state
+from fastelbo.kernels import blocks, densities, drawing, selection, state
 from fastelbo.kernels.compile import kernel
 
 DIM = 4
@@ -31,32 +31,32 @@ def workspace(like):
 
 @kernel
 def standard_normals(work, key, n):
-    blocks.standard_normals(work, DIM, key, np.uint64(0), np.uint64(0), n)
+    drawing.standard_normals(work, DIM, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel
 def student_factors(factor, df, least, key, n):
-    blocks.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
+    drawing.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel
 def square_norm_identity(v, rows, n, out):
-    blocks.square_norm_identity(v, rows, n, out)
+    densities.square_norm_identity(v, rows, n, out)
 
 
 @kernel
 def square_norm_diagonal(factor, target, v, n, out):
-    blocks.square_norm_diagonal(factor, target, v, n, out)
+    densities.square_norm_diagonal(factor, target, v, n, out)
 
 
 @kernel
 def square_norm_triangular(factor, target, v, n, acc, out):
-    blocks.square_norm_triangular(factor, target, v, n, acc, out)
+    densities.square_norm_triangular(factor, target, v, n, acc, out)
 
 
 @kernel
 def mixture_density(density, work, n):
-    blocks.log_density_block(density, 0, work.v, DIM, work, n, work.log_q)
+    densities.log_density_block(density, 0, work.v, DIM, work, n, work.log_q)
 
 
 @kernel

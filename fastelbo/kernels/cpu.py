@@ -11,16 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blocks import (
-    LANES,
-    choose_components,
-    log_density_block,
-    make_workspace,
-    row_of,
-    sample_block,
-    weigh_block,
-)
+from .blocks import LANES, make_workspace, row_of
 from .compile import block
+from .densities import log_density_block, weigh_block
+from .drawing import choose_components, sample_block
 from .extremes import (
     LIMIT,
     clear_row,

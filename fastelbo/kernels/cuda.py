@@ -14,17 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import (
-    Workspace,
-    log_density_block,
-    padded,
-    row_of,
-    sample_block,
-    weigh_block,
-)
+from .blocks import Workspace, padded, row_of
 from .compile import block, device_kernel
 from .cpu import CHUNK
+from .densities import log_density_block, weigh_block
 from .device import TEAM, TILE, TURNS, cuda
+from .drawing import sample_block
 from .extremes import COUNT as KEPT
 from .extremes import LIMIT, VALUES
 from .instructions import read_again

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blocks import log_component, make_workspace
+from .blocks import make_workspace
 from .compile import block
+from .densities import log_component
 from .points import load_points, store_points
 from .scalar import exp_normal, log, log_positive
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import Density, Real, add_term, log_terms, row_of
+from .blocks import Density, Real, row_of
 from .compile import block, device_kernel
+from .densities import add_term, log_terms
 from .device import SIMULATED, TEAM, cuda
 from .scalar import log_positive
 from .warps import COLUMNS, ROWS, STEP, WARP, multiply, sum_over_rows
