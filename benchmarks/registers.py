@@ -82,7 +82,7 @@ def recorded(*, multiplies: bool = False) -> Any:
         launches.append(Launch(kernel, tuple(map(typeof, args))))
 
     def put(array: Any) -> Any:
-        return np.array(array)
+        return np.array(array, order="C")
 
     def room(shape: Any, dtype: Any = np.float64) -> Any:
         return np.zeros(shape, dtype)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_auto_takes_a_device_for_much_work(monkeypatch, worth):
         # That there is no device after all shows who was chosen.
         with pytest.raises(fe.errors.InvalidInputError, match="device must be below 0"):
             fe.elbo_terms(p, p, 10)
+
+
+def test_little_work_is_launched_without_advice():
+    """As numba, which advises against grids of few blocks, and only where there is a device."""
+    started = []
+
+    class Kernel:
+        def __getitem__(self, configuration):
+            warnings.warn("Grid size 2 will likely result in GPU under-utilization", stacklevel=2)
+            return lambda *args: started.append((configuration, args))
+
+    device.launch(Kernel(), 2, "argument", threads=32)
+    device.launch(Kernel(), 0)
+    assert started == [((2, 32), ("argument",))]
 
 
 def test_unknown_backend():

@@ -129,7 +129,11 @@ def fetch(array: Any) -> Any:
 def launch(kernel: Any, blocks: int, *args: Any, threads: int = TEAM) -> None:
     """Start a kernel with so many blocks of ``threads``, none of which there may be."""
     if blocks:
-        kernel[blocks, threads](*args)
+        with warnings.catch_warnings():
+            # numba advises against grids of few blocks, which is what little work takes.
+            warnings.filterwarnings("ignore", "Grid size")
+            configured = kernel[blocks, threads]
+        configured(*args)
 
 
 def multiplies() -> bool:
