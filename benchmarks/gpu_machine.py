@@ -1,7 +1,11 @@
-"""What a GPU can do, measured: bytes read and copied a second, and multiply-adds a second."""
+"""What a GPU can do, measured: bytes read and copied a second, and multiply-adds a second.
+
+And what memory it takes.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,6 +14,7 @@ import numpy as np
 
 from fastelbo.kernels import device
 from fastelbo.kernels.device import cuda
+from fastelbo.kernels.warps import COLUMNS, ROWS, STEP, WARP, multiply
 
 _TEAM = 4 if device.SIMULATED else 256
 _CHAIN = 8
@@ -20,12 +25,11 @@ class Rates(NamedTuple):
 
     read: float  # bytes a second
     copied: float  # bytes a second, read and written counted once each
-    float32: float  # multiply-adds a second
-    float64: float
+    operations: dict[str, float]  # multiply-adds a second, by precision
 
     def floor(self, operations: float, size: float, precision: str) -> float:
         """The least time in seconds for so many lane operations and bytes."""
-        return max(operations / getattr(self, precision), size / self.read)
+        return max(operations / self.operations[precision], size / max(self.read, self.copied))
 
 
 @cuda.jit
@@ -44,7 +48,7 @@ def _copy(x, out):
 
 
 @cuda.jit
-def _multiply_adds(x, rounds):
+def _multiply_adds(x, rounds, out):
     k = cuda.grid(1)
     factor, a = x[x.shape[0] - 1], x[k]
     b, c, d = a + factor, a - factor, a * factor
@@ -54,7 +58,43 @@ def _multiply_adds(x, rounds):
             b = b * factor + factor
             c = c * factor + factor
             d = d * factor + factor
-    x[k] = (a + b) + (c + d)
+    out[k] = (a + b) + (c + d)
+
+
+@cuda.jit
+def _products_of_warps(x, rounds, out):
+    k = cuda.grid(1)
+    a = x[k]
+    c0 = c1 = d0 = d1 = e0 = e1 = f0 = f1 = 0.0
+    for _ in range(rounds):
+        for _ in range(_CHAIN):
+            c0, c1 = multiply(a, a, c0, c1)
+            d0, d1 = multiply(a, a, d0, d1)
+            e0, e1 = multiply(a, a, e0, e1)
+            f0, f1 = multiply(a, a, f0, f1)
+    out[k] = (c0 + c1) + (d0 + d1) + (e0 + e1) + (f0 + f1)
+
+
+def most_bytes(run: Callable[[], Any]) -> int:
+    """Memory of the device that a run takes at most, looked at every millisecond."""
+    before = least = device.free_bytes()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal least
+        with device.select(index):
+            while not done.wait(1e-3):
+                least = min(least, device.free_bytes())
+
+    index = device.current_index()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        run()
+    finally:
+        done.set()
+        watcher.join()
+    return before - least
 
 
 def best_time(run: Callable[[], Any], repeats: int) -> float:
@@ -84,9 +124,14 @@ def measure(*, small: bool) -> Rates:
         run()
         return best_time(run, repeats)
 
-    rates = {}
+    operations = {}
     for kind in (np.float32, np.float64):
-        lanes = device.put(np.full(threads, 1e-3, kind))
-        operations = 4 * _CHAIN * rounds * threads
-        rates[np.dtype(kind).name] = operations / timed(_multiply_adds, lanes, rounds)
-    return Rates(4 * size / timed(_read, x, out), 8 * size / timed(_copy, x, out), **rates)
+        lanes, results = device.put(np.full(threads, 1e-3, kind)), device.room(threads, kind)
+        count = 4 * _CHAIN * rounds * threads
+        operations[np.dtype(kind).name] = count / timed(_multiply_adds, lanes, rounds, results)
+    if device.multiplies() and not device.SIMULATED:
+        count = 4 * _CHAIN * rounds * threads // WARP * ROWS * COLUMNS * STEP
+        operations["float64 of warps"] = count / timed(_products_of_warps, lanes, rounds, results)
+    else:
+        operations["float64 of warps"] = operations["float64"]
+    return Rates(4 * size / timed(_read, x, out), 8 * size / timed(_copy, x, out), operations)

@@ -7,8 +7,10 @@ as to copy them would take longer than to compute them.
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import importlib
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,13 +27,18 @@ Prepared = Callable[[], tuple[Any, ...]]
 
 # Lane operations of one pair of normals: ten rounds of Philox, a logarithm, sine and cosine.
 _PAIR = 140
-# Draws that libraries hold at once, for each data point.
-_DRAWS = 2**12
+# Draws that libraries hold at once, for each data point, and points of a mixture: parts of what
+# there is at full size, as compiled code of theirs is of one shape.
+_DRAWS = 4000
+_POINTS = 31250
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Work, and who does it; ``tolerance`` is for answers against fastelbo's own on the CPU."""
+    """Work, and who does it; ``tolerance`` is for answers against fastelbo's own on the CPU.
+
+    ``precision`` is that of the rate of `gpu_machine.Rates` which bounds the operations.
+    """
 
     name: str
     unit: str  # of which there are ``units``
@@ -41,26 +48,30 @@ class Workload:
     precision: str
     tolerance: float
     implementations: dict[str, Callable[[], Prepared]]
-    on_cpu: Prepared
+    on_cpu: Prepared | None = None  # the same answer, where there is one to compare
 
 
 def _library(name: str) -> Any:
     """A module that sees the device, or ImportError."""
+    # All libraries are to have room.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     module = importlib.import_module(name)
     if name == "torch" and not module.cuda.is_available():
         raise ImportError("torch sees no device")
-    if name == "jax" and module.default_backend() != "gpu":
-        raise ImportError("jax sees no device")
+    if name == "jax":
+        if module.default_backend() != "gpu":
+            raise ImportError("jax sees no device")
+        module.config.update("jax_enable_x64", True)
     return module
 
 
-def available(workload: Workload) -> dict[str, Prepared]:
-    """Those that can be timed here, with their inputs on the device."""
-    found = {}
-    for name, prepare in workload.implementations.items():
-        with contextlib.suppress(ImportError):
-            found[name] = prepare()
-    return found
+def release() -> None:
+    """Give back what libraries keep of the device's memory."""
+    gc.collect()
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.empty_cache()
+    if "cupy" in sys.modules:
+        sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
 def to_host(values: Any) -> tuple[Any, ...]:
@@ -98,23 +109,30 @@ def summaries(rows: int, draws: int) -> list[Workload]:
             there.append(device.put(x))
         return there[0]
 
-    def with_fastelbo(array: Any) -> tuple[Any, ...]:
+    def with_fastelbo(array: Any, **options: Any) -> tuple[Any, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", fe.errors.FastElboWarning)
-            est = fe.summarize(array, iw_sizes=(), pareto_k=False)
+            est = fe.summarize(array, **options)
         return est.log_evidence, est.elbo, draws / est.ess
 
-    def states() -> tuple[Any, ...]:
-        moments = grids.Moments(rows, np.zeros(0, np.int64), 0)
-        moments.reduce(on_device(), -(-draws // CHUNK))
-        device.synchronize()
-        return ()
+    plain = {"iw_sizes": (), "pareto_k": False}
+
+    def states() -> Prepared:
+        array, moments = on_device(), grids.Moments(rows, np.zeros(0, np.int64), 0)
+
+        def run() -> tuple[Any, ...]:
+            moments.begin_anew()
+            moments.reduce(array, -(-draws // CHUNK))
+            device.synchronize()
+            return ()
+
+        return run
 
     def with_torch() -> Prepared:
         torch = _library("torch")
         array = torch.as_tensor(on_device(), device="cuda")
 
-        @torch.compile
+        @torch.compile(dynamic=False)
         def summary(x: Any) -> Any:
             top = x.amax(dim=1)
             w = torch.exp(x - top[:, None])
@@ -135,18 +153,24 @@ def summaries(rows: int, draws: int) -> list[Workload]:
         return lambda: to_host(summary(array))
 
     work = {
-        "unit": "element", "units": float(rows * draws), "operations": 40.0 * rows * draws,
+        "unit": "element", "units": float(rows * draws), "operations": 15.0 * rows * draws,
         "size": float(x.nbytes), "precision": "float32", "tolerance": 1e-6,
     }  # fmt: skip
     peers = {"torch": with_torch, "cupy": with_cupy, "jax": with_jax}
     return [
         Workload(
-            "summaries of rows, states", implementations={"fastelbo": lambda: states, **peers},
-            on_cpu=lambda: (), **work,
+            "summaries of rows, states", implementations={"fastelbo": states, **peers}, **work,
         ),
         Workload(
             "summaries of rows",
-            implementations={"fastelbo": lambda: lambda: with_fastelbo(on_device()), **peers},
+            implementations={
+                "fastelbo": lambda: lambda: with_fastelbo(on_device(), **plain), **peers,
+            },
+            on_cpu=lambda: with_fastelbo(x, **plain), **work,
+        ),
+        Workload(
+            "summaries of rows, bounds and k-hats",
+            implementations={"fastelbo": lambda: lambda: with_fastelbo(on_device())},
             on_cpu=lambda: with_fastelbo(x), **work,
         ),
     ]  # fmt: skip
@@ -155,8 +179,13 @@ def summaries(rows: int, draws: int) -> list[Workload]:
 # --- estimates ----------------------------------------------------------------------------------
 
 
-def evidence(points: int, draws: int, precision: str) -> Workload:
-    """Log evidence and ELBO of digits, with a diagonal q; D = 10."""
+def evidence(
+    points: int, draws: int, precision: str, index: int = 0, *, plain: bool = True
+) -> Workload:
+    """Log evidence and ELBO of digits, with a diagonal q; D = 10.
+
+    With bounds and k-hats unless ``plain``, which libraries do not have.
+    """
     model = digits_model()
     q = digits_approximations(model)["mean field"]
     model = fe.LinearGaussian(
@@ -181,33 +210,46 @@ def evidence(points: int, draws: int, precision: str) -> Workload:
         gap = projected[:, None] - z @ arrays[4].T
         return constant[:, None] - 0.5 * (gap**2 + z**2 - eps**2).sum(-1)
 
+    options: dict[str, Any] = {"iw_sizes": (), "pareto_k": False} if plain else {}
+
     def with_fastelbo(backend: str) -> tuple[Any, ...]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", fe.errors.FastElboWarning)
             est = fe.estimate(
-                model, q, draws, rng=0, iw_sizes=(), pareto_k=False, backend=backend,
+                model,
+                q,
+                draws,
+                rng=0,
+                backend=backend,
+                device=index,
                 precision=precision,
-            )  # fmt: skip
-        return (est.elbo,)
+                **options,
+            )
+        return est.elbo, est.log_evidence
 
     def blocks(block: Callable[[int], tuple[Any, Any]], xp: Any) -> tuple[Any, ...]:
-        total = 0.0
-        for first in range(0, draws, _DRAWS):
-            total = total + block(min(_DRAWS, draws - first))[1]
-        return (total / draws,)
+        """ELBO and log evidence from blocks of draws: sums, and logarithms of sums of weights."""
+        total, evidence = block(0)
+        for first in range(_DRAWS, draws, _DRAWS):
+            more, other = block(first)
+            total, evidence = total + more, xp.logaddexp(evidence, other)
+        return total / draws, evidence - float(np.log(draws))
+
+    held = min(_DRAWS, draws)
 
     def with_torch() -> Prepared:
         torch = _library("torch")
         kind = getattr(torch, precision)
         arrays = [torch.as_tensor(part, dtype=kind, device="cuda") for part in (*constants, root)]
 
-        @torch.compile
-        def reduce(eps: Any) -> Any:
+        @torch.compile(dynamic=False)
+        def reduce() -> Any:
+            eps = torch.randn(points, held, dim, dtype=kind, device="cuda")
             x = log_weights(eps, arrays)
-            return torch.logsumexp(x, 1), x.sum(1)
+            return x.sum(1), torch.logsumexp(x, 1)
 
-        def block(n: int) -> Any:
-            return reduce(torch.randn(points, n, dim, dtype=kind, device="cuda"))
+        def block(first: int) -> Any:
+            return reduce()
 
         return lambda: tuple(part.cpu().numpy() for part in blocks(block, torch))
 
@@ -215,10 +257,11 @@ def evidence(points: int, draws: int, precision: str) -> Workload:
         cupy = _library("cupy")
         arrays = [cupy.asarray(part, dtype=precision) for part in (*constants, root)]
 
-        def block(n: int) -> Any:
-            x = log_weights(cupy.random.standard_normal((points, n, dim), dtype=precision), arrays)
+        def block(first: int) -> Any:
+            eps = cupy.random.standard_normal((points, held, dim), dtype=precision)
+            x = log_weights(eps, arrays)
             top = x.max(1)
-            return cupy.log(cupy.exp(x - top[:, None]).sum(1)) + top, x.sum(1)
+            return x.sum(1), cupy.log(cupy.exp(x - top[:, None]).sum(1)) + top
 
         return lambda: to_host(blocks(block, cupy))
 
@@ -228,23 +271,19 @@ def evidence(points: int, draws: int, precision: str) -> Workload:
 
         @jax.jit
         def reduce(key: Any) -> Any:
-            x = log_weights(jax.random.normal(key, (points, _DRAWS, dim), precision), arrays)
-            return jax.scipy.special.logsumexp(x, 1), x.sum(1)
+            x = log_weights(jax.random.normal(key, (points, held, dim), precision), arrays)
+            return x.sum(1), jax.scipy.special.logsumexp(x, 1)
 
-        def run() -> tuple[Any, ...]:
-            keys = jax.random.split(jax.random.key(0), -(-draws // _DRAWS))
-            return to_host((sum(reduce(key)[1] for key in keys) / (len(keys) * _DRAWS),))
-
-        return run
+        keys = jax.random.split(jax.random.key(0), -(-draws // held))
+        return lambda: to_host(blocks(lambda first: reduce(keys[first // held]), jax.numpy))
 
     per_draw = (dim + 1) // 2 * _PAIR + dim * (dim + 1) / 2 + 3 * dim
+    peers = {"torch": with_torch, "cupy": with_cupy, "jax": with_jax}
+    name = f"evidence, digits, {precision}" + ("" if plain else ", bounds and k-hats")
     return Workload(
-        f"evidence, digits, {precision}", "draw-coordinate", float(points) * draws * dim,
+        name, "draw-coordinate", float(points) * draws * dim,
         per_draw * points * draws, 0.0, precision, 1e-3 if precision == "float32" else 1e-9,
-        {
-            "fastelbo": lambda: lambda: with_fastelbo("cuda"),
-            "torch": with_torch, "cupy": with_cupy, "jax": with_jax,
-        },
+        {"fastelbo": lambda: lambda: with_fastelbo("cuda"), **(peers if plain else {})},
         lambda: with_fastelbo("cpu"),
     )  # fmt: skip
 
@@ -271,12 +310,12 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
         torch = _library("torch")
         arrays = [torch.as_tensor(part, device="cuda") for part in (z, inverse, target, const)]
 
-        @torch.compile
+        @torch.compile(dynamic=False)
         def log_prob(part: Any) -> Any:
             return torch.logsumexp(joint(torch, part, *arrays[1:]), 1)
 
         def run() -> tuple[Any, ...]:
-            answer = torch.cat([log_prob(part) for part in arrays[0].split(2**15)])
+            answer = torch.cat([log_prob(part) for part in arrays[0].split(_POINTS)])
             torch.cuda.synchronize()
             return (answer,)
 
@@ -291,10 +330,10 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
             top = x.max(1)
             return cupy.log(cupy.exp(x - top[:, None]).sum(1)) + top
 
-        starts = range(0, points, 2**15)
+        starts = range(0, points, _POINTS)
 
         def run() -> tuple[Any, ...]:
-            answer = cupy.concatenate([log_prob(arrays[0][s : s + 2**15]) for s in starts])
+            answer = cupy.concatenate([log_prob(arrays[0][s : s + _POINTS]) for s in starts])
             cupy.cuda.runtime.deviceSynchronize()
             return (answer,)
 
@@ -303,25 +342,38 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
     def with_fastelbo() -> Prepared:
         there = device.put(z)
 
-        def run() -> tuple[Any, ...]:
-            answer = mixture.log_prob(there)
-            device.synchronize()
-            return (answer,)
+        # Which waits for the device.
+        return lambda: (mixture.log_prob(there),)
 
-        return run
-
-    operations = points * components * (dim * (dim + 1) / 2 + dim + 25.0)
     return Workload(
-        "mixture log_prob", "term", float(points) * components, operations, z.nbytes, "float64",
-        1e-9, {"fastelbo": with_fastelbo, "torch": with_torch, "cupy": with_cupy},
-        lambda: (mixture.log_prob(z),),
-    )  # fmt: skip
+        name="mixture log_prob",
+        unit="term",
+        units=float(points) * components,
+        operations=points * components * (dim * (dim + 1) / 2 + dim + 25.0),
+        size=z.nbytes,
+        precision="float64 of warps",
+        tolerance=1e-9,
+        implementations={"fastelbo": with_fastelbo, "torch": with_torch, "cupy": with_cupy},
+        on_cpu=lambda: (mixture.log_prob(z),),
+    )
 
 
-def workloads(*, small: bool) -> list[Workload]:
-    """All of them, at full size or at one for a simulator."""
-    if small:
-        return [*summaries(2, 90), evidence(2, 40, "float32"), evidence(2, 40, "float64"),
-                mixture_log_prob(5, 3, 4)]  # fmt: skip
-    return [*summaries(10**5, 10**4), evidence(1797, 10**6, "float32"),
-            evidence(1797, 10**5, "float64"), mixture_log_prob(10**6, 64, 32)]  # fmt: skip
+def workloads(size: str, index: int = 0) -> list[Workload]:
+    """All of them, for the device of that index.
+
+    At full size, at one to check by, or at a "small" one for a simulator.
+    """
+    rows, draws, evidences, mixture = {
+        "full": (10**5, 10**4, (1797, 10**6), (10**6, 64, 32)),
+        "check": (3, 2 * CHUNK + 77, (3, 2 * CHUNK + 77), (1001, 5, 32)),
+        "small": (2, 90, (2, 40), (5, 3, 4)),
+    }[size]
+    points, most = evidences
+    fewer = max(most // 10, min(most, 40))
+    return [
+        *summaries(rows, draws),
+        evidence(points, most, "float32", index),
+        evidence(points, fewer, "float64", index),
+        evidence(points, fewer, "float32", index, plain=False),
+        mixture_log_prob(*mixture),
+    ]

@@ -96,8 +96,8 @@ def measure() -> Machine:
     )
 
 
-_PACKAGES = ("fastelbo", "numpy", "scipy", "numba", "scikit-learn", "numexpr", "jax", "numpyro",
-             "torch", "arviz")  # fmt: skip
+_PACKAGES = ("fastelbo", "numpy", "scipy", "numba", "numba-cuda", "scikit-learn", "numexpr", "jax",
+             "numpyro", "torch", "cupy-cuda12x", "cupy-cuda13x", "arviz")  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -48,8 +48,10 @@ def folded_states(
     chunk = 0
     while chunk < n_chunks:
         most = min(pace.size, most_bytes // chunk_bytes(iw_sizes, capacity)) // points
-        # What the first chunks keep spares the others most of their candidates.
-        step = min(n_chunks - chunk, max(1, most), max(1, chunk))
+        step = min(n_chunks - chunk, max(1, most))
+        if capacity:
+            # What the first chunks keep spares the others most of their candidates.
+            step = min(step, max(1, chunk))
         with pace:
             append(moments, step)
             device.synchronize()

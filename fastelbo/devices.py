@@ -5,8 +5,9 @@ numba.cuda is imported with the first use.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,22 @@ def in_slices(
         lo += count
 
 
+@contextlib.contextmanager
+def room_for(size: int, what: str) -> Iterator[None]:
+    """An error of our own where the device has no room for what takes so many bytes."""
+    from .kernels import device
+
+    try:
+        yield
+    except Exception as error:
+        if not device.out_of_memory(error):
+            raise
+        raise DeviceMemoryError(
+            f"{what} take {size:,} bytes of the device, which has {device.free_bytes():,} free; "
+            "ask for fewer at a time, or close what else uses it"
+        ) from error
+
+
 def on_device(value: Any) -> bool:
     """Whether the value is an array in the memory of a device."""
     # DLPack first: torch refuses the other interface of a tensor that requires gradients.
@@ -90,8 +107,9 @@ def refuse_on_device(value: Any, name: str) -> None:
 
 def device_of(value: Any) -> Any:
     """A context in which the device that holds the array is used."""
-    index = device_index(value) or 0
-    return require_device(index).select(index)
+    index = device_index(value)
+    device = require_device(index or 0)
+    return device.select(device.index_of(value) if index is None else index)
 
 
 def adopt(value: Any, name: str) -> Any:
@@ -102,7 +120,8 @@ def adopt(value: Any, name: str) -> Any:
     from .kernels import device
 
     value = value.detach() if hasattr(value, "detach") else value
-    if not device.holds(value):
+    # DLPack where there is a choice: its owner waits for what is still being computed.
+    if device_index(value) is not None:
         value = DLPackArray(value, name)
     array = device.adopt(value)
     if array.dtype not in (np.float32, np.float64):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, entr
 
 from . import lowering
-from .devices import adopt, device_of, on_device
+from .devices import adopt, device_of, on_device, room_for
 from .errors import InvalidInputError
 from .kernels import launch
 from .lowering import Components
@@ -96,13 +96,16 @@ class _Continuous(Distribution):
         Returns
         -------
         ndarray
-            Shape ``broadcast(z.shape[:-1], batch_shape)``. For z on a GPU an array of numba's
-            there, which CuPy, torch and JAX take by ``__cuda_array_interface__``.
+            Shape ``broadcast(z.shape[:-1], batch_shape)``. For z on a GPU a float64 array of
+            numba's there, which ``cupy.asarray(a)`` and ``torch.as_tensor(a, device="cuda")`` take
+            without a copy, and JAX by way of CuPy, ``jax.dlpack.from_dlpack(cupy.asarray(a))``.
 
         Raises
         ------
         InvalidInputError
             If the last axis is not `dim` long, the axes do not broadcast, or z is not finite.
+        DeviceMemoryError
+            If the result has no room on the GPU.
 
         Examples
         --------
@@ -140,7 +143,9 @@ class _Continuous(Distribution):
             )
         with device_of(z):
             points = adopt(z, "z").reshape(math.prod(free), math.prod(batch), self.dim)
-            return grids.log_prob(*self._lowered(batch), points).reshape(*free, *batch)
+            with room_for(8 * math.prod(free + batch), "the log densities"):
+                result = grids.log_prob(*self._lowered(batch), points)
+            return result.reshape(*free, *batch)
 
     def _lowered(self, batch: tuple[int, ...]) -> tuple[Any, Any]:
         """The density of every member of a batch, and the centre that it is relative to."""

@@ -60,6 +60,9 @@ def test_a_fused_product_is_rounded_once():
     exact = [float(Fraction(x) * Fraction(y) - Fraction(x * y)) for x, y in zip(a, b, strict=True)]
     assert np.any(exact)
     np.testing.assert_array_equal(compute("fma.rn.f64", a, b, -(a * b)), exact)
+    # By way of float64 it would be rounded to 1 first.
+    a, b, c = (np.full(1, x, np.float32) for x in (97.0, 172961 * 2.0**-24, 2.0**-60))
+    assert compute("fma.rn.f32", a, b, c) == 1.0 + 2.0**-23
 
 
 def test_bits():
@@ -92,12 +95,20 @@ def test_comparisons_of_nan():
 def test_conversions():
     x = np.array([2.7, -2.7, np.nan, 1e300, -1e300])
     ends = np.iinfo(np.int64)
-    np.testing.assert_array_equal(compute("cvt.rzi.s64.f64", x), [2, -2, 0, ends.max, ends.min])
+    np.testing.assert_array_equal(
+        compute("cvt.rzi.s64.f64", x), [2, -2, ends.min, ends.max, ends.min]
+    )
     np.testing.assert_array_equal(compute("cvt.rni.s64.f64", x)[:2], [3, -3])
+    np.testing.assert_array_equal(compute("cvt.rzi.s32.f32", x[:3].astype(np.float32)), [2, -2, 0])
     np.testing.assert_array_equal(compute("cvt.u32.u64", WORDS), WORDS.astype(np.uint32))
     np.testing.assert_array_equal(
         compute("cvt.s64.s32", np.array([-5], np.int32)), np.array([-5], np.int64)
     )
+
+
+def test_what_is_not_normal_is_flushed():
+    x = np.array([-126.0, -126.5, -np.inf], np.float32)
+    np.testing.assert_array_equal(compute("ex2.approx.ftz.f32", x), [2.0**-126, 0.0, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -255,6 +266,34 @@ def test_several_threads_may_not_write_to_one_place(blocks):
 def test_sums_that_are_not_atomic():
     with pytest.raises(RaceError):
         run("atom.add.u64 %rd11, [%rd0], 1; ld.u64 %rd12, [%rd0];", ZEROS)
+    first = "setp.ne.s32 %p0, %r0, 0; @!%p0 st.u64 [%rd0], 1; atom.add.u64 %rd11, [%rd0], 1;"
+    with pytest.raises(RaceError):
+        run(first, ZEROS)
+
+
+@pytest.mark.parametrize("others", ["ld.u64 %rd11, [%rd0];", "atom.add.u64 %rd11, [%rd0], 1;"])
+def test_blocks_know_no_order(others):
+    # All threads of both blocks, and, behind a barrier, one thread of the second.
+    body = f"""
+        {others} bar.sync 0; setp.eq.s32 %p0, %r0, 0; setp.eq.s32 %p1, %r1, 1;
+        and.pred %p2, %p0, %p1; @%p2 st.u64 [%rd0], 7;"""
+    run(others, ZEROS, blocks=2)
+    with pytest.raises(RaceError, match="another block"):
+        run(body, ZEROS, blocks=2)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [
+        ("st.v2.u64 [%rd0+8], {%rd0, %rd0};", "multiple of 16"),
+        ("st.global.u64 [%rd9], 1;", "no global memory"),
+        ("ld.shared.u64 %rd11, [%rd8];", "no shared memory"),
+        ("mov.u64 %rd11, own; ld.local.u64 %rd12, [%rd11+16];", "no memory"),
+    ],
+)
+def test_addresses_of_another_kind(instruction, message):
+    with pytest.raises(MemoryFaultError, match=message):
+        run(instruction, ZEROS)
 
 
 @pytest.mark.parametrize("offset", [-8, 8 * 64, 2**40, 4])
@@ -269,6 +308,22 @@ def test_barriers_that_not_all_come_to():
     apart = "setp.lt.s32 %p0, %r0, 9; @%p0 bra $b; bar.sync 0; bra $end; $b: bar.sync 0; $end: "
     with pytest.raises(BarrierError):
         run(apart, ZEROS)
+
+
+def test_barriers_in_functions_that_threads_called_at_two_places():
+    functions = ".func meet() { bar.sync 0; ret; }"
+    call = "{ call.uni (), meet, (); }"
+    apart = f"setp.lt.s32 %p0, %r0, 9; @%p0 bra $b; {call} bra $end; $b: {call} $end: "
+    run(f"{call} {call}", ZEROS, functions=functions)
+    with pytest.raises(BarrierError):
+        run(apart, ZEROS, functions=functions)
+
+
+def test_registers_of_another_block_are_forgotten():
+    body = """
+        setp.eq.s32 %p0, %r1, 0; @%p0 mov.f64 %fd1, 0d3FF0000000000000;
+        @!%p0 st.f64 [%rd8], %fd1;"""
+    assert np.isnan(run(body, np.zeros(64), blocks=2)).all()
 
 
 def test_the_error_names_the_instruction():

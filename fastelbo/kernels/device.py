@@ -6,12 +6,16 @@ name. To import it needs no device, and neither does its simulator (NUMBA_ENABLE
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 import warnings
 from typing import Any
 
 import numba
 import numpy as np
+
+# numba advises against grids of fewer blocks, which little work takes.
+_FEW_BLOCKS = 128
 
 # What numba-cuda 0.30 asks for, and NumPy 2.5 has taken away, under another name.
 _TAKEN_AWAY = {"row_stack": np.vstack}
@@ -76,8 +80,10 @@ def missing() -> str | None:
         error = _cuda.cuda_error()
     except Exception as caught:  # whatever the bindings of a broken installation raise
         error = caught
-    reason = str(error) if error else "no device"
-    return " ".join(reason.split())
+    reason = " ".join(str(error or "no device, or no libNVVM").split())
+    if importlib.util.find_spec("numba_cuda") is None:
+        reason += "; numba-cuda is not installed"
+    return reason
 
 
 def count() -> int:
@@ -88,6 +94,11 @@ def count() -> int:
 def select(index: int) -> Any:
     """A context in which the device of that index is used."""
     return cuda.gpus[index]
+
+
+def current_index() -> int:
+    """The index of the device in use."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
 
 
 def name() -> str:
@@ -128,9 +139,10 @@ def fetch(array: Any) -> Any:
 
 def launch(kernel: Any, blocks: int, *args: Any, threads: int = TEAM) -> None:
     """Start a kernel with so many blocks of ``threads``, none of which there may be."""
-    if blocks:
+    if blocks >= _FEW_BLOCKS:
+        kernel[blocks, threads](*args)
+    elif blocks:
         with warnings.catch_warnings():
-            # numba advises against grids of few blocks, which is what little work takes.
             warnings.filterwarnings("ignore", "Grid size")
             configured = kernel[blocks, threads]
         configured(*args)
@@ -172,6 +184,12 @@ class _HostArray:
         told = value.__cuda_array_interface__
         self.__array_interface__ = {key: told[key] for key in ("shape", "typestr", "data")}
         self.__array_interface__ |= {"strides": told.get("strides"), "version": 3}
+
+
+def index_of(value: Any) -> int:
+    """The index of the device that an array is on; 0 where it does not tell."""
+    context = getattr(getattr(value, "gpu_data", None), "context", None)
+    return 0 if context is None else int(context.device.id)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -27,13 +27,18 @@ class Moments:
         self.iw_sizes = device.put(iw_sizes)
         self.moments = device.room((points, state_size(self.group_sizes)))
         self.kept = device.room((points, VALUES + kept_size(capacity)))
-        self.draws = 0
-        self._anew = True
+        self._scratch: tuple[Any, Any] | None = None
+        self.begin_anew()
 
     @staticmethod
     def bytes_of_chunk(group_sizes: int, capacity: int) -> int:
         """Memory of one chunk of one data point, and of what is folded of that point."""
         return 8 * (state_size(group_sizes) + VALUES + kept_size(capacity))
+
+    def begin_anew(self) -> None:
+        """Forget all draws."""
+        self.draws = 0
+        self._anew = True
 
     def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
         """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
@@ -61,9 +66,14 @@ class Moments:
 
     def _open(self, n_chunks: int) -> tuple[np.int64, Any, Any]:
         """The next chunk, and room for the states and the largest log weights of some."""
-        states = device.room((self.points, n_chunks, self.moments.shape[1]))
-        kept = device.room((self.points, n_chunks, self.kept.shape[1]))
-        return np.int64(self.draws // CHUNK), states, kept
+        if self._scratch is None or self._scratch[0].shape[1] != n_chunks:
+            # What was there is freed first.
+            self._scratch = None
+            self._scratch = (
+                device.room((self.points, n_chunks, self.moments.shape[1])),
+                device.room((self.points, n_chunks, self.kept.shape[1])),
+            )
+        return np.int64(self.draws // CHUNK), *self._scratch
 
     def _fold(self, states: Any, kept: Any, n_draws: int) -> None:
         device.launch(
@@ -107,6 +117,8 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
         kernel, members * n_blocks, device.put_all(density), device.put(centre), points,
         np.int64(n_blocks), out, threads=threads,
     )  # fmt: skip
+    # Whoever takes the result may be on another stream.
+    device.synchronize()
     return out
 
 

@@ -1,6 +1,8 @@
-"""What the kernels run on: versions, processor, threads."""
+"""What the kernels run on: versions, processor, threads, GPU."""
 
 from __future__ import annotations
+
+from importlib import metadata
 
 import llvmlite
 import llvmlite.binding
@@ -11,14 +13,26 @@ from .threads import available_threads
 
 def info() -> dict[str, str]:
     """Facts about the compiler and the machine, by name, in the order in which to show them."""
+    from . import device
+
+    missing = device.missing()
     return {
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
+        "numba-cuda": _version("numba-cuda"),
         "CPU": numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
         "vector registers": f"{vector_bits()} bits",
         "threads": str(available_threads()),
         "threading layer": "threads of Python, without its lock",
+        "GPU": f"none: {missing}" if missing else device.name(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def vector_bits() -> int:

@@ -4,8 +4,9 @@ Where no groups are asked for, nothing waits for others before the end of the ch
 keeps sums of its own share, relative to a pivot, which is the largest of its first log weights, and
 is raised where another is far above it. Were it always the largest so far, some thread of a warp
 would have to scale its sums anew in nearly every step, and the others wait for it. Weights enter
-less one, so that those of nearly equal ones lose no digits. Weights of float32 rows, and of draws
-of that precision, are exponentials of it; all sums are of float64.
+less one, so that the moments of nearly equal ones lose no digits but those of a weight itself.
+Weights of float32 rows, and of draws of that precision, are exponentials of it; all sums are of
+float64.
 
 Values are taken in fours, that need neither be looked at one by one nor wait for each other.
 """
@@ -218,7 +219,7 @@ def _add_four(share, x0, x1, x2, x3, top, like):
 
 @block
 def _recounted(share, row):
-    """The share with what is no number counted anew."""
+    """The share with what is no number counted anew; nothing else of it will be read then."""
     pivot, top, total, uu, d, dd, ud, n, _, _ = share
     bad, first_bad = 0.0, np.inf
     for place in range(cuda.threadIdx.x, row.size, TEAM):
@@ -301,6 +302,13 @@ def push_draws(sums, log_weight, terms, first, n, like):
 
 
 @exact
+def _centred(second, less):
+    """A second moment less that of the mean: not below 0, and infinite where it overflowed."""
+    moment = second - less
+    return max(0.0, moment) if moment == moment else np.inf
+
+
+@exact
 def set_weights(state, share, draws, like, slots):
     """Make the state that of the shares of all threads, but for the terms of the weights.
 
@@ -331,11 +339,11 @@ def set_weights(state, share, draws, like, slots):
         if n > 0.0:
             state[MAX] = peak
             state[REST_HI] = slots[0, 0] + (slots[1, 0] - 1.0)
-            state[M2_WEIGHT] = max(0.0, slots[3, 0] - u * u / n)
+            state[M2_WEIGHT] = _centred(slots[3, 0], u * u / n)
             state[CO_MOMENT] = slots[6, 0] - u * d / n
             state[LOG_WEIGHT + FINITE] = n
             state[LOG_WEIGHT + SUM_HI] = n * peak + d
-            state[LOG_WEIGHT + M2] = max(0.0, slots[5, 0] - d * d / n)
+            state[LOG_WEIGHT + M2] = _centred(slots[5, 0], d * d / n)
     cuda.syncthreads()
 
 
@@ -353,7 +361,7 @@ def set_term(state, offset, term, slots):
     if me == 0:
         state[offset + FINITE] = n
         state[offset + SUM_HI] = total
-        state[offset + M2] = max(0.0, second)
+        state[offset + M2] = _centred(second, 0.0)
 
 
 @exact

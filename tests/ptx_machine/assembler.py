@@ -15,8 +15,7 @@ from .threads import WARP, Threads
 
 # The bits of a register before anything is written to it: of a float, NaN.
 _GARBAGE = 0xFF
-_SPACES = {"global", "shared", "local", "param"}
-_VECTORS = {"v2": 2, "v4": 4}
+_KINDS = {"global", "shared", "local"}
 
 Read = Callable[[Any], Any]
 Write = Callable[[Any, Any], None]
@@ -37,10 +36,12 @@ class Assembler:
         self.threads, self.memory = threads, memory
         self.functions = {function.name: function for function in program.functions}
         self.parameters: dict[tuple[str, str], Any] = {}
-        self.came_from = {name: np.zeros(threads.count, np.int64) for name in self.functions}
+        # Of each function, where and from what path of calls each thread came.
+        self.came_from = {name: np.zeros((2, threads.count), np.int64) for name in self.functions}
         self.block = np.zeros(1, np.uint32)
+        self.registers: list[Any] = []
         self._room: list[tuple[int, int]] = []
-        self.shared = {name: self.reserve(size) for name, size in program.shared.items()}
+        self.shared = {name: self.reserve(size, "shared") for name, size in program.shared.items()}
         self.steps: list[Step] = []
         # Where threads may meet others.
         self.leaders: set[int] = set()
@@ -58,12 +59,14 @@ class Assembler:
     def start_block(self, block: int) -> None:
         """Forget what the block before left behind."""
         self.block[:] = block
+        for register in self.registers:
+            register.view(np.uint8)[:] = 0 if register.dtype == np.bool_ else _GARBAGE
         for address, size in self._room:
             self.memory.forget(address, size)
 
-    def reserve(self, size: int) -> int:
+    def reserve(self, size: int, kind: str) -> int:
         """The address of so many bytes of each block."""
-        address = self.memory.reserve(size)
+        address = self.memory.reserve(size, kind)
         self._room.append((address, size))
         return address
 
@@ -117,16 +120,14 @@ class _FunctionAssembler:
         if name not in self.registers:
             kinds = self.function.registers
             kind = kinds.get(name) or kinds[name.rstrip("0123456789")]
-            array = np.empty(self.threads.count, TYPES[kind])
-            array.view(np.uint8)[:] = 0 if kind == "pred" else _GARBAGE
-            self.registers[name] = array
+            self.registers[name] = np.empty(self.threads.count, TYPES[kind])
+            self.whole.registers.append(self.registers[name])
         return self.registers[name]
 
     def _reserve_local(self, size: int) -> Any:
         """The addresses of so many bytes for each thread."""
-        size = -(-size // 16) * 16
-        start = self.whole.reserve(size * self.threads.count)
-        return np.uint64(start) + np.uint64(size) * self.threads.numbers.astype(np.uint64)
+        addresses = [self.whole.reserve(size, "local") for _ in self.threads.numbers]
+        return np.array(addresses, np.uint64)
 
     def _address(self, name: str) -> Any:
         """Where shared or local memory of that name is; None for other names."""
@@ -220,14 +221,13 @@ class _FunctionAssembler:
         """What reads the addresses of [base + offset], or the parameter of that name."""
         base, _, offset = text.strip("[]").replace(" ", "").partition("+")
         step = int(offset or 0)
-        if set(instruction.opcode[1:-1]) - _SPACES - {*_VECTORS, "add"}:
+        modifiers = set(instruction.opcode[1:-1])
+        if modifiers == {"param"} and not step:
+            return None, self.whole.parameter(self.function.name, base)
+        if modifiers - _KINDS - {"v2", "v4", "add"}:
             raise UnknownPTXError(instruction.text)
-        if "param" not in instruction.opcode:
-            start = self._source(base, TYPES["u64"])
-            return lambda who: start(who) + np.uint64(step & (2**64 - 1)), None
-        if step:
-            raise UnknownPTXError(instruction.text)
-        return None, self.whole.parameter(self.function.name, base)
+        start = self._source(base, TYPES["u64"])
+        return lambda who: start(who) + np.uint64(step & (2**64 - 1)), None
 
     def _load(self, instruction: Instruction) -> Callable[[Any], None]:
         to, pointer = instruction.operands
@@ -236,12 +236,14 @@ class _FunctionAssembler:
         addresses, bits = self._memory_operand(instruction, pointer)
         if addresses is None:
             return lambda who: writes[0](who, bits[who].astype(f"u{kind.itemsize}").view(kind))
-        memory, numbers = self.memory, self.threads.numbers
+        memory, numbers, where = self.memory, self.threads.numbers, _kind_of(instruction)
 
         def load(who: Any) -> None:
             address, threads = addresses(who), numbers[who]
+            memory.require_multiple(address, len(writes) * kind.itemsize)
             for k, write in enumerate(writes):
-                write(who, memory.load(address + np.uint64(k * kind.itemsize), kind, threads))
+                place = address + np.uint64(k * kind.itemsize)
+                write(who, memory.load(place, kind, threads, where))
 
         return load
 
@@ -250,16 +252,17 @@ class _FunctionAssembler:
         kind = TYPES[instruction.opcode[-1]]
         sources = [self._source(name, kind) for name in _listed(of)]
         addresses, bits = self._memory_operand(instruction, pointer)
-        memory, numbers = self.memory, self.threads.numbers
+        memory, numbers, where = self.memory, self.threads.numbers, _kind_of(instruction)
 
         def give(who: Any) -> None:
             bits[who] = sources[0](who).view(f"u{kind.itemsize}")
 
         def store(who: Any) -> None:
             address, threads = addresses(who), numbers[who]
+            memory.require_multiple(address, len(sources) * kind.itemsize)
             for k, source in enumerate(sources):
                 place = address + np.uint64(k * kind.itemsize)
-                memory.store(place, source(who), kind, threads)
+                memory.store(place, source(who), kind, threads, where)
 
         return give if addresses is None else store
 
@@ -270,8 +273,10 @@ class _FunctionAssembler:
             raise UnknownPTXError(instruction.text)
         addresses, _ = self._memory_operand(instruction, pointer)
         write, source = self._target(to, kind), self._source(of, kind)
-        memory, numbers = self.memory, self.threads.numbers
-        return lambda who: write(who, memory.add(addresses(who), source(who), kind, numbers[who]))
+        memory, numbers, where = self.memory, self.threads.numbers, _kind_of(instruction)
+        return lambda who: write(
+            who, memory.add(addresses(who), source(who), kind, numbers[who], where)
+        )
 
     # --- where threads go -----------------------------------------------------------------------
 
@@ -297,23 +302,24 @@ class _FunctionAssembler:
         # What is returned is read where the function wrote it.
         for actual, formal in zip(_listed(results), called.result, strict=True):
             whole.parameters[here, actual] = whole.parameter(name, formal)
-        place, came_from = self.threads.place, whole.came_from[name]
+        threads, came_from = self.threads, whole.came_from[name]
 
         def call(who: Any) -> None:
             for formal, actual in pairs:
                 formal[who] = actual[who]
-            came_from[who] = after
-            place[who] = whole.starts[name]
+            came_from[0, who], came_from[1, who] = after, threads.path[who]
+            threads.place[who] = whole.starts[name]
+            threads.path[who] = 31 * threads.path[who] + after
 
         return call
 
     def _return(self, instruction: Instruction) -> Callable[[Any], None]:
         if self.base == 0:
             return self.threads.finish
-        place, came_from = self.threads.place, self.whole.came_from[self.function.name]
+        threads, came_from = self.threads, self.whole.came_from[self.function.name]
 
         def leave(who: Any) -> None:
-            place[who] = came_from[who]
+            threads.place[who], threads.path[who] = came_from[0, who], came_from[1, who]
 
         return leave
 
@@ -331,14 +337,18 @@ class _FunctionAssembler:
         if instruction.opcode != ("shfl", "sync", "bfly", "b32"):
             raise UnknownPTXError(instruction.text)
         to, *others = instruction.operands
-        write = self._target(to.split("|")[0], TYPES["b32"])
+        to, _, valid = to.partition("|")
+        write = self._target(to, TYPES["b32"])
+        mark = self._target(valid, TYPES["pred"]) if valid else None
         source, distance, clamp, members = (self._source(each, TYPES["b32"]) for each in others)
 
         def exchange(who: Any) -> None:
             warps = self.threads.meet(who, WARP)
             if np.any(clamp(warps) != WARP - 1) or np.any(members(warps) != 2**WARP - 1):
                 raise UnknownPTXError("an exchange of less than a warp")
-            write(warps, source(warps ^ distance(warps)))
+            write(warps, source(warps ^ (distance(warps) & np.uint32(WARP - 1))))
+            if mark is not None:
+                mark(warps, True)
 
         return exchange
 
@@ -362,6 +372,11 @@ class _FunctionAssembler:
                 write(warps, value)
 
         return multiply
+
+
+def _kind_of(instruction: Instruction) -> str:
+    """The kind of memory that the instruction names; nothing for a generic pointer."""
+    return next((part for part in instruction.opcode if part in _KINDS), "")
 
 
 def _listed(text: str) -> list[str]:

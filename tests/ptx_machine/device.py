@@ -67,6 +67,8 @@ def _flat(argument: Any) -> list[int]:
         return [*nobody, *sizes, place, *argument.shape, *argument.strides]
     if isinstance(argument, tuple):
         return [bits for part in argument for bits in _flat(part)]
+    if isinstance(argument, float | np.floating):
+        raise NotImplementedError("no kernel has taken a float so far")
     return [int(argument) % 2**64]
 
 

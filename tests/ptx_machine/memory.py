@@ -10,43 +10,48 @@ import numpy as np
 
 
 class MemoryFaultError(Exception):
-    """An address where nothing is, or between two numbers."""
+    """An address where nothing of that kind is, or between two numbers."""
 
 
 class RaceError(Exception):
     """Two threads touched the same number with no barrier between, and one of them wrote."""
 
 
-# Numbers of threads that are none: several have read, and several have added at once.
-_SEVERAL, _ATOMIC = -1, -2
 # What stands where nothing has been written: NaN. A compiler may read it, and not use it.
 _GARBAGE = 0xFF
 _WORD = 4
 _GUARD = 64
+# Of an access that may be to any kind of memory.
+_ANY = ""
+_KINDS = ("nothing", "global", "shared", "local")
+_SEVERAL = -1
 
 
 class _Touches:
-    """The last thread that touched each word, and at what time."""
+    """Of each word, when it was last touched, by which thread, and whether by several blocks."""
 
     def __init__(self, words: int) -> None:
         self.time = np.zeros(words, np.int32)
         self.thread = np.zeros(words, np.int16)
+        # The launch in which more than one block touched it.
+        self.shared = np.zeros(words, np.int32)
 
 
 class Memory:
     """One range of addresses: those of global, shared and local memory, and of generic pointers.
 
-    A number is known by its first word of four bytes.
+    A number is known by its first word of four bytes: accesses to a part of a number, and those to
+    several in a word, are not told apart.
     """
 
     def __init__(self, size: int = 2**24) -> None:
         self._bytes = np.zeros(size, np.uint8)
         self._views = {width: self._bytes.view(f"u{width}") for width in (1, 2, 4, 8)}
         self._base = self._bytes.ctypes.data
-        self._there = np.zeros(size // _WORD, np.bool_)
+        self._kind = np.zeros(size // _WORD, np.uint8)
         self._end = _GUARD
-        self._writes, self._reads = _Touches(size // _WORD), _Touches(size // _WORD)
-        # Barriers count time. Blocks of a launch know no order, those of another one do.
+        self._reads, self._writes, self._sums = (_Touches(size // _WORD) for _ in range(3))
+        # Barriers count time. Blocks of a launch know no order; other launches are over.
         self._now = self._block = self._launch = 1
         self._rng = np.random.default_rng(0)
 
@@ -71,7 +76,7 @@ class Memory:
     def room(self, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
         """An array in which nothing has been written."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        start = self.reserve(size) - self._base
+        start = self.reserve(size, "global") - self._base
         return self._bytes[start : start + size].view(dtype).reshape(shape)
 
     def put(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -80,22 +85,23 @@ class Memory:
         there[...] = array
         return there
 
-    def reserve(self, size: int) -> int:
+    def reserve(self, size: int, kind: str) -> int:
         """The address of so many bytes, with nothing on either side."""
         start = self._end
         self._end = -(-(start + size) // _GUARD) * _GUARD + _GUARD
         if self._end > len(self._bytes):
             raise MemoryError(f"the machine has {len(self._bytes)} bytes")
-        self._there[start // _WORD : -(-(start + size) // _WORD)] = True
+        self._kind[start // _WORD : -(-(start + size) // _WORD)] = _KINDS.index(kind)
         self.forget(self._base + start, size)
         return self._base + start
 
     def forget(self, address: int, size: int) -> None:
-        """Nothing has been written there."""
+        """Nothing has been written there, and nobody has touched it."""
         start = address - self._base
         self._bytes[start : start + size] = _GARBAGE
-        for touches in (self._writes, self._reads):
-            touches.time[start // _WORD : -(-(start + size) // _WORD)] = 0
+        words = slice(start // _WORD, -(-(start + size) // _WORD))
+        for touches in (self._reads, self._writes, self._sums):
+            touches.time[words] = touches.shared[words] = 0
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:
@@ -104,69 +110,85 @@ class Memory:
         try:
             yield
         finally:
-            self._there[start // _WORD : self._end // _WORD] = False
+            self._kind[start // _WORD : self._end // _WORD] = 0
             self._end = start
 
     # --- access ---------------------------------------------------------------------------------
 
-    def load(self, address: Any, dtype: Any, threads: Any) -> Any:
+    def load(self, address: Any, dtype: Any, threads: Any, kind: str = _ANY) -> Any:
         """What stands at the address of each thread."""
-        numbers, places, words = self._find(address, dtype)
-        self._check(self._writes, words, threads)
-        last, reader = self._reads.time[words], self._reads.thread[words]
-        shared = (last == self._now) & (reader != threads)
-        self._reads.time[words] = self._now
-        self._reads.thread[words] = threads
-        shared |= self._reads.thread[words] != threads
-        self._reads.thread[words[shared]] = _SEVERAL
+        numbers, places, words = self._find(address, dtype, kind)
+        for others in (self._writes, self._sums):
+            self._check(others, words, threads)
+        self._note(self._reads, words, threads)
         return numbers[places]
 
-    def store(self, address: Any, value: Any, dtype: Any, threads: Any) -> None:
+    def store(self, address: Any, value: Any, dtype: Any, threads: Any, kind: str = _ANY) -> None:
         """Write the value of each thread to its address."""
-        numbers, places, words = self._find(address, dtype)
-        self._check(self._writes, words, threads)
-        self._check(self._reads, words, threads)
-        self._writes.time[words] = self._now
-        self._writes.thread[words] = threads
-        if (self._writes.thread[words] != threads).any():
+        numbers, places, words = self._find(address, dtype, kind)
+        for others in (self._reads, self._writes, self._sums):
+            self._check(others, words, threads)
+        self._note(self._writes, words, threads)
+        if (self._writes.thread[words] == _SEVERAL).any():
             raise RaceError("several threads write to one address at once")
         numbers[places] = value
 
-    def add(self, address: Any, value: Any, dtype: Any, threads: Any) -> Any:
+    def add(self, address: Any, value: Any, dtype: Any, threads: Any, kind: str = _ANY) -> Any:
         """Add to what stands there, one thread after another in any order; what each found."""
-        numbers, places, words = self._find(address, dtype)
-        others = self._writes.thread[words] != _ATOMIC
-        self._check(self._writes, words[others], threads[others])
-        self._check(self._reads, words, threads)
-        self._writes.time[words] = self._now
-        self._writes.thread[words] = _ATOMIC
+        numbers, places, words = self._find(address, dtype, kind)
+        for others in (self._reads, self._writes):
+            self._check(others, words, threads)
+        self._note(self._sums, words, threads)
         found = np.empty(len(places), dtype)
         for k in self._rng.permutation(len(places)):
             found[k] = numbers[places[k]]
             numbers[places[k]] += value[k]
         return found
 
-    def _find(self, address: Any, dtype: Any) -> tuple[Any, Any, Any]:
+    def _find(self, address: Any, dtype: Any, kind: str) -> tuple[Any, Any, Any]:
         """All numbers of that type, which of them are meant, and the words where these begin."""
         width = np.dtype(dtype).itemsize
+        self.require_multiple(address, width)
         offset = address.astype(np.int64) - self._base
-        if (offset % width).any():
-            raise MemoryFaultError(f"an address is no multiple of {width}")
-        words = offset // _WORD
-        last = words + (width - 1) // _WORD
-        inside = (offset >= 0) & (offset < len(self._bytes))
-        if not (inside.all() and self._there[words].all() and self._there[last].all()):
+        if not ((offset >= 0) & (offset < len(self._bytes))).all():
             raise MemoryFaultError("there is no memory at that address")
+        words = offset // _WORD
+        found = self._kind[words]
+        ends = self._kind[words + (width - 1) // _WORD] != found
+        if ends.any() or (found == 0).any():
+            raise MemoryFaultError("there is no memory at that address")
+        if kind != _ANY and (found != _KINDS.index(kind)).any():
+            raise MemoryFaultError(f"there is no {kind} memory at that address")
         return self._views[width].view(dtype), offset // width, words
 
+    def require_multiple(self, address: Any, size: int) -> None:
+        """An error for an address that is not a multiple of so many bytes."""
+        if (address % np.uint64(size)).any():
+            raise MemoryFaultError(f"an address is no multiple of {size}")
+
+    def _earlier(self, touches: _Touches, words: Any) -> Any:
+        """Whether a word was touched in this launch by an earlier block."""
+        time = touches.time[words]
+        return (time >= self._launch) & (time < self._block)
+
     def _check(self, touches: _Touches, words: Any, threads: Any) -> None:
-        time, thread = touches.time[words], touches.thread[words]
-        ordered = (time < self._launch) | (
-            (time >= self._block) & ((time < self._now) | (thread == threads))
-        )
-        if not ordered.all():
-            first = np.argmin(ordered)
+        """An error if what touched the words is not known to have been before or after."""
+        if ((touches.shared[words] == self._launch) | self._earlier(touches, words)).any():
+            raise RaceError("another block touched the same number")
+        thread = touches.thread[words]
+        at_once = (touches.time[words] == self._now) & (thread != threads)
+        if at_once.any():
+            first = np.argmax(at_once)
+            other = "several threads" if thread[first] == _SEVERAL else f"thread {thread[first]}"
             raise RaceError(
-                f"thread {thread[first]} touched what thread {threads[first]} touches, with no "
-                "barrier between"
+                f"{other} touched what thread {threads[first]} touches, with no barrier between"
             )
+
+    def _note(self, touches: _Touches, words: Any, threads: Any) -> None:
+        """Remember who touched the words now."""
+        touches.shared[words[self._earlier(touches, words)]] = self._launch
+        several = (touches.time[words] == self._now) & (touches.thread[words] != threads)
+        touches.time[words] = self._now
+        touches.thread[words] = threads
+        several |= touches.thread[words] != threads
+        touches.thread[words[several]] = _SEVERAL

@@ -26,7 +26,8 @@ def _fused(typing_context, a, b, c):  # type: ignore[no-untyped-def]
     return a(a, b, c), lambda context, builder, signature, args: builder.fma(*args)
 
 
-@numba.vectorize(["f8(f8,f8,f8)", "f4(f4,f4,f4)"])
+# The first that fits is taken, and float64 fits float32.
+@numba.vectorize(["f4(f4,f4,f4)", "f8(f8,f8,f8)"])
 def fma(a, b, c):  # type: ignore[no-untyped-def]
     """a b + c, rounded once."""
     return _fused(a, b, c)
@@ -95,6 +96,15 @@ _COMPARE = {
 }
 
 
+def _flushed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with 0 in the place of numbers that are not normal."""
+
+    def flush(a: Any) -> Any:
+        return np.where(np.abs(a) < np.finfo(a.dtype).tiny, np.copysign(a.dtype.type(0), a), a)
+
+    return lambda a: flush(function(flush(a)))
+
+
 def _either_is_nan(a: Any, b: Any) -> Any:
     return np.isnan(a) | np.isnan(b)
 
@@ -115,15 +125,18 @@ def _convert(target: np.dtype[Any], source: np.dtype[Any], rounding: str | None)
         if rounding not in (None, "rn"):
             raise UnknownPTXError(f"cvt.{rounding}")
         return lambda a: a.astype(target)
-    # Beyond the integers it is the nearest of them.
+    # Beyond the integers it is the nearest of them; for NaN, 0 or the highest bit alone.
     info = np.iinfo(target)
+    of_nan = 0 if source.itemsize == 4 and target.itemsize < 8 else 1 << (info.bits - 1)
+    nan_bits = np.array(of_nan, f"u{target.itemsize}").view(target)
     low, high = float(info.min), np.nextafter(float(info.max), 0.0)
     rounded = _ROUND[rounding]
 
     def to_integer(a: Any) -> Any:
         whole = rounded(a)
         inside = np.clip(np.where(np.isnan(whole), 0.0, whole), low, high).astype(target)
-        return np.where(whole > high, info.max, inside).astype(target)
+        inside = np.where(whole > high, info.max, inside).astype(target)
+        return np.where(np.isnan(whole), nan_bits, inside)
 
     return to_integer
 
@@ -145,7 +158,8 @@ def operation(opcode: tuple[str, ...]) -> Operation:
         if name in _TWO_SIDED:
             return Operation(_TWO_SIDED[name], [kind] * 2, kind)
         if name in _ONE_SIDED:
-            return Operation(_ONE_SIDED[name], [kind], kind)
+            function = _ONE_SIDED[name]
+            return Operation(_flushed(function) if "ftz" in modifiers else function, [kind], kind)
     if name in ("shl", "shr"):
         shift = np.left_shift if name == "shl" else np.right_shift
         return Operation(lambda a, b: shift(a, b.astype(a.dtype)), [kind, "u32"], kind)

@@ -15,17 +15,18 @@ class BarrierError(Exception):
 
 
 class Threads:
-    """Places in a program, one a thread."""
+    """Places in a program, one a thread, and paths of calls by which they came there."""
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.numbers = np.arange(count, dtype=np.int16)
         self.place = np.zeros(count, np.int64)
+        self.path = np.zeros(count, np.int64)
         self._state = np.full(count, _DONE)
 
     def start(self) -> None:
         """All of them begin."""
-        self.place[:] = 0
+        self.place[:] = self.path[:] = 0
         self._state[:] = _RUNNING
 
     def finish(self, who: Any) -> None:
@@ -46,11 +47,15 @@ class Threads:
         return None
 
     def meet(self, who: Any, group: int) -> Any:
-        """Let these wait where they are; those of whole groups there go on, and are returned."""
+        """Let these wait where they are; those of whole groups there go on, and are returned.
+
+        Threads that are done do not count as there, which is stricter than a device.
+        """
         self._state[who] = _WAITING
         at = self.place[who][0]
-        here = (self._state == _WAITING) & (self.place == at)
-        whole = np.repeat(here.reshape(-1, group).all(axis=1), group)
+        here = ((self._state == _WAITING) & (self.place == at)).reshape(-1, group)
+        path = self.path.reshape(-1, group)
+        whole = np.repeat((here & (path == path[:, :1])).all(axis=1), group)
         self._state[whole] = _RUNNING
         self.place[whole] = at + 1
         return np.flatnonzero(whole)

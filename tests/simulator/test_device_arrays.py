@@ -70,6 +70,17 @@ def test_nearly_equal_weights_keep_their_variance():
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [np.linspace(-1e160, 1e160, 300), np.where(np.arange(300) == 7, 0.0, -1e200),
+     np.where(np.arange(300) % 2, -1e308, 1e308)],
+)  # fmt: skip
+def test_moments_that_overflow_are_not_small(row):
+    with np.errstate(over="ignore"):
+        est = fe.summarize(device.put(row[None]), iw_sizes=(), pareto_k=False)
+    assert np.isinf(est.elbo_se).all()
+
+
 def test_bad_weights_without_groups_are_refused():
     x = np.zeros((2, 9000))
     x[1, [8500, 8777]] = np.nan, np.inf
@@ -80,26 +91,33 @@ def test_bad_weights_without_groups_are_refused():
 class Told:
     """An array that says it is on a device, in the words that are asked for."""
 
-    def __init__(self, array, dlpack):
-        self.array, self.shape, self.ndim = array, array.shape, array.ndim
-        if dlpack:
+    def __init__(self, array, *words):
+        self.array, self.shape, self.ndim, self.asked = array, array.shape, array.ndim, []
+        if "dlpack" in words:
             self.__dlpack_device__ = lambda: (2, 0)
-            self.__dlpack__ = lambda stream: array.__dlpack__()
-        else:
+            self.__dlpack__ = self.capsule
+        if "interface" in words:
             self.__cuda_array_interface__ = array.__array_interface__
 
+    def capsule(self, stream):
+        self.asked.append(stream)
+        return self.array.__dlpack__()
 
-@pytest.mark.parametrize("dlpack", [True, False])
-def test_arrays_of_other_libraries_are_taken_in_place(dlpack):
+
+@pytest.mark.parametrize("words", [("dlpack",), ("interface",), ("dlpack", "interface")])
+def test_arrays_of_other_libraries_are_taken_in_place(words):
     x = np.random.default_rng(2).normal(size=(3, 200))
-    assert_close(fe.summarize(Told(x, dlpack)).to_dict(), fe.summarize(x).to_dict())
-    there = devices.adopt(Told(x, dlpack), "x")
+    assert_close(fe.summarize(Told(x, *words)).to_dict(), fe.summarize(x).to_dict())
+    told = Told(x, *words)
+    there = devices.adopt(told, "x")
+    # DLPack is asked first, as its owner then waits for what is not yet computed.
+    assert told.asked == [1] * ("dlpack" in words)
     before = device.fetch(there)[1, 7]
     x[1, 7] = before + 1.0
     assert device.fetch(there)[1, 7] == before + 1.0
     p = fe.Gaussian(np.zeros(200), scale=1.0)
     np.testing.assert_allclose(
-        device.fetch(p.log_prob(Told(x, dlpack))), p.log_prob(x), rtol=1e-9, atol=1e-9
+        device.fetch(p.log_prob(Told(x, *words))), p.log_prob(x), rtol=1e-9, atol=1e-9
     )
 
 
@@ -208,3 +226,5 @@ def test_less_at_a_time_where_memory_is_short(monkeypatch):
     monkeypatch.setattr(device, "room", ShortOfMemory(10))
     with pytest.raises(fe.errors.DeviceMemoryError, match="bytes free"):
         fe.summarize(there)
+    with pytest.raises(fe.errors.DeviceMemoryError, match="the log densities take 4,320 bytes"):
+        fe.Gaussian([0.0], scale=1.0).log_prob(there.reshape(540, 1))
