@@ -88,8 +88,9 @@ def recorded(*, multiplies: bool = False) -> Any:
         return np.zeros(shape, dtype)
 
     with mock.patch.multiple(
-        device, launch=record, put=put, room=room, fetch=np.asarray, multiplies=lambda: multiplies
-    ):
+        device, launch=record, put=put, room=room, fetch=np.asarray, synchronize=lambda: None,
+        multiplies=lambda: multiplies,
+    ):  # fmt: skip
         yield launches
 
 
@@ -114,7 +115,8 @@ def array_launches() -> dict[str, Launch]:
     points = np.zeros((10, dim))
     log_weight = np.zeros(count)
     with recorded() as found:
-        grids.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), np.float32), 1)
+        for dtype in (np.float32, np.float64):
+            grids.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), dtype), 1)
         for dtype in (np.float32, np.float64):
             grids.Moments(1, np.array([], np.int64), 0).reduce(np.zeros((1, 1000), dtype), 1)
         grids.log_prob(density, centre, points[:, None])
@@ -123,6 +125,7 @@ def array_launches() -> dict[str, Launch]:
         grids.log_prob(density, centre, points[:, None])
     names = (
         "groups of float32", "largest of float32", "fold", "fold of largest",
+        "groups of float64", "largest of float64", "fold", "fold of largest",
         "summaries of float32", "fold", "summaries of float64", "fold", "log_prob, D=8",
         "mixture model, D=8, C=4", "log_prob by warps, D=8",
     )  # fmt: skip

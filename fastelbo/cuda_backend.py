@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .backends import Quantities, Task, plan_of, work_of_draw
-from .device_states import FIRST_CHUNKS, chunk_bytes, folded_states
+from .device_states import chunk_bytes, folded_states
 from .devices import in_slices, require_device
 from .kernels.launch import Pace
 from .progress import Tick
@@ -38,7 +38,6 @@ class CUDABackend:
     def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
         """Fold the chunks of slices of data points on the device; read what comes back."""
         reader = Reader(task.points, task.n_samples, iw_sizes, capacity)
-        pace = Pace(FIRST_CHUNKS)
 
         def run(lo: int, count: int, most_bytes: int) -> None:
             plan = self._plan(task, lo, count)
@@ -53,6 +52,7 @@ class CUDABackend:
 
         point_bytes = 2 * chunk_bytes(iw_sizes, capacity) + 8 * work_of_draw(task)
         with self.device.select(self.index):
+            pace = Pace(self.device.blocks_at_once())
             in_slices(self.device, task.points, point_bytes, run)
         return reader.quantities()
 

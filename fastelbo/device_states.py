@@ -20,9 +20,6 @@ from .progress import Tick
 from .states import Reader, States
 from .validation import Floats
 
-# Chunks of draws of the first launch.
-FIRST_CHUNKS = 2**10
-
 
 def chunk_bytes(iw_sizes: list[int], capacity: int) -> int:
     """Memory of the device that one chunk of one data point takes."""
@@ -79,7 +76,6 @@ def device_row_quantities(
         )
     points = math.prod(batch)
     reader = Reader(points, n_samples, iw_sizes, capacity)
-    pace = Pace(FIRST_CHUNKS)
 
     def run(lo: int, count: int, most_bytes: int) -> None:
         part = rows[lo : lo + count]
@@ -91,6 +87,7 @@ def device_row_quantities(
         tick(count * n_samples)
 
     with device_of(log_weights):
+        pace = Pace(device.blocks_at_once())
         rows = adopt(log_weights, "log_weights").reshape(points, n_samples)
         in_slices(device, points, 2 * chunk_bytes(iw_sizes, capacity), run)
     return reader.quantities(), tuple(batch)

@@ -18,7 +18,9 @@ BUDGET = {
     "fold": 128,
     "fold of largest": 128,
     "groups of float32": 128,
+    "groups of float64": 128,
     "largest of float32": 168,
+    "largest of float64": 168,
     "summaries of float32": 64,
     "summaries of float64": 64,
     "log_prob, D=8": 128,
@@ -38,6 +40,7 @@ def kernels(form, precision):
 DRAWING = ("states", "states without groups", "terms")
 CASES = [
     *[("gaussian, D=2", "float64", kernel) for kernel in DRAWING],
+    *[("gaussian, D=2", "float32", kernel) for kernel in DRAWING[1:]],
     *[(None, "float64", name) for name in BUDGET if name not in DRAWING],
 ]
 

@@ -148,6 +148,11 @@ def launch(kernel: Any, blocks: int, *args: Any, threads: int = TEAM) -> None:
         configured(*args)
 
 
+def blocks_at_once() -> int:
+    """About as many blocks as the device in use has running at a time."""
+    return 2**10 if SIMULATED else 8 * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+
+
 def multiplies() -> bool:
     """Whether warps of the device in use multiply matrices of float64 by an instruction."""
     return SIMULATED or tuple(cuda.get_current_device().compute_capability) >= (8, 0)

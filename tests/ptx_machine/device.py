@@ -100,6 +100,7 @@ def installed() -> Iterator[Memory]:
         room=room,
         fetch=lambda array: np.array(array),
         launch=launch,
+        blocks_at_once=lambda: 4,
         multiplies=lambda: TARGET >= (8, 0),
         synchronize=lambda: None,
         adopt=lambda array: array,

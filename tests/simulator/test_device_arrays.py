@@ -7,7 +7,7 @@ from helpers import IGNORE_DIAGNOSTICS
 from test_parity import assert_close
 
 import fastelbo as fe
-from fastelbo import devices
+from fastelbo import devices, reference
 from fastelbo.kernels import device
 
 pytestmark = [
@@ -45,6 +45,20 @@ def rows_of_all_kinds():
     normal[10] = np.where(np.arange(300) % 9 == 0, 9.0 + rng.random(300), rng.random(300))
     normal[11] = np.where(np.arange(300) % 9 == 0, -9.0, rng.random(300))
     return normal
+
+
+@pytest.mark.parametrize("iw_sizes", [(), (7, 70)])
+def test_summaries_are_those_of_plain_numpy(iw_sizes):
+    # Where all weights are 0, or one outweighs all, plain sums are of no use.
+    x = np.delete(rows_of_all_kinds(), [5, 7, 8], axis=0)
+    got = fe.summarize(device.put(x), iw_sizes=iw_sizes).to_dict()
+    plain = reference.moments(x, np.zeros_like(x), np.zeros_like(x), iw_sizes)
+    names = ["log_evidence", "elbo", "elbo_se", "relative_variance", "ess", "n_zero"]
+    assert_close({name: got[name] for name in names}, {name: plain[name] for name in names})
+    for size in iw_sizes:
+        value, se = plain["iw"][size]
+        assert_close({"value": got[f"iw_elbo_{size}"]}, {"value": value})
+        assert_close({"se": got[f"iw_elbo_{size}_se"]}, {"se": se})
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 5e-7)])
@@ -159,7 +173,7 @@ def test_log_prob(batch, by_warps, monkeypatch):
     z = rng.normal(size=(11, *batch, 3))
     got = device.fetch(p.log_prob(device.put(z)))
     assert got.shape == (11, *batch)
-    np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(got, reference.log_prob(p, z), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("dim", "points"), [(2, 3), (8, 33), (10, 5), (13, 40)])
@@ -172,7 +186,7 @@ def test_log_prob_by_warps(dim, points):
     z = 2.0 * rng.normal(size=(points, dim))
     z[1] = mean[1] + 100.0
     got = device.fetch(p.log_prob(device.put(z)))
-    np.testing.assert_allclose(got, p.log_prob(z), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(got, reference.log_prob(p, z), rtol=1e-9, atol=1e-9)
     z[0, 0] = np.nan
     got = device.fetch(p.log_prob(device.put(z)))
     assert np.isnan(got[0])
@@ -191,8 +205,10 @@ def test_mixture_model(shared):
     model = fe.MixtureModel(rng.normal(size=(9, 2)), mixture)
     probs = rng.dirichlet(np.ones(2), () if shared else 9)
     q = fe.Categorical(np.insert(probs, 0, 0.0, axis=-1))
-    got = fe.estimate(model, q, backend="cuda")
-    assert_close(got.to_dict(), fe.estimate(model, q, backend="cpu").to_dict())
+    got = fe.estimate(model, q, backend="cuda").to_dict()
+    expected = reference.exact_mixture(model, q)
+    assert_close({name: got[name] for name in expected}, expected)
+    assert_close(got, fe.estimate(model, q, backend="cpu").to_dict())
 
 
 def test_device_that_is_not_there():
