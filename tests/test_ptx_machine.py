@@ -137,6 +137,7 @@ def run(body, *arrays, threads=64, blocks=1, functions=""):
         .visible .entry kernel({parameters})
         {{
             .local .align 8 .b8 own[16];
+            .pragma "nounroll"; .pragma "used_bytes_mask 4095";
             .reg .pred %p<9>; .reg .b32 %r<20>; .reg .b64 %rd<40>; .reg .f64 %fd<20>;
             {loads}
             mov.u32 %r0, %tid.x; mov.u32 %r1, %ctaid.x;

@@ -107,7 +107,7 @@ def _declare(function: Function, text: str) -> None:
         function.registers[register[2]] = register[1]
     elif local := re.fullmatch(r"\.local\s+\.align\s+\d+\s+\.b8\s+([\w$]+)\[(\d+)\]", text):
         function.local[local[1]] = int(local[2])
-    elif not re.fullmatch(r"\.param\s+\.\w+\s+\w+|\.pragma\s+\"\w+\"", text):
+    elif not re.fullmatch(r"\.param\s+\.\w+\s+\w+|\.pragma\s+\"[\w ]+\"", text):
         raise UnknownPTXError(text)
 
 
