@@ -107,9 +107,9 @@ LAYERS = [
 KERNEL_LAYERS = [
     "fragments", "device", "calls", "compile", "instructions", "single", "scalar", "vectors",
     "points", "words", "prefetch", "sums", "selection", "extremes", "blocks", "drawing",
-    "densities", "groups", "state",
-    "cpu", "rows", "subsets", "tails", "residuals", "mixtures", "triangles", "threads", "launch",
-    "teams", "teamstate", "streams", "views", "parameters", "warps", "quadratic", "cuda", "grids",
+    "densities", "groups", "state", "cpu", "rows", "subsets", "tails", "residuals", "mixtures",
+    "triangles", "threads", "launch", "teams", "teamstate", "streams", "views", "parameters",
+    "warps", "quadratic", "cuda", "grids",
 ]  # fmt: skip
 # What methods of a result call, and import when they are called: files that stand outside of it.
 DELEGATES = {"fastelbo.results": {"bound_tables", "exports", "plotting", "tables"}}

@@ -28,7 +28,7 @@ class Moments:
         self.moments = device.room((points, state_size(self.group_sizes)))
         self.kept = device.room((points, VALUES + kept_size(capacity)))
         self._scratch: tuple[Any, Any] | None = None
-        self.begin_anew()
+        self.draws = 0
 
     @staticmethod
     def bytes_of_chunk(group_sizes: int, capacity: int) -> int:
@@ -38,7 +38,10 @@ class Moments:
     def begin_anew(self) -> None:
         """Forget all draws."""
         self.draws = 0
-        self._anew = True
+
+    @property
+    def _anew(self) -> bool:
+        return self.draws == 0
 
     def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
         """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
@@ -85,7 +88,6 @@ class Moments:
                 cuda.fold_largest(), self.points, kept, np.int64(self.capacity), self._anew,
                 self.kept,
             )  # fmt: skip
-        self._anew = False
         self.draws = min(n_draws, self.draws + states.shape[1] * CHUNK)
 
     def fetch(self) -> tuple[Floats, Floats]:

@@ -26,24 +26,23 @@ def _mul_wide(typing_context, a, b):  # type: ignore[no-untyped-def]
     return types.uint64(types.uint64, types.uint64), generate
 
 
-@intrinsic
-def _sqrt_approx(typing_context, x):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        real = ir.FloatType()
-        kind = ir.FunctionType(real, [real])
-        return builder.call(ir.InlineAsm(kind, "sqrt.approx.ftz.f32 $0, $1;", "=f,f"), args)
+def _of_float32(code: str) -> Any:
+    """An instruction that makes a float32 of one."""
 
-    return types.float32(types.float32), generate
+    @intrinsic
+    def instruction(typing_context, x):  # type: ignore[no-untyped-def]
+        def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            real = ir.FloatType()
+            kind = ir.FunctionType(real, [real])
+            return builder.call(ir.InlineAsm(kind, f"{code} $0, $1;", "=f,f"), args)
+
+        return types.float32(types.float32), generate
+
+    return instruction
 
 
-@intrinsic
-def _exp2_approx(typing_context, x):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        real = ir.FloatType()
-        kind = ir.FunctionType(real, [real])
-        return builder.call(ir.InlineAsm(kind, "ex2.approx.ftz.f32 $0, $1;", "=f,f"), args)
-
-    return types.float32(types.float32), generate
+_sqrt_approx = _of_float32("sqrt.approx.ftz.f32")
+_exp2_approx = _of_float32("ex2.approx.ftz.f32")
 
 
 def _wide_product_on_device(a: Any, b: Any) -> Any:

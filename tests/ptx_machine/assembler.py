@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .memory import Memory
+from .memory import KINDS, Memory
 from .operations import TYPES, operation
 from .program import Function, Instruction, Program, UnknownPTXError
 from .threads import WARP, Threads
 
 # The bits of a register before anything is written to it: of a float, NaN.
 _GARBAGE = 0xFF
-_KINDS = {"global", "shared", "local"}
 
 Read = Callable[[Any], Any]
 Write = Callable[[Any, Any], None]
@@ -224,7 +223,7 @@ class _FunctionAssembler:
         modifiers = set(instruction.opcode[1:-1])
         if modifiers == {"param"} and not step:
             return None, self.whole.parameter(self.function.name, base)
-        if modifiers - _KINDS - {"v2", "v4", "add"}:
+        if modifiers - {*KINDS} - {"v2", "v4", "add"}:
             raise UnknownPTXError(instruction.text)
         start = self._source(base, TYPES["u64"])
         return lambda who: start(who) + np.uint64(step & (2**64 - 1)), None
@@ -376,7 +375,7 @@ class _FunctionAssembler:
 
 def _kind_of(instruction: Instruction) -> str:
     """The kind of memory that the instruction names; nothing for a generic pointer."""
-    return next((part for part in instruction.opcode if part in _KINDS), "")
+    return next((part for part in instruction.opcode if part in KINDS), "")
 
 
 def _listed(text: str) -> list[str]:

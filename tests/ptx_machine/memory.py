@@ -23,7 +23,7 @@ _WORD = 4
 _GUARD = 64
 # Of an access that may be to any kind of memory.
 _ANY = ""
-_KINDS = ("nothing", "global", "shared", "local")
+KINDS = ("global", "shared", "local")
 _SEVERAL = -1
 
 
@@ -91,7 +91,7 @@ class Memory:
         self._end = -(-(start + size) // _GUARD) * _GUARD + _GUARD
         if self._end > len(self._bytes):
             raise MemoryError(f"the machine has {len(self._bytes)} bytes")
-        self._kind[start // _WORD : -(-(start + size) // _WORD)] = _KINDS.index(kind)
+        self._kind[start // _WORD : -(-(start + size) // _WORD)] = 1 + KINDS.index(kind)
         self.forget(self._base + start, size)
         return self._base + start
 
@@ -157,7 +157,7 @@ class Memory:
         ends = self._kind[words + (width - 1) // _WORD] != found
         if ends.any() or (found == 0).any():
             raise MemoryFaultError("there is no memory at that address")
-        if kind != _ANY and (found != _KINDS.index(kind)).any():
+        if kind != _ANY and (found != 1 + KINDS.index(kind)).any():
             raise MemoryFaultError(f"there is no {kind} memory at that address")
         return self._views[width].view(dtype), offset // width, words
 
