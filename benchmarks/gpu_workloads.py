@@ -21,7 +21,7 @@ import numpy as np
 import fastelbo as fe
 from fastelbo.demo import digits_approximations, digits_model
 from fastelbo.kernels import device, grids
-from fastelbo.kernels.cpu import CHUNK
+from fastelbo.kernels.blocks import CHUNK
 
 Prepared = Callable[[], tuple[Any, ...]]
 

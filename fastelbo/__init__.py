@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .accumulator import LogWeightAccumulator
-from .bounds import cubo, iw_elbo, jackknife, renyi_bound
+from .bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
 from .distributions import Categorical, Gaussian, Mixture, StudentT
 from .divergences import kl_divergence
 from .estimation import ElboTerms, elbo_terms, estimate, log_weights
@@ -14,15 +14,15 @@ from .models import LinearGaussian, MixtureModel
 from .psis import SmoothedWeights, pareto_k, psis
 from .reductions import logmeanexp, logsumexp
 from .resampling import resample
-from .results import Bound, Estimate, Total
+from .results import Estimate
 from .summaries import ess, summarize
+from .total import Total
+from .version import __version__ as __version__
 from .versions import show_versions
 from .warmup import warmup
 
 if TYPE_CHECKING:
     from . import datasets, plotting
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Bound",

@@ -12,11 +12,10 @@ from numpy.typing import ArrayLike
 from . import checkpoints
 from .diagnostics import warn_about_weights
 from .errors import InvalidInputError, InvalidWeightError
-from .inputs import as_array
-from .kernels import cpu
-from .lowering import constant
+from .inputs import as_array, as_real, as_rows, constant, normal_axes
+from .kernels.blocks import CHUNK
+from .kernels.launch import threads_for
 from .pareto import MAX_KEPT
-from .reductions import as_real, as_rows, normal_axes, threads_for
 from .results import Estimate
 from .rowstates import estimate_of_weights, push_rows
 from .states import Reader, States
@@ -79,9 +78,9 @@ class LogWeightAccumulator:
         if self.tail_draws > MAX_KEPT:
             raise InvalidInputError(f"tail_draws must be at most {MAX_KEPT}, got {tail_draws}")
         self.first_draw = as_count(first_draw, "first_draw", least=0, below=MAX_DRAWS)
-        if self.first_draw % cpu.CHUNK:
+        if self.first_draw % CHUNK:
             raise InvalidInputError(
-                f"first_draw must be a multiple of {cpu.CHUNK}, got {self.first_draw}"
+                f"first_draw must be a multiple of {CHUNK}, got {self.first_draw}"
             )
         self.n_samples = 0
         self.batch_shape: tuple[int, ...] | None = None
@@ -131,13 +130,13 @@ class LogWeightAccumulator:
             self._begin(batch)
         points, length = len(self._pending), x.shape[1]
         first, end = self._next, self._next + length
-        border = min(end, -(-first // cpu.CHUNK) * cpu.CHUNK)
+        border = min(end, -(-first // CHUNK) * CHUNK)
         if border > first:
             self._hold(x[:, : border - first])
-            if border % cpu.CHUNK == 0:
-                self._push(constant(self._pending[..., None]), border - cpu.CHUNK, border)
+            if border % CHUNK == 0:
+                self._push(constant(self._pending[..., None]), border - CHUNK, border)
                 self._pending = np.empty((points, 0))
-        full = max(border, end // cpu.CHUNK * cpu.CHUNK)
+        full = max(border, end // CHUNK * CHUNK)
         self._push(x, first, full, start=border)
         self._hold(x[:, full - first :])
         self._next = end
@@ -269,8 +268,8 @@ class LogWeightAccumulator:
         self, x: np.ndarray[Any, Any], first: int, stop: int, start: int | None = None
     ) -> None:
         """Fold the chunks from draw ``start`` to ``stop`` of x, which begins at draw ``first``."""
-        chunk = (first if start is None else start) // cpu.CHUNK
-        last = stop // cpu.CHUNK
+        chunk = (first if start is None else start) // CHUNK
+        last = stop // CHUNK
         states = self._states
         states.n_threads = threads_for(x.size)
         row = states.moments.shape[1] + states.kept.shape[1]
@@ -287,7 +286,7 @@ class LogWeightAccumulator:
         states = self._states.copy()
         held = self._pending.shape[1]
         if self._pending.size:
-            chunk = self._next // cpu.CHUNK
+            chunk = self._next // CHUNK
             push_rows(
                 states, constant(self._pending[..., None]), self._next - held, chunk, chunk + 1
             )

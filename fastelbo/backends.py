@@ -15,7 +15,7 @@ import numpy as np
 
 from . import lowering, reference
 from .kernels import cpu, extremes, state
-from .kernels.blocks import Plan
+from .kernels.blocks import CHUNK, Plan
 from .kernels.launch import Pace, launch
 from .progress import Tick
 from .states import Reader, States
@@ -64,8 +64,8 @@ class CPUBackend:
     def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
         """Fill the states of slices of data points and chunks; fold each slice, then read it."""
         size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
-        n_chunks = -(-task.n_samples // cpu.CHUNK)
-        chunk_work = min(task.n_samples, cpu.CHUNK) * (work_of_draw(task) + 64)
+        n_chunks = -(-task.n_samples // CHUNK)
+        chunk_work = min(task.n_samples, CHUNK) * (work_of_draw(task) + 64)
         pace = Pace(max(1, _FIRST_WORK // chunk_work))
         most_points = max(1, _SLICE_NUMBERS // (work_of_draw(task) + size))
         most_states = max(1, _SLICE_NUMBERS // size)
@@ -80,7 +80,7 @@ class CPUBackend:
                 stop = min(n_chunks, chunk + max(1, min(pace.size, most_states) // count))
                 with pace:
                     states.advance(stop - chunk, self._filler(task, plan, lo, chunk, states))
-                tick(count * (min(stop * cpu.CHUNK, task.n_samples) - chunk * cpu.CHUNK))
+                tick(count * (min(stop * CHUNK, task.n_samples) - chunk * CHUNK))
                 chunk = stop
             reader.add(states)
             lo += count

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import textwrap
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .results import Estimate, _cell, format_table
+from .tables import format_cell, format_table
 from .validation import Floats
+
+if TYPE_CHECKING:
+    from .results import Estimate
 
 _SHOWN_POINTS = 5
 _WIDTH = 100
@@ -83,7 +87,7 @@ class BoundTable:
         headings = [f"point {','.join(map(str, index))}" if index else "nats" for index in shown]
         table = [["", *headings]]
         for name, value, se in zip(self.names, self.value, self.se, strict=True):
-            table.append([name, *(_cell(value[index], se, index) for index in shown)])
+            table.append([name, *(format_cell(value[index], se, index) for index in shown)])
         left_out = int(np.prod(shape)) - len(shown)
         more = [f"... {left_out} data points more"] if left_out else []
         return "\n".join([format_table(table), *more, "", self.meaning])

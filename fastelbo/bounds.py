@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +20,6 @@ from .errors import (
 from .pareto import fit_tails, tail_length
 from .random import RandomState
 from .reductions import logmeanexp, weight_rows
-from .results import Bound
 from .ustatistics import jackknife_rows, mean_and_error, subset_means
 from .validation import Floats, as_count
 
@@ -28,6 +27,22 @@ _METHODS = ("auto", "complete", "partitions")
 # Tail indices from which on a variance, or a mean, does not exist.
 _NO_VARIANCE = 0.5
 _NO_MEAN = 1.0
+
+
+class Bound(NamedTuple):
+    """An estimated bound and its standard error, one entry a data point.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p = fe.Gaussian([0.0], scale=1.0)
+    >>> value, se = fe.estimate(p, fe.Gaussian([0.0], scale=1.25), rng=0).iw_elbo(10)
+    >>> bool(abs(value) < 0.1), bool(se < 0.01)
+    (True, True)
+    """
+
+    value: Floats
+    se: Floats
 
 
 def iw_elbo(

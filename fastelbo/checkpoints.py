@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError, CheckpointMismatchError
-from .kernels import cpu
+from .kernels.blocks import CHUNK
 from .validation import Floats
 
 # Version of the format. What the arrays mean changes with the chunk, too.
-_FORMAT = {"format": "fastelbo accumulator", "version": 1, "chunk": cpu.CHUNK}
+_FORMAT = {"format": "fastelbo accumulator", "version": 1, "chunk": CHUNK}
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import __version__, demo, plotting, reports, summarize
+from . import demo, plotting, reports, summarize
 from .errors import FastElboError, FastElboWarning, InvalidInputError
+from .version import __version__
 from .versions import show_versions
 from .weight_files import open_array
 

@@ -22,7 +22,9 @@ from .errors import (
 from .estimation import estimate
 from .kernels.threads import available_threads
 from .models import LinearGaussian, MixtureModel
-from .results import Estimate, Total, format_table
+from .results import Estimate
+from .tables import format_table
+from .total import Total
 from .validation import Floats
 
 N_SAMPLES = 5120

@@ -14,7 +14,7 @@ import numpy as np
 
 from .devices import adopt, device_of, in_slices
 from .errors import InvalidInputError
-from .kernels import cpu
+from .kernels.blocks import CHUNK
 from .kernels.launch import Pace
 from .progress import Tick
 from .states import Reader, States
@@ -41,7 +41,7 @@ def folded_states(
     from .kernels import device, grids
 
     moments = grids.Moments(points, np.array(iw_sizes, dtype=np.int64), capacity)
-    n_chunks = -(-n_samples // cpu.CHUNK)
+    n_chunks = -(-n_samples // CHUNK)
     chunk = 0
     while chunk < n_chunks:
         most = min(pace.size, most_bytes // chunk_bytes(iw_sizes, capacity)) // points

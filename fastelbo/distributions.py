@@ -14,6 +14,7 @@ from scipy.special import digamma, entr
 from . import lowering
 from .devices import adopt, device_of, on_device, room_for
 from .errors import InvalidInputError
+from .inputs import constant
 from .kernels import launch
 from .lowering import Components
 from .random import RandomState, philox_key
@@ -153,7 +154,7 @@ class _Continuous(Distribution):
         centre = lowering.mixture_mean(components, batch, every)
         frame = lowering.Frame(centre, None, None)
         density = lowering.density(components, batch, every, frame)
-        return density, lowering.constant(centre)
+        return density, constant(centre)
 
     def sample(self, n: int, rng: RandomState = None) -> Floats:
         """Independent draws.
@@ -537,9 +538,7 @@ class Categorical(Distribution):
         with np.errstate(divide="ignore"):
             limits = lowering.thresholds(np.log(self.probs))
         limits = limits.reshape(-1, self.probs.shape[-1])
-        return launch.choose(lowering.constant(limits), n, philox_key(rng)).reshape(
-            n, *self.batch_shape, 1
-        )
+        return launch.choose(constant(limits), n, philox_key(rng)).reshape(n, *self.batch_shape, 1)
 
     def entropy(self) -> Floats:
         """Entropy in nats, ``-sum p log p``; shape `batch_shape`."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__
-from .results import Estimate
+from .version import __version__
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from xarray import Dataset
+
+    from .results import Estimate
 
 # What is a count or a ratio, and not in nats.
 _DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "n_zero"}

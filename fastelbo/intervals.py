@@ -24,6 +24,7 @@ For a light tail, the posterior of m is that of a mean, and the interval is the 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
@@ -46,6 +47,23 @@ _LARGEST_K = 1.0 - 1e-9
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
+
+
+class Interval(NamedTuple):
+    """Ends of a confidence interval, one entry a data point."""
+
+    low: Floats
+    high: Floats
+
+
+def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
+    """value -+ z se."""
+    if not 0.0 < confidence_level < 1.0:
+        raise InvalidInputError(
+            f"confidence_level must be between 0 and 1, got {confidence_level!r}"
+        )
+    half = ndtri(0.5 + 0.5 * confidence_level) * se
+    return Interval(value - half, value + half)
 
 
 def tail_interval(

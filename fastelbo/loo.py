@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import InvalidInputError
+from .inputs import as_real
 from .kernels import tails
-from .pareto import draws_needed, k_threshold
-from .reductions import as_real, logsumexp
+from .pareto import draws_needed, k_threshold, pareto_k_classes
+from .reductions import logsumexp
 from .smoothing import TailRows, warn_about_tails
 from .tables import pareto_k_table
 from .validation import Floats
@@ -67,7 +68,7 @@ class LooResult(NamedTuple):
            (0.67, 1]       bad            0    0.0 %
             (1, inf)  very bad            0    0.0 %
         """
-        return pareto_k_table(self.pareto_k, self.threshold)
+        return pareto_k_table(pareto_k_classes(self.pareto_k, self.threshold))
 
 
 def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:

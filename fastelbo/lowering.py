@@ -21,6 +21,7 @@ import numpy as np
 from scipy.special import poch
 
 from .errors import InvalidInputError
+from .inputs import constant
 from .kernels import triangles
 from .kernels.blocks import Density, Plan, Real, Sampler, padded
 from .kernels.launch import launch
@@ -114,16 +115,6 @@ def select(array: Floats, event_axes: int, batch: tuple[int, ...], rows: slice) 
         return flat[rows]
     position = np.broadcast_to(np.arange(size).reshape(own), batch).reshape(-1)
     return np.asarray(flat[position[rows]])
-
-
-def constant(array: np.ndarray[Any, Any]) -> Any:
-    """The array as kernels take their parameters: contiguous and read-only.
-
-    A kernel is compiled for a kind of array, so that all must come as one kind.
-    """
-    view = np.ascontiguousarray(array).view()
-    view.setflags(write=False)
-    return view
 
 
 def _enlarged(array: Floats, *lengths: int) -> Floats:

@@ -16,6 +16,7 @@ from scipy.special import logsumexp, softmax
 from . import lowering
 from .distributions import Categorical, Gaussian, Mixture
 from .errors import InvalidInputError
+from .inputs import constant
 from .kernels import residuals
 from .kernels.blocks import Density
 from .kernels.launch import launch, mixture_expectations, mixture_posterior
@@ -167,7 +168,7 @@ class LinearGaussian:
         shape = (max(len(x), len(centre)) if len(x) and len(centre) else 0, *centre.shape[1:])
         target, square = np.empty(shape), np.empty(shape[:-1])
         arrays = (x, centre, self.loadings, self.offset, reduced.whitener, reduced.basis)
-        launch(residuals.reduce, *map(lowering.constant, arrays), target, square)
+        launch(residuals.reduce, *map(constant, arrays), target, square)
         return target, reduced.log_const - 0.5 * square
 
     def _likelihood(self, batch: tuple[int, ...], rows: slice, frame: lowering.Frame) -> Density:
@@ -326,13 +327,13 @@ class MixtureModel:
         # One q for all data points stays one.
         whole = q.probs if q.probs.size == count else np.broadcast_to(q.probs, (*shape, count))
         probs = whole.reshape(-1, count)
-        values = kernel(*self._lowered, lowering.constant(points), lowering.constant(probs))
+        values = kernel(*self._lowered, constant(points), constant(probs))
         log_evidence, likelihood, kl = values.reshape(3, *shape)
         return log_evidence, likelihood, kl
 
     @property
     def _points(self) -> Floats:
-        return np.asarray(lowering.constant(self.x.reshape(-1, self.x.shape[-1])))
+        return np.asarray(constant(self.x.reshape(-1, self.x.shape[-1])))
 
     @cached_property
     def _lowered(self) -> tuple[Any, Floats, Floats]:
@@ -341,4 +342,4 @@ class MixtureModel:
         centre = lowering.mixture_mean(components, (), every)
         unweighted = replace(components, log_weight=np.zeros_like(components.log_weight))
         density = lowering.density(unweighted, (), every, lowering.Frame(centre, None, None))
-        return density, lowering.constant(components.log_weight), lowering.constant(centre[0])
+        return density, constant(components.log_weight), constant(centre[0])

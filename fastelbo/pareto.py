@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from .inputs import constant
 from .kernels import tails as kernels
 from .kernels.launch import launch, paced
-from .lowering import constant
 from .validation import Floats, Integers
 
 # Work, in logarithms, of the first piece of a launch.
@@ -45,6 +46,28 @@ def k_threshold(n_samples: int) -> float:
     if n_samples < 2:
         return -np.inf
     return float(min(1.0 - 1.0 / np.log10(n_samples), 0.7))
+
+
+def pareto_k_classes(
+    pareto_k: Floats, threshold: float
+) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    """Interval and name of each class of k-hat, and which data points are in it.
+
+    Up to ``threshold`` (good), up to 1 (bad) and above (very bad); a class for NaN (unknown) where
+    there is one.
+    """
+    classes = []
+    # One draw, or a sum without draws, has no k-hat and no threshold.
+    if threshold > -np.inf:
+        classes = [
+            (f"(-inf, {threshold:.2f}]", "good", pareto_k <= threshold),
+            (f"({threshold:.2f}, 1]", "bad", (pareto_k > threshold) & (pareto_k <= 1.0)),
+            ("(1, inf)", "very bad", pareto_k > 1.0),
+        ]
+    unknown = np.isnan(pareto_k)
+    if unknown.any():
+        classes.append(("NaN", "unknown", unknown))
+    return classes
 
 
 def draws_needed(pareto_k: Any) -> Floats:

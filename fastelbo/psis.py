@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .inputs import as_real
 from .kernels import tails
 from .pareto import draws_needed, k_threshold
-from .reductions import as_real
 from .smoothing import TailRows, warn_about_tails
 from .validation import Floats, Integers
 

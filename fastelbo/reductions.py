@@ -2,96 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .devices import refuse_on_device
 from .diagnostics import refuse_bad_weights
-from .errors import InvalidInputError, UnsupportedDTypeError
-from .kernels import cpu, rows
-from .kernels.launch import Pace, launch
-from .lowering import constant
+from .errors import InvalidInputError
+from .inputs import Axis, as_real, as_rows, normal_axes
+from .kernels import rows
+from .kernels.blocks import CHUNK
+from .kernels.launch import Pace, launch, threads_for
 from .validation import Floats, as_count
 
 _FIRST_ELEMENTS = 2**20
-# Elements that one thread reduces before others are awake.
-_FEW_ELEMENTS = 2**15
 # Elements whose temporary arrays stay in the cache.
 _CACHED_ELEMENTS = 2**14
 # Between this and its reciprocal, a product with an exponential keeps its digits.
 _TINY = 1e-280
-
-Axis = int | tuple[int, ...] | None
-
-
-def check_real(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """The argument as an array, whose elements must be real numbers."""
-    refuse_on_device(value, name)
-    if isinstance(value, np.ma.MaskedArray):
-        raise UnsupportedDTypeError(
-            f"{name} is a masked array, whose mask would be ignored; fill the masked entries "
-            "(with -inf for a weight of 0) first"
-        )
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise UnsupportedDTypeError(
-            f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
-            "integers or bool"
-        )
-    return array
-
-
-def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """A float32 or float64 array in native byte order, the argument itself where it is one."""
-    array = check_real(value, name)
-    return array.astype(_real_dtype(array), copy=False)
-
-
-def is_real(array: np.ndarray[Any, Any]) -> bool:
-    """Whether `as_real` would not have to convert the array."""
-    return bool(array.dtype == _real_dtype(array) and array.dtype.isnative)
-
-
-def _real_dtype(array: np.ndarray[Any, Any]) -> np.dtype[Any]:
-    wide = array.dtype.kind == "f" and array.dtype.itemsize >= 4
-    return array.dtype.newbyteorder("=") if wide else np.dtype(np.float64)
-
-
-def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes that are meant, counted from 0."""
-    if axis is None:
-        return tuple(range(ndim))
-    try:
-        return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"axis must name axes of an array with {ndim}, each once, got {axis!r}: {error}"
-        ) from None
-
-
-def as_rows(
-    array: np.ndarray[Any, Any], axes: tuple[int, ...]
-) -> tuple[np.ndarray[Any, Any], tuple[int, ...]]:
-    """The array as (A, K, B), reduced along K, and the shape of the result.
-
-    Without a copy where the array is contiguous, and one axis is reduced or all of them; in
-    Fortran order only where it is a matrix.
-    """
-    shape = tuple(n for axis, n in enumerate(array.shape) if axis not in axes)
-    if len(axes) == 1:
-        axis = axes[0]
-        if array.ndim == 2 and array.flags.f_contiguous:
-            array, axis = array.T, 1 - axis
-        before, after = math.prod(array.shape[:axis]), math.prod(array.shape[axis + 1 :])
-        return constant(array.reshape(before, array.shape[axis], after)), shape
-    if not shape:
-        return constant(array.reshape((1, array.size, 1), order="A")), shape
-    length = math.prod(array.shape[axis] for axis in axes)
-    last = np.moveaxis(array, axes, range(-len(axes), 0))
-    return constant(last.reshape(math.prod(shape), length, 1)), shape
 
 
 def weight_rows(log_weights: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
@@ -218,11 +146,6 @@ def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
     return _shaped(value, _result_dtype(a), shape, axes, keepdims)
 
 
-def threads_for(elements: int) -> int | None:
-    """How many threads to launch a kernel on, whose result they do not change."""
-    return 1 if elements < _FEW_ELEMENTS else None
-
-
 def _result_dtype(*arrays: Any) -> np.dtype[Any]:
     """What the arguments promote to; float64 where none is a float."""
     kinds = [x if isinstance(x, (int, float)) else np.asarray(x).dtype for x in arrays]
@@ -255,8 +178,8 @@ def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
     before, length, after = x.shape
     total = np.zeros((before, after, rows.LSE_SIZE))
     total[..., rows.TOP] = -np.inf
-    n_chunks = -(-length // cpu.CHUNK)
-    pace = Pace(max(1, _FIRST_ELEMENTS // max(1, before * after * cpu.CHUNK)))
+    n_chunks = -(-length // CHUNK)
+    pace = Pace(max(1, _FIRST_ELEMENTS // max(1, before * after * CHUNK)))
     first = 0
     while total.size and first < n_chunks:
         last = min(n_chunks, first + pace.size)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from . import __version__
 from .errors import InvalidInputError
 from .pareto import k_threshold
-from .results import Estimate, Total, _cell, format_table
+from .results import Estimate
+from .tables import format_cell, format_table
+from .total import Total
+from .version import __version__
 
 _LEVEL = 0.95
 # The sums that log weights alone give.
@@ -111,7 +113,7 @@ def _total_text(estimate: Estimate) -> str:
         return f"No total: {reason}"
     rows = [[f"sum over {total.n_points} data points", *_SUMS]]
     values = [(getattr(total, name), getattr(total, f"{name}_se")) for name in _SUMS]
-    rows.append(["", *(_cell(np.array(value), np.array(se), ()) for value, se in values)])
+    rows.append(["", *(format_cell(np.array(value), np.array(se), ()) for value, se in values)])
     correction = f"The log_evidence has {total.bias_correction:.3g} nats added for its bias, v/2K."
     return f"{format_table(rows)}\n{correction}"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtri
 
+from .bounds import Bound
 from .diagnostics import constant_weights, high_k, warn_total_bias
 from .errors import InvalidInputError
-from .intervals import tail_interval
-from .pareto import draws_needed, k_threshold
+from .intervals import Interval, normal_interval, tail_interval
+from .pareto import draws_needed, k_threshold, pareto_k_classes
+from .tables import decimals, format_cell, format_table, html_table, pareto_k_table
+from .total import QUANTITIES, Total, require_quantity
 from .validation import Floats
 
 if TYPE_CHECKING:
@@ -23,85 +25,7 @@ if TYPE_CHECKING:
 
     from .bound_tables import BoundTable
 
-# Quantities with a standard error, in the order of a summary.
-QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
 _HTML_ROWS = 10
-
-
-class Bound(NamedTuple):
-    """An estimated bound and its standard error, one entry a data point.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> p = fe.Gaussian([0.0], scale=1.0)
-    >>> value, se = fe.estimate(p, fe.Gaussian([0.0], scale=1.25), rng=0).iw_elbo(10)
-    >>> bool(abs(value) < 0.1), bool(se < 0.01)
-    (True, True)
-    """
-
-    value: Floats
-    se: Floats
-
-
-class Interval(NamedTuple):
-    """Ends of a confidence interval, one entry a data point."""
-
-    low: Floats
-    high: Floats
-
-
-def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
-    """value -+ z se."""
-    if not 0.0 < confidence_level < 1.0:
-        raise InvalidInputError(
-            f"confidence_level must be between 0 and 1, got {confidence_level!r}"
-        )
-    half = ndtri(0.5 + 0.5 * confidence_level) * se
-    return Interval(value - half, value + half)
-
-
-@dataclass(frozen=True)
-class Total:
-    """Sums over data points, with standard errors; see `Estimate.total`.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
-    >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
-    >>> total = fe.estimate(model, q, n_samples=10_000, rng=0).total()
-    >>> low, high = total.confidence_interval("log_evidence", 0.999)
-    >>> bool(low < model.exact_log_evidence().sum() < high)
-    True
-    """
-
-    n_points: int
-    log_evidence: float
-    log_evidence_se: float
-    uncorrected_log_evidence: float
-    elbo: float
-    elbo_se: float
-    expected_log_likelihood: float
-    expected_log_likelihood_se: float
-    kl: float
-    kl_se: float
-    omitted: tuple[int, ...] = ()
-
-    @property
-    def bias_correction(self) -> float:
-        """What was added to the sum of log evidences: ``sum v_i / 2K``."""
-        return self.log_evidence - self.uncorrected_log_evidence
-
-    def confidence_interval(
-        self, quantity: str = "log_evidence", confidence_level: float = 0.95
-    ) -> tuple[float, float]:
-        """Normal interval of one of the sums."""
-        _known(quantity, QUANTITIES[:-1])
-        value = np.asarray(getattr(self, quantity))
-        se = np.asarray(getattr(self, f"{quantity}_se"))
-        low, high = normal_interval(value, se, confidence_level)
-        return float(low), float(high)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -230,7 +154,7 @@ class Estimate:
             if k is None:
                 raise InvalidInputError("k is expected with quantity='iw_elbo'")
             return normal_interval(*self.iw_elbo(k), confidence_level)
-        _known(quantity, (*QUANTITIES, "iw_elbo"))
+        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
         if quantity == "log_evidence" and self._tail is not None:
             v = self.relative_variance
@@ -344,7 +268,7 @@ class Estimate:
         table = [["", *(name for name, _, _ in columns)]]
         for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
             label = ",".join(map(str, index))
-            cells = [_cell(v[index], s, index) for _, v, s in columns]
+            cells = [format_cell(v[index], s, index) for _, v, s in columns]
             cells[0] = self._interval_cell(index) or cells[0]
             table.append([label, *cells])
         return table
@@ -361,13 +285,13 @@ class Estimate:
         if not low < high:
             return ""
         # As those of a standard error: an interval is four of them wide, and may have no upper end.
-        digits = _digits(0.25 * (min(high, float(value) + 1.0) - low))
+        digits = decimals(0.25 * (min(high, float(value) + 1.0) - low))
         return f"{float(value):.{digits}f} in [{low:.{digits}f}, {high:.{digits}f}]"
 
     def __repr__(self) -> str:
         if self.log_evidence.size == 1:
-            inside = f"log_evidence={_cell(self.log_evidence, self.log_evidence_se, ())}, "
-            inside += f"elbo={_cell(self.elbo, self.elbo_se, ())}, ess={self.ess.item():.4g}"
+            inside = f"log_evidence={format_cell(self.log_evidence, self.log_evidence_se, ())}, "
+            inside += f"elbo={format_cell(self.elbo, self.elbo_se, ())}, ess={self.ess.item():.4g}"
         else:
             inside = f"{self.log_evidence.size} data points, mean log_evidence="
             inside += f"{_mean(self.log_evidence):.6g}, mean elbo={_mean(self.elbo):.6g}, "
@@ -376,8 +300,6 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         """The first rows of a summary, for notebooks."""
-        from .tables import html_table
-
         left_out = self.log_evidence.size - _HTML_ROWS
         more = f"; {left_out} data points more" if left_out > 0 else ""
         return html_table(self._rows(_HTML_ROWS), f"{self!r}, in nats{more}")
@@ -396,9 +318,8 @@ class Estimate:
         >>> print(fe.estimate(p, q, n_samples=10_000, rng=0).pareto_k_table().split()[0])
         Pareto
         """
-        from .tables import pareto_k_table
-
-        return pareto_k_table(self.pareto_k, k_threshold(self.n_samples), self.ess)
+        classes = pareto_k_classes(self.pareto_k, k_threshold(self.n_samples))
+        return pareto_k_table(classes, self.ess)
 
     def plot(self, kind: str = "bounds", **options: Any) -> Axes:
         """A figure with matplotlib, which ``pip install "fastelbo[plot]"`` brings.
@@ -533,36 +454,5 @@ def from_quantities(
     )
 
 
-def _known(quantity: str, names: Sequence[str]) -> None:
-    if quantity not in names:
-        raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")
-
-
 def _mean(values: Floats) -> float:
     return float(values.mean()) if values.size else float("nan")
-
-
-def _cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
-    """A value and its error, to the digits that the error leaves standing."""
-    number = float(np.asarray(value).item())
-    if se is None:
-        return f"{number:.2f}" if abs(number) < 10.0 else f"{number:.1f}"
-    error = float(np.asarray(se[index]).item())
-    if np.isnan(error):
-        return f"{number:.4f}"
-    if error in (0.0, np.inf):
-        return f"{number:.4f} +- {error:g}"
-    digits = _digits(error)
-    return f"{number:.{digits}f} +- {error:.{digits}f}"
-
-
-def _digits(error: float) -> int:
-    """Decimals that show two digits of an error."""
-    return min(12, max(0, 1 - int(np.floor(np.log10(error)))))
-
-
-def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned to the right under their headings."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(lines)

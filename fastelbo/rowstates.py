@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .inputs import copy_part, drop_pages, memory_map
-from .kernels import cpu, extremes, rows, state
-from .kernels.launch import Pace, launch
+from .inputs import copy_part, drop_pages, is_real, memory_map
+from .kernels import extremes, rows, state
+from .kernels.blocks import CHUNK
+from .kernels.launch import Pace, launch, threads_for
 from .progress import Tick, no_tick
-from .reductions import is_real, threads_for
 from .results import Estimate, from_quantities
 from .states import Reader, States
 from .validation import Floats
@@ -31,18 +31,18 @@ def row_quantities(
     before, length, after = x.shape
     reader = Reader(before * after, length, iw_sizes, capacity)
     pages = memory_map(x)
-    n_chunks = -(-length // cpu.CHUNK)
+    n_chunks = -(-length // CHUNK)
     copies = pages is not None or not is_real(x)
     most_rows, most_chunks, width, lo = before, n_chunks * before * after, after, 0
     if copies:
         # Whole rows if they fit, or else whole chunks of one.
-        shortest = min(length, cpu.CHUNK)
+        shortest = min(length, CHUNK)
         most_rows = _COPIED_ELEMENTS // max(1, length * after)
         most_chunks = _COPIED_ELEMENTS // shortest
         if shortest * after > _WIDEST_ELEMENTS:
             width = max(1, most_chunks)
     size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
-    pace = Pace(max(1, _FIRST_ELEMENTS // cpu.CHUNK))
+    pace = Pace(max(1, _FIRST_ELEMENTS // CHUNK))
     threads = threads_for(x.size)
     while lo < before and after:
         states_fit = min(pace.size, _SLICE_NUMBERS // size) // (n_chunks * after)
@@ -56,13 +56,13 @@ def row_quantities(
                 last = min(n_chunks, first + max(1, min(pace.size, most_chunks) // points))
                 with pace:
                     if copies:
-                        start = first * cpu.CHUNK
-                        piece = copy_part(part[:, start : last * cpu.CHUNK], pages, "log_weights")
+                        start = first * CHUNK
+                        piece = copy_part(part[:, start : last * CHUNK], pages, "log_weights")
                         push_rows(states, piece, start, first, last)
                         drop_pages(pages)
                     else:
                         push_rows(states, part, 0, first, last)
-                tick(points * (min(last * cpu.CHUNK, length) - first * cpu.CHUNK))
+                tick(points * (min(last * CHUNK, length) - first * CHUNK))
                 first = last
             reader.add(states)
         lo += count

@@ -15,12 +15,11 @@ from .errors import (
     InvalidWeightError,
     ShortTailWarning,
 )
+from .inputs import as_rows, constant
 from .kernels import tails
 from .kernels.launch import launch, paced
 from .kernels.rows import COLUMNS
-from .lowering import constant
 from .pareto import tail_length
-from .reductions import as_rows
 from .validation import Floats, as_count, as_floats, positive
 
 # Elements of the first launch; elements of a tile of columns, 8 MB.

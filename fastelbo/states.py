@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .inputs import constant
 from .kernels import cpu, extremes, groups, state
 from .kernels.launch import launch
-from .lowering import constant
 from .pareto import fit_tails, kept_draws
 from .validation import Floats
 

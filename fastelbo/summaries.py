@@ -15,10 +15,9 @@ from .device_states import device_row_quantities
 from .devices import on_device
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .errors import InvalidInputError
-from .inputs import as_array
+from .inputs import as_array, as_rows, normal_axes
 from .pareto import MAX_KEPT, kept_draws
 from .progress import Tick, no_tick, progress_bar
-from .reductions import as_rows, normal_axes
 from .results import Estimate
 from .rowstates import estimate_of_weights, row_quantities
 from .validation import DEFAULT_IW_SIZES, Floats, as_count, group_sizes

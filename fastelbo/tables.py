@@ -1,4 +1,4 @@
-"""What is printed of results: the data points by class of k-hat, and tables for notebooks."""
+"""Tables as text and HTML: they lay out what they are given."""
 
 from __future__ import annotations
 
@@ -6,50 +6,35 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .results import format_table
 from .validation import Floats
 
 
-def pareto_k_table(pareto_k: Floats, threshold: float, ess: Floats | None = None) -> str:
+def pareto_k_table(
+    classes: Sequence[tuple[str, str, NDArray[np.bool_]]], ess: Floats | None = None
+) -> str:
     """Data points by class of Pareto k-hat, as ArviZ and the R package loo print them.
 
     Parameters
     ----------
-    pareto_k : ndarray
-        k-hat of each data point.
-    threshold : float
-        The k-hat up to which an estimate can be trusted, ``min(1 - 1 / log10 K, 0.7)``.
+    classes : sequence of (str, str, ndarray of bool)
+        Interval and name of each class, and which data points are in it; see
+        `fastelbo.pareto.pareto_k_classes`.
     ess : ndarray, optional
-        Effective sample sizes, of the same shape; their least in each class is then a column.
-
-    Returns
-    -------
-    str
-        A line a class: up to the threshold (good), up to 1 (bad), above (very bad), and those
-        without a k-hat if there are any.
+        Effective sample sizes, one a data point. The least of each class becomes a column.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from fastelbo.pareto import pareto_k_classes
     >>> from fastelbo.tables import pareto_k_table
-    >>> print(pareto_k_table(np.array([0.1, 0.4, 0.8]), 0.7))
+    >>> print(pareto_k_table(pareto_k_classes(np.array([0.1, 0.4, 0.8]), 0.7)))
     Pareto k-hat     class  data points       %
     (-inf, 0.70]      good            2  66.7 %
        (0.70, 1]       bad            1  33.3 %
         (1, inf)  very bad            0   0.0 %
     """
-    classes = []
-    # One draw, or a sum without draws, has no k-hat and no threshold.
-    if threshold > -np.inf:
-        classes = [
-            (f"(-inf, {threshold:.2f}]", "good", pareto_k <= threshold),
-            (f"({threshold:.2f}, 1]", "bad", (pareto_k > threshold) & (pareto_k <= 1.0)),
-            ("(1, inf)", "very bad", pareto_k > 1.0),
-        ]
-    unknown = np.isnan(pareto_k)
-    if unknown.any():
-        classes.append(("NaN", "unknown", unknown))
     table = [["Pareto k-hat", "class", "data points", "%"]]
     if ess is not None:
         table[0].append("least ESS")
@@ -73,3 +58,29 @@ def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
         f'<table style="text-align: right">\n<caption>{escape(caption)}</caption>\n'
         f"<thead><tr>{line(rows[0], 'th')}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     )
+
+
+def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
+    """A value and its error, to the digits that the error leaves standing."""
+    number = float(np.asarray(value).item())
+    if se is None:
+        return f"{number:.2f}" if abs(number) < 10.0 else f"{number:.1f}"
+    error = float(np.asarray(se[index]).item())
+    if np.isnan(error):
+        return f"{number:.4f}"
+    if error in (0.0, np.inf):
+        return f"{number:.4f} +- {error:g}"
+    digits = decimals(error)
+    return f"{number:.{digits}f} +- {error:.{digits}f}"
+
+
+def decimals(error: float) -> int:
+    """Decimals that show two digits of an error."""
+    return min(12, max(0, 1 - int(np.floor(np.log10(error)))))
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned to the right under their headings."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(lines)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .inputs import constant
 from .kernels import subsets
-from .kernels.launch import launch, paced
-from .lowering import constant
-from .reductions import logmeanexp, logsumexp, threads_for
+from .kernels.launch import launch, paced, threads_for
+from .reductions import logmeanexp, logsumexp
 from .validation import Floats, Integers
 
 _STEP = 0.25

@@ -9,12 +9,11 @@ import numpy as np
 import scipy
 
 from .kernels.info import info
+from .version import __version__
 
 
 def versions() -> dict[str, str]:
     """Versions of fastelbo and what it stands on, and the machine, by name."""
-    from . import __version__
-
     return {
         "fastelbo": __version__,
         "Python": platform.python_version(),

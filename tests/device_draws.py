@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fastelbo.kernels.compile import device_kernel, kernel
-from fastelbo.kernels.device import TEAM, cuda, fetch, launch, room
+from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.device import TEAM, cuda, device_kernel, fetch, launch, room
 from fastelbo.kernels.scalar import NORMAL, normal_pair, random_words
 
 BLOCKS = 16

@@ -18,7 +18,7 @@ import fastelbo as fe
 from fastelbo import backends, reference, states
 from fastelbo.intervals import tail_interval
 from fastelbo.kernels import launch
-from fastelbo.kernels.cpu import CHUNK
+from fastelbo.kernels.blocks import CHUNK
 from fastelbo.pareto import draws_needed, k_threshold
 
 MILLION = 10**6

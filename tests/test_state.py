@@ -10,9 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from fastelbo import reference
 from fastelbo.kernels import state
-from fastelbo.kernels.blocks import LANES, make_workspace
+from fastelbo.kernels.blocks import CHUNK, LANES, make_workspace
 from fastelbo.kernels.compile import kernel
-from fastelbo.kernels.cpu import CHUNK
 
 SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
 # No multiple of a lane count, of a chunk or of a group size, and prime; the bounds give the values.

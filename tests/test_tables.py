@@ -8,6 +8,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
+from fastelbo.pareto import pareto_k_classes
 from fastelbo.tables import html_table, pareto_k_table
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -36,7 +37,7 @@ def test_summary_leaves_out_what_log_weights_do_not_tell():
 
 def test_borders_belong_to_the_better_class():
     k = np.array([-0.2, 0.7, np.nextafter(0.7, 1.0), 1.0, np.nextafter(1.0, 2.0), np.inf])
-    assert cells(pareto_k_table(k, 0.7)) == [
+    assert cells(pareto_k_table(pareto_k_classes(k, 0.7))) == [
         ["good", "2", "33.3", "%"],
         ["bad", "2", "33.3", "%"],
         ["very", "bad", "2", "33.3", "%"],
@@ -44,12 +45,12 @@ def test_borders_belong_to_the_better_class():
 
 
 def test_points_without_k_hat_are_a_class_of_their_own():
-    lines = pareto_k_table(np.array([np.nan, 0.1]), 0.7).splitlines()
+    lines = pareto_k_table(pareto_k_classes(np.array([np.nan, 0.1]), 0.7)).splitlines()
     assert lines[-1].split() == ["NaN", "unknown", "1", "50.0", "%"]
 
 
 def test_no_points():
-    assert cells(pareto_k_table(np.zeros(0), 0.7))[0] == ["good", "0", "0.0", "%"]
+    assert cells(pareto_k_table(pareto_k_classes(np.zeros(0), 0.7)))[0] == ["good", "0", "0.0", "%"]
 
 
 def test_least_effective_sample_size_of_a_class():
@@ -73,7 +74,9 @@ def test_without_draws_there_are_no_classes():
 
 def test_leave_one_out_prints_the_same_table():
     result = fe.loo(np.random.default_rng(0).normal(size=(1000, 4)) - 2.0)
-    assert result.pareto_k_table() == pareto_k_table(result.pareto_k, result.threshold)
+    assert result.pareto_k_table() == pareto_k_table(
+        pareto_k_classes(result.pareto_k, result.threshold)
+    )
 
 
 # --- notebooks ------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo import lowering
+from fastelbo.inputs import constant as as_constant
 from fastelbo.kernels import blocks, densities, drawing, selection, state
 from fastelbo.kernels.compile import kernel
 
@@ -138,7 +139,7 @@ def signatures_of(real, suffix):
     if suffix:
         density = lowering.single_density(density)
     vector, matrix = real[::1], real[:, ::1]
-    constant, rows = (numba.typeof(lowering.constant(np.zeros(s, dtype))) for s in (1, (1, 1)))
+    constant, rows = (numba.typeof(as_constant(np.zeros(s, dtype))) for s in (1, (1, 1)))
     integer, key = numba.int64, numba.uint64
     arguments = {
         "standard_normals": (work, key, integer),

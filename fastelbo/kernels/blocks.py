@@ -28,6 +28,8 @@ from .sums import make_strands
 LANES = 512
 # Coordinates are taken four at a time.
 TILE = 4
+# Draws in a chunk. A part of the stream version: the last bits of a result change with it.
+CHUNK = 8192
 
 # A float64 or, of one precision throughout a plan, a float32.
 Real = NDArray[np.floating[Any]]

@@ -119,13 +119,6 @@ class _TokenCache(FunctionCache):  # type: ignore[misc]
         return (*super()._index_key(sig, codegen), SOURCE_TOKEN)
 
 
-def device_kernel(function: Callable[..., Any]) -> Any:
-    """Compile an entry point for a CUDA device, lazily, on its first launch."""
-    from .device import cuda
-
-    return cuda.jit(fastmath=False)(function)
-
-
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile an entry point lazily, on its first call, and keep the machine code on disk.
 

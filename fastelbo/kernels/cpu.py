@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blocks import LANES, make_workspace, row_of
+from .blocks import CHUNK, LANES, make_workspace, row_of
 from .compile import block
 from .densities import log_density_block, weigh_block
 from .drawing import choose_components, sample_block
@@ -29,9 +29,6 @@ from .points import all_finite, load_points, store_points
 from .selection import make_candidates
 from .state import MAX, clear, merge, push_block
 from .vectors import fill
-
-# Draws in a chunk. A part of the stream version: the last bits of a result change with it.
-CHUNK = 8192
 
 
 @block

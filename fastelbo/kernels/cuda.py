@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import Workspace, padded, row_of
-from .compile import block, device_kernel
-from .cpu import CHUNK
+from .blocks import CHUNK, Workspace, padded, row_of
+from .compile import block
 from .densities import log_density_block, weigh_block
-from .device import TEAM, TILE, TURNS, cuda
+from .device import TEAM, TILE, TURNS, cuda, device_kernel
 from .drawing import sample_block
 from .extremes import COUNT as KEPT
 from .extremes import LIMIT, VALUES

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -200,3 +201,8 @@ def index_of(value: Any) -> int:
 def out_of_memory(error: Exception) -> bool:
     """Whether the error says that the device has too little memory."""
     return isinstance(error, MemoryError) or "OUT_OF_MEMORY" in str(error)
+
+
+def device_kernel(function: Callable[..., Any]) -> Any:
+    """Compile an entry point for a CUDA device, lazily, on its first launch."""
+    return cuda.jit(fastmath=False)(function)

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import cuda, device, quadratic
-from .blocks import Density, Plan
-from .cpu import CHUNK
+from .blocks import CHUNK, Density, Plan
 from .extremes import VALUES
 from .parameters import form_of_plan
 from .state import state_size

@@ -19,6 +19,8 @@ from .threads import available_threads, most_threads, run_on_threads, take
 _PARTS = 8
 # Between two launches an interrupt and a progress bar are served.
 _SLICE_SECONDS = 0.25
+# Elements that one thread reduces before others are awake.
+_FEW_ELEMENTS = 2**15
 
 
 @functools.cache
@@ -44,6 +46,11 @@ def launch(function: Callable[..., Any], *args: Any, n_threads: int | None = Non
     threads = min(n_threads or available_threads(), most_threads())
     counter = np.zeros(1, np.int64)
     run_on_threads(threads, share, counter, _PARTS * threads, *args)
+
+
+def threads_for(elements: int) -> int | None:
+    """How many threads to launch a kernel on, whose result they do not change."""
+    return 1 if elements < _FEW_ELEMENTS else None
 
 
 def paced(total: int, step: Callable[[int, int], None], first: int) -> None:

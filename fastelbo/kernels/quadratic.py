@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .blocks import Density, Real, row_of
-from .compile import block, device_kernel
+from .compile import block
 from .densities import add_term, log_terms
-from .device import SIMULATED, TEAM, cuda
+from .device import SIMULATED, TEAM, cuda, device_kernel
 from .scalar import log_positive
 from .warps import COLUMNS, ROWS, STEP, WARP, multiply, sum_over_rows
 

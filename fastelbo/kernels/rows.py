@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .blocks import CHUNK
 from .compile import block, exact
-from .cpu import CHUNK
 from .extremes import LIMIT, clear_row, close_row, make_keeper, offer, open_row
 from .scalar import exp, two_sum
 from .state import MAX, clear, push_log_weights

@@ -7,8 +7,7 @@ from test_parity import assert_close
 from test_state import push
 
 from fastelbo.kernels import device, streams
-from fastelbo.kernels.compile import device_kernel
-from fastelbo.kernels.device import TEAM, TILE, TURNS, cuda
+from fastelbo.kernels.device import TEAM, TILE, TURNS, cuda, device_kernel
 from fastelbo.kernels.state import (
     BAD,
     FIRST_BAD,
