@@ -9,8 +9,9 @@ from .bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
 from .distributions import Categorical, Gaussian, Mixture, StudentT
 from .divergences import kl_divergence
 from .estimation import ElboTerms, elbo_terms, estimate, log_weights
+from .linear_gaussian import LinearGaussian
 from .loo import LooResult, loo
-from .models import LinearGaussian, MixtureModel
+from .mixture_model import MixtureModel
 from .psis import SmoothedWeights, pareto_k, psis
 from .reductions import logmeanexp, logsumexp
 from .resampling import resample

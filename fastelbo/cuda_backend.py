@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Quantities, Task, plan_of, work_of_draw
 from .device_states import chunk_bytes, folded_states
 from .devices import in_slices, require_device
 from .kernels.launch import Pace
 from .progress import Tick
 from .states import Reader
+from .task import Quantities, Task, plan_of, work_of_draw
 from .validation import Floats
 
 # Multiply-adds from which a device is worth its start, compiling above all: ten seconds of a CPU.

@@ -21,7 +21,8 @@ from .errors import (
 )
 from .estimation import estimate
 from .kernels.threads import available_threads
-from .models import LinearGaussian, MixtureModel
+from .linear_gaussian import LinearGaussian
+from .mixture_model import MixtureModel
 from .results import Estimate
 from .tables import format_table
 from .total import Total

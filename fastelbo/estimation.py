@@ -9,18 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backends import Backend, CPUBackend, NumPyBackend, Task
+from .cpu_backend import CPUBackend
 from .cuda_backend import CUDABackend, mixture_expectations_on, worth_a_device
 from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
 from .errors import InvalidInputError
 from .kernels.launch import mixture_expectations
-from .models import LinearGaussian, MixtureModel
+from .linear_gaussian import LinearGaussian
+from .mixture_model import MixtureModel
+from .numpy_backend import NumPyBackend
 from .pareto import kept_draws
 from .progress import progress_bar
 from .random import RandomState, philox_key
 from .results import Estimate, from_quantities
+from .task import Backend, Task
 from .validation import (
     DEFAULT_IW_SIZES,
     MAX_DRAWS,

@@ -22,7 +22,7 @@ from scipy.special import poch
 
 from .errors import InvalidInputError
 from .inputs import constant
-from .kernels import triangles
+from .kernels import linear
 from .kernels.blocks import Density, Plan, Real, Sampler, padded
 from .kernels.launch import launch
 from .validation import Floats, Integers
@@ -188,7 +188,7 @@ def transform_lower(lower: Floats, frame: Frame) -> Floats:
     if frame.scale_tril is not None:
         count = max(len(lower), len(frame.scale_tril))
         out = np.zeros((count, *lower.shape[1:]))
-        launch(triangles.product, constant(lower), constant(frame.scale_tril), out)
+        launch(linear.product, constant(lower), constant(frame.scale_tril), out)
         return out
     if frame.scale is not None:
         return lower * frame.scale[:, None, None, :]

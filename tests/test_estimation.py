@@ -15,7 +15,7 @@ from cases import CASES, linear, plain
 from helpers import IGNORE_DIAGNOSTICS, bits, linear_gaussian, quiet
 
 import fastelbo as fe
-from fastelbo import backends, reference, states
+from fastelbo import numpy_backend, reference, states
 from fastelbo.intervals import tail_interval
 from fastelbo.kernels import launch
 from fastelbo.kernels.blocks import CHUNK
@@ -269,8 +269,8 @@ def test_threads_change_no_bit(whole, n_threads):
 def set_slices(monkeypatch, size, seconds):
     monkeypatch.setattr(launch, "_SLICE_SECONDS", seconds)
     monkeypatch.setattr(launch, "_FIRST", size)
-    monkeypatch.setattr(backends, "_SLICE_NUMBERS", size)
-    monkeypatch.setattr(backends, "_FIRST_WORK", size)
+    monkeypatch.setattr(cpu_backend, "SLICE_NUMBERS", size)
+    monkeypatch.setattr(cpu_backend, "_FIRST_WORK", size)
 
 
 @ignore_diagnostics
@@ -565,7 +565,7 @@ def test_bad_weights_are_refused(monkeypatch, bad):
     # No distribution of this package makes one, so it is put in by hand.
     terms = [np.zeros((3, 20)) for _ in range(3)]
     terms[1][1, 4] = terms[1][2, 3] = bad
-    monkeypatch.setattr(backends.NumPyBackend, "terms", lambda self, task: terms)
+    monkeypatch.setattr(numpy_backend.NumPyBackend, "terms", lambda self, task: terms)
     model = linear_gaussian(np.zeros(3))
     with pytest.raises(
         fe.errors.InvalidWeightError, match=r"2 log weights .* data point 1, draw 4"

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
-from fastelbo.kernels import selection, words
+from fastelbo.kernels import selection, simd
 from fastelbo.kernels.compile import kernel
 
 EACH = settings(deadline=None, derandomize=True, max_examples=60)
@@ -24,8 +24,8 @@ def run_select(row, size, value, place):
 
 @kernel
 def run_words(x, first, limit):
-    word = words.word_above(x, first, limit)
-    return word, words.lowest_bit(word) if word != 0 else -1
+    word = simd.word_above(x, first, limit)
+    return word, simd.lowest_bit(word) if word != 0 else -1
 
 
 def assert_selects(row, size):
@@ -79,10 +79,10 @@ def test_any_row(row, size):
     some.sampled_from([-np.inf, -1.0, 0.5, 1.0]),
 )
 def test_words(x, first, limit):
-    expected = words.word_above(x, first, limit)
+    expected = simd.word_above(x, first, limit)
     word, lowest = run_words(x, first, limit)
     assert word == expected
-    bits = np.flatnonzero(x[first : first + words.BITS] > limit)
-    assert [k for k in range(words.BITS) if int(expected) >> k & 1] == bits.tolist()
+    bits = np.flatnonzero(x[first : first + simd.BITS] > limit)
+    assert [k for k in range(simd.BITS) if int(expected) >> k & 1] == bits.tolist()
     assert lowest == (bits[0] if bits.size else -1)
-    assert not bits.size or words.lowest_bit(expected) == bits[0]
+    assert not bits.size or simd.lowest_bit(expected) == bits[0]

@@ -13,6 +13,7 @@ import numpy as np
 
 from .blocks import CHUNK, LANES, make_workspace, row_of
 from .compile import block
+from .copies import all_finite, fill, load_points, store_points
 from .densities import log_density_block, weigh_block
 from .drawing import choose_components, sample_block
 from .extremes import (
@@ -25,10 +26,8 @@ from .extremes import (
     open_row,
     sort_row,
 )
-from .points import all_finite, load_points, store_points
 from .selection import make_candidates
 from .state import MAX, clear, merge, push_block
-from .vectors import fill
 
 
 @block

@@ -16,6 +16,7 @@ import numpy as np
 
 from .blocks import CHUNK, Workspace, padded, row_of
 from .compile import block
+from .copies import load_points
 from .densities import log_density_block, weigh_block
 from .device import TEAM, TILE, TURNS, cuda, device_kernel
 from .drawing import sample_block
@@ -24,7 +25,6 @@ from .extremes import LIMIT, VALUES
 from .instructions import read_again
 from .mixtures import expect, log_joint
 from .parameters import Form, plan_loader
-from .points import load_points
 from .state import GROUPS, LOG_LIKELIHOOD, LOG_RATIO, clear, merge, state_size
 from .streams import (
     STORED,

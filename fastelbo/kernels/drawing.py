@@ -8,6 +8,7 @@ import numpy as np
 
 from .blocks import row_of
 from .compile import block, by_precision, scalar
+from .copies import fill, least
 from .scalar import (
     CHOICE,
     GAMMA_NORMAL,
@@ -24,7 +25,6 @@ from .scalar import (
     uniform,
     word53,
 )
-from .vectors import fill, least
 
 _ZERO = np.uint64(0)
 _ATTEMPTS = 16

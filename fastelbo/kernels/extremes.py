@@ -16,6 +16,7 @@ from collections import namedtuple
 import numpy as np
 
 from .compile import block
+from .copies import copy, fill
 from .selection import (
     RUN,
     Candidates,
@@ -25,7 +26,6 @@ from .selection import (
     take_above,
     thin,
 )
-from .vectors import copy, fill
 
 # Fields of a row.
 LIMIT = 0

@@ -10,8 +10,8 @@ import numpy as np
 
 from .blocks import make_workspace
 from .compile import block
+from .copies import load_points, store_points
 from .densities import log_component
-from .points import load_points, store_points
 from .scalar import exp_normal, log, log_positive
 
 _LANES = 128

@@ -16,9 +16,9 @@ from collections import namedtuple
 import numpy as np
 
 from .compile import block, scalar
+from .copies import copy, fill
+from .simd import BITS, lowest_bit, word_above
 from .sums import from_order_key, largest, order_key
-from .vectors import copy, fill
-from .words import BITS, lowest_bit, word_above
 
 # A run this long is ranked by comparing all pairs, which vectorises. So much room is left behind
 # all candidates.

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .compile import block, exact
+from .copies import fill
 from .groups import (
     CLOSED,
     CLOSED_M2,
@@ -38,7 +39,6 @@ from .sums import (
     square_deviations,
     sum_of_rest,
 )
-from .vectors import fill
 
 Floats = NDArray[np.float64]
 

@@ -15,12 +15,12 @@ from collections import namedtuple
 import numpy as np
 
 from .compile import block, scalar
-from .prefetch import prefetch
+from .copies import fill
 from .rows import copy_columns
 from .scalar import exp, exp_normal, log, log_positive, split_exponent
 from .selection import make_candidates, select_largest, smallest
+from .simd import prefetch
 from .sums import STRANDS, largest, make_strands, sum_all
-from .vectors import fill
 
 # A tail of fewer draws is not fitted.
 LEAST_TAIL = 5

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .calls import stay_a_call
 from .compile import exact
 from .device import TEAM, TILE, cuda
 from .selection import rank_in_sample
 from .sums import from_order_key, order_key
+from .views import stay_a_call
 
 # Partial sums of a row of slots.
 _PARTS = min(16, TEAM // 2)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .calls import stay_a_call
 from .compile import exact
 from .device import TEAM, cuda
 from .groups import GROUP_SIZE, UNDERFLOW, close_group, extend_open, finish_group, merge_closed
@@ -35,6 +34,7 @@ from .state import (
     merge_moments,
 )
 from .teams import combine, sum_and_max
+from .views import stay_a_call
 
 # Rows of `Tile.slots`: eight sums at a time, and a maximum.
 SLOTS = 9

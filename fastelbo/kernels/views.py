@@ -1,6 +1,6 @@
-"""Rows of arrays as arrays of constant shape, on a CUDA device.
+"""What keeps registers free on a CUDA device: views of constant shape, and calls that stay calls.
 
-Where the compiler knows sizes and strides, they take no registers. A slice keeps them variables.
+Sizes and strides that the compiler knows take no registers. A slice keeps them as variables.
 """
 
 from __future__ import annotations
@@ -54,3 +54,18 @@ def viewer(shape: tuple[int, ...]) -> Any:
         return types.Tuple([row])(array, types.int64), generate
 
     return view
+
+
+def stay_a_call() -> None:
+    """Keep the function that calls it from being inlined on a device."""
+
+
+if not SIMULATED:
+
+    @intrinsic
+    def stay_a_call(typing_context: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            builder.function.attributes.add("noinline")
+            return context.get_dummy_value()
+
+        return types.none(), generate

@@ -1,7 +1,8 @@
-"""Comparisons as the bits of a word.
+"""Instructions that no loop compiles to: comparisons as the bits of a word, and prefetching.
 
-A loop that sets bits one by one is vectorised, but into shifts and a reduction; as one comparison
-of vectors it is what the instruction sets offer.
+A loop that sets bits one by one vectorises, but into shifts and a reduction. One comparison of
+vectors is what the instruction sets offer. The hardware prefetches the next elements of an array,
+but not across other work that stands in between.
 """
 
 from __future__ import annotations
@@ -62,3 +63,38 @@ def _lowest_bit(typing_context, word):  # type: ignore[no-untyped-def]
 @overload(lowest_bit)
 def _lowest_bit_overload(word):  # type: ignore[no-untyped-def]
     return lambda word: _lowest_bit(word)
+
+
+# Bytes that come from memory at once.
+_LINE = 64
+# Arguments of LLVM's: to be read, kept in the second level of caches, data.
+_HOW = (0, 2, 1)
+
+
+def prefetch(x: Any, first: int, stop: int) -> None:
+    """Bring x[first:stop], as far as there is such a part, nearer."""
+
+
+@intrinsic
+def _prefetch(typing_context, x, k):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
+        place = builder.bitcast(builder.gep(array.data, [args[1]]), pointer)
+        builder.call(function, [place, *(ir.Constant(word, each) for each in _HOW)])
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64), generate
+
+
+@overload(prefetch)
+def _prefetch_overload(x, first, stop):  # type: ignore[no-untyped-def]
+    step = _LINE * 8 // x.dtype.bitwidth
+
+    def lines(x, first, stop):  # type: ignore[no-untyped-def]
+        for k in range(first, min(stop, x.shape[0]), step):
+            _prefetch(x, k)
+
+    return lines

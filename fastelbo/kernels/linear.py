@@ -1,7 +1,8 @@
-"""Data points reduced to what their likelihood sees, row by row.
+"""Linear algebra of data points: triangular products, and the reduction of data to latent space.
 
-Not a matrix product from a library: its last bits depend on how many rows it is given, and a data
-point must come out the same whatever it is computed with.
+Not by a library. Its threads and ours, which spin while they wait for the next call, would compete
+for the cores. And the last bits of its products depend on the number of rows, while a data point
+must give the same bits whatever it is computed with.
 """
 
 from __future__ import annotations
@@ -10,6 +11,28 @@ import numpy as np
 
 from .blocks import row_of
 from .compile import block
+
+
+@block
+def _multiply(left, right, out):
+    """out += left right, for lower triangular matrices."""
+    dim = left.shape[0]
+    for i in range(dim):
+        row = out[i]
+        for k in range(i + 1):
+            entry, other = left[i, k], right[k]
+            for j in range(k + 1):
+                row[j] += entry * other[j]
+
+
+@block
+def product(part, parts, left, right, out):
+    """out[i, c] += left[i, c] right[i]; where left or right has one i only, all share it."""
+    components = out.shape[1]
+    items = out.shape[0] * components
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i, c = item // components, item % components
+        _multiply(left[row_of(i, left.shape[0]), c], right[row_of(i, right.shape[0])], out[i, c])
 
 
 @block

@@ -1,8 +1,9 @@
-"""Points, one after another in memory, moved into blocks and out of them.
+"""Points copied into blocks and out of them, and vectors copied and filled, as loops.
 
-A block keeps each coordinate of its points together. Four coordinates are moved at a time: a loop
-over one coordinate takes each line of the cache up again for the next, and a loop over the
-coordinates of each point does not vectorise.
+A block keeps each coordinate of its points together. Four coordinates are copied at a time: a loop
+over one coordinate loads each cache line again for the next coordinate, and a loop over the
+coordinates of each point does not vectorise. A slice assignment would bring numba's check of shapes
+with it, whose message takes longer to compile than most kernels.
 """
 
 from __future__ import annotations
@@ -54,3 +55,26 @@ def all_finite(v, n, dim):
         if bad > 0:
             return False
     return True
+
+
+@block
+def fill(x, n, value):
+    """x[:n] = value."""
+    for k in range(n):
+        x[k] = value
+
+
+@block
+def copy(x, n, out):
+    """out[:n] = x[:n]."""
+    for k in range(n):
+        out[k] = x[k]
+
+
+@block
+def least(x):
+    """The least of x; +inf where it is empty."""
+    value = np.inf
+    for k in range(x.shape[0]):
+        value = min(value, x[k])
+    return value
