@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastelbo.kernels import device
+from fastelbo.kernels.cuda import device
 
 from .gpu_workloads import release, workloads
 

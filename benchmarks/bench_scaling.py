@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastelbo.kernels.launch import available_threads
+from fastelbo.kernels.cpu.launch import available_threads
 
 from .implementations import with_fastelbo
 from .workloads import WORKLOADS

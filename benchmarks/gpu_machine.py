@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastelbo.kernels import device
-from fastelbo.kernels.device import cuda
-from fastelbo.kernels.warps import COLUMNS, ROWS, STEP, WARP, multiply
+from fastelbo.kernels.cuda import device
+from fastelbo.kernels.cuda.device import cuda
+from fastelbo.kernels.cuda.warps import COLUMNS, ROWS, STEP, WARP, multiply
 
 _TEAM = 4 if device.SIMULATED else 256
 _CHAIN = 8

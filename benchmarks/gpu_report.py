@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastelbo.devices import require_device
-from fastelbo.kernels import device
+from fastelbo.kernels.cuda import device
 
 from .gpu_machine import Rates, best_time, measure, most_bytes
 from .gpu_workloads import Workload, evidence, release, to_host, workloads

@@ -20,8 +20,9 @@ import numpy as np
 
 import fastelbo as fe
 from fastelbo.demo import digits_approximations, digits_model
-from fastelbo.kernels import device, grids
-from fastelbo.kernels.blocks import CHUNK
+from fastelbo.kernels.cuda import device
+from fastelbo.kernels.cuda import launch as cuda_launch
+from fastelbo.kernels.draws.blocks import CHUNK
 
 Prepared = Callable[[], tuple[Any, ...]]
 
@@ -118,7 +119,7 @@ def summaries(rows: int, draws: int) -> list[Workload]:
     plain = {"iw_sizes": (), "pareto_k": False}
 
     def states() -> Prepared:
-        array, moments = on_device(), grids.Moments(rows, np.zeros(0, np.int64), 0)
+        array, moments = on_device(), cuda_launch.Moments(rows, np.zeros(0, np.int64), 0)
 
         def run() -> tuple[Any, ...]:
             moments.begin_anew()

@@ -22,7 +22,8 @@ from numba import typeof
 
 import fastelbo as fe
 from fastelbo import lowering
-from fastelbo.kernels import device, grids
+from fastelbo.kernels.cuda import device
+from fastelbo.kernels.cuda import launch as cuda_launch
 
 TARGETS = ((7, 5), (8, 0), (9, 0))
 PRECISIONS = ("float64", "float32")
@@ -100,9 +101,9 @@ def launches(name: str, precision: str) -> dict[str, Launch]:
     plan = lowering.plan(model, q, (1,), slice(0, 1), precision)
     with recorded() as found:
         for iw_sizes, capacity in ((np.array([10, 100]), 100), (np.array([], np.int64), 0)):
-            moments = grids.Moments(1, iw_sizes, capacity)
-            moments.draw(grids.put_plan(plan), 0, 0, 1000, 1)
-        grids.terms(grids.put_plan(plan), 0, 0, 0, 10, 1)
+            moments = cuda_launch.Moments(1, iw_sizes, capacity)
+            moments.draw(cuda_launch.put_plan(plan), 0, 0, 1000, 1)
+        cuda_launch.terms(cuda_launch.put_plan(plan), 0, 0, 0, 10, 1)
     names = ("states", "fold", "fold of largest", "states without groups", "fold", "terms")
     return dict(zip(names, found, strict=True))
 
@@ -116,13 +117,13 @@ def array_launches() -> dict[str, Launch]:
     log_weight = np.zeros(count)
     with recorded() as found:
         for dtype in (np.float32, np.float64):
-            grids.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), dtype), 1)
+            cuda_launch.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), dtype), 1)
         for dtype in (np.float32, np.float64):
-            grids.Moments(1, np.array([], np.int64), 0).reduce(np.zeros((1, 1000), dtype), 1)
-        grids.log_prob(density, centre, points[:, None])
-        grids.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
+            cuda_launch.Moments(1, np.array([], np.int64), 0).reduce(np.zeros((1, 1000), dtype), 1)
+        cuda_launch.log_prob(density, centre, points[:, None])
+        cuda_launch.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
     with recorded(multiplies=True) as by_warps:
-        grids.log_prob(density, centre, points[:, None])
+        cuda_launch.log_prob(density, centre, points[:, None])
     names = (
         "groups of float32", "largest of float32", "fold", "fold of largest",
         "groups of float64", "largest of float64", "fold", "fold of largest",

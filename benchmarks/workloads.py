@@ -122,7 +122,7 @@ def _problem(name: str, small: bool) -> Problem:
 
 # --- operations ------------------------------------------------------------------------------
 
-# Polynomials as in fastelbo.kernels.scalar: arguments reduced, terms, exponents put back.
+# Polynomials as in fastelbo.kernels.math.scalar: arguments reduced, terms, exponents put back.
 EXP = 26
 LOG = 23
 # Philox4x32-10 makes four words: ten rounds of two products, two shifts and two threefold xors.

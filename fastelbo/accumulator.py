@@ -13,8 +13,8 @@ from . import checkpoints
 from .diagnostics import warn_about_weights
 from .errors import InvalidInputError, InvalidWeightError
 from .inputs import as_array, as_real, as_rows, constant, normal_axes
-from .kernels.blocks import CHUNK
-from .kernels.launch import threads_for
+from .kernels.cpu.launch import threads_for
+from .kernels.draws.blocks import CHUNK
 from .pareto import MAX_KEPT
 from .results import Estimate
 from .rowstates import estimate_of_weights, push_rows

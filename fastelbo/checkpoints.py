@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError, CheckpointMismatchError
-from .kernels.blocks import CHUNK
+from .kernels.draws.blocks import CHUNK
 from .validation import Floats
 
 # Version of the format. What the arrays mean changes with the chunk, too.

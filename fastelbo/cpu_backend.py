@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .kernels import cpu, extremes, state
-from .kernels.blocks import CHUNK
-from .kernels.launch import Pace, launch
+from .kernels.cpu import drivers
+from .kernels.cpu.launch import Pace, launch
+from .kernels.draws.blocks import CHUNK
+from .kernels.state import state, top_k
 from .progress import Tick
 from .states import Reader, States
 from .task import SLICE_NUMBERS, Quantities, Task, plan_of, work_of_draw
@@ -27,7 +28,7 @@ class CPUBackend:
 
     def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
         """Fill the states of slices of data points and chunks; fold each slice, then read it."""
-        size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
+        size = state.state_size(len(iw_sizes)) + top_k.row_size(capacity)
         n_chunks = -(-task.n_samples // CHUNK)
         chunk_work = min(task.n_samples, CHUNK) * (work_of_draw(task) + 64)
         pace = Pace(max(1, _FIRST_WORK // chunk_work))
@@ -55,7 +56,7 @@ class CPUBackend:
     ) -> Callable[[Floats, Floats], None]:
         """A function that fills chunks, from ``chunk`` on, of the data points from ``lo`` on."""
         return lambda chunks, kept: self._launch(
-            cpu.states, plan, np.uint64(task.key), task.first_index + lo, chunk, task.n_samples,
+            drivers.states, plan, np.uint64(task.key), task.first_index + lo, chunk, task.n_samples,
             states.iw_sizes, states.capacity, states.kept, chunks, kept,
         )  # fmt: skip
 
@@ -72,7 +73,7 @@ class CPUBackend:
             for first in range(0, task.n_samples, draws_a_launch):
                 stop = min(task.n_samples, first + draws_a_launch)
                 self._launch(
-                    cpu.terms, plan, np.uint64(task.key), task.first_index + lo, first, stop,
+                    drivers.terms, plan, np.uint64(task.key), task.first_index + lo, first, stop,
                     *slices,
                 )  # fmt: skip
             lo += count

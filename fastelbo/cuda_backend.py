@@ -9,7 +9,7 @@ import numpy as np
 
 from .device_states import chunk_bytes, folded_states
 from .devices import in_slices, require_device
-from .kernels.launch import Pace
+from .kernels.cpu.launch import Pace
 from .progress import Tick
 from .states import Reader
 from .task import Quantities, Task, plan_of, work_of_draw
@@ -23,7 +23,7 @@ def worth_a_device(task: Task) -> bool:
     """Whether there is enough work for a device, and a device for it."""
     if task.points * task.n_samples * (work_of_draw(task) + 64) < _WORTH_A_DEVICE:
         return False
-    from .kernels import device
+    from .kernels.cuda import device
 
     return device.missing() is None
 
@@ -57,7 +57,7 @@ class CUDABackend:
         return reader.quantities()
 
     def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
-        from .kernels import grids
+        from .kernels.cuda import launch as cuda_launch
 
         shape = (task.points, task.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
@@ -67,7 +67,7 @@ class CUDABackend:
             step = max(1, most_bytes // (24 * count))
             for first in range(0, task.n_samples, step):
                 stop = min(task.n_samples, first + step)
-                found = grids.terms(plan, task.key, task.first_index + lo, first, stop, count)
+                found = cuda_launch.terms(plan, task.key, task.first_index + lo, first, stop, count)
                 for array, values in zip(out, found, strict=True):
                     array[lo : lo + count, first:stop] = values
 
@@ -76,15 +76,15 @@ class CUDABackend:
         return out
 
     def _plan(self, task: Task, lo: int, count: int) -> Any:
-        from .kernels import grids
+        from .kernels.cuda import launch as cuda_launch
 
-        return grids.put_plan(plan_of(task, lo, count))
+        return cuda_launch.put_plan(plan_of(task, lo, count))
 
 
 def mixture_expectations_on(index: int) -> Callable[..., Floats]:
     """As `kernels.launch.mixture_expectations`, on the device of that index."""
     device = require_device(index)
-    from .kernels import grids
+    from .kernels.cuda import launch as cuda_launch
 
     def expectations(density: Any, log_weight: Floats, centre: Floats, x: Any, q: Any) -> Floats:
         out = np.empty((3, len(x)))
@@ -92,7 +92,9 @@ def mixture_expectations_on(index: int) -> Callable[..., Floats]:
         def run(lo: int, count: int, most_bytes: int) -> None:
             part = slice(lo, lo + count)
             probs = q if len(q) == 1 else q[part]
-            out[:, part] = grids.mixture_expectations(density, log_weight, centre, x[part], probs)
+            out[:, part] = cuda_launch.mixture_expectations(
+                density, log_weight, centre, x[part], probs
+            )
 
         with device.select(index):
             in_slices(device, len(x), 8 * (x.shape[1] + len(log_weight) + 3), run)

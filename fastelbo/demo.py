@@ -13,14 +13,9 @@ from scipy.special import ndtri
 from .datasets import load_digits, load_galaxies
 from .distributions import Categorical, Gaussian, Mixture
 from .divergences import kl_divergence
-from .errors import (
-    ConstantWeightsWarning,
-    HighParetoKWarning,
-    LowESSWarning,
-    TotalBiasWarning,
-)
+from .errors import ConstantWeightsWarning, HighParetoKWarning, LowESSWarning, TotalBiasWarning
 from .estimation import estimate
-from .kernels.threads import available_threads
+from .kernels.jit.threads import available_threads
 from .linear_gaussian import LinearGaussian
 from .mixture_model import MixtureModel
 from .results import Estimate

@@ -14,8 +14,8 @@ import numpy as np
 
 from .devices import adopt, device_of, in_slices
 from .errors import InvalidInputError
-from .kernels.blocks import CHUNK
-from .kernels.launch import Pace
+from .kernels.cpu.launch import Pace
+from .kernels.draws.blocks import CHUNK
 from .progress import Tick
 from .states import Reader, States
 from .validation import Floats
@@ -23,9 +23,9 @@ from .validation import Floats
 
 def chunk_bytes(iw_sizes: list[int], capacity: int) -> int:
     """Memory of the device that one chunk of one data point takes."""
-    from .kernels import grids
+    from .kernels.cuda import launch as cuda_launch
 
-    return grids.Moments.bytes_of_chunk(len(iw_sizes), capacity)
+    return cuda_launch.Moments.bytes_of_chunk(len(iw_sizes), capacity)
 
 
 def folded_states(
@@ -38,9 +38,10 @@ def folded_states(
     pace: Pace,
 ) -> States:
     """States of data points, chunks of which ``append`` takes in on the device."""
-    from .kernels import device, grids
+    from .kernels.cuda import device
+    from .kernels.cuda import launch as cuda_launch
 
-    moments = grids.Moments(points, np.array(iw_sizes, dtype=np.int64), capacity)
+    moments = cuda_launch.Moments(points, np.array(iw_sizes, dtype=np.int64), capacity)
     n_chunks = -(-n_samples // CHUNK)
     chunk = 0
     while chunk < n_chunks:
@@ -66,7 +67,7 @@ def device_row_quantities(
 
     And the shape of their batch.
     """
-    from .kernels import device
+    from .kernels.cuda import device
 
     *batch, n_samples = log_weights.shape
     if axis != len(batch):

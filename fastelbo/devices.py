@@ -27,7 +27,7 @@ _LEAST_BYTES = 2**20
 
 def require_device(index: int) -> Any:
     """The module `kernels.device`, if the device of that index can be used."""
-    from .kernels import device
+    from .kernels.cuda import device
 
     reason = device.missing()
     if reason is not None:
@@ -70,7 +70,7 @@ def in_slices(
 @contextlib.contextmanager
 def room_for(size: int, what: str) -> Iterator[None]:
     """An error of our own where the device has no room for what takes so many bytes."""
-    from .kernels import device
+    from .kernels.cuda import device
 
     try:
         yield
@@ -91,7 +91,7 @@ def on_device(value: Any) -> bool:
     # Those of the simulator, which has none of this unless it has been imported.
     if "numba.cuda" not in sys.modules:
         return False
-    from .kernels import device
+    from .kernels.cuda import device
 
     return device.holds(value)
 
@@ -117,7 +117,7 @@ def adopt(value: Any, name: str) -> Any:
 
     A torch tensor is detached.
     """
-    from .kernels import device
+    from .kernels.cuda import device
 
     value = value.detach() if hasattr(value, "detach") else value
     # DLPack where there is a choice: its owner waits for what is still being computed.

@@ -15,7 +15,7 @@ from . import lowering
 from .devices import adopt, device_of, on_device, room_for
 from .errors import InvalidInputError
 from .inputs import constant
-from .kernels import launch
+from .kernels.cpu import launch
 from .lowering import Components
 from .random import RandomState, philox_key
 from .validation import (
@@ -133,7 +133,7 @@ class _Continuous(Distribution):
         return result
 
     def _log_prob_on_device(self, z: Any) -> Any:
-        from .kernels import grids
+        from .kernels.cuda import launch as cuda_launch
 
         batch = self.batch_shape
         free, own = tuple(z.shape[: -1 - len(batch)]), (*batch, self.dim)
@@ -145,7 +145,7 @@ class _Continuous(Distribution):
         with device_of(z):
             points = adopt(z, "z").reshape(math.prod(free), math.prod(batch), self.dim)
             with room_for(8 * math.prod(free + batch), "the log densities"):
-                result = grids.log_prob(*self._lowered(batch), points)
+                result = cuda_launch.log_prob(*self._lowered(batch), points)
             return result.reshape(*free, *batch)
 
     def _lowered(self, batch: tuple[int, ...]) -> tuple[Any, Any]:

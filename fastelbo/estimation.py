@@ -15,7 +15,7 @@ from .diagnostics import refuse_bad_weights, warn_about_weights
 from .distributions import Categorical, Distribution
 from .divergences import kl_divergence
 from .errors import InvalidInputError
-from .kernels.launch import mixture_expectations
+from .kernels.cpu.launch import mixture_expectations
 from .linear_gaussian import LinearGaussian
 from .mixture_model import MixtureModel
 from .numpy_backend import NumPyBackend

@@ -30,7 +30,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
 
 from .errors import InvalidInputError
-from .kernels.tails import FITTED, UNBOUNDED
+from .kernels.cpu.tails import FITTED, UNBOUNDED
 from .pareto import TailFits, fit_tails
 from .validation import Floats
 

@@ -15,9 +15,9 @@ from . import lowering
 from .distributions import Gaussian, Mixture
 from .errors import InvalidInputError
 from .inputs import constant
-from .kernels import linear
-from .kernels.blocks import Density
-from .kernels.launch import launch
+from .kernels.cpu import linear
+from .kernels.cpu.launch import launch
+from .kernels.draws.blocks import Density
 from .validation import Floats, as_floats, broadcast_shape, cholesky, positive
 
 _LOG_2PI = math.log(2.0 * math.pi)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from .errors import InvalidInputError
 from .inputs import as_real
-from .kernels import tails
+from .kernels.cpu import tails
 from .pareto import draws_needed, k_threshold, pareto_k_classes
 from .reductions import logsumexp
 from .smoothing import TailRows, warn_about_tails

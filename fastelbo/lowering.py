@@ -22,9 +22,9 @@ from scipy.special import poch
 
 from .errors import InvalidInputError
 from .inputs import constant
-from .kernels import linear
-from .kernels.blocks import Density, Plan, Real, Sampler, padded
-from .kernels.launch import launch
+from .kernels.cpu import linear
+from .kernels.cpu.launch import launch
+from .kernels.draws.blocks import Density, Plan, Real, Sampler, padded
 from .validation import Floats, Integers
 
 _LOG_2PI = math.log(2.0 * math.pi)

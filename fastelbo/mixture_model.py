@@ -14,7 +14,7 @@ from . import lowering
 from .distributions import Categorical, Mixture
 from .errors import InvalidInputError
 from .inputs import constant
-from .kernels.launch import mixture_expectations, mixture_posterior
+from .kernels.cpu.launch import mixture_expectations, mixture_posterior
 from .validation import Floats, as_floats, broadcast_shape
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .inputs import constant
-from .kernels import tails as kernels
-from .kernels.launch import launch, paced
+from .kernels.cpu import tails as kernels
+from .kernels.cpu.launch import launch, paced
 from .validation import Floats, Integers
 
 # Work, in logarithms, of the first piece of a launch.

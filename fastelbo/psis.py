@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .inputs import as_real
-from .kernels import tails
+from .kernels.cpu import tails
 from .pareto import draws_needed, k_threshold
 from .smoothing import TailRows, warn_about_tails
 from .validation import Floats, Integers

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from .diagnostics import refuse_bad_weights
 from .errors import InvalidInputError
 from .inputs import Axis, as_real, as_rows, normal_axes
-from .kernels import rows
-from .kernels.blocks import CHUNK
-from .kernels.launch import Pace, launch, threads_for
+from .kernels.cpu import rows
+from .kernels.cpu.launch import Pace, launch, threads_for
+from .kernels.draws.blocks import CHUNK
 from .validation import Floats, as_count
 
 _FIRST_ELEMENTS = 2**20

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from .inputs import copy_part, drop_pages, is_real, memory_map
-from .kernels import extremes, rows, state
-from .kernels.blocks import CHUNK
-from .kernels.launch import Pace, launch, threads_for
+from .kernels.cpu import rows
+from .kernels.cpu.launch import Pace, launch, threads_for
+from .kernels.draws.blocks import CHUNK
+from .kernels.state import state, top_k
 from .progress import Tick, no_tick
 from .results import Estimate, from_quantities
 from .states import Reader, States
@@ -41,7 +42,7 @@ def row_quantities(
         most_chunks = _COPIED_ELEMENTS // shortest
         if shortest * after > _WIDEST_ELEMENTS:
             width = max(1, most_chunks)
-    size = state.state_size(len(iw_sizes)) + extremes.row_size(capacity)
+    size = state.state_size(len(iw_sizes)) + top_k.row_size(capacity)
     pace = Pace(max(1, _FIRST_ELEMENTS // CHUNK))
     threads = threads_for(x.size)
     while lo < before and after:

@@ -16,9 +16,9 @@ from .errors import (
     ShortTailWarning,
 )
 from .inputs import as_rows, constant
-from .kernels import tails
-from .kernels.launch import launch, paced
-from .kernels.rows import COLUMNS
+from .kernels.cpu import tails
+from .kernels.cpu.launch import launch, paced
+from .kernels.cpu.rows import COLUMNS
 from .pareto import tail_length
 from .validation import Floats, as_count, as_floats, positive
 

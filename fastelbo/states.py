@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from .inputs import constant
-from .kernels import cpu, extremes, groups, state
-from .kernels.launch import launch
+from .kernels.cpu import drivers
+from .kernels.cpu.launch import launch
+from .kernels.state import groups, state, top_k
 from .pareto import fit_tails, kept_draws
 from .validation import Floats
 
@@ -35,10 +36,10 @@ class States:
         self.capacity = capacity
         self.n_threads = n_threads
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
-        self.kept = np.empty((points, extremes.row_size(capacity)))
+        self.kept = np.empty((points, top_k.row_size(capacity)))
         if capacity:
-            self.kept[:, extremes.LIMIT] = -np.inf
-            self.kept[:, extremes.COUNT] = 0.0
+            self.kept[:, top_k.LIMIT] = -np.inf
+            self.kept[:, top_k.COUNT] = 0.0
         self._fresh = True
 
     def advance(self, n_chunks: int, fill: Callable[[Floats, Floats], Any]) -> Floats:
@@ -55,8 +56,8 @@ class States:
             # What the only chunk kept is what there is to keep.
             self.kept, capacity = kept[:, 0], 0
         launch(
-            cpu.fold, chunks, kept, self.iw_sizes, capacity, self._fresh, self.moments, self.kept,
-            n_threads=self.n_threads,
+            drivers.fold, chunks, kept, self.iw_sizes, capacity, self._fresh, self.moments,
+            self.kept, n_threads=self.n_threads,
         )  # fmt: skip
         self._fresh = False
         return chunks
@@ -71,9 +72,9 @@ class States:
         """The kept log weights, without the room that none has taken yet."""
         if not self.capacity or not len(self.kept):
             return self.kept[:, :0]
-        count = self.kept[:, extremes.COUNT].astype(np.int64)
-        rows = self.kept[:, : extremes.VALUES + int(count.max())].copy()
-        rows[:, extremes.VALUES :][np.arange(count.max()) >= count[:, None]] = -np.inf
+        count = self.kept[:, top_k.COUNT].astype(np.int64)
+        rows = self.kept[:, : top_k.VALUES + int(count.max())].copy()
+        rows[:, top_k.VALUES :][np.arange(count.max()) >= count[:, None]] = -np.inf
         return rows
 
     def restore(self, moments: Floats, kept: Floats) -> None:
@@ -96,7 +97,7 @@ class States:
         def fill(chunks: Floats, rows: Floats) -> None:
             chunks[...] = moments
             if self.capacity:
-                rows[..., extremes.LIMIT], rows[..., extremes.COUNT] = -np.inf, 0.0
+                rows[..., top_k.LIMIT], rows[..., top_k.COUNT] = -np.inf, 0.0
                 rows[:, 0] = kept
 
         self.advance(moments.shape[1], fill)
@@ -111,7 +112,7 @@ class States:
         tails = np.empty((points, size))
         if tails.size == 0:
             return np.full(points, np.nan), tails
-        launch(cpu.sort_kept, self.kept, size, tails, n_threads=self.n_threads)
+        launch(drivers.sort_kept, self.kept, size, tails, n_threads=self.n_threads)
         return fit_tails(tails, grid=False, n_threads=self.n_threads).pareto_k.copy(), tails
 
 

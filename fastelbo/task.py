@@ -11,7 +11,7 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 from . import lowering
-from .kernels.blocks import Plan
+from .kernels.draws.blocks import Plan
 from .progress import Tick
 from .validation import Floats
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .inputs import constant
-from .kernels import subsets
-from .kernels.launch import launch, paced, threads_for
+from .kernels.cpu import subsets
+from .kernels.cpu.launch import launch, paced, threads_for
 from .reductions import logmeanexp, logsumexp
 from .validation import Floats, Integers
 

@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from fastelbo.kernels.compile import kernel
-from fastelbo.kernels.device import TEAM, cuda, device_kernel, fetch, launch, room
-from fastelbo.kernels.scalar import NORMAL, normal_pair, random_words
+from fastelbo.kernels.cuda.device import (
+    TEAM,
+    cuda,
+    device_kernel,
+    fetch,
+    launch,
+    room,
+)
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math.scalar import NORMAL, normal_pair, random_words
 
 BLOCKS = 16
 

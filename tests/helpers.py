@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 import fastelbo as fe
 from fastelbo import lowering
-from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.jit.compile import kernel
 
 # Where the warnings about an estimate are not the point of a test.
 IGNORE_DIAGNOSTICS = "ignore::fastelbo.errors.FastElboWarning"

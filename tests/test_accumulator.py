@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import fastelbo as fe
-from fastelbo.kernels.blocks import CHUNK
+from fastelbo.kernels.draws.blocks import CHUNK
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 K = 2 * CHUNK + 1234

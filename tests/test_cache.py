@@ -17,9 +17,9 @@ PACKAGE = Path(fastelbo.__file__).parent
 # Prints a log density and how often its kernel was read from the disk and compiled.
 PROGRAM = """
 import fastelbo as fe
-from fastelbo.kernels import cpu, launch
+from fastelbo.kernels.cpu import drivers, launch
 value = fe.Gaussian([0.0], scale=1.0).log_prob([[0.5]])
-stats = launch.compiled(cpu.log_prob).stats
+stats = launch.compiled(drivers.log_prob).stats
 print(float(value[0]), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 """
 
@@ -55,7 +55,7 @@ def test_hit_and_never_stale(copy: Path) -> None:
     assert (hits, misses) == ("0", "1")
     assert run(copy) == [value, "1", "0"]
     # An edit two files away from the kernel: the quadratic loses its factor of a half.
-    densities = copy / "fastelbo" / "kernels" / "densities.py"
+    densities = copy / "fastelbo" / "kernels" / "draws" / "densities.py"
     text = densities.read_text()
     assert "half = square.dtype.type(0.5)" in text
     densities.write_text(text.replace("square.dtype.type(0.5)\n", "square.dtype.type(1.0)\n"))
@@ -69,7 +69,7 @@ def test_an_edit_after_the_import_is_not_taken_for_what_was_compiled(copy: Path)
     edit = """
 import fastelbo as fe
 from pathlib import Path
-path = Path(fe.__file__).parent / "kernels" / "densities.py"
+path = Path(fe.__file__).parent / "kernels" / "draws" / "densities.py"
 path.write_text(path.read_text() + "# a later version\\n")
 """
     value, *_ = run(copy, edit + PROGRAM)
@@ -88,7 +88,7 @@ def test_warmup_leaves_nothing_to_compile() -> None:
     program = """
 import fastelbo as fe
 fe.warmup()
-from fastelbo.kernels import launch
+from fastelbo.kernels.cpu import launch
 print(launch.compiled.cache_info().currsize)
 fe.estimate(fe.Gaussian([0.0, 0.0], scale=1.0), fe.StudentT(4.0, [0.0, 0.0], scale=1.0), rng=0)
 fe.logsumexp([0.0, 1.0])

@@ -7,7 +7,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo import cuda_backend, devices
-from fastelbo.kernels import device
+from fastelbo.kernels.cuda import device
 
 
 @pytest.fixture
@@ -95,6 +95,6 @@ def test_small_work_does_not_import_numba_cuda():
 def test_what_numba_cuda_misses_in_newer_numpy_is_there():
     code = (
         "import fastelbo, numpy as np; vars(np).pop('row_stack', None); "
-        "import fastelbo.kernels.device; assert np.row_stack([[1], [2]]).shape == (2, 1)"
+        "import fastelbo.kernels.cuda.device; assert np.row_stack([[1], [2]]).shape == (2, 1)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)

@@ -15,10 +15,10 @@ from cases import CASES, linear, plain
 from helpers import IGNORE_DIAGNOSTICS, bits, linear_gaussian, quiet
 
 import fastelbo as fe
-from fastelbo import numpy_backend, reference, states
+from fastelbo import cpu_backend, numpy_backend, reference, states
 from fastelbo.intervals import tail_interval
-from fastelbo.kernels import launch
-from fastelbo.kernels.blocks import CHUNK
+from fastelbo.kernels.cpu import launch
+from fastelbo.kernels.draws.blocks import CHUNK
 from fastelbo.pareto import draws_needed, k_threshold
 
 MILLION = 10**6

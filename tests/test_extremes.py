@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from fastelbo.kernels import extremes
-from fastelbo.kernels.compile import kernel
-from fastelbo.kernels.selection import make_candidates
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math.selection import make_candidates
+from fastelbo.kernels.state import top_k
 
 EACH = settings(deadline=None, derandomize=True, max_examples=40)
 RNG = np.random.default_rng(0)
@@ -17,31 +17,31 @@ N = 30_000
 @kernel
 def run_stream(x, edges, rows_end, capacity, rows, out):
     """Rows of several streams, pieces of x between the edges; folded, then sorted into ``out``."""
-    keeper = extremes.make_keeper(1, capacity)
+    keeper = top_k.make_keeper(1, capacity)
     piece = 0
     for r in range(rows.shape[0]):
-        extremes.open_row(keeper, 0, rows[r - 1, extremes.LIMIT] if r > 0 else -np.inf)
+        top_k.open_row(keeper, 0, rows[r - 1, top_k.LIMIT] if r > 0 else -np.inf)
         while piece < rows_end[r]:
             part = x[edges[piece] : edges[piece + 1]]
             n = part.shape[0]
             top = -np.inf
             for k in range(n):
                 top = max(top, part[k])
-            extremes.offer(keeper, 0, capacity, part, n, top)
+            top_k.offer(keeper, 0, capacity, part, n, top)
             piece += 1
-        extremes.close_row(keeper, 0, capacity, rows[r])
-    extremes.open_row(keeper, 0, -np.inf)
+        top_k.close_row(keeper, 0, capacity, rows[r])
+    top_k.open_row(keeper, 0, -np.inf)
     for r in range(rows.shape[0]):
-        extremes.offer_row(keeper, 0, capacity, rows[r])
-    extremes.close_row(keeper, 0, capacity, rows[0])
-    extremes.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
+        top_k.offer_row(keeper, 0, capacity, rows[r])
+    top_k.close_row(keeper, 0, capacity, rows[0])
+    top_k.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
 
 
 def largest(x, capacity, cuts=(), streams=1):
     """The ``capacity`` largest, of pieces of at most 2048 between the cuts, in so many rows."""
-    edges = np.unique([*range(0, x.size, extremes.MOST_OFFERED), *cuts, x.size])
+    edges = np.unique([*range(0, x.size, top_k.MOST_OFFERED), *cuts, x.size])
     ends = np.linspace(0, len(edges) - 1, streams + 1).astype(np.int64)[1:]
-    rows = np.full((streams, extremes.row_size(capacity)), np.nan)
+    rows = np.full((streams, top_k.row_size(capacity)), np.nan)
     out = np.full(capacity, np.nan)
     run_stream(x, edges, ends, capacity, rows, out)
     return out

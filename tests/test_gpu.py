@@ -152,7 +152,7 @@ def test_arrays_of_other_libraries(library):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_small_summaries(place, dtype):
-    from fastelbo.kernels import device
+    from fastelbo.kernels.cuda import device
 
     x = np.random.default_rng(1).standard_cauchy((4, DRAWS))
     x[1] = np.round(x[1])  # most of the largest ones equal
@@ -168,7 +168,7 @@ def test_small_summaries(place, dtype):
 
 @pytest.mark.parametrize("dim", [1, 2, 5, 8, 13, 32, 64, 65])
 def test_small_log_prob_of_full_covariances(place, dim):
-    from fastelbo.kernels import device
+    from fastelbo.kernels.cuda import device
 
     rng = np.random.default_rng(dim)
     tril = triangles(rng, 6, dim)

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import gpu_machine, gpu_report
 from benchmarks.gpu_workloads import Workload
-from fastelbo.kernels import device
+from fastelbo.kernels.cuda import device
 
 RATES = gpu_machine.Rates(
     read=1e12, copied=0.9e12, operations={"float32": 2e13, "float64 of warps": 6e13}

@@ -11,8 +11,8 @@ from helpers import IGNORE_DIAGNOSTICS, quiet
 
 import fastelbo as fe
 from fastelbo import errors
-from fastelbo.kernels import selection
-from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math import selection
 from fastelbo.pareto import draws_needed, fit_tails, k_threshold, tail_length
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as some
 
 import fastelbo as fe
 from fastelbo import reference
-from fastelbo.kernels import scalar
-from fastelbo.kernels.blocks import LANES, make_workspace
-from fastelbo.kernels.compile import block, kernel
-from fastelbo.kernels.drawing import standard_normals
+from fastelbo.kernels.draws.blocks import LANES, make_workspace
+from fastelbo.kernels.draws.sampling import standard_normals
+from fastelbo.kernels.jit.compile import block, kernel
+from fastelbo.kernels.math import scalar
 from fastelbo.random import philox_key
 
 KEY = 0x0123456789ABCDEF

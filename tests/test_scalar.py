@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import elementwise, errors, plainly, ulps
 
-from fastelbo.kernels import scalar
-from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math import scalar
 
 RNG = np.random.default_rng(20240501)
 MAX = np.finfo(float).max

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
-from fastelbo.kernels import selection, simd
-from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math import selection, simd
 
 EACH = settings(deadline=None, derandomize=True, max_examples=60)
 RNG = np.random.default_rng(0)

@@ -23,10 +23,10 @@ from helpers import (
 )
 
 import fastelbo as fe
-from fastelbo.kernels import scalar, single
-from fastelbo.kernels.blocks import LANES, make_workspace
-from fastelbo.kernels.compile import kernel
-from fastelbo.kernels.drawing import standard_normals
+from fastelbo.kernels.draws.blocks import LANES, make_workspace
+from fastelbo.kernels.draws.sampling import standard_normals
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math import scalar, scalar32
 
 RNG = np.random.default_rng(20240502)
 F32 = np.float32
@@ -112,7 +112,7 @@ def test_special_values(name, how):
 @kernel
 def run_sincos(f, sine, cosine):
     for k in range(f.size):
-        sine[k], cosine[k] = single.sincos_right_angles(f[k])
+        sine[k], cosine[k] = scalar32.sincos_right_angles(f[k])
 
 
 @pytest.mark.parametrize("how", [elementwise, plainly])
@@ -136,7 +136,7 @@ def test_sincos_right_angles():
         assert errors(lambda v: mpmath.sin(v * mpmath.pi / 2), sine, f).max() <= 2.0
         exact = np.array([float(mpmath.cos(mpmath.mpf(float(v)) * mpmath.pi / 2)) for v in f])
     assert np.abs(cosine - exact).max() <= 2.0 * EPS
-    plain_sine, plain_cosine = np.array([single.sincos_right_angles(value) for value in f]).T
+    plain_sine, plain_cosine = np.array([scalar32.sincos_right_angles(value) for value in f]).T
     assert plain_sine.dtype == plain_cosine.dtype == F32
     assert ulps(plain_sine, sine).max() <= 2.0
     assert np.abs(plain_cosine - cosine).max() <= 2.0 * EPS

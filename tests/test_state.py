@@ -9,9 +9,9 @@ from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 
 from fastelbo import reference
-from fastelbo.kernels import state
-from fastelbo.kernels.blocks import CHUNK, LANES, make_workspace
-from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.draws.blocks import CHUNK, LANES, make_workspace
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.state import state
 
 SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
 # No multiple of a lane count, of a chunk or of a group size, and prime; the bounds give the values.

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from fastelbo.kernels.compile import block
-from fastelbo.kernels.launch import launch
-from fastelbo.kernels.threads import most_threads, run_on_threads
+from fastelbo.kernels.cpu.launch import launch
+from fastelbo.kernels.jit.compile import block
+from fastelbo.kernels.jit.threads import most_threads, run_on_threads
 
 
 @block

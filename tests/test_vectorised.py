@@ -19,8 +19,10 @@ import pytest
 import fastelbo as fe
 from fastelbo import lowering
 from fastelbo.inputs import constant as as_constant
-from fastelbo.kernels import blocks, densities, drawing, selection, state
-from fastelbo.kernels.compile import kernel
+from fastelbo.kernels.draws import blocks, densities, sampling
+from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math import selection
+from fastelbo.kernels.state import state
 
 DIM = 4
 
@@ -32,12 +34,12 @@ def workspace(like):
 
 @kernel
 def standard_normals(work, key, n):
-    drawing.standard_normals(work, DIM, key, np.uint64(0), np.uint64(0), n)
+    sampling.standard_normals(work, DIM, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel
 def student_factors(factor, df, least, key, n):
-    drawing.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
+    sampling.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from fastelbo.kernels.views import viewer
+from fastelbo.kernels.cuda.views import viewer
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -8,12 +8,12 @@ import llvmlite
 import llvmlite.binding
 import numba
 
-from .threads import available_threads
+from .jit.threads import available_threads
 
 
 def info() -> dict[str, str]:
     """Facts about the compiler and the machine, by name, in the order in which to show them."""
-    from . import device
+    from .cuda import device
 
     missing = device.missing()
     return {

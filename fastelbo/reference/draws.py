@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .parameters import component, simple
-from .stream import CHOICE, Array, Words, address, chi_square, standard_normals, word53, words_at
+from .stream import (
+    CHOICE,
+    Array,
+    Words,
+    address,
+    chi_square,
+    standard_normals,
+    word53,
+    words_at,
+)
 
 
 def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:

@@ -1,4 +1,4 @@
-"""The machine in the place of `fastelbo.kernels.device`: a GPU to the backend."""
+"""The machine in the place of `fastelbo.kernels.cuda.device`: a GPU to the backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numba import typeof
 
 from benchmarks.registers import Launch, compile_ptx
-from fastelbo.kernels import device
+from fastelbo.kernels.cuda import device
 
 from .machine import Machine
 from .memory import Memory

@@ -8,7 +8,7 @@ from test_parity import assert_close
 
 import fastelbo as fe
 from fastelbo import devices, reference
-from fastelbo.kernels import device
+from fastelbo.kernels.cuda import device
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),

@@ -6,9 +6,10 @@ from test_device_arrays import rows_of_all_kinds
 from test_parity import assert_close
 from test_state import push
 
-from fastelbo.kernels import device, streams
-from fastelbo.kernels.device import TEAM, TILE, TURNS, cuda, device_kernel
-from fastelbo.kernels.state import (
+from fastelbo.kernels.cuda import device, thread_state
+from fastelbo.kernels.cuda.block_state import SLOTS
+from fastelbo.kernels.cuda.device import TEAM, TILE, TURNS, cuda, device_kernel
+from fastelbo.kernels.state.state import (
     BAD,
     FIRST_BAD,
     LOG_LIKELIHOOD,
@@ -18,17 +19,16 @@ from fastelbo.kernels.state import (
     REST_LO,
     state_size,
 )
-from fastelbo.kernels.teamstate import SLOTS
 
 
 @device_kernel
 def fill_state(log_weight, log_likelihood, log_ratio, like, state):
     me = cuda.threadIdx.x
     slots = cuda.shared.array((SLOTS, TEAM), np.float64)
-    sums = cuda.shared.array((streams.STORED, TEAM), np.float64)
+    sums = cuda.shared.array((thread_state.STORED, TEAM), np.float64)
     tile = cuda.shared.array(TILE, np.float64)
     terms = cuda.local.array((2, TURNS), np.float64)
-    streams.open_sums(sums, tile)
+    thread_state.open_sums(sums, tile)
     for first in range(0, log_weight.size, TILE):
         n = min(TILE, log_weight.size - first)
         for k in range(me, n, TEAM):
@@ -37,11 +37,11 @@ def fill_state(log_weight, log_likelihood, log_ratio, like, state):
                 log_likelihood[first + k],
                 log_ratio[first + k],
             )
-        streams.push_draws(sums, tile, terms, first, n, like)
-    share, likelihoods, ratios = streams.stored(sums)
-    streams.set_weights(state, share, log_weight.size, like, slots)
-    streams.set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
-    streams.set_term(state, LOG_RATIO, ratios, slots)
+        thread_state.push_draws(sums, tile, terms, first, n, like)
+    share, likelihoods, ratios = thread_state.stored(sums)
+    thread_state.set_weights(state, share, log_weight.size, like, slots)
+    thread_state.set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
+    thread_state.set_term(state, LOG_RATIO, ratios, slots)
 
 
 def state_of(log_weight, log_likelihood, log_ratio, dtype=np.float64):

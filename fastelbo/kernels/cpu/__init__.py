@@ -1,0 +1,1 @@
+"""Drivers of the CPU: which blocks are evaluated, by whom, in what order states are merged."""

@@ -1,0 +1,170 @@
+"""CPU drivers: which blocks are evaluated, by whom, and in what order their states are merged.
+
+Work is cut into chunks of `CHUNK` draws of one data point, whatever the memory, the threads or the
+progress bar: one slot a chunk, filled by whichever thread, then a fold in address order.
+
+The functions that `launch` runs do one of ``parts`` equal parts of the work, the one numbered
+``part``, and allocate their workspace once. Nothing is raised inside a kernel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
+from ..draws.densities import log_density_block, weigh_block
+from ..draws.sampling import choose_components, sample_block
+from ..jit.compile import block
+from ..math.copies import all_finite, fill, load_points, store_points
+from ..math.selection import make_candidates
+from ..state.state import MAX, clear, merge, push_block
+from ..state.top_k import (
+    LIMIT,
+    clear_row,
+    close_row,
+    make_keeper,
+    offer,
+    offer_row,
+    open_row,
+    sort_row,
+)
+
+
+@block
+def states(
+    part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, known, states, kept
+):
+    """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
+
+    The address of data point i is ``first_index + i``. Its largest log weights, of which those not
+    above the limit of known[i] are not needed, are left in some of the rows kept[i, c].
+    """
+    n_chunks, size = states.shape[1], states.shape[2]
+    items = states.shape[0] * n_chunks
+    work = make_workspace(plan.dim, plan.q.factor)
+    keeper = make_keeper(1, capacity)
+    fresh = np.zeros(size)
+    slot = 0
+    last = (part + 1) * items // parts - 1
+    for item in range(part * items // parts, last + 1):
+        i, c = item // n_chunks, item % n_chunks
+        state = states[i, c]
+        clear(state)
+        if capacity > 0:
+            clear_row(kept[i, c])
+            if c == 0 or item == part * items // parts:
+                slot = c
+                open_row(keeper, 0, known[i, LIMIT])
+        first = (first_chunk + c) * CHUNK
+        stop = min(first + CHUNK, draws)
+        while first < stop:
+            n = min(LANES, stop - first)
+            index = np.uint64(first_index + i)
+            sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
+            weigh_block(plan, i, work, n)
+            push_block(state, fresh, iw_sizes, first, work, n)
+            if capacity > 0:
+                offer(keeper, 0, capacity, work.log_weight, n, fresh[MAX])
+            first += n
+        if capacity > 0 and (c == n_chunks - 1 or item == last):
+            close_row(keeper, 0, capacity, kept[i, slot])
+
+
+@block
+def fold(part, parts, states, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
+    """Append the chunks of each data point to its prefix (cleared if ``fresh``), from the left."""
+    points = states.shape[0]
+    keeper = make_keeper(1, capacity)
+    for i in range(part * points // parts, (part + 1) * points // parts):
+        if fresh:
+            clear(prefix[i])
+        for c in range(states.shape[1]):
+            merge(prefix[i], states[i, c], iw_sizes)
+        if capacity > 0:
+            open_row(keeper, 0, -np.inf)
+            if not fresh:
+                offer_row(keeper, 0, capacity, prefix_kept[i])
+            for c in range(states.shape[1]):
+                offer_row(keeper, 0, capacity, kept[i, c])
+            close_row(keeper, 0, capacity, prefix_kept[i])
+
+
+@block
+def sort_kept(part, parts, kept, size, out):
+    """out[i] = the ``size`` largest of kept[i], descending."""
+    points = kept.shape[0]
+    candidates = make_candidates(kept.shape[1])
+    for i in range(part * points // parts, (part + 1) * points // parts):
+        sort_row(kept[i], size, candidates, out[i])
+
+
+@block
+def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
+    """The three log densities of draws lo to hi of every data point of the plan."""
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = log_q.shape[0] * n_blocks
+    work = make_workspace(plan.dim, plan.q.factor)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        index = np.uint64(first_index + i)
+        sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
+        weigh_block(plan, i, work, n)
+        for k in range(n):
+            log_likelihood[i, first + k] = work.log_likelihood[k]
+            log_prior[i, first + k] = work.log_prior[k]
+            log_q[i, first + k] = work.log_q[k]
+
+
+@block
+def draws(part, parts, sampler, dim, key, lo, hi, draws):
+    """draws[k, i] for draws lo to hi of every member i."""
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = draws.shape[1] * n_blocks
+    work = make_workspace(dim, sampler.location)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
+        store_points(work.v, n, dim, draws[first : first + n, i])
+
+
+@block
+def log_prob(part, parts, density, centre, points, lo, hi, out):
+    """out[p, i] = log density of member i at points[p, i], for p in lo to hi.
+
+    NaN for a block of points that are not all finite.
+    """
+    members, dim = points.shape[1], points.shape[2]
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = members * n_blocks
+    work = make_workspace(dim, density.factor)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        middle = centre[row_of(i, centre.shape[0])]
+        load_points(points[first : first + n, i], middle, n, work.v)
+        log_density_block(density, i, work.v, dim, work, n, work.log_q)
+        if not all_finite(work.v, n, dim):
+            fill(work.log_q, n, np.nan)
+        for k in range(n):
+            out[first + k, i] = work.log_q[k]
+
+
+@block
+def choices(part, parts, thresholds, key, lo, hi, out):
+    """out[k, i] = component chosen in draw k by member i, for draws lo to hi."""
+    n_blocks = (hi - lo + LANES - 1) // LANES
+    items = out.shape[1] * n_blocks
+    component = np.empty(LANES, np.int64)
+    word = np.empty(LANES, np.int64)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        i = item // n_blocks
+        first = lo + (item % n_blocks) * LANES
+        n = min(LANES, hi - first)
+        choose_components(component, word, thresholds[i], key, np.uint64(i), np.uint64(first), n)
+        for k in range(n):
+            out[first + k, i] = component[k]

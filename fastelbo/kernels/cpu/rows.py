@@ -1,0 +1,186 @@
+"""Reductions of arrays that hold log weights already, along the middle axis of (A, K, B).
+
+Chunks and states are those of the estimates: a long row is split over threads like a long run of
+draws, and the fold is in order. Along any axis but the last, `COLUMNS` neighbours are copied into
+rows of their own at once, so that every cache line is read once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..draws.blocks import CHUNK
+from ..jit.compile import block, exact
+from ..math.scalar import exp, two_sum
+from ..math.sums import largest, make_strands, scale_weights, sum_of_rest
+from ..state.state import MAX, clear, push_log_weights
+from ..state.top_k import (
+    LIMIT,
+    clear_row,
+    close_row,
+    make_keeper,
+    offer,
+    open_row,
+)
+
+COLUMNS = 8
+# Elements whose maximum is taken before their exponentials: 8 kB.
+_PIECE = 1024
+
+# Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW), one maximum left out.
+TOP = 0
+HIGH = 1
+LOW = 2
+LSE_SIZE = 3
+
+
+@block
+def _any_nan(x, n):
+    count = np.int64(0)
+    for k in range(n):
+        count += np.int64(1) if x[k] != x[k] else np.int64(0)
+    return count > 0
+
+
+@block
+def _lse_piece(x, n, w, strands):
+    """(top, rest) of up to `_PIECE` values; top is NaN where one of them is."""
+    top = largest(x, n)
+    if not abs(top) < np.inf:
+        return (np.nan if _any_nan(x, n) else top), 0.0
+    total = scale_weights(x, top, n, w, strands)
+    if total != total:
+        return np.nan, 0.0
+    return top, sum_of_rest(w, total, n)
+
+
+@exact
+def _lse_append(state, top, high, low):
+    """Append (top, high + low) to a state; NaN and +inf stay, -inf adds nothing."""
+    if top == -np.inf or state[TOP] != state[TOP]:
+        return
+    if state[TOP] == -np.inf or top != top or top == np.inf:
+        state[TOP], state[HIGH], state[LOW] = top, high, low
+        return
+    if state[TOP] == np.inf:
+        return
+    peak = max(state[TOP], top)
+    fa, fb = exp(state[TOP] - peak), exp(top - peak)
+    # One of the two maxima stays left out; the other, of size f, joins the rest.
+    joined = fb if state[TOP] >= top else fa
+    total, error = two_sum(state[HIGH] * fa, high * fb)
+    total, error2 = two_sum(total, joined)
+    state[LOW] = (state[LOW] * fa + low * fb) + (error + error2)
+    state[HIGH] = total
+    state[TOP] = peak
+
+
+@block
+def _row_piece(x, a, first, count):
+    """x[a, first : first + count, 0] of an x without columns, as a contiguous array."""
+    start = a * x.shape[1] + first
+    return x.reshape(x.size)[start : start + count]
+
+
+@block
+def copy_columns(x, a, first, b, width, count, tile):
+    """tile[j, k] = x[a, first + k, b + j]."""
+    if x.shape[2] == 1:
+        row = _row_piece(x, a, first, count)
+        for k in range(count):
+            tile[0, k] = np.float64(row[k])
+        return
+    for k in range(count):
+        for j in range(width):
+            tile[j, k] = np.float64(x[a, first + k, b + j])
+
+
+@block
+def logsumexp(part, parts, x, first_chunk, last_chunk, states):
+    length, columns = x.shape[1], x.shape[2]
+    n_chunks = last_chunk - first_chunk
+    tiles = (columns + COLUMNS - 1) // COLUMNS
+    items = x.shape[0] * tiles * n_chunks
+    tile = np.empty((COLUMNS, _PIECE))
+    w = np.empty(_PIECE)
+    strands = make_strands()
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        c = item % n_chunks
+        a = item // n_chunks // tiles
+        b = (item // n_chunks % tiles) * COLUMNS
+        width = min(COLUMNS, columns - b)
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, length)
+        for j in range(width):
+            states[a, b + j, c, TOP] = -np.inf
+            states[a, b + j, c, HIGH] = 0.0
+            states[a, b + j, c, LOW] = 0.0
+        while start < stop:
+            count = min(_PIECE, stop - start)
+            if columns == 1:
+                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, strands)
+                _lse_append(states[a, 0, c], top, rest, 0.0)
+            else:
+                copy_columns(x, a, start, b, width, count, tile)
+                for j in range(width):
+                    top, rest = _lse_piece(tile[j], count, w, strands)
+                    _lse_append(states[a, b + j, c], top, rest, 0.0)
+            start += count
+
+
+@block
+def logsumexp_fold(part, parts, states, out):
+    rows, columns = states.shape[0], states.shape[1]
+    items = rows * columns
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        chunks = states[item // columns, item % columns]
+        total = out[item // columns, item % columns]
+        for c in range(chunks.shape[0]):
+            _lse_append(total, chunks[c, TOP], chunks[c, HIGH], chunks[c, LOW])
+
+
+@block
+def summaries(
+    part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept
+):
+    """States of chunks of x, whose first draw has address ``first``, as `cpu.states`."""
+    columns = x.shape[2]
+    end = first + x.shape[1]
+    n_chunks = last_chunk - first_chunk
+    tiles = (columns + COLUMNS - 1) // COLUMNS
+    items = x.shape[0] * tiles * n_chunks
+    tile = np.empty((COLUMNS, _PIECE))
+    w = np.empty(_PIECE)
+    strands = make_strands()
+    values = np.empty(_PIECE)
+    fresh = np.zeros(states.shape[3])
+    keeper = make_keeper(min(COLUMNS, columns), capacity)
+    slot = 0
+    last = (part + 1) * items // parts - 1
+    for item in range(part * items // parts, last + 1):
+        c = item % n_chunks
+        a = item // n_chunks // tiles
+        b = (item // n_chunks % tiles) * COLUMNS
+        width = min(COLUMNS, columns - b)
+        opens = c == 0 or item == part * items // parts
+        slot = c if opens else slot
+        for j in range(width):
+            clear(states[a, b + j, c])
+            if capacity > 0:
+                clear_row(kept[a, b + j, c])
+                if opens:
+                    open_row(keeper, j, known[a, b + j, LIMIT])
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, end)
+        while start < stop:
+            count = min(_PIECE, stop - start)
+            copy_columns(x, a, start - first, b, width, count, tile)
+            for j in range(width):
+                state = states[a, b + j, c]
+                push_log_weights(state, fresh, iw_sizes, start, tile[j], w, values, strands, count)
+                if capacity > 0:
+                    offer(keeper, j, capacity, tile[j], count, fresh[MAX])
+            start += count
+        if capacity > 0 and (c == n_chunks - 1 or item == last):
+            for j in range(width):
+                close_row(keeper, j, capacity, kept[a, b + j, slot])

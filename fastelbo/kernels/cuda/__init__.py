@@ -1,0 +1,1 @@
+"""Drivers of a CUDA device, and what its threads do together."""

@@ -1,0 +1,397 @@
+"""Grid drivers: which draws the threads of a GPU evaluate.
+
+One block of threads works on one chunk of draws of one data point, tile by tile: each thread draws
+and weighs one draw at a time, as a block of one lane of the functions that a CPU runs. Without
+groups it adds up its own draws, to the end of the chunk; with groups, all of them take each tile
+into the state of the chunk. The states of the chunks of a data point are folded from the left by
+one thread; their largest log weights, by one block.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ..draws.blocks import CHUNK, Workspace, padded, row_of
+from ..draws.densities import log_density_block, weigh_block
+from ..draws.mixtures import expect, log_joint
+from ..draws.sampling import sample_block
+from ..jit.compile import block
+from ..math.copies import load_points
+from ..math.instructions import read_again
+from ..state.state import (
+    GROUPS,
+    LOG_LIKELIHOOD,
+    LOG_RATIO,
+    clear,
+    merge,
+    state_size,
+)
+from ..state.top_k import COUNT as KEPT
+from ..state.top_k import LIMIT, VALUES
+from .block_reduce import offer, offer_row, thin
+from .block_state import SLOTS, Tile, push_tile
+from .device import TEAM, TILE, TURNS, cuda, device_kernel
+from .parameters import Form, plan_loader
+from .thread_state import (
+    STORED,
+    open_sums,
+    push_draws,
+    push_row,
+    set_term,
+    set_weights,
+    stored,
+)
+
+# Group sizes whose sums stand in shared memory.
+_SHARED_GROUPS = 16
+
+
+# --- one lane -----------------------------------------------------------------------------------
+
+# Numbers of one lane, beside its coordinates: of the precision of the plan, and float64.
+_REALS = 8
+_DOUBLES = 7
+
+
+@block
+def _one_lane(v, packed, reals, doubles, places, angle):
+    """A `Workspace` of one lane, from arrays in the registers of a thread."""
+    for d in range(v.shape[0]):
+        v[d, 0] = v.dtype.type(0.0)
+    return Workspace(
+        v=v,
+        packed=packed,
+        accumulator=reals[:4],
+        norm=reals[4],
+        top=reals[5],
+        total=reals[6],
+        square=reals[7],
+        component=places[0],
+        lane=places[1],
+        angle=angle,
+        log_likelihood=doubles[0],
+        log_prior=doubles[1],
+        log_q=doubles[2],
+        log_weight=doubles[3],
+        scratch=doubles[4:6],
+        strands=doubles[6:7],
+    )
+
+
+def _packed(form: Form) -> int:
+    """Coordinates that a triangular sampler sets aside."""
+    return form.dim if form.sampler.rows > 1 else 1
+
+
+def _near_size(group_sizes: int) -> int:
+    """Numbers of a chunk's state in shared memory; with many group sizes it stays where it ends."""
+    return state_size(group_sizes) if group_sizes <= _SHARED_GROUPS else 1
+
+
+@block
+def _open_kept(known, anew, count, limit):
+    """Begin to keep the largest values of a chunk, of which what is ``known`` spares the others."""
+    if cuda.threadIdx.x == 0:
+        count[0] = 0
+        limit[0] = -np.inf if anew else known[LIMIT]
+    cuda.syncthreads()
+
+
+@block
+def _close_kept(row, count, limit):
+    """Note in their row how many there are, and above what."""
+    if cuda.threadIdx.x == 0:
+        row[LIMIT] = limit[0]
+        row[KEPT] = float(count[0])
+
+
+# --- kernels ------------------------------------------------------------------------------------
+
+
+@functools.cache
+def states(form: Form, group_sizes: int) -> Any:
+    """Kernel: the state of each chunk, and its largest log weights; one block a chunk."""
+    size, near_size = state_size(group_sizes), _near_size(group_sizes)
+    rows, packed_rows = padded(form.dim), _packed(form)
+    real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
+    # Without groups, nothing but the largest log weights has to be seen by other threads.
+    grouped = group_sizes > 0
+    tile_size, sums_size = (TILE, 1) if grouped else (1, TEAM)
+
+    @device_kernel
+    def fill_states(
+        sampler, q, prior, likelihood, key, first_index, first_chunk, n_chunks, draws, iw_sizes,
+        needed, anew, known, states, kept,
+    ):  # fmt: skip
+        me = cuda.threadIdx.x
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        near = cuda.shared.array(near_size, np.float64)
+        log_weight = cuda.shared.array(TILE, np.float64)
+        log_likelihood = cuda.shared.array(tile_size, np.float64)
+        log_ratio = cuda.shared.array(tile_size, np.float64)
+        weight = cuda.shared.array(tile_size, np.float64)
+        sums = cuda.shared.array((STORED, sums_size), np.float64)
+        own_terms = cuda.local.array((2, TURNS), np.float64)
+        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        fresh = cuda.shared.array(GROUPS, np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        v = cuda.local.array((rows, 1), real)
+        packed = cuda.local.array((packed_rows, 1), real)
+        reals = cuda.local.array((_REALS, 1), real)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, angle_bits)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        tile = Tile(log_weight, log_likelihood, log_ratio, weight, slots, fresh)
+        plan = load_plan(sampler, q, prior, likelihood, i)
+        state = near if near_size == size else states[i, c]
+        if me == 0:
+            clear(state)
+        if needed > 0:
+            _open_kept(known[i], anew, count, limit)
+        index = np.uint64(first_index + i)
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, draws)
+        if not grouped:
+            open_sums(sums, log_weight)
+        cuda.syncthreads()
+        for first in range(start, stop, TILE):
+            n = min(TILE, stop - first)
+            for k in range(me, n, TEAM):
+                read_again()
+                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first + k), 1)
+                weigh_block(plan, i, work, 1)
+                log_weight[k] = work.log_weight[0]
+                ratio = work.log_q[0] - work.log_prior[0]
+                if grouped:
+                    log_likelihood[k], log_ratio[k] = work.log_likelihood[0], ratio
+                else:
+                    turn = np.uint64(k) // np.uint64(TEAM)
+                    own_terms[0, turn], own_terms[1, turn] = work.log_likelihood[0], ratio
+            if grouped or needed > 0:
+                cuda.syncthreads()
+            if grouped:
+                push_tile(state, iw_sizes, first, tile, n)
+            else:
+                push_draws(sums, log_weight, own_terms, first, n, v)
+            if needed > 0:
+                offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
+        if not grouped:
+            share, likelihoods, ratios = stored(sums)
+            set_weights(state, share, stop - start, v, slots)
+            set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
+            set_term(state, LOG_RATIO, ratios, slots)
+        cuda.syncthreads()
+        for field in range(me, size, TEAM):
+            states[i, c, field] = state[field]
+        if needed > 0:
+            _close_kept(kept[i, c], count, limit)
+
+    return fill_states
+
+
+@functools.cache
+def fold() -> Any:
+    """Kernel: append the chunks of each data point to its prefix in order; one thread each."""
+
+    @device_kernel
+    def fold_chunks(states, iw_sizes, anew, prefix):
+        i = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
+        if i < states.shape[0]:
+            if anew:
+                clear(prefix[i])
+            for c in range(states.shape[1]):
+                merge(prefix[i], states[i, c], iw_sizes)
+
+    return fold_chunks
+
+
+@functools.cache
+def fold_largest() -> Any:
+    """Kernel: keep the largest of what the chunks of each data point kept; one block each."""
+
+    @device_kernel
+    def fold_kept(kept, needed, anew, prefix):
+        me = cuda.threadIdx.x
+        i = cuda.blockIdx.x
+        slots = cuda.shared.array((2, TEAM), np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        row = prefix[i, VALUES:]
+        if me == 0:
+            count[0] = np.int64(0 if anew else prefix[i, KEPT])
+            limit[0] = -np.inf if anew else prefix[i, LIMIT]
+        cuda.syncthreads()
+        for c in range(kept.shape[1]):
+            there = np.int64(kept[i, c, KEPT])
+            for start in range(0, there, TILE):
+                n = min(TILE, there - start)
+                offer(kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots)
+            if me == 0:
+                limit[0] = max(limit[0], kept[i, c, LIMIT])
+            cuda.syncthreads()
+        if count[0] > needed:
+            thin(row, count, limit, needed, count[1:], slots)
+        _close_kept(prefix[i], count, limit)
+
+    return fold_kept
+
+
+@functools.cache
+def terms(form: Form) -> Any:
+    """Kernel: the three log densities of draws lo to hi; blocks of one data point's draws."""
+    rows, packed_rows = padded(form.dim), _packed(form)
+    real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
+
+    @device_kernel
+    def fill_terms(
+        sampler, q, prior, likelihood, key, first_index, lo, hi, n_blocks,
+        log_likelihood, log_prior, log_q,
+    ):  # fmt: skip
+        i, b = cuda.blockIdx.x // n_blocks, cuda.blockIdx.x % n_blocks
+        v = cuda.local.array((rows, 1), real)
+        packed = cuda.local.array((packed_rows, 1), real)
+        reals = cuda.local.array((_REALS, 1), real)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, angle_bits)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        plan = load_plan(sampler, q, prior, likelihood, i)
+        cuda.syncthreads()
+        index = np.uint64(first_index + i)
+        start = lo + b * TILE
+        for draw in range(start + cuda.threadIdx.x, min(start + TILE, hi), TEAM):
+            read_again()
+            sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
+            weigh_block(plan, i, work, 1)
+            log_likelihood[i, draw - lo] = work.log_likelihood[0]
+            log_prior[i, draw - lo] = work.log_prior[0]
+            log_q[i, draw - lo] = work.log_q[0]
+
+    return fill_terms
+
+
+@functools.cache
+def log_prob(dim: int) -> Any:
+    """Kernel: out[p, i] = log density of member i at points[p, i]; one point a thread."""
+    rows = padded(dim)
+
+    @device_kernel
+    def fill_log_prob(density, centre, points, n_blocks, out):
+        i, b = cuda.blockIdx.x // n_blocks, cuda.blockIdx.x % n_blocks
+        v = cuda.local.array((rows, 1), np.float64)
+        packed = cuda.local.array((1, 1), np.float64)
+        reals = cuda.local.array((_REALS, 1), np.float64)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, np.uint64)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        p = np.int64(b) * TEAM + cuda.threadIdx.x
+        if p < points.shape[0]:
+            middle = row_of(i, centre.shape[0])
+            load_points(points[p : p + 1, i], centre[middle], 1, v)
+            log_density_block(density, i, v, dim, work, 1, work.log_q)
+            out[p, i] = work.log_q[0]
+
+    return fill_log_prob
+
+
+@functools.cache
+def expectations(dim: int, components: int) -> Any:
+    """Kernel: out[:, p] = log p(x), E_q log p(x | c), KL(q || weights) at point p; one a thread."""
+    rows = padded(dim)
+
+    @device_kernel
+    def fill_expectations(density, log_weight, centre, points, probs, out):
+        v = cuda.local.array((rows, 1), np.float64)
+        packed = cuda.local.array((1, 1), np.float64)
+        reals = cuda.local.array((_REALS, 1), np.float64)
+        doubles = cuda.local.array((_DOUBLES, 1), np.float64)
+        places = cuda.local.array((2, 1), np.int64)
+        angle = cuda.local.array(1, np.uint64)
+        terms = cuda.local.array((components, 1), np.float64)
+        work = _one_lane(v, packed, reals, doubles, places, angle)
+        p = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
+        if p < points.shape[0]:
+            load_points(points[p : p + 1], centre, 1, v)
+            log_joint(density, log_weight, dim, work, 1, terms)
+            expect(terms, log_weight, probs, p, 1, work)
+            out[0, p] = work.log_q[0]
+            out[1, p] = work.log_likelihood[0]
+            out[2, p] = work.log_weight[0]
+
+    return fill_expectations
+
+
+@functools.cache
+def summaries(group_sizes: int) -> Any:
+    """Kernel: the state of each chunk of rows that are there already; one block a chunk."""
+    return _grouped_summaries(group_sizes) if group_sizes else _streamed_summaries()
+
+
+def _streamed_summaries() -> Any:
+    @device_kernel
+    def fill_summaries(x, first_chunk, n_chunks, iw_sizes, states):
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        start = (first_chunk + c) * CHUNK
+        push_row(states[i, c], x[i], start, min(start + CHUNK, x.shape[1]), slots)
+
+    return fill_summaries
+
+
+def _grouped_summaries(group_sizes: int) -> Any:
+    size, near_size = state_size(group_sizes), _near_size(group_sizes)
+
+    @device_kernel
+    def fill_summaries(x, first_chunk, n_chunks, iw_sizes, states):
+        me = cuda.threadIdx.x
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        near = cuda.shared.array(near_size, np.float64)
+        log_weight = cuda.shared.array(TILE, np.float64)
+        values = cuda.shared.array(TILE, np.float64)
+        weight = cuda.shared.array(TILE, np.float64)
+        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        fresh = cuda.shared.array(GROUPS, np.float64)
+        # The terms of a weight are not known: its own moments stand in their place.
+        tile = Tile(log_weight, log_weight, values, weight, slots, fresh)
+        state = near if near_size == size else states[i, c]
+        if me == 0:
+            clear(state)
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, x.shape[1])
+        cuda.syncthreads()
+        for first in range(start, stop, TILE):
+            n = min(TILE, stop - first)
+            for k in range(me, n, TEAM):
+                log_weight[k] = x[i, first + k]
+                values[k] = 0.0
+            cuda.syncthreads()
+            push_tile(state, iw_sizes, first, tile, n)
+        for field in range(me, size, TEAM):
+            states[i, c, field] = state[field]
+
+    return fill_summaries
+
+
+@functools.cache
+def largest() -> Any:
+    """Kernel: the largest log weights of each chunk of rows; one block a chunk."""
+
+    @device_kernel
+    def fill_kept(x, first_chunk, n_chunks, needed, anew, known, kept):
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
+        slots = cuda.shared.array((2, TEAM), np.float64)
+        count = cuda.shared.array(2, np.int64)
+        limit = cuda.shared.array(1, np.float64)
+        start = (first_chunk + c) * CHUNK
+        stop = min(start + CHUNK, x.shape[1])
+        _open_kept(known[i], anew, count, limit)
+        offer_row(x[i], start, stop, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
+        _close_kept(kept[i, c], count, limit)
+
+    return fill_kept

@@ -1,0 +1,210 @@
+"""Parameters of one data point in the shared memory of a CUDA block, their sizes constants.
+
+A kernel is compiled for a `Form`: loops over what has a constant size are unrolled, and what they
+work on stays in registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..draws.blocks import Density, Plan, Sampler, padded, row_of
+from ..jit.compile import block
+from .device import TEAM, cuda
+from .views import viewer
+
+# Bytes of shared memory for the affine forms of one data point, and numbers of the other rows.
+_SHARED_BYTES = 20 * 1024
+_SHARED_ROW = 128
+
+
+class AffineForms(NamedTuple):
+    """Sizes of the parameters of a density, or of a sampler."""
+
+    components: int
+    rows: int
+    student: bool
+
+
+class Form(NamedTuple):
+    """What a kernel is compiled for: the sizes of a plan."""
+
+    precision: str
+    dim: int
+    sampler: AffineForms
+    q: AffineForms
+    prior: AffineForms
+    likelihood: AffineForms
+
+    @property
+    def fits(self) -> bool:
+        """Whether the affine forms of one data point fit into shared memory."""
+        parts = (self.sampler, self.q, self.prior, self.likelihood)
+        numbers = sum(p.components * (p.rows + 1) * padded(self.dim) for p in parts)
+        return numbers * np.dtype(self.precision).itemsize <= _SHARED_BYTES
+
+    @property
+    def real(self) -> Any:
+        """The type of coordinates and parameters."""
+        return np.dtype(self.precision).type
+
+    @property
+    def angle(self) -> Any:
+        """The type of the bits of an angle."""
+        return np.uint32 if self.real is np.float32 else np.uint64
+
+
+def form_of_plan(plan: Plan) -> Form:
+    """The form of a plan."""
+    sampler = AffineForms(
+        plan.sampler.location.shape[1], plan.sampler.scale.shape[2], plan.sampler.df.shape[1] > 0
+    )
+    precision = str(plan.q.factor.dtype)
+    return Form(precision, plan.dim, sampler, *map(_affine_forms, plan[1:4]))
+
+
+def _affine_forms(density: Density) -> AffineForms:
+    return AffineForms(density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0)
+
+
+# --- parameters of one data point ---------------------------------------------------------------
+
+
+@block
+def _load(source, i, out):
+    """out[0] = source[i], two axes, by all threads."""
+    row = row_of(i, source.shape[0])
+    for c in range(cuda.threadIdx.x, source.shape[1], TEAM):
+        out[0, c] = source[row, c]
+
+
+@block
+def _load_vectors(source, i, out):
+    row = row_of(i, source.shape[0])
+    for c in range(source.shape[1]):
+        for d in range(cuda.threadIdx.x, source.shape[2], TEAM):
+            out[0, c, d] = source[row, c, d]
+
+
+@block
+def _load_matrices(source, i, out):
+    row = row_of(i, source.shape[0])
+    for c in range(source.shape[1]):
+        for r in range(source.shape[2]):
+            for d in range(cuda.threadIdx.x, source.shape[3], TEAM):
+                out[0, c, r, d] = source[row, c, r, d]
+
+
+def _row_loader(count: int, kind: Any) -> Any:
+    """A function that copies row i of an array (N or 1, count) into shared memory.
+
+    Its size is then a constant: what is done for several components, or for none, vanishes. It
+    comes as a tuple, as functions may not return arrays of their own by themselves.
+    """
+    if count == 0 or count > _SHARED_ROW:
+
+        @block
+        def load(source, i):
+            return (source[:, :count],)
+
+    else:
+
+        @block
+        def load(source, i):
+            out = cuda.shared.array((1, count), kind)
+            _load(source, i, out)
+            return (out,)
+
+    return load
+
+
+def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
+    """As `_row_loader`, for the matrices and the vectors of affine forms.
+
+    Where they do not fit they are read where they are.
+    """
+    real = form.real
+    if components == 0 or rows == 0:
+
+        @block
+        def load(matrices, vectors, i):
+            return matrices[:, :, :0], vectors[:, :0]
+
+    elif not form.fits:
+        view_matrices = viewer((components, rows, columns))
+        view_vectors = viewer((components, columns))
+
+        @block
+        def load(matrices, vectors, i):
+            (row,) = view_matrices(matrices, row_of(i, matrices.shape[0]))
+            (row_of_vectors,) = view_vectors(vectors, row_of(i, vectors.shape[0]))
+            return row, row_of_vectors
+
+    else:
+        shape, vectors_shape = (1, components, rows, columns), (1, components, columns)
+
+        @block
+        def load(matrices, vectors, i):
+            out = cuda.shared.array(shape, real)
+            out_vectors = cuda.shared.array(vectors_shape, real)
+            _load_matrices(matrices, i, out)
+            _load_vectors(vectors, i, out_vectors)
+            return out, out_vectors
+
+    return load
+
+
+def _density_loader(part: AffineForms, form: Form) -> Any:
+    """A function that makes a `Density` of data point i alone, in shared memory."""
+    load_forms = _forms_loader(part.components, part.rows, padded(form.dim), form)
+    load_constants = _row_loader(part.components, np.float64)
+    load_df = _row_loader(part.components if part.student else 0, form.real)
+
+    @block
+    def load(density, i):
+        factor, target = load_forms(density.factor, density.target, i)
+        (log_const,) = load_constants(density.log_const, i)
+        (df,) = load_df(density.df, i)
+        return Density(factor, target, log_const, df)
+
+    return load
+
+
+def _sampler_loader(form: Form) -> Any:
+    """As `_density_loader`."""
+    part = form.sampler
+    load_forms = _forms_loader(part.components, part.rows, form.dim, form)
+    load_thresholds = _row_loader(part.components, np.int64)
+    load_df = _row_loader(max(1, part.components) if part.student else 0, np.float64)
+
+    @block
+    def load(sampler, i):
+        scale, location = load_forms(sampler.scale, sampler.location, i)
+        (thresholds,) = load_thresholds(sampler.thresholds, i)
+        (df,) = load_df(sampler.df, i)
+        return Sampler(location, scale, thresholds, df)
+
+    return load
+
+
+def plan_loader(form: Form) -> Any:
+    """A function that makes the plan of data point i, where they fit with shared parameters."""
+    dim = form.dim
+    load_sampler = _sampler_loader(form)
+    load_q = _density_loader(form.q, form)
+    load_prior = _density_loader(form.prior, form)
+    load_likelihood = _density_loader(form.likelihood, form)
+
+    @block
+    def load(sampler, q, prior, likelihood, i):
+        return Plan(
+            load_sampler(sampler, i),
+            load_q(q, i),
+            load_prior(prior, i),
+            load_likelihood(likelihood, i),
+            dim,
+        )
+
+    return load

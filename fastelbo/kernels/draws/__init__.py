@@ -1,0 +1,1 @@
+"""A block of draws: sampled, then weighed by its log densities."""

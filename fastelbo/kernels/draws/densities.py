@@ -1,0 +1,198 @@
+"""Log densities of a block of draws, and the log weights that they make."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..jit.compile import block, by_precision, scalar
+from ..math.scalar import exp_normal, log1p, log_positive
+from .blocks import TILE, padded, row_of
+
+_ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
+
+
+@block
+def square_norm_identity(v, rows, n, out):
+    """out = |v|^2; ``rows`` is a multiple of `TILE`."""
+    zero = out.dtype.type(0.0)
+    for d in range(0, rows, TILE):
+        for k in range(n):
+            before = zero if d == 0 else out[k]
+            v0, v1, v2, v3 = v[d, k], v[d + 1, k], v[d + 2, k], v[d + 3, k]
+            out[k] = (((before + v0 * v0) + v1 * v1) + v2 * v2) + v3 * v3
+
+
+@block
+def square_norm_diagonal(factor, target, v, n, out):
+    """out = |factor * v - target|^2."""
+    zero = out.dtype.type(0.0)
+    for d in range(0, target.shape[0], TILE):
+        f0, f1, f2, f3 = factor[d], factor[d + 1], factor[d + 2], factor[d + 3]
+        t0, t1, t2, t3 = target[d], target[d + 1], target[d + 2], target[d + 3]
+        for k in range(n):
+            before = zero if d == 0 else out[k]
+            a0 = f0 * v[d, k] - t0
+            a1 = f1 * v[d + 1, k] - t1
+            a2 = f2 * v[d + 2, k] - t2
+            a3 = f3 * v[d + 3, k] - t3
+            out[k] = (((before + a0 * a0) + a1 * a1) + a2 * a2) + a3 * a3
+
+
+@block
+def _add_tile(factor, target, j, d, v, n, acc):
+    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4], from -target at d = 0."""
+    t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
+    row0, row1, row2, row3 = factor[j], factor[j + _ONE], factor[j + _TWO], factor[j + _THREE]
+    f00, f01, f02, f03 = row0[d], row0[d + _ONE], row0[d + _TWO], row0[d + _THREE]
+    f10, f11, f12, f13 = row1[d], row1[d + _ONE], row1[d + _TWO], row1[d + _THREE]
+    f20, f21, f22, f23 = row2[d], row2[d + _ONE], row2[d + _TWO], row2[d + _THREE]
+    f30, f31, f32, f33 = row3[d], row3[d + _ONE], row3[d + _TWO], row3[d + _THREE]
+    for k in range(n):
+        v0, v1, v2, v3 = v[d, k], v[d + _ONE, k], v[d + _TWO, k], v[d + _THREE, k]
+        a0 = -t0 if d == _ZERO else acc[0, k]
+        a1 = -t1 if d == _ZERO else acc[1, k]
+        a2 = -t2 if d == _ZERO else acc[2, k]
+        a3 = -t3 if d == _ZERO else acc[3, k]
+        acc[0, k] = (((a0 + f00 * v0) + f01 * v1) + f02 * v2) + f03 * v3
+        acc[1, k] = (((a1 + f10 * v0) + f11 * v1) + f12 * v2) + f13 * v3
+        acc[2, k] = (((a2 + f20 * v0) + f21 * v1) + f22 * v2) + f23 * v3
+        acc[3, k] = (((a3 + f30 * v0) + f31 * v1) + f32 * v2) + f33 * v3
+
+
+@block
+def _close_tile(factor, target, j, v, n, acc, out):
+    """Add the tile on the diagonal, and the four squares to out."""
+    zero = out.dtype.type(0.0)
+    t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
+    f00 = factor[j, j]
+    f10, f11 = factor[j + _ONE, j], factor[j + _ONE, j + _ONE]
+    f20, f21, f22 = factor[j + _TWO, j], factor[j + _TWO, j + _ONE], factor[j + _TWO, j + _TWO]
+    row3 = factor[j + _THREE]
+    f30, f31, f32, f33 = row3[j], row3[j + _ONE], row3[j + _TWO], row3[j + _THREE]
+    for k in range(n):
+        v0, v1, v2, v3 = v[j, k], v[j + _ONE, k], v[j + _TWO, k], v[j + _THREE, k]
+        a0 = -t0 if j == _ZERO else acc[0, k]
+        a1 = -t1 if j == _ZERO else acc[1, k]
+        a2 = -t2 if j == _ZERO else acc[2, k]
+        a3 = -t3 if j == _ZERO else acc[3, k]
+        before = zero if j == _ZERO else out[k]
+        a0 = a0 + f00 * v0
+        a1 = a1 + f10 * v0 + f11 * v1
+        a2 = ((a2 + f20 * v0) + f21 * v1) + f22 * v2
+        a3 = (((a3 + f30 * v0) + f31 * v1) + f32 * v2) + f33 * v3
+        out[k] = (((before + a0 * a0) + a1 * a1) + a2 * a2) + a3 * a3
+
+
+@block
+def square_norm_triangular(factor, target, v, n, acc, out):
+    """out = |factor v - target|^2 for a lower triangular factor.
+
+    In tiles of 4 x 4: 16 products for at most 8 reads and 4 writes.
+    """
+    # The bounds are such that a device's compiler unrolls the loops for few coordinates. Indices
+    # are unsigned, as negative ones would count from the end.
+    for j in range(0, target.shape[0], TILE):
+        for d in range(0, target.shape[0], TILE):
+            if d < j:
+                _add_tile(factor, target, np.uint64(j), np.uint64(d), v, n, acc)
+            elif d == j:
+                _close_tile(factor, target, np.uint64(j), v, n, acc, out)
+
+
+@block
+def log_terms(density, i, c, base, square, dim, n, out):
+    """out = log_const_c - base + g_c(square)."""
+    const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
+    if density.df.shape[1] > 0:
+        df = density.df[row_of(i, density.df.shape[0]), c]
+        power = square.dtype.type(0.5 * (df + dim))
+        for k in range(n):
+            out[k] = const - power * log1p(square[k] / df)
+    else:
+        half = square.dtype.type(0.5)
+        for k in range(n):
+            out[k] = const - half * square[k]
+
+
+@block
+def log_component(density, i, c, base, v, dim, n, acc, square, out):
+    """out = log_const_c - base + g_c(square), by way of square = |F_c v - t_c|^2."""
+    rows = density.factor.shape[2]
+    if rows == 0:
+        square_norm_identity(v, padded(dim), n, square)
+    else:
+        factor = density.factor[row_of(i, density.factor.shape[0]), c]
+        target = density.target[row_of(i, density.target.shape[0]), c]
+        if rows == 1:
+            square_norm_diagonal(factor[0], target, v, n, square)
+        else:
+            square_norm_triangular(factor, target, v, n, acc, square)
+    log_terms(density, i, c, base, square, dim, n, out)
+
+
+@scalar
+def _single_base(like, log_const):
+    base = log_const[0]
+    for c in range(1, log_const.shape[0]):
+        base = max(base, log_const[c])
+    return base
+
+
+@by_precision(_single_base)
+def _base(like, log_const):
+    """What the constants of components have in common, where their type would round it away."""
+    return 0.0
+
+
+@scalar
+def add_term(top, total, term, one):
+    """A running maximum, and the sum of exponentials relative to it, with one term more.
+
+    ``one`` is 1 in their precision.
+    """
+    zero = one - one
+    gap = term - top
+    e = exp_normal(-abs(gap))
+    # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
+    e = e if gap == gap else zero
+    raised = gap > zero
+    scaled = total if raised else one
+    kept = one if raised else total
+    return (term if raised else top), scaled * e + kept
+
+
+@block
+def log_density_block(density, i, v, dim, work, n, out):
+    """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
+    acc, square = work.accumulator, work.square
+    term, top, total = work.norm, work.top, work.total
+    components = density.log_const.shape[1]
+    if components == 0:
+        for k in range(n):
+            out[k] = 0.0
+        return
+    if components == 1:
+        log_component(density, i, 0, 0.0, v, dim, n, acc, square, out)
+        return
+    base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
+    one = v.dtype.type(1.0)
+    # top holds the running maximum, total the sum of exponentials relative to it.
+    log_component(density, i, 0, base, v, dim, n, acc, square, top)
+    for k in range(n):
+        total[k] = one
+    for c in range(1, components):
+        log_component(density, i, c, base, v, dim, n, acc, square, term)
+        for k in range(n):
+            top[k], total[k] = add_term(top[k], total[k], term[k], one)
+    for k in range(n):
+        out[k] = (base + top[k]) + log_positive(total[k])
+
+
+@block
+def weigh_block(plan, i, work, n):
+    """Fill the three log densities of the drawn block, and the log weight they make."""
+    log_density_block(plan.q, i, work.v, plan.dim, work, n, work.log_q)
+    log_density_block(plan.prior, i, work.v, plan.dim, work, n, work.log_prior)
+    log_density_block(plan.likelihood, i, work.v, plan.dim, work, n, work.log_likelihood)
+    for k in range(n):
+        work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])

@@ -1,0 +1,1 @@
+"""How kernels are compiled and run: numba's options and internals, nowhere else."""

@@ -1,0 +1,1 @@
+"""Scalar functions, sums, selection, copies and instructions that kernels are made of."""

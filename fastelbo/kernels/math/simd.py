@@ -1,0 +1,100 @@
+"""Instructions that no loop compiles to: comparisons as the bits of a word, and prefetching.
+
+A loop that sets bits one by one vectorises, but into shifts and a reduction. One comparison of
+vectors is what the instruction sets offer. The hardware prefetches the next elements of an array,
+but not across other work that stands in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
+
+BITS = 64
+
+_INT = ir.IntType(64)
+
+
+def word_above(x: Any, first: int, limit: float) -> np.uint64:
+    """The word whose bit k tells whether x[first + k] is above the limit, for a contiguous x."""
+    return np.uint64(sum(1 << k for k in range(BITS) if x[first + k] > limit))
+
+
+def lowest_bit(word: np.uint64) -> int:
+    """The place of the lowest one of a word other than 0."""
+    return (int(word) & -int(word)).bit_length() - 1
+
+
+@intrinsic
+def _word_above(typing_context, x, first, limit):
+    def generate(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        vector = ir.VectorType(ir.DoubleType(), BITS)
+        start = builder.gep(array.data, [args[1]])
+        values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
+        none = ir.Constant(vector, ir.Undefined)
+        one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
+        same = ir.Constant(ir.VectorType(ir.IntType(32), BITS), [0] * BITS)
+        limits = builder.shuffle_vector(one, none, same)
+        return builder.bitcast(builder.fcmp_ordered(">", values, limits), _INT)
+
+    return types.uint64(x, types.int64, types.float64), generate
+
+
+@overload(word_above)
+def _word_above_overload(x, first, limit):
+    if x.layout != "C" or x.dtype != types.float64:
+        return None
+    return lambda x, first, limit: _word_above(x, first, limit)
+
+
+@intrinsic
+def _lowest_bit(typing_context, word):
+    def generate(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate
+
+
+@overload(lowest_bit)
+def _lowest_bit_overload(word):
+    return lambda word: _lowest_bit(word)
+
+
+# Bytes that come from memory at once.
+_LINE = 64
+# Arguments of LLVM's: to be read, kept in the second level of caches, data.
+_HOW = (0, 2, 1)
+
+
+def prefetch(x: Any, first: int, stop: int) -> None:
+    """Bring x[first:stop], as far as there is such a part, nearer."""
+
+
+@intrinsic
+def _prefetch(typing_context, x, k):
+    def generate(context, builder, signature, args):
+        array = context.make_array(signature.args[0])(context, builder, args[0])
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
+        place = builder.bitcast(builder.gep(array.data, [args[1]]), pointer)
+        builder.call(function, [place, *(ir.Constant(word, each) for each in _HOW)])
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64), generate
+
+
+@overload(prefetch)
+def _prefetch_overload(x, first, stop):
+    step = _LINE * 8 // x.dtype.bitwidth
+
+    def lines(x, first, stop):
+        for k in range(first, min(stop, x.shape[0]), step):
+            _prefetch(x, k)
+
+    return lines

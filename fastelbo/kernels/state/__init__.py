@@ -1,0 +1,1 @@
+"""The mergeable state of a data point, and its largest log weights."""

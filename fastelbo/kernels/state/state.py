@@ -1,0 +1,314 @@
+"""The mergeable state: what is kept of the draws of one data point.
+
+A state is one row of floats (counts are exact up to 2^53). `push_block` takes a block of log
+weights into the state of a chunk; `merge` appends the state of the next chunk. Chunk states are
+merged from the left, in the order of their addresses, so that the result does not depend on who
+computed which.
+
+The scaled weights are w = exp(l - max). Their sum leaves one maximal weight out: it is
+``1 + rest``, and ``log1p(rest)`` keeps what a sum near 1 would lose (Blanchard, Higham and Higham,
+2021). Sums are carried in two floats across blocks. Second moments are centred and merged by the
+formula of Chan, Golub and LeVeque (1979); raw ones would cancel when the weights are nearly equal.
+A zero weight (l = -inf) is counted, and never enters a moment of l.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..jit.compile import block, exact
+from ..math.copies import fill
+from ..math.scalar import exp, two_sum
+from ..math.sums import (
+    finite_sum,
+    joint_moments,
+    largest,
+    peak_and_sum,
+    scale_weights,
+    square_deviations,
+    sum_of_rest,
+)
+from .groups import (
+    CLOSED,
+    CLOSED_M2,
+    CLOSED_MEAN,
+    CLOSED_ZERO,
+    GROUP_SIZE,
+    clear_groups,
+    merge_group,
+    push_groups,
+)
+
+Floats = NDArray[np.float64]
+
+# Fields of a state.
+COUNT = 0
+BAD = 1  # log weights that are NaN or +inf
+FIRST_BAD = 2  # address of the first of them
+MAX = 3
+REST_HI = 4
+REST_LO = 5
+M2_WEIGHT = 6  # centred second moment of w over finite l
+CO_MOMENT = 7  # centred co-moment of w and l
+# Three terms of four fields each: log weight, log-likelihood, log q - log prior.
+LOG_WEIGHT = 8
+LOG_LIKELIHOOD = 12
+LOG_RATIO = 16
+GROUPS = 20  # where the importance-weight groups begin
+
+# Fields of a term, from its offset: finite values only.
+FINITE = 0
+SUM_HI = 1
+SUM_LO = 2
+M2 = 3
+
+
+def state_size(group_sizes: int) -> int:
+    """Length of a state that follows this many importance-weight group sizes."""
+    return GROUPS + GROUP_SIZE * group_sizes
+
+
+@block
+def clear(state):
+    """Make the state that of no draws."""
+    state[:] = 0.0
+    state[MAX] = -np.inf
+    state[FIRST_BAD] = np.inf
+    clear_groups(state[GROUPS:])
+
+
+# --- merging --------------------------------------------------------------------------------
+
+
+@exact
+def _merge_term(state, other, offset):
+    """Append the other's moments of one term."""
+    na, nb = state[offset + FINITE], other[offset + FINITE]
+    if nb == 0.0:
+        return
+    high, error = two_sum(state[offset + SUM_HI], other[offset + SUM_HI])
+    low = state[offset + SUM_LO] + other[offset + SUM_LO] + error
+    if na > 0.0:
+        delta = (other[offset + SUM_HI] + other[offset + SUM_LO]) / nb - (
+            state[offset + SUM_HI] + state[offset + SUM_LO]
+        ) / na
+        state[offset + M2] += other[offset + M2] + delta * delta * (na * nb / (na + nb))
+    else:
+        state[offset + M2] = other[offset + M2]
+    state[offset + FINITE] = na + nb
+    state[offset + SUM_HI] = high
+    state[offset + SUM_LO] = low
+
+
+@exact
+def _merge_weights(state, other):
+    """Append the other's scaled weights; to be called before the term of l is merged."""
+    na, nb = state[LOG_WEIGHT + FINITE], other[LOG_WEIGHT + FINITE]
+    if nb == 0.0:
+        return
+    if na == 0.0:
+        for field in range(MAX, CO_MOMENT + 1):
+            state[field] = other[field]
+        return
+    top = max(state[MAX], other[MAX])
+    fa, fb = exp(state[MAX] - top), exp(other[MAX] - top)
+    sum_a = (1.0 + (state[REST_HI] + state[REST_LO])) * fa
+    sum_b = (1.0 + (other[REST_HI] + other[REST_LO])) * fb
+    # One of the two maximal weights stays left out; the other, of size f, joins the rest.
+    joined = fb if state[MAX] >= other[MAX] else fa
+    high, error = two_sum(state[REST_HI] * fa, other[REST_HI] * fb)
+    high, error2 = two_sum(high, joined)
+    state[REST_LO] = (state[REST_LO] * fa + other[REST_LO] * fb) + (error + error2)
+    state[REST_HI] = high
+    dw = sum_b / nb - sum_a / na
+    dl = (other[LOG_WEIGHT + SUM_HI] + other[LOG_WEIGHT + SUM_LO]) / nb - (
+        state[LOG_WEIGHT + SUM_HI] + state[LOG_WEIGHT + SUM_LO]
+    ) / na
+    share = na * nb / (na + nb)
+    state[M2_WEIGHT] = state[M2_WEIGHT] * (fa * fa) + other[M2_WEIGHT] * (fb * fb) + dw * dw * share
+    state[CO_MOMENT] = state[CO_MOMENT] * fa + other[CO_MOMENT] * fb + dw * dl * share
+    state[MAX] = top
+
+
+@block
+def merge_moments(state, other):
+    """Append everything but the groups."""
+    state[COUNT] += other[COUNT]
+    state[BAD] += other[BAD]
+    state[FIRST_BAD] = min(state[FIRST_BAD], other[FIRST_BAD])
+    _merge_weights(state, other)
+    for offset in range(LOG_WEIGHT, GROUPS, 4):
+        _merge_term(state, other, offset)
+
+
+@block
+def merge(state, other, iw_sizes):
+    """Append ``other``, the state of the draws that follow, to a state that begins at draw 0."""
+    merge_moments(state, other)
+    for g in range(iw_sizes.shape[0]):
+        offset = GROUPS + g * GROUP_SIZE
+        merge_group(
+            state[offset : offset + GROUP_SIZE],
+            other[offset : offset + GROUP_SIZE],
+            float(iw_sizes[g]),
+        )
+
+
+# --- pushing a block ------------------------------------------------------------------------
+
+
+@block
+def _set_term(state, offset, x, n, strands):
+    """Moments of one term over a block."""
+    finite, total = finite_sum(x, n, strands)
+    mean = total / finite if finite > 0 else 0.0
+    state[offset + FINITE] = float(finite)
+    state[offset + SUM_HI] = total
+    state[offset + SUM_LO] = 0.0
+    state[offset + M2] = square_deviations(x, mean, n, strands)
+
+
+@block
+def _set_weights(state, log_weight, first, n, w, strands):
+    """Counts and moments of a block's log weights and of its scaled weights, left in ``w``.
+
+    A log weight that is NaN or +inf is counted, and becomes -inf.
+    """
+    state[COUNT] = float(n)
+    state[BAD] = 0.0
+    state[FIRST_BAD] = np.inf
+    finite = n
+    top, total = peak_and_sum(log_weight, n, strands)
+    if not abs(total) < np.inf:
+        finite, total = finite_sum(log_weight, n, strands)
+        for k in range(n - 1, -1, -1):
+            if not log_weight[k] < np.inf:
+                state[BAD] += 1.0
+                state[FIRST_BAD] = float(first + k)
+                log_weight[k] = -np.inf
+        top = largest(log_weight, n)
+    state[LOG_WEIGHT + FINITE] = float(finite)
+    state[LOG_WEIGHT + SUM_HI] = total
+    state[LOG_WEIGHT + SUM_LO] = 0.0
+    if finite == 0:
+        state[MAX] = -np.inf
+        state[LOG_WEIGHT + M2] = 0.0
+        fill(w, n, 0.0)
+        return
+    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, strands), n)
+    state[MAX] = top
+    state[REST_HI] = rest
+    state[REST_LO] = 0.0
+    second_w, second_l, co_moment = joint_moments(
+        w, (1.0 + rest) / finite, log_weight, total / finite, n, strands
+    )
+    state[M2_WEIGHT] = second_w
+    state[LOG_WEIGHT + M2] = second_l
+    state[CO_MOMENT] = co_moment
+
+
+@block
+def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, strands):
+    for g in range(iw_sizes.shape[0]):
+        offset = GROUPS + g * GROUP_SIZE
+        group = state[offset : offset + GROUP_SIZE]
+        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values, strands)
+
+
+@block
+def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, strands, n):
+    """Take a block of log weights, whose first draw is ``first``, into the state of its chunk.
+
+    ``fresh`` is room for the state of the block alone, ``w`` and ``values`` for its weights, and
+    ``strands`` for sums.
+    """
+    _set_weights(fresh, log_weight, first, n, w, strands)
+    merge_moments(state, fresh)
+    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, strands)
+
+
+@block
+def push_block(state, fresh, iw_sizes, first, work, n):
+    """Take a weighed block into the state of its chunk, as `push_log_weights`, with its terms."""
+    log_ratio = work.scratch[0]
+    for k in range(n):
+        log_ratio[k] = work.log_q[k] - work.log_prior[k]
+    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, work.strands)
+    _set_term(fresh, LOG_RATIO, log_ratio, n, work.strands)
+    push_log_weights(
+        state,
+        fresh,
+        iw_sizes,
+        first,
+        work.log_weight,
+        work.scratch[0],
+        work.scratch[1],
+        work.strands,
+        n,
+    )
+
+
+# --- reading --------------------------------------------------------------------------------
+
+
+def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]:
+    """Mean of one term and its standard error; an infinite draw makes the mean ``infinite``."""
+    n, finite = states[:, COUNT], states[:, offset + FINITE]
+    mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite
+    se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n)
+    whole = finite == n
+    return np.where(whole, mean, infinite), np.where(whole, se, np.nan)
+
+
+def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
+    """Every quantity that a set of states holds, one row a data point.
+
+    ``iw_value`` and ``iw_se`` have shape (N, group_sizes).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = states[:, COUNT]
+        finite = states[:, LOG_WEIGHT + FINITE]
+        zero = n - finite
+        rest = states[:, REST_HI] + states[:, REST_LO]
+        total = 1.0 + rest
+        log_evidence = states[:, MAX] + (np.log1p(rest) - np.log(n))
+        # Zero weights join the second moment as a group of their own, of mean and moment 0.
+        m2 = states[:, M2_WEIGHT] + (total / finite) ** 2 * (finite * zero / n)
+        mean = total / n
+        relative_variance = m2 / (n - 1.0) / mean**2
+        ess = n / (1.0 + m2 / n / mean**2)
+        elbo, elbo_se = _term(states, LOG_WEIGHT, -np.inf)
+        likelihood, likelihood_se = _term(states, LOG_LIKELIHOOD, -np.inf)
+        kl, kl_se = _term(states, LOG_RATIO, np.inf)
+        gap_variance = (
+            relative_variance
+            + states[:, LOG_WEIGHT + M2] / (n - 1.0)
+            - 2.0 * states[:, CO_MOMENT] / (n - 1.0) / mean
+        )
+        gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n)
+        some = finite > 0
+        values = {
+            "log_evidence": np.where(some, log_evidence, -np.inf),
+            "relative_variance": np.where(some, relative_variance, np.nan),
+            "ess": np.where(some, ess, 0.0),
+            "elbo": elbo,
+            "elbo_se": elbo_se,
+            "expected_log_likelihood": likelihood,
+            "expected_log_likelihood_se": likelihood_se,
+            "kl": kl,
+            "kl_se": kl_se,
+            "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
+            "n_zero": zero,
+            # Nothing of what is read keeps the states.
+            "n_bad": states[:, BAD].copy(),
+            "first_bad": states[:, FIRST_BAD].copy(),
+        }
+        groups = states[:, GROUPS:].reshape(len(states), group_sizes, GROUP_SIZE)
+        closed = groups[..., CLOSED]
+        whole = (groups[..., CLOSED_ZERO] == 0) & (closed > 0)
+        iw = np.where(closed > 0, -np.inf, np.nan)
+        values["iw_value"] = np.where(whole, groups[..., CLOSED_MEAN], iw)
+        se = np.sqrt(groups[..., CLOSED_M2] / (closed - 1.0) / closed)
+        values["iw_se"] = np.where(whole, se, np.nan)
+    return values
