@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fastelbo.devices import require_device
+from fastelbo.arrays.devices import require_device
 from fastelbo.kernels.cuda import device
 
 from .gpu_machine import Rates, best_time, measure, most_bytes

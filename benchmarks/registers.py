@@ -21,9 +21,9 @@ import numpy as np
 from numba import typeof
 
 import fastelbo as fe
-from fastelbo import lowering
 from fastelbo.kernels.cuda import device
 from fastelbo.kernels.cuda import launch as cuda_launch
+from fastelbo.models import lowering
 
 TARGETS = ((7, 5), (8, 0), (9, 0))
 PRECISIONS = ("float64", "float32")

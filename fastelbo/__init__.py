@@ -4,23 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .accumulator import LogWeightAccumulator
-from .bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
-from .distributions import Categorical, Gaussian, Mixture, StudentT
-from .divergences import kl_divergence
-from .estimation import ElboTerms, elbo_terms, estimate, log_weights
-from .linear_gaussian import LinearGaussian
-from .loo import LooResult, loo
-from .mixture_model import MixtureModel
-from .psis import SmoothedWeights, pareto_k, psis
-from .reductions import logmeanexp, logsumexp
-from .resampling import resample
-from .results import Estimate
-from .summaries import ess, summarize
-from .total import Total
+from .engine.accumulator import LogWeightAccumulator
+from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
+from .engine.summaries import ess, summarize
+from .models.distributions import Categorical, Gaussian, Mixture, StudentT
+from .models.divergences import kl_divergence
+from .models.linear_gaussian import LinearGaussian
+from .models.mixture_model import MixtureModel
+from .results.estimate import Estimate
+from .results.total import Total
 from .version import __version__ as __version__
 from .versions import show_versions
 from .warmup import warmup
+from .weights.bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
+from .weights.loo import LooResult, loo
+from .weights.psis import SmoothedWeights, pareto_k, psis
+from .weights.reductions import logmeanexp, logsumexp
+from .weights.resampling import resample
 
 if TYPE_CHECKING:
     from . import datasets, plotting

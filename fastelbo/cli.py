@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from . import demo, plotting, reports, summarize
+from . import demo, plotting, summarize
+from .arrays.files import open_array
 from .errors import FastElboError, FastElboWarning, InvalidInputError
+from .results import reports
 from .version import __version__
 from .versions import show_versions
-from .weight_files import open_array
 
 
 def main(argv: Sequence[str] | None = None) -> int:

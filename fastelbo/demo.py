@@ -11,16 +11,16 @@ import numpy as np
 from scipy.special import ndtri
 
 from .datasets import load_digits, load_galaxies
-from .distributions import Categorical, Gaussian, Mixture
-from .divergences import kl_divergence
+from .engine.estimation import estimate
 from .errors import ConstantWeightsWarning, HighParetoKWarning, LowESSWarning, TotalBiasWarning
-from .estimation import estimate
 from .kernels.jit.threads import available_threads
-from .linear_gaussian import LinearGaussian
-from .mixture_model import MixtureModel
-from .results import Estimate
+from .models.distributions import Categorical, Gaussian, Mixture
+from .models.divergences import kl_divergence
+from .models.linear_gaussian import LinearGaussian
+from .models.mixture_model import MixtureModel
+from .results.estimate import Estimate
+from .results.total import Total
 from .tables import format_table
-from .total import Total
 from .validation import Floats
 
 N_SAMPLES = 5120

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .bounds import Bound
 from .errors import InvalidInputError
-from .pareto import k_threshold
 from .validation import Floats, as_floats
+from .weights.bounds import Bound
+from .weights.pareto import k_threshold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .results import Estimate
+    from .results.estimate import Estimate
 
 __all__ = ["plot", "plot_bounds", "plot_convergence", "plot_pareto_k"]
 

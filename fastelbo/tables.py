@@ -27,7 +27,7 @@ def pareto_k_table(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastelbo.pareto import pareto_k_classes
+    >>> from fastelbo.weights.pareto import pareto_k_classes
     >>> from fastelbo.tables import pareto_k_table
     >>> print(pareto_k_table(pareto_k_classes(np.array([0.1, 0.4, 0.8]), 0.7)))
     Pareto k-hat     class  data points       %

@@ -6,14 +6,14 @@ import warnings
 
 import numpy as np
 
-from .bounds import cubo, iw_elbo
-from .distributions import Categorical, Gaussian
+from .engine.estimation import elbo_terms, estimate
+from .engine.summaries import summarize
 from .errors import FastElboWarning
-from .estimation import elbo_terms, estimate
-from .loo import loo
-from .psis import psis
-from .reductions import logsumexp
-from .summaries import summarize
+from .models.distributions import Categorical, Gaussian
+from .weights.bounds import cubo, iw_elbo
+from .weights.loo import loo
+from .weights.psis import psis
+from .weights.reductions import logsumexp
 
 
 def warmup() -> None:

@@ -17,8 +17,8 @@ from heavy_tails import COLOURS, FAMILIES, blocks
 from matplotlib import pyplot as plt
 
 import fastelbo as fe
-from fastelbo.intervals import tail_interval
-from fastelbo.pareto import k_threshold, tail_length
+from fastelbo.weights.intervals import tail_interval
+from fastelbo.weights.pareto import k_threshold, tail_length
 
 N_SAMPLES = 10_000
 LEVEL = 0.95

@@ -17,7 +17,7 @@ from heavy_tails import COLOURS, FAMILIES, blocks
 from matplotlib import pyplot as plt
 
 import fastelbo as fe
-from fastelbo.pareto import k_threshold
+from fastelbo.weights.pareto import k_threshold
 
 TRUE_K = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 DRAWS = (1000, 10_000, 100_000)

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 import fastelbo as fe
-from fastelbo import lowering
 from fastelbo.kernels.jit.compile import kernel
+from fastelbo.models import lowering
 
 # Where the warnings about an estimate are not the point of a test.
 IGNORE_DIAGNOSTICS = "ignore::fastelbo.errors.FastElboWarning"

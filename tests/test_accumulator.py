@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 import fastelbo as fe
+from fastelbo.engine import checkpoints
 from fastelbo.kernels.draws.blocks import CHUNK
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -272,7 +273,7 @@ def test_nothing_is_unpickled(checkpoint):
 
 
 def test_other_versions_and_missing_files(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setitem(fe.checkpoints._FORMAT, "version", 2)
+    monkeypatch.setitem(checkpoints._FORMAT, "version", 2)
     with pytest.raises(fe.errors.CheckpointMismatchError, match=r"'version': 1.*'version': 2"):
         fe.LogWeightAccumulator.load(checkpoint)
     with pytest.raises(fe.errors.CheckpointError, match="missing"):

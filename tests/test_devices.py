@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo import cuda_backend, devices
+from fastelbo.arrays import devices
+from fastelbo.engine import cuda as engine_cuda
 from fastelbo.kernels.cuda import device
 
 
@@ -35,7 +36,7 @@ def test_no_device():
 
 @pytest.mark.usefixtures("no_device")
 def test_auto_falls_back_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(cuda_backend, "_WORTH_A_DEVICE", 0)
+    monkeypatch.setattr(engine_cuda, "_WORTH_A_DEVICE", 0)
     p = fe.Gaussian([0.0], scale=1.0)
     np.testing.assert_array_equal(
         fe.elbo_terms(p, p, 10, rng=0).log_q, fe.elbo_terms(p, p, 10, rng=0, backend="cpu").log_q
@@ -44,7 +45,7 @@ def test_auto_falls_back_on_the_cpu(monkeypatch):
 
 @pytest.mark.parametrize("worth", [0, 10**9])
 def test_auto_takes_a_device_for_much_work(monkeypatch, worth):
-    monkeypatch.setattr(cuda_backend, "_WORTH_A_DEVICE", worth)
+    monkeypatch.setattr(engine_cuda, "_WORTH_A_DEVICE", worth)
     monkeypatch.setattr(device, "missing", lambda: None)
     monkeypatch.setattr(device, "count", lambda: 0)
     p = fe.Gaussian([0.0], scale=1.0)

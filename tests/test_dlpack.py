@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo.dlpack import DLPackArray, device_index
+from fastelbo.arrays.dlpack import DLPackArray, device_index
 
 
 class Elsewhere:

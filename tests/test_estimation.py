@@ -15,11 +15,14 @@ from cases import CASES, linear, plain
 from helpers import IGNORE_DIAGNOSTICS, bits, linear_gaussian, quiet
 
 import fastelbo as fe
-from fastelbo import cpu_backend, numpy_backend, reference, states
-from fastelbo.intervals import tail_interval
+from fastelbo import reference
+from fastelbo.engine import cpu as engine_cpu
+from fastelbo.engine import reference as engine_reference
+from fastelbo.engine import states
 from fastelbo.kernels.cpu import launch
 from fastelbo.kernels.draws.blocks import CHUNK
-from fastelbo.pareto import draws_needed, k_threshold
+from fastelbo.weights.intervals import tail_interval
+from fastelbo.weights.pareto import draws_needed, k_threshold
 
 MILLION = 10**6
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
@@ -269,8 +272,8 @@ def test_threads_change_no_bit(whole, n_threads):
 def set_slices(monkeypatch, size, seconds):
     monkeypatch.setattr(launch, "_SLICE_SECONDS", seconds)
     monkeypatch.setattr(launch, "_FIRST", size)
-    monkeypatch.setattr(cpu_backend, "SLICE_NUMBERS", size)
-    monkeypatch.setattr(cpu_backend, "_FIRST_WORK", size)
+    monkeypatch.setattr(engine_cpu, "SLICE_NUMBERS", size)
+    monkeypatch.setattr(engine_cpu, "_FIRST_WORK", size)
 
 
 @ignore_diagnostics
@@ -565,7 +568,7 @@ def test_bad_weights_are_refused(monkeypatch, bad):
     # No distribution of this package makes one, so it is put in by hand.
     terms = [np.zeros((3, 20)) for _ in range(3)]
     terms[1][1, 4] = terms[1][2, 3] = bad
-    monkeypatch.setattr(numpy_backend.NumPyBackend, "terms", lambda self, task: terms)
+    monkeypatch.setattr(engine_reference.NumPyBackend, "terms", lambda self, task: terms)
     model = linear_gaussian(np.zeros(3))
     with pytest.raises(
         fe.errors.InvalidWeightError, match=r"2 log weights .* data point 1, draw 4"

@@ -10,7 +10,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo import rowstates
+from fastelbo.engine import rows as engine_rows
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 WEIGHTS = np.random.default_rng(0).normal(size=(37, 9001))
@@ -19,7 +19,7 @@ EXPECTED = bits(fe.summarize(WEIGHTS))
 
 @pytest.fixture(params=[2**22, 2**15], ids=["large slices", "small slices"])
 def slices(request, monkeypatch):
-    monkeypatch.setattr(rowstates, "_COPIED_ELEMENTS", request.param)
+    monkeypatch.setattr(engine_rows, "_COPIED_ELEMENTS", request.param)
 
 
 def saved(path, array):

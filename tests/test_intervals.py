@@ -10,8 +10,8 @@ import scipy.stats
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
-from fastelbo.intervals import tail_interval
-from fastelbo.pareto import tail_length
+from fastelbo.weights.intervals import tail_interval
+from fastelbo.weights.pareto import tail_length
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 

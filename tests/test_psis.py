@@ -13,7 +13,7 @@ import fastelbo as fe
 from fastelbo import errors
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection
-from fastelbo.pareto import draws_needed, fit_tails, k_threshold, tail_length
+from fastelbo.weights.pareto import draws_needed, fit_tails, k_threshold, tail_length
 
 
 @kernel

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from fastelbo import states
-from fastelbo.states import Reader, States
+from fastelbo.engine import states
+from fastelbo.engine.states import Reader, States
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -8,8 +8,8 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
-from fastelbo.pareto import pareto_k_classes
 from fastelbo.tables import html_table, pareto_k_table
+from fastelbo.weights.pareto import pareto_k_classes
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 

@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo import lowering
-from fastelbo.inputs import constant as as_constant
+from fastelbo.arrays.inputs import constant as as_constant
 from fastelbo.kernels.draws import blocks, densities, sampling
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection
 from fastelbo.kernels.state import state
+from fastelbo.models import lowering
 
 DIM = 4
 

@@ -7,7 +7,8 @@ from helpers import IGNORE_DIAGNOSTICS
 from test_parity import assert_close
 
 import fastelbo as fe
-from fastelbo import devices, reference
+from fastelbo import reference
+from fastelbo.arrays import devices
 from fastelbo.kernels.cuda import device
 
 pytestmark = [

@@ -62,7 +62,7 @@ def stay_a_call() -> None:
 
 if not SIMULATED:
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def stay_a_call(typing_context: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             builder.function.attributes.add("noinline")

@@ -1,0 +1,81 @@
+"""Log weights from a file of NumPy, left on the disk where they can be."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+
+_ZIP = b"PK"
+
+
+def open_array(path: str | Path, name: str | None = None) -> np.ndarray[Any, Any]:
+    """The array in a ``.npy`` file, or one of those in a ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. Pickled objects are never read.
+    name : str, optional
+        The array in a ``.npz`` file; needed where there are several.
+
+    Returns
+    -------
+    ndarray
+        A read-only memory map of a ``.npy`` file; an array in memory from a ``.npz`` file.
+
+    Raises
+    ------
+    InvalidInputError
+        What is empty, cut off, or no such file; a ``name`` that is not there or is missing.
+    OSError
+        A file that cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import numpy as np
+    >>> from fastelbo.arrays.files import open_array
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "weights.npy")
+    ...     np.save(path, np.zeros((2, 1000)))
+    ...     open_array(path).shape
+    (2, 1000)
+    """
+    try:
+        # NumPy would leave an archive that is cut off open.
+        with open(path, "rb") as file:
+            if file.read(len(_ZIP)) == _ZIP:
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    return _member(archive, path, name)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except InvalidInputError:
+        raise
+    except (EOFError, OverflowError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        # NumPy takes whatever it does not know for a pickle, and says so.
+        raise InvalidInputError(
+            f"{path} is not a whole .npy or .npz file of numbers: {error}"
+        ) from error
+    if name is not None:
+        raise InvalidInputError(f"{path} is not a .npz file, and has no array {name!r}")
+    return np.asanyarray(array)
+
+
+def _member(archive: Any, path: str | Path, name: str | None) -> np.ndarray[Any, Any]:
+    names = ", ".join(archive.files) or "none"
+    if name is None and len(archive.files) != 1:
+        raise InvalidInputError(f"name must be one of the arrays in {path} ({names})")
+    chosen = archive.files[0] if name is None else name
+    if chosen not in archive.files:
+        raise InvalidInputError(f"{path} has no array {chosen!r}; it has: {names}")
+    array = archive[chosen]
+    if not isinstance(array, np.ndarray):
+        raise InvalidInputError(f"{chosen!r} in {path} is not an array")
+    return array

@@ -1,0 +1,1 @@
+"""An estimate, from the request to the result."""

@@ -1,0 +1,85 @@
+"""Checkpoints: facts and arrays in one file that is whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CheckpointError, CheckpointMismatchError
+from ..kernels.draws.blocks import CHUNK
+from ..validation import Floats
+
+# Version of the format. What the arrays mean changes with the chunk, too.
+_FORMAT = {"format": "fastelbo accumulator", "version": 1, "chunk": CHUNK}
+
+
+def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
+    """Write to a file beside the one that is meant, and then rename it."""
+    target = Path(path)
+    header = json.dumps(_FORMAT | dict(facts))
+    content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
+    content["checksum"] = np.frombuffer(_checksum(content), np.uint8)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            np.savez(file, allow_pickle=False, **content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+        raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
+    _sync_folder(target.parent)
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """The facts and the arrays of a checkpoint, checked."""
+    try:
+        # np.load leaves a file open that it opened itself, where that is no archive.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+        checksum = content.pop("checksum").tobytes()
+        facts = json.loads(content["header"].tobytes())
+        sound = checksum == _checksum(content)
+    # A damaged archive makes its readers raise nearly anything.
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+    if not sound:
+        raise CheckpointError(f"checkpoint {path} was changed or damaged: its checksum is wrong")
+    found = {name: facts.get(name) for name in _FORMAT}
+    if found != _FORMAT:
+        raise CheckpointMismatchError(f"checkpoint {path} is of {found}, expected {_FORMAT}")
+    del content["header"]
+    return facts, content
+
+
+def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        array = np.ascontiguousarray(content[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.digest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; where folders cannot be opened, the system sees to it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,105 @@
+"""A mixture whose latent variable is the component: summed exactly, without draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.inputs import constant
+from ..errors import InvalidInputError
+from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
+from ..validation import Floats, as_floats, broadcast_shape
+from . import lowering
+from .distributions import Categorical, Mixture
+
+
+class MixtureModel:
+    """A mixture whose latent variable is the component that made x.
+
+    Its q is a `Categorical` over the components, and everything is a finite sum: no draws, and
+    standard errors of 0.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., P)
+        Data points; the leading axes are the batch.
+    mixture : Mixture
+        The density of x, without a batch.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> mixture = fe.Mixture([0.5, 0.5], fe.Gaussian([[-1.0], [1.0]], scale=1.0))
+    >>> model = fe.MixtureModel([[0.0]], mixture)
+    >>> round(float(model.exact_log_evidence()[0]), 6)
+    -1.418939
+    """
+
+    family = "mixture_model"
+
+    def __init__(self, x: ArrayLike, mixture: Mixture) -> None:
+        if not isinstance(mixture, Mixture) or mixture.batch_shape:
+            raise InvalidInputError(f"mixture must be a Mixture without a batch, got {mixture!r}")
+        self.x = as_floats(x, "x")
+        if self.x.ndim == 0 or self.x.shape[-1] != mixture.dim:
+            raise InvalidInputError(
+                f"x must have a last axis of length {mixture.dim}, as the mixture has; got shape "
+                f"{self.x.shape}"
+            )
+        self.mixture = mixture
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of data points."""
+        return self.x.shape[:-1]
+
+    def __repr__(self) -> str:
+        return f"MixtureModel(x={self.x.shape}, mixture={self.mixture!r})"
+
+    def component_log_prob(self) -> Floats:
+        """log p(x | c), shape (..., C)."""
+        return self.mixture.components.log_prob(self.x[..., None, :])
+
+    def exact_log_evidence(self) -> Floats:
+        """log p(x) in nats, one entry a data point."""
+        return self.expectations(Categorical._of(self.mixture.weights))[0]
+
+    def exact_posterior(self) -> Categorical:
+        """p(c | x), the responsibilities."""
+        probs = mixture_posterior(*self._lowered, self._points)
+        return Categorical._of(probs.reshape(*self.batch_shape, -1))
+
+    def expectations(
+        self, q: Categorical, kernel: Callable[..., Floats] = mixture_expectations
+    ) -> tuple[Floats, Floats, Floats]:
+        """log p(x), E_q log p(x | c) and KL(q || weights), each of the common batch's shape.
+
+        By the launch of a ``kernel`` on the CPU, or by that of another backend.
+        """
+        shape = broadcast_shape(model=self.batch_shape, q=q.batch_shape)
+        dim, count = self.x.shape[-1], q.probs.shape[-1]
+        points = np.broadcast_to(self.x, (*shape, dim)).reshape(-1, dim)
+        # One q for all data points stays one.
+        whole = q.probs if q.probs.size == count else np.broadcast_to(q.probs, (*shape, count))
+        probs = whole.reshape(-1, count)
+        values = kernel(*self._lowered, constant(points), constant(probs))
+        log_evidence, likelihood, kl = values.reshape(3, *shape)
+        return log_evidence, likelihood, kl
+
+    @property
+    def _points(self) -> Floats:
+        return np.asarray(constant(self.x.reshape(-1, self.x.shape[-1])))
+
+    @cached_property
+    def _lowered(self) -> tuple[Any, Floats, Floats]:
+        """The components' density without their weights, log weights, and the centre."""
+        components, every = self.mixture._components, slice(None)
+        centre = lowering.mixture_mean(components, (), every)
+        unweighted = replace(components, log_weight=np.zeros_like(components.log_weight))
+        density = lowering.density(unweighted, (), every, lowering.Frame(centre, None, None))
+        return density, constant(components.log_weight), constant(centre[0])

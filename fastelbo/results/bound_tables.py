@@ -1,0 +1,111 @@
+"""The bounds of an estimate side by side, and what each of them bounds, in words."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..tables import format_cell, format_table
+from ..validation import Floats
+
+if TYPE_CHECKING:
+    from .estimate import Estimate
+
+_SHOWN_POINTS = 5
+_WIDTH = 100
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class BoundTable:
+    """Bounds on the log evidence in rising order, in nats; printed with their meaning.
+
+    Attributes
+    ----------
+    names : tuple of str
+        ``"elbo"``, ``"iw_elbo(k)"`` for each known k above 1, and ``"log_evidence"``.
+    value, se : ndarray
+        Estimates and standard errors, one row a name, then the axes of the batch.
+    bias : ndarray
+        v / 2K for each data point: about how far the expectation of ``log_evidence`` is below
+        log p(x). NaN where it is not known, 0 for a sum without draws.
+    n_samples : int
+        K, the number of draws for each data point; 0 where everything was summed exactly.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+    >>> bounds = fe.estimate(p, q, n_samples=10_000, rng=0).bounds()
+    >>> bounds.names
+    ('elbo', 'iw_elbo(10)', 'iw_elbo(100)', 'log_evidence')
+    >>> bool((bounds.value[:-1] < bounds.value[1:]).all())
+    True
+    """
+
+    names: tuple[str, ...]
+    value: Floats
+    se: Floats
+    bias: Floats
+    n_samples: int
+
+    @property
+    def meaning(self) -> str:
+        """What each of the numbers bounds, and what none of them does."""
+        if self.n_samples == 0:
+            return _list(
+                "Summed without draws: elbo is a lower bound on log p(x), and log_evidence is "
+                "log p(x), both to rounding."
+            )
+        sampled = (
+            "elbo and iw_elbo(k), the importance-weighted bounds of k draws, are lower bounds in "
+            "expectation: their exact values are at most log p(x) and rise with k. An estimate can "
+            "be above log p(x) by its error."
+        )
+        bias = "" if np.isnan(self.bias).all() else f" (here up to {np.nanmax(self.bias):.2g} nats)"
+        evidence = (
+            f"log_evidence estimates log p(x) itself, from all K = {self.n_samples} draws. Its "
+            f"expectation is the bound of K weights, too low by about v/2K{bias}, with v the "
+            "relative variance of the weights."
+        )
+        order = (
+            "That the rows rise is no test of q: where each k divides the next one and K, "
+            "estimates from the same draws do so by algebra, even when q misses a mode."
+        )
+        above = (
+            "None of them is an upper bound, nor is a sampled CUBO: it is biased low, and never "
+            "below log_evidence, again by algebra. Only the exact CUBO is an upper bound."
+        )
+        return _list(sampled, evidence, order, above)
+
+    def __repr__(self) -> str:
+        shape = self.value.shape[1:]
+        shown = list(itertools.islice(np.ndindex(shape), _SHOWN_POINTS))
+        headings = [f"point {','.join(map(str, index))}" if index else "nats" for index in shown]
+        table = [["", *headings]]
+        for name, value, se in zip(self.names, self.value, self.se, strict=True):
+            table.append([name, *(format_cell(value[index], se, index) for index in shown)])
+        left_out = int(np.prod(shape)) - len(shown)
+        more = [f"... {left_out} data points more"] if left_out else []
+        return "\n".join([format_table(table), *more, "", self.meaning])
+
+
+def bound_table(estimate: Estimate) -> BoundTable:
+    """The table of an estimate; see `Estimate.bounds`."""
+    rows = {"elbo": (estimate.elbo, estimate.elbo_se)}
+    rows |= {f"iw_elbo({k})": estimate.iw_elbo(k) for k in estimate.iw_sizes}
+    rows["log_evidence"] = (estimate.log_evidence, estimate.log_evidence_se)
+    value, se = (np.stack(parts) for parts in zip(*rows.values(), strict=True))
+    draws = estimate.n_samples
+    bias = estimate.relative_variance / (2 * draws) if draws else np.zeros(estimate.batch_shape)
+    return BoundTable(tuple(rows), value, se, bias, draws)
+
+
+def _list(*texts: str) -> str:
+    return "\n".join(
+        textwrap.fill(f"- {text}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        for text in texts
+    )

@@ -1,0 +1,458 @@
+"""What an estimation returns: arrays with one entry a data point, and their standard errors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..tables import decimals, format_cell, format_table, html_table, pareto_k_table
+from ..validation import Floats
+from ..weights.bounds import Bound
+from ..weights.diagnostics import constant_weights, high_k, warn_total_bias
+from ..weights.intervals import Interval, normal_interval, tail_interval
+from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
+from .total import QUANTITIES, Total, require_quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+    from xarray import Dataset
+
+    from .bound_tables import BoundTable
+
+_HTML_ROWS = 10
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Estimate:
+    """Log evidence, ELBO and bounds of each data point, from one set of draws, in nats.
+
+    Attributes
+    ----------
+    log_evidence, elbo, expected_log_likelihood, kl, jensen_gap : ndarray
+        Estimates, of the batch's shape; ``elbo == expected_log_likelihood - kl`` and
+        ``jensen_gap == log_evidence - elbo`` to rounding.
+    log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
+        Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
+        v = Var(w) / E(w)^2. NaN where the draws do not give one; those of the log evidence and
+        the Jensen gap also where k-hat is above ``min(1 - 1 / log10 K, 0.7)``.
+    pareto_k : ndarray
+        Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
+        where there is none: K <= 20, or too many equal weights.
+    ess : ndarray
+        Effective sample size ``(sum w)^2 / sum w^2``.
+    relative_variance : ndarray
+        v, the relative variance of the weights.
+    n_zero : ndarray
+        Draws of weight 0. One makes the ELBO -inf, and its standard error NaN.
+    n_samples : int
+        K, the number of draws for each data point; 0 where everything was summed exactly.
+    iw_sizes : tuple of int
+        The sizes k that `iw_elbo` knows.
+    independent : bool
+        Whether entries are data points, which a total may add up.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+    >>> est = fe.estimate(p, q, n_samples=10_000, rng=0)
+    >>> bool(est.elbo < est.iw_elbo(10).value < est.log_evidence + 3 * est.log_evidence_se)
+    True
+    """
+
+    n_samples: int
+    log_evidence: Floats
+    log_evidence_se: Floats
+    elbo: Floats
+    elbo_se: Floats
+    expected_log_likelihood: Floats
+    expected_log_likelihood_se: Floats
+    kl: Floats
+    kl_se: Floats
+    jensen_gap: Floats
+    jensen_gap_se: Floats
+    ess: Floats
+    relative_variance: Floats
+    pareto_k: Floats
+    n_zero: Floats
+    independent: bool
+    _iw: dict[int, Bound] = field(default_factory=dict)
+    # (..., M + 1), the largest log weights of each data point, descending; or None.
+    _tail: Floats | None = None
+
+    @property
+    def iw_sizes(self) -> tuple[int, ...]:
+        """Group sizes for which an importance-weighted bound was followed, 1 aside."""
+        return tuple(sorted(set(self._iw) - {1}))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of every array."""
+        return self.log_evidence.shape
+
+    @property
+    def min_draws(self) -> Floats:
+        """Draws that a k-hat as large as this needs: ``10^(1 / (1 - max(0, k)))``, inf for k >= 1.
+
+        Vehtari et al. (2024, JMLR 25).
+        """
+        return draws_needed(self.pareto_k)
+
+    def iw_elbo(self, k: int) -> Bound:
+        """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016).
+
+        Estimated over disjoint groups of k draws; ``iw_elbo(1)`` is the Monte Carlo ELBO.
+        Bounds of different k are different quantities: they rise with k towards the log evidence.
+
+        Raises
+        ------
+        InvalidInputError
+            If k was not among the ``iw_sizes`` of the estimate.
+        """
+        if k not in self._iw:
+            known = ", ".join(map(str, sorted(self._iw))) or "none"
+            raise InvalidInputError(
+                f"k must be one of the group sizes of this estimate ({known}), got {k!r}; name it "
+                "in iw_sizes"
+            )
+        return self._iw[k]
+
+    def confidence_interval(
+        self,
+        quantity: str = "log_evidence",
+        confidence_level: float = 0.95,
+        *,
+        k: int | None = None,
+    ) -> Interval:
+        """Confidence interval of one quantity.
+
+        That of the log evidence carries what the draws leave unknown about the weights' tail (see
+        `fastelbo.weights.intervals`), and is there even where the standard error is not; the others
+        are normal.
+
+        Parameters
+        ----------
+        quantity : str
+            ``"log_evidence"``, ``"elbo"``, ``"expected_log_likelihood"``, ``"kl"``,
+            ``"jensen_gap"``, or ``"iw_elbo"`` with its ``k``.
+        confidence_level : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        Interval
+            (low, high), each of the batch's shape. Without k-hats, or where the tails of all data
+            points would have taken more than 256 MB, that of the log evidence is normal too.
+        """
+        if quantity == "iw_elbo":
+            if k is None:
+                raise InvalidInputError("k is expected with quantity='iw_elbo'")
+            return normal_interval(*self.iw_elbo(k), confidence_level)
+        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
+        value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
+        if quantity == "log_evidence" and self._tail is not None:
+            v = self.relative_variance
+            return Interval(*tail_interval(self.n_samples, value, v, self._tail, confidence_level))
+        return normal_interval(value, se, confidence_level)
+
+    def bounds(self) -> BoundTable:
+        """ELBO, importance-weighted bounds and log evidence side by side, with their meaning.
+
+        The rows rise in expectation: E log of the mean of k weights is a lower bound on log p(x)
+        for every k, from the ELBO (k = 1) to ``log_evidence``, whose k is K and which is thus
+        itself low, by about v/2K. There is no upper bound among them. The exact CUBO is one; what
+        `cubo` makes of draws is biased low, and bounds nothing by itself.
+
+        Returns
+        -------
+        BoundTable
+            ``names``, ``value`` and ``se``, one row a bound; printed, a table and what each row is.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian([0.0], scale=1.0)
+        >>> bounds = fe.estimate(model, q, n_samples=10**6, rng=0).bounds()
+        >>> dict(zip(bounds.names, bounds.value[:, 0].round(1).tolist()))
+        {'elbo': -1.9, 'iw_elbo(10)': -1.5, 'iw_elbo(100)': -1.5, 'log_evidence': -1.5}
+        """
+        from .bound_tables import bound_table
+
+        return bound_table(self)
+
+    def total(self, *, omit_flagged: bool = False) -> Total:
+        """Sums over data points, which are taken as independent.
+
+        Each log of a mean is biased by about -v/2K. Over N points the bias adds up like N while
+        the standard error grows like sqrt N, so the total of the log evidence adds ``sum v_i/2K``;
+        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares.
+
+        Parameters
+        ----------
+        omit_flagged : bool
+            Leave out data points whose log evidence is not finite, or whose k-hat is too high for a
+            standard error, and list them in ``omitted``. With a q that is too narrow these are
+            the points where the largest weights were drawn; the total of the rest is then too low.
+
+        Raises
+        ------
+        InvalidInputError
+            If the entries are not data points (only q has a batch), or if some are flagged as
+            above and ``omit_flagged`` is not given.
+
+        Warns
+        -----
+        TotalBiasWarning
+            When the correction exceeds a quarter of the standard error.
+        """
+        if not self.independent:
+            raise InvalidInputError(
+                "total() adds data points, but only q has a batch here: its entries are estimates "
+                "of one quantity, not of parts of a sum"
+            )
+        finite = np.isfinite(self.log_evidence)
+        sound = (finite & ~high_k(self.pareto_k, self.n_samples)).reshape(-1)
+        flagged = tuple(int(i) for i in np.flatnonzero(~sound))
+        if flagged and not omit_flagged:
+            what = "log_evidence is not finite or k-hat is too high"
+            raise InvalidInputError(
+                f"{what} for {len(flagged)} of {sound.size} data points, the first {flagged[:5]}; "
+                "total(omit_flagged=True) adds the rest"
+            )
+
+        def values(name: str) -> Floats:
+            return np.asarray(getattr(self, name)).reshape(-1)[sound]
+
+        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        errors = {
+            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
+            for name in QUANTITIES[:-1]
+        }
+        plain = sums["log_evidence"]
+        # v is not known from one draw; nothing is then corrected, and the standard error is NaN.
+        correction = 0.0
+        if self.n_samples > 1:
+            correction = float(values("relative_variance").sum()) / (2 * self.n_samples)
+        sums["log_evidence"] = plain + correction
+        warn_total_bias(correction, errors["log_evidence_se"])
+        return Total(
+            n_points=int(sound.sum()), uncorrected_log_evidence=plain, omitted=flagged, **sums,
+            **errors,
+        )  # fmt: skip
+
+    def summary(self, max_rows: int = 10) -> str:
+        """A table of the first ``max_rows`` data points: estimate and standard error.
+
+        Log evidence that k-hat leaves without a standard error has its 95 % interval instead.
+        """
+        text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
+        return text if left_out <= 0 else f"{text}\n... {left_out} more"
+
+    def _rows(self, max_rows: int) -> list[list[str]]:
+        """The cells of a summary, headings first."""
+        columns: list[tuple[str, Floats, Floats | None]] = [
+            (name, getattr(self, name), getattr(self, f"{name}_se"))
+            for name in QUANTITIES
+            # What log weights alone do not tell apart.
+            if not self.log_evidence.size or not np.isnan(getattr(self, name)).all()
+        ]
+        columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
+        columns += [("ess", self.ess, None), ("pareto_k", self.pareto_k, None)]
+        table = [["", *(name for name, _, _ in columns)]]
+        for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
+            label = ",".join(map(str, index))
+            cells = [format_cell(v[index], s, index) for _, v, s in columns]
+            cells[0] = self._interval_cell(index) or cells[0]
+            table.append([label, *cells])
+        return table
+
+    def _interval_cell(self, index: tuple[int, ...]) -> str:
+        """Log evidence and its interval, where k-hat leaves it without an error; or nothing."""
+        if self._tail is None or not np.isnan(self.log_evidence_se[index]):
+            return ""
+        value, v, tail = (
+            np.asarray(each[index])
+            for each in (self.log_evidence, self.relative_variance, self._tail)
+        )
+        low, high = (float(end) for end in tail_interval(self.n_samples, value, v, tail))
+        if not low < high:
+            return ""
+        # As those of a standard error: an interval is four of them wide, and may have no upper end.
+        digits = decimals(0.25 * (min(high, float(value) + 1.0) - low))
+        return f"{float(value):.{digits}f} in [{low:.{digits}f}, {high:.{digits}f}]"
+
+    def __repr__(self) -> str:
+        if self.log_evidence.size == 1:
+            inside = f"log_evidence={format_cell(self.log_evidence, self.log_evidence_se, ())}, "
+            inside += f"elbo={format_cell(self.elbo, self.elbo_se, ())}, ess={self.ess.item():.4g}"
+        else:
+            inside = f"{self.log_evidence.size} data points, mean log_evidence="
+            inside += f"{_mean(self.log_evidence):.6g}, mean elbo={_mean(self.elbo):.6g}, "
+            inside += f"least ess={self.ess.min(initial=np.inf):.4g}"
+        return f"Estimate({inside}, n_samples={self.n_samples})"
+
+    def _repr_html_(self) -> str:
+        """The first rows of a summary, for notebooks."""
+        left_out = self.log_evidence.size - _HTML_ROWS
+        more = f"; {left_out} data points more" if left_out > 0 else ""
+        return html_table(self._rows(_HTML_ROWS), f"{self!r}, in nats{more}")
+
+    def pareto_k_table(self) -> str:
+        """Data points by class of Pareto k-hat, with the least effective sample size of each.
+
+        Up to ``min(1 - 1 / log10 K, 0.7)`` k-hat is good: K draws are enough. Up to 1 it is bad, as
+        more draws than K are needed, and above 1 very bad, for the evidence itself may then not be
+        estimated by any number of draws. A good k-hat can still mislead: it sees what was drawn.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+        >>> print(fe.estimate(p, q, n_samples=10_000, rng=0).pareto_k_table().split()[0])
+        Pareto
+        """
+        classes = pareto_k_classes(self.pareto_k, k_threshold(self.n_samples))
+        return pareto_k_table(classes, self.ess)
+
+    def plot(self, kind: str = "bounds", **options: Any) -> Axes:
+        """A figure with matplotlib, which ``pip install "fastelbo[plot]"`` brings.
+
+        Parameters
+        ----------
+        kind : str
+            ``"bounds"``: the bound of k weights against k (`plotting.plot_bounds`), or
+            ``"pareto_k"``: k-hat of each data point (`plotting.plot_pareto_k`).
+        **options
+            ``ax``, and for the bounds ``exact`` and ``point``.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+        >>> ax = fe.estimate(p, q, n_samples=1000, rng=0).plot(exact=0.0)
+        >>> ax.get_ylabel()
+        'nats'
+        """
+        from ..plotting import plot
+
+        return plot(self, kind, **options)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
+        names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
+        names += ["ess", "relative_variance", "pareto_k", "n_zero", "n_samples"]
+        result = {name: getattr(self, name) for name in names}
+        for k in self.iw_sizes:
+            result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
+        return result
+
+    def to_pandas(self) -> DataFrame:
+        """A pandas DataFrame: one row a data point, one column an array of `to_dict`.
+
+        The index, ``point``, is the place in the batch; a batch of several axes has a MultiIndex of
+        ``point_0``, ``point_1``... The frame's ``attrs`` tell ``n_samples`` and the version.
+
+        Raises
+        ------
+        ImportError
+            Without pandas, which ``pip install "fastelbo[export]"`` brings.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+        >>> frame = fe.estimate(model, q, n_samples=10_000, rng=0).to_pandas()
+        >>> frame.index.name, frame["log_evidence"].round(1).tolist()
+        ('point', [-1.5, -2.3])
+        """
+        from .exports import to_pandas
+
+        return to_pandas(self)
+
+    def to_xarray(self) -> Dataset:
+        """An xarray Dataset: one variable a quantity, with its units.
+
+        The dimensions are those of the batch, ``point``, or ``point_0``, ``point_1``... for several
+        axes, and for ``iw_elbo`` and ``iw_elbo_se`` also ``k``, whose coordinate is ``iw_sizes``.
+        The attributes tell ``n_samples`` and, under ArviZ's names, the library and its version.
+
+        As a group beside the draws that ArviZ keeps, the data set joins an InferenceData by
+        ``idata.add_groups(evidence=est.to_xarray())``, and a DataTree, which ArviZ uses from 1.0
+        on, by ``tree["evidence"] = xarray.DataTree(est.to_xarray())``.
+
+        Raises
+        ------
+        ImportError
+            Without xarray, which ``pip install "fastelbo[export]"`` brings.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+        >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+        >>> data = fe.estimate(model, q, n_samples=1000, rng=0).to_xarray()
+        >>> dict(data["iw_elbo"].sizes), data["iw_elbo"].attrs["units"]
+        ({'point': 2, 'k': 2}, 'nats')
+        """
+        from .exports import to_xarray
+
+        return to_xarray(self)
+
+
+def from_quantities(
+    values: Mapping[str, Any],
+    shape: tuple[int, ...],
+    n_samples: int,
+    sizes: Sequence[int],
+    *,
+    independent: bool,
+) -> Estimate:
+    """The estimate of what a backend returned, one row a data point of the batch ``shape``."""
+
+    def shaped(array: Any) -> Floats:
+        return np.asarray(array, dtype=np.float64).reshape(shape)
+
+    names = (
+        "log_evidence", "ess", "relative_variance", "n_zero", "elbo", "elbo_se", "kl", "kl_se",
+        "expected_log_likelihood", "expected_log_likelihood_se",
+    )  # fmt: skip
+    fields = {name: shaped(values[name]) for name in names}
+    # Of equal weights, k-hat would be that of their rounding.
+    k = np.where(constant_weights(values["relative_variance"]), np.nan, values["pareto_k"])
+    # Without a variance that the draws can tell, the delta method has no error to give.
+    suppressed = np.where(high_k(k, n_samples), np.nan, 0.0)
+    tail = values["tail"]
+    bounds = {
+        k: Bound(shaped(values["iw_value"][:, j]), shaped(values["iw_se"][:, j]))
+        for j, k in enumerate(sizes)
+    }
+    bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
+    with np.errstate(invalid="ignore"):
+        gap = fields["log_evidence"] - fields["elbo"]
+    return Estimate(
+        n_samples=n_samples,
+        log_evidence_se=shaped(np.sqrt(values["relative_variance"] / n_samples) + suppressed),
+        jensen_gap=shaped(gap),
+        jensen_gap_se=shaped(values["jensen_gap_se"] + suppressed),
+        pareto_k=shaped(k),
+        independent=independent,
+        _iw=bounds,
+        _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] else None,
+        **fields,
+    )
+
+
+def _mean(values: Floats) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -1,0 +1,129 @@
+"""A whole estimate as a text to read, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..tables import format_cell, format_table
+from ..version import __version__
+from ..weights.pareto import k_threshold
+from .estimate import Estimate
+from .total import Total
+
+_LEVEL = 0.95
+# The sums that log weights alone give.
+_SUMS = ("log_evidence", "elbo")
+
+
+def as_text(estimate: Estimate) -> str:
+    """Summary, classes of k-hat and, of several data points, the total.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Of any batch.
+
+    Returns
+    -------
+    str
+        Lines for a terminal.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> from fastelbo.results.reports import as_text
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+    >>> print(as_text(fe.estimate(p, q, n_samples=1000, rng=0)).splitlines()[0])
+    1 data point, K = 1000 draws; estimates in nats +- standard errors
+    """
+    count = estimate.log_evidence.size
+    points = "1 data point" if count == 1 else f"{count} data points"
+    summary = estimate.summary()
+    errors = "standard errors, or in [95 % interval]" if " in [" in summary else "standard errors"
+    parts = [
+        f"{points}, K = {estimate.n_samples} draws; estimates in nats +- {errors}",
+        summary,
+        estimate.pareto_k_table(),
+    ]
+    if count > 1:
+        parts.append(_total_text(estimate))
+    return "\n\n".join(parts)
+
+
+def as_json(estimate: Estimate) -> str:
+    """One JSON object of all that an estimate holds.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Of any batch.
+
+    Returns
+    -------
+    str
+        The arrays of `Estimate.to_dict` as nested lists under their names, ``batch_shape``,
+        ``iw_sizes``, ``pareto_k_threshold``, the ``version``, ``log_evidence_interval``, the lower
+        and upper ends of the 95 % intervals, and ``total``: null for one data point, and where
+        there is none. NaN and infinities, which JSON does not know, are null.
+
+    Examples
+    --------
+    >>> import json
+    >>> import fastelbo as fe
+    >>> from fastelbo.results.reports import as_json
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.0], scale=1.25)
+    >>> json.loads(as_json(fe.estimate(p, q, n_samples=1000, rng=0)))["iw_sizes"]
+    [10, 100]
+    """
+    total = None
+    if estimate.log_evidence.size > 1:
+        total, _ = _total(estimate)
+    return json.dumps(
+        {
+            "version": __version__,
+            "batch_shape": estimate.batch_shape,
+            "iw_sizes": estimate.iw_sizes,
+            "pareto_k_threshold": _plain(k_threshold(estimate.n_samples)),
+            **{name: _plain(value) for name, value in estimate.to_dict().items()},
+            "log_evidence_interval": _plain(
+                list(estimate.confidence_interval("log_evidence", _LEVEL))
+            ),
+            "total": total and {name: _plain(value) for name, value in asdict(total).items()},
+        },
+        allow_nan=False,
+    )
+
+
+def _total(estimate: Estimate) -> tuple[Total | None, str]:
+    """The total, or the reason why there is none."""
+    try:
+        return estimate.total(), ""
+    except InvalidInputError as error:
+        return None, str(error)
+
+
+def _total_text(estimate: Estimate) -> str:
+    total, reason = _total(estimate)
+    if total is None:
+        return f"No total: {reason}"
+    rows = [[f"sum over {total.n_points} data points", *_SUMS]]
+    values = [(getattr(total, name), getattr(total, f"{name}_se")) for name in _SUMS]
+    rows.append(["", *(format_cell(np.array(value), np.array(se), ()) for value, se in values)])
+    correction = f"The log_evidence has {total.bias_correction:.3g} nats added for its bias, v/2K."
+    return f"{format_table(rows)}\n{correction}"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and nested lists of them, with None for what JSON has no number for."""
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

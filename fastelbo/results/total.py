@@ -1,0 +1,63 @@
+"""Sums over data points, and the quantities that have a standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..weights.intervals import normal_interval
+
+# Quantities with a standard error, in the order of a summary.
+QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over data points, with standard errors; see `Estimate.total`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+    >>> q = fe.Gaussian(model.exact_posterior().mean, scale=0.8)
+    >>> total = fe.estimate(model, q, n_samples=10_000, rng=0).total()
+    >>> low, high = total.confidence_interval("log_evidence", 0.999)
+    >>> bool(low < model.exact_log_evidence().sum() < high)
+    True
+    """
+
+    n_points: int
+    log_evidence: float
+    log_evidence_se: float
+    uncorrected_log_evidence: float
+    elbo: float
+    elbo_se: float
+    expected_log_likelihood: float
+    expected_log_likelihood_se: float
+    kl: float
+    kl_se: float
+    omitted: tuple[int, ...] = ()
+
+    @property
+    def bias_correction(self) -> float:
+        """What was added to the sum of log evidences: ``sum v_i / 2K``."""
+        return self.log_evidence - self.uncorrected_log_evidence
+
+    def confidence_interval(
+        self, quantity: str = "log_evidence", confidence_level: float = 0.95
+    ) -> tuple[float, float]:
+        """Normal interval of one of the sums."""
+        require_quantity(quantity, QUANTITIES[:-1])
+        value = np.asarray(getattr(self, quantity))
+        se = np.asarray(getattr(self, f"{quantity}_se"))
+        low, high = normal_interval(value, se, confidence_level)
+        return float(low), float(high)
+
+
+def require_quantity(quantity: str, names: Sequence[str]) -> None:
+    """Refuse a name that is not among ``names``."""
+    if quantity not in names:
+        raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")

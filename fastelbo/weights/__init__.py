@@ -1,0 +1,1 @@
+"""Log weights that exist already: reductions, bounds, smoothing, diagnostics."""

@@ -1,0 +1,207 @@
+"""A confidence interval for log evidence that carries the uncertainty of the weights' tail.
+
+The delta interval, ``log mean -+ z sqrt(v / K)``, knows the tail only by the weights that were
+drawn: with a heavy tail most samples miss the few that would have mattered, and then the mean and
+its error are both too small. Here the tail is that of a generalised Pareto distribution, about
+whose parameters the draws leave a posterior.
+
+Let u be the largest weight outside of the tail of M draws. The evidence is
+
+    E[min(w, u)] + P(w > u) m = E[Y],    Y = w for w <= u, u + m for w > u,
+
+where m is the mean excess over u. Given m, the sample mean of Y is nearly normal, for Y is bounded,
+and its log has the standard error of the delta method; m is independent of it, and
+sigma / (1 - k) for Pareto excesses. The interval is that of the mixture of these normals over the
+posterior of (k, sigma), between the quantiles (1 -+ confidence level) / 2.
+
+The posterior is the one that Zhang and Stephens (2009) average for k-hat. With theta = -k / sigma,
+their weights of the grid of theta, exp(profile log-likelihood), are also its exact marginal
+posterior under the prior dk / |k|, and k given theta is inverse-Gamma(M, M k(theta)). Importance
+weights have a finite mean, so k < 1: the posterior is cut off there, and every interval is finite.
+For a light tail, the posterior of m is that of a mean, and the interval is the delta interval.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
+
+from ..errors import InvalidInputError
+from ..kernels.cpu.tails import FITTED, UNBOUNDED
+from ..validation import Floats
+from .pareto import TailFits, fit_tails
+
+# Nodes of k for each theta: equidistant standard normals, staggered from one theta to the next by
+# the golden ratio, so that the nodes of all of them together leave no gaps.
+_NODES = 12
+_NODE_STEP = 0.6
+_GOLDEN = 0.6180339887498949
+
+_ROWS = 256
+# So that the mean excess of the outermost nodes stays finite.
+_LARGEST_K = 1.0 - 1e-9
+# Newton steps, or bisections where they leave the bracket.
+_MAX_STEPS = 100
+_TOLERANCE = 1e-12
+_SQRT_2PI = math.sqrt(2.0 * math.pi)
+
+
+class Interval(NamedTuple):
+    """Ends of a confidence interval, one entry a data point."""
+
+    low: Floats
+    high: Floats
+
+
+def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
+    """value -+ z se."""
+    if not 0.0 < confidence_level < 1.0:
+        raise InvalidInputError(
+            f"confidence_level must be between 0 and 1, got {confidence_level!r}"
+        )
+    half = ndtri(0.5 + 0.5 * confidence_level) * se
+    return Interval(value - half, value + half)
+
+
+def tail_interval(
+    n_samples: int,
+    log_evidence: Floats,
+    relative_variance: Floats,
+    tail: Floats,
+    confidence_level: float = 0.95,
+) -> tuple[Floats, Floats]:
+    """Confidence interval of log evidence from moments and the largest log weights.
+
+    Parameters
+    ----------
+    n_samples : int
+        K.
+    log_evidence, relative_variance : ndarray
+        log mean and Var(w) / E(w)^2 of the K weights, one entry a data point.
+    tail : ndarray
+        (..., M + 1): the largest log weights of each, in any order.
+    confidence_level : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : ndarray
+        Each of the shape of ``log_evidence``, and never without it. The delta interval where the
+        tail is too short or too tied to be fitted; no upper end where most of the tail underflows
+        beside the largest weight; NaN where every weight is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastelbo.weights.intervals import tail_interval
+    >>> log_weights = 0.3 * np.random.default_rng(0).standard_exponential(1000)
+    >>> weights = np.exp(log_weights)
+    >>> v = weights.var(ddof=1) / weights.mean() ** 2
+    >>> low, high = tail_interval(
+    ...     1000, np.log(weights.mean()), v, np.sort(log_weights)[-96:], confidence_level=0.95
+    ... )
+    >>> bool(low < np.log(1 / 0.7) < high)
+    True
+    """
+    if not 0.0 < confidence_level < 1.0:
+        raise InvalidInputError(
+            f"confidence_level must be between 0 and 1, got {confidence_level!r}"
+        )
+    value = np.asarray(log_evidence, dtype=np.float64)
+    shape = value.shape
+    value, v = value.reshape(-1), np.asarray(relative_variance).reshape(-1)
+    tail = np.sort(np.asarray(tail, dtype=np.float64).reshape(len(value), np.shape(tail)[-1]))
+    probabilities = 0.5 - 0.5 * confidence_level, 0.5 + 0.5 * confidence_level
+    se = np.sqrt(v / n_samples)
+    ends = [value + ndtri(p) * se for p in probabilities]
+    fits = fit_tails(tail)
+    ends[1][fits.status == UNBOUNDED] = np.inf
+    fitted = np.flatnonzero(fits.status == FITTED)
+    for start in range(0, len(fitted), _ROWS):
+        rows = fitted[start : start + _ROWS]
+        mean_excess, weight = _posterior(
+            TailFits(*(part[rows] for part in fits)), tail.shape[1] - 1
+        )
+        centre, sd = _given_excess(n_samples, value[rows], v[rows], tail[rows], mean_excess)
+        for end, p in zip(ends, probabilities, strict=True):
+            end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
+    # Where a single weight is most of the sum, the fit may leave the estimate itself outside.
+    low, high = np.minimum(ends[0], value), np.maximum(ends[1], value)
+    return low.reshape(shape), high.reshape(shape)
+
+
+def _posterior(fits: TailFits, tail_length: int) -> tuple[Floats, Floats]:
+    """Nodes of the mean excess and their weights: (rows, points of the grid times nodes)."""
+    # Wilson and Hilferty: M k(theta) / k is a Gamma(M), whose cube root is nearly normal.
+    spread = 1.0 / (3.0 * np.sqrt(tail_length))
+    middle = 1.0 - spread**2
+    # The standard normal above which k < 1.
+    limit = np.where(fits.k > 0.0, (np.cbrt(fits.k) - middle) / spread, -np.inf)
+    log_share = log_ndtr(-limit)
+    log_weight = fits.log_likelihood + log_share
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    nodes, node_weights = _nodes(fits.k.shape[1])
+    normal = -ndtri_exp(log_share[..., None] + log_ndtr(nodes))
+    k = np.minimum(fits.k[..., None] / (middle + spread * normal) ** 3, _LARGEST_K)
+    # A theta of exactly 0 has no weight.
+    theta = np.where(fits.theta == 0.0, 1.0, fits.theta)
+    mean_excess = -k / theta[..., None] / (1.0 - k)
+    weights = weight[..., None] * node_weights
+    return mean_excess.reshape(len(k), -1), weights.reshape(len(k), -1)
+
+
+def _nodes(points: int) -> tuple[Floats, Floats]:
+    """Standard normals and their weights, (points, nodes)."""
+    offset = (np.arange(points)[:, None] * _GOLDEN) % 1.0
+    nodes = _NODE_STEP * (np.arange(_NODES) + offset - 0.5 * _NODES)
+    weights = np.exp(-0.5 * nodes**2)
+    return nodes, weights / weights.sum(axis=1, keepdims=True)
+
+
+def _given_excess(
+    n_samples: int, value: Floats, v: Floats, tail: Floats, mean_excess: Floats
+) -> tuple[Floats, Floats]:
+    """Log evidence and its standard error, for each mean excess (rows, nodes) over u."""
+    top = tail.max(axis=1)
+    w = np.exp(tail - top[:, None])
+    u = w.min(axis=1)
+    size = tail.shape[1] - 1
+    mean = np.exp(value - top)
+    body = n_samples * mean - (w.sum(axis=1) - u)
+    square = ((n_samples - 1.0) * v + n_samples) * mean**2 - ((w**2).sum(axis=1) - u**2)
+    y = u[:, None] + mean_excess
+    y_mean = (body[:, None] + size * y) / n_samples
+    y_square = (square[:, None] + size * y**2) / n_samples
+    relative_variance = np.maximum(y_square / y_mean**2 - 1.0, 0.0)
+    return top[:, None] + np.log(y_mean), np.sqrt(relative_variance / n_samples)
+
+
+def _mixture_quantile(
+    probability: float, centre: Floats, sd: Floats, weight: Floats, start: Floats
+) -> Floats:
+    """The quantile of each row's mixture of normals, by Newton's method within a bracket."""
+    sd = np.maximum(sd, np.finfo(float).tiny)
+    low, high = (centre - 10.0 * sd).min(axis=1), (centre + 10.0 * sd).max(axis=1)
+    x = np.clip(start, low, high)
+    active = np.arange(len(x))
+    for _ in range(_MAX_STEPS):
+        z = (x[active, None] - centre[active]) / sd[active]
+        excess = (weight[active] * ndtr(z)).sum(axis=1) - probability
+        density = (weight[active] * np.exp(-0.5 * z * z) / sd[active]).sum(axis=1) / _SQRT_2PI
+        below = excess < 0.0
+        low[active] = np.where(below, x[active], low[active])
+        high[active] = np.where(below, high[active], x[active])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            step = x[active] - excess / density
+        inside = (step > low[active]) & (step < high[active])
+        step = np.where(inside, step, 0.5 * (low[active] + high[active]))
+        done = np.abs(step - x[active]) <= _TOLERANCE * (high[active] - low[active] + np.abs(step))
+        x[active] = step
+        active = active[~done]
+        if not active.size:
+            break
+    return x

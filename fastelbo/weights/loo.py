@@ -1,0 +1,146 @@
+"""Leave-one-out cross-validation by Pareto smoothed importance sampling."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.inputs import as_real
+from ..errors import InvalidInputError
+from ..kernels.cpu import tails
+from ..tables import pareto_k_table
+from ..validation import Floats
+from .pareto import draws_needed, k_threshold, pareto_k_classes
+from .reductions import logsumexp
+from .smoothing import TailRows, warn_about_tails
+
+
+class LooResult(NamedTuple):
+    """Leave-one-out cross-validation, in nats; see `loo`.
+
+    Attributes
+    ----------
+    elpd_loo, elpd_loo_se : float
+        Expected log pointwise predictive density for new data: the sum of ``pointwise``, and its
+        standard error. NaN for one observation.
+    p_loo, p_loo_se : float
+        Effective number of parameters.
+    pointwise : ndarray
+        (N,) ``log p(y_i | y_-i)``.
+    pareto_k : ndarray
+        (N,) k-hat of leaving an observation out.
+    threshold : float
+        The k-hat above which a pointwise value is not to be trusted.
+    min_draws : ndarray
+        (N,) draws that a k-hat as large as this needs.
+
+    Examples
+    --------
+    >>> import fastelbo as fe, numpy as np
+    >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
+    >>> result = fe.loo(log_likelihood)
+    >>> result.pointwise.shape
+    (3,)
+    """
+
+    elpd_loo: float
+    elpd_loo_se: float
+    p_loo: float
+    p_loo_se: float
+    pointwise: Floats
+    pareto_k: Floats
+    threshold: float
+    min_draws: Floats
+
+    def pareto_k_table(self) -> str:
+        """Observations by class of Pareto k-hat: good up to ``threshold``, bad up to 1.
+
+        Examples
+        --------
+        >>> import fastelbo as fe, numpy as np
+        >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
+        >>> print(fe.loo(log_likelihood).pareto_k_table())
+        Pareto k-hat     class  data points        %
+        (-inf, 0.67]      good            3  100.0 %
+           (0.67, 1]       bad            0    0.0 %
+            (1, inf)  very bad            0    0.0 %
+        """
+        return pareto_k_table(pareto_k_classes(self.pareto_k, self.threshold))
+
+
+def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
+    """Leave-one-out cross-validation by Pareto smoothed importance sampling.
+
+    Parameters
+    ----------
+    log_likelihood : (draws, N) array_like
+        ``log p(y_i | z_s)`` of N observations under draws z_s from the posterior given all of them.
+        Chains are to be joined first: ``reshape(chains * draws, N)``.
+    r_eff : float or (N,) array_like
+        Relative efficiency of the draws of ``1 / p(y_i | z_s)``; 1 for independent draws.
+
+    Returns
+    -------
+    LooResult
+
+    Raises
+    ------
+    InvalidInputError
+        An array that has not two axes.
+    InvalidWeightError
+        A log likelihood that is not finite.
+
+    Warns
+    -----
+    HighParetoKWarning
+        k-hat above the threshold: without these observations the posterior is too different.
+    ShortTailWarning
+        Too few draws, or too few different ones.
+
+    Notes
+    -----
+    With weights w_s proportional to the smoothed ``1 / p(y_i | z_s)``,
+    ``elpd_i = log sum_s w_s p(y_i | z_s) / sum_s w_s``; ``p_loo = sum_i lppd_i - elpd_i`` with
+    ``lppd_i = log mean_s p(y_i | z_s)``; standard errors are sqrt(N) times the sample standard
+    deviation of the pointwise values (Vehtari, Gelman and Gabry, 2017, Statistics and Computing
+    27). They take observations as independent and pointwise values as exact.
+
+    Examples
+    --------
+    >>> import fastelbo as fe, numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> y = rng.normal(size=20)
+    >>> mean = rng.normal(y.mean(), 20**-0.5, size=(4000, 1))  # its posterior, under a flat prior
+    >>> result = fe.loo(-0.5 * (y - mean) ** 2 - 0.5 * np.log(2 * np.pi))
+    >>> bool(abs(result.p_loo - 1.0) < 0.5)
+    True
+    """
+    array = as_real(log_likelihood, "log_likelihood")
+    if array.ndim != 2:
+        raise InvalidInputError(
+            f"log_likelihood must have shape (draws, N), got {array.shape}; chains are joined by "
+            "reshape(chains * draws, N)"
+        )
+    rows = TailRows(array, 0, r_eff, "log_likelihood", sign=-1.0)
+    lppd = np.asarray(logsumexp(array, axis=0), dtype=np.float64) - math.log(rows.length)
+    if np.isposinf(lppd).any():
+        rows.refuse()
+    values = rows.fit()
+    warn_about_tails(values, rows.length, "log_likelihood")
+    # Outside of the tail, weight and density cancel.
+    pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
+    elpd, elpd_se = _sum_and_error(pointwise)
+    p_loo, p_loo_se = _sum_and_error(lppd - pointwise)
+    k = values[:, tails.PARETO_K]
+    return LooResult(
+        elpd, elpd_se, p_loo, p_loo_se, pointwise, k, k_threshold(rows.length), draws_needed(k)
+    )
+
+
+def _sum_and_error(values: Floats) -> tuple[float, float]:
+    n = len(values)
+    se = math.sqrt(n * values.var(ddof=1)) if n > 1 else math.nan
+    return float(values.sum()), se

@@ -1,0 +1,108 @@
+"""The rules of Pareto k-hat, and the fit of given tails."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.inputs import constant
+from ..kernels.cpu import tails as kernels
+from ..kernels.cpu.launch import launch, paced
+from ..validation import Floats, Integers
+
+# Work, in logarithms, of the first piece of a launch.
+_FIRST_WORK = 2**24
+
+
+def tail_length(n_samples: int, r_eff: Any = 1.0) -> Integers:
+    """M, the number of draws in the tail: ``ceil(min(K / 5, 3 sqrt(K / r_eff)))``.
+
+    Vehtari et al. (2024, JMLR 25); r_eff is the relative efficiency of correlated draws.
+    """
+    efficient = 3.0 * np.sqrt(n_samples / np.asarray(r_eff, dtype=np.float64))
+    return np.ceil(np.minimum(n_samples / 5.0, efficient)).astype(np.int64)
+
+
+# At most so many of the largest log weights of a data point are kept while draws stream by.
+MAX_KEPT = 4096
+
+
+def kept_draws(n_samples: int) -> int:
+    """M + 1, the largest log weights that a k-hat of K streamed draws takes; 0 where there is none.
+
+    M is at most `MAX_KEPT` - 1.
+    """
+    size = min(int(tail_length(n_samples)) + 1, MAX_KEPT)
+    return size if size > kernels.LEAST_TAIL else 0
+
+
+def k_threshold(n_samples: int) -> float:
+    """The k-hat above which an estimate from K draws is not to be trusted.
+
+    ``min(1 - 1 / log10 K, 0.7)`` (Vehtari et al., 2024).
+    """
+    if n_samples < 2:
+        return -np.inf
+    return float(min(1.0 - 1.0 / np.log10(n_samples), 0.7))
+
+
+def pareto_k_classes(
+    pareto_k: Floats, threshold: float
+) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    """Interval and name of each class of k-hat, and which data points are in it.
+
+    Up to ``threshold`` (good), up to 1 (bad) and above (very bad); a class for NaN (unknown) where
+    there is one.
+    """
+    classes = []
+    # One draw, or a sum without draws, has no k-hat and no threshold.
+    if threshold > -np.inf:
+        classes = [
+            (f"(-inf, {threshold:.2f}]", "good", pareto_k <= threshold),
+            (f"({threshold:.2f}, 1]", "bad", (pareto_k > threshold) & (pareto_k <= 1.0)),
+            ("(1, inf)", "very bad", pareto_k > 1.0),
+        ]
+    unknown = np.isnan(pareto_k)
+    if unknown.any():
+        classes.append(("NaN", "unknown", unknown))
+    return classes
+
+
+def draws_needed(pareto_k: Any) -> Floats:
+    """Draws from which an estimate with this k-hat can be trusted: ``10^(1 / (1 - max(0, k)))``.
+
+    Infinite from k = 1 on (Vehtari et al., 2024).
+    """
+    k = np.maximum(0.0, pareto_k)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.asarray(np.where(k < 1.0, 10.0 ** (1.0 / (1.0 - k)), k * np.inf))
+
+
+class TailFits(NamedTuple):
+    """Generalised Pareto fits of tails, one row each, and the grid that they average over."""
+
+    status: Floats
+    pareto_k: Floats
+    sigma: Floats
+    theta: Floats  # (rows, points): -k / sigma
+    k: Floats  # the most likely k of each theta
+    log_likelihood: Floats
+
+
+def fit_tails(tails: Floats, *, grid: bool = True, n_threads: int | None = None) -> TailFits:
+    """Fit rows of the M + 1 largest log weights, in any order; sigma is relative to the largest."""
+    tails = constant(tails)
+    rows, size = len(tails), tails.shape[1] - 1
+    results = np.full((rows, kernels.RESULT_SIZE), np.nan)
+    points = 30 + int(np.sqrt(size)) if grid else 0
+    grids = [np.full((rows, points), np.nan) for _ in range(3)]
+    paced(
+        rows,
+        lambda lo, hi: launch(kernels.fits, tails, lo, hi, results, *grids, n_threads=n_threads),
+        _FIRST_WORK // (30 * (size + 1)),
+    )
+    return TailFits(
+        results[:, kernels.STATUS], results[:, kernels.PARETO_K], results[:, kernels.SIGMA], *grids
+    )

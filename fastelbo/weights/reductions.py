@@ -1,0 +1,238 @@
+"""Reductions of log weights that are there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.inputs import Axis, as_real, as_rows, normal_axes
+from ..errors import InvalidInputError
+from ..kernels.cpu import rows
+from ..kernels.cpu.launch import Pace, launch, threads_for
+from ..kernels.draws.blocks import CHUNK
+from ..validation import Floats, as_count
+from .diagnostics import refuse_bad_weights
+
+_FIRST_ELEMENTS = 2**20
+# Elements whose temporary arrays stay in the cache.
+_CACHED_ELEMENTS = 2**14
+# Between this and its reciprocal, a product with an exponential keeps its digits.
+_TINY = 1e-280
+
+
+def weight_rows(log_weights: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
+    """Log weights (..., K) as a float64 matrix of rows, checked, and their batch shape."""
+    array = as_real(log_weights, "log_weights")
+    if array.ndim == 0:
+        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
+    as_count(array.shape[-1], "the number of draws in log_weights")
+    rows = array.reshape(-1, array.shape[-1]).astype(np.float64, copy=False)
+    bad = ~(rows < np.inf)
+    refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
+    return rows, array.shape[:-1]
+
+
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    """log(sum(b * exp(a))), stable, as `scipy.special.logsumexp` for real numbers.
+
+    Parameters
+    ----------
+    a : array_like
+        Real numbers of any layout; summed in float64.
+    axis : int or tuple of int, optional
+        Axes to reduce; all of them by default.
+    b : array_like, optional
+        Factors, broadcast against a. A factor of 0 wins over an infinite or NaN element.
+    keepdims : bool
+        Keep the reduced axes with length 1.
+    return_sign : bool
+        Return the logarithm of the absolute value, and the sign beside it.
+
+    Returns
+    -------
+    result : ndarray or scalar
+        Of the type that a and b promote to, float64 for integers. -inf for an empty sum, NaN where
+        an element is NaN or, without ``return_sign``, the sum is negative; +inf where an element is
+        and none NaN.
+    sign : ndarray or scalar
+        With ``return_sign``: 1, 0 or -1, NaN where the result is.
+
+    Raises
+    ------
+    UnsupportedDTypeError
+        Complex, object, string, long double and masked arrays.
+    InvalidInputError
+        Shapes that do not broadcast, an axis that is not there or there twice.
+
+    Notes
+    -----
+    Shifted by the largest term, which is left out of the sum and put back by log1p (Blanchard,
+    Higham and Higham, 2021); sums of pieces are compensated. The result differs from SciPy's by
+    rounding, and where SciPy calls the sign of an empty sum -1 instead of 0, or makes NaN of
+    infinite elements all of whose factors are 0, which is -inf.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> float(fe.logsumexp([0.0, -40.0]))
+    4.248354255291589e-18
+    >>> log_difference, sign = fe.logsumexp([1.0, 2.0], b=[1, -1], return_sign=True)
+    >>> round(float(log_difference), 6), float(sign)
+    (1.541325, -1.0)
+    """
+    x = np.atleast_1d(as_real(a, "a"))
+    if b is None:
+        dtype = _result_dtype(a)
+        axes = normal_axes(axis, x.ndim)
+        rows, shape = as_rows(x, axes)
+        top, rest = _top_and_rest(rows)
+        value = top + rest
+        sign = np.where(np.isnan(value), np.nan, np.where(np.isneginf(value), 0.0, 1.0))
+    else:
+        # Both in one order, that a factor meets its element.
+        x, factors = map(np.ascontiguousarray, _broadcast(x, as_real(b, "b")))
+        dtype = _result_dtype(a, b)
+        axes = normal_axes(axis, x.ndim)
+        rows, shape = as_rows(x, axes)
+        value, sign = _signed_rows(rows, as_rows(factors, axes)[0])
+    if not return_sign:
+        return _shaped(np.where(sign < 0.0, np.nan, value), dtype, shape, axes, keepdims)
+    return tuple(_shaped(array, dtype, shape, axes, keepdims) for array in (value, sign))
+
+
+def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
+    """log(mean(exp(a))), stable: the log evidence, where a are log weights.
+
+    Parameters
+    ----------
+    a : array_like
+        Real numbers of any layout.
+    axis : int or tuple of int, optional
+        Axes to reduce; all of them by default.
+    keepdims : bool
+        Keep the reduced axes with length 1.
+
+    Returns
+    -------
+    ndarray or scalar
+        As `logsumexp`, less log n; NaN for the mean of nothing.
+
+    Raises
+    ------
+    UnsupportedDTypeError, InvalidInputError
+        As `logsumexp`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> float(fe.logmeanexp([-1000.0, -1000.0]))
+    -1000.0
+    """
+    x = np.atleast_1d(as_real(a, "a"))
+    axes = normal_axes(axis, x.ndim)
+    rows, shape = as_rows(x, axes)
+    top, rest = _top_and_rest(rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Between a sum of n and log n nothing is rounded to the size of the maximum.
+        value = top + (rest - np.log(rows.shape[1]))
+    return _shaped(value, _result_dtype(a), shape, axes, keepdims)
+
+
+def _result_dtype(*arrays: Any) -> np.dtype[Any]:
+    """What the arguments promote to; float64 where none is a float."""
+    kinds = [x if isinstance(x, (int, float)) else np.asarray(x).dtype for x in arrays]
+    dtype = np.result_type(*kinds)
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
+
+def _broadcast(*arrays: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    try:
+        return list(np.broadcast_arrays(*arrays))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise InvalidInputError(f"a and b must broadcast, got shapes {shapes}") from None
+
+
+def _shaped(
+    values: Floats,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    axes: tuple[int, ...],
+    keepdims: bool,
+) -> Any:
+    with np.errstate(over="ignore"):
+        result = values.astype(dtype, copy=False).reshape(shape)
+    return (np.expand_dims(result, axes) if keepdims else result)[()]
+
+
+def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+    """The maximum of each row, and what the log of its sum of exponentials has beyond that."""
+    before, length, after = x.shape
+    total = np.zeros((before, after, rows.LSE_SIZE))
+    total[..., rows.TOP] = -np.inf
+    n_chunks = -(-length // CHUNK)
+    pace = Pace(max(1, _FIRST_ELEMENTS // max(1, before * after * CHUNK)))
+    first = 0
+    while total.size and first < n_chunks:
+        last = min(n_chunks, first + pace.size)
+        with pace:
+            states = np.empty((before, after, last - first, rows.LSE_SIZE))
+            launch(rows.logsumexp, x, first, last, states, n_threads=threads_for(x.size))
+            launch(rows.logsumexp_fold, states, total, n_threads=threads_for(states.size))
+        first = last
+    rest = np.log1p(total[..., rows.HIGH] + total[..., rows.LOW])
+    return total[..., rows.TOP], np.asarray(rest)
+
+
+def _signed_rows(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+    """log |sum of b exp(a)| and its sign, for x = a and factors = b of shape (A, K, B)."""
+    before, length, after = x.shape
+    value, sign = np.empty((2, before, after))
+    step = max(1, _CACHED_ELEMENTS // max(1, length * after))
+    for lo in range(0, before, step):
+        part = slice(lo, lo + step)
+        value[part], sign[part] = _signed_slice(x[part], factors[part])
+    return value, sign
+
+
+def _signed_slice(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+    a, b = (np.swapaxes(array, 1, 2).astype(np.float64) for array in (x, factors))
+    if a.shape[-1] == 0:
+        return np.full(a.shape[:-1], -np.inf), np.zeros(a.shape[:-1])
+    with np.errstate(all="ignore"):
+        a[b == 0.0] = -np.inf
+        size = a + np.log(np.abs(b))
+        lead = size.argmax(axis=-1)[..., None]
+        a_lead, b_lead = (np.take_along_axis(array, lead, -1) for array in (a, b))
+        terms = _ratios(a - a_lead, b, b_lead)
+        np.put_along_axis(terms, lead, 0.0, -1)
+        rest = terms.sum(axis=-1)
+        a_lead, b_lead = a_lead[..., 0], b_lead[..., 0]
+        value = a_lead + (np.log(np.abs(b_lead)) + np.log1p(np.where(rest < -1, -2 - rest, rest)))
+        sign = np.sign(b_lead) * np.sign(1.0 + rest)
+        # A leading term that is not finite leaves none of the finite ones visible.
+        direct = ~np.isfinite(np.take_along_axis(size, lead, -1)[..., 0])
+        if direct.any():
+            terms = np.where(np.isfinite(size[direct]), 0.0, b[direct] * np.exp(a[direct]))
+            infinite = terms.sum(axis=-1)
+            value[direct], sign[direct] = np.log(np.abs(infinite)), np.sign(infinite)
+    return value, sign
+
+
+def _ratios(difference: Floats, b: Floats, b_lead: Floats) -> Floats:
+    """b exp(difference) / b_lead, at most 1, also where a factor of it is out of range."""
+    ratio = b / b_lead
+    terms = ratio * np.exp(difference)
+    far = (b != 0.0) & ~((np.abs(ratio) > _TINY) & (np.abs(ratio) < 1.0 / _TINY))
+    if far.any():
+        half = np.exp(0.5 * difference[far])
+        terms[far] = (b[far] * half) * (half / np.broadcast_to(b_lead, b.shape)[far])
+    return np.asarray(terms)

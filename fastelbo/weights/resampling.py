@@ -1,0 +1,135 @@
+"""Drawing indices in proportion to weights."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import InvalidInputError, InvalidWeightError
+from ..random import RandomState
+from ..validation import Floats, Integers, as_count
+from .reductions import logsumexp, weight_rows
+
+_METHODS = ("systematic", "stratified", "multinomial", "residual")
+
+
+def resample(
+    log_weights: ArrayLike,
+    n: int,
+    method: str = "systematic",
+    replace: bool = True,
+    rng: RandomState = None,
+) -> Integers:
+    """Indices of draws, chosen in proportion to their weights.
+
+    Parameters
+    ----------
+    log_weights : (..., K) array_like
+        Log weights, normalised or not; -inf is a weight of 0, which is never chosen.
+    n : int
+        How many indices for each row.
+    method : {"systematic", "stratified", "multinomial", "residual"}
+        How the counts vary about their expectation, with replacement; see Notes.
+    replace : bool
+        False chooses each index once at most, as drawing one after the other with probabilities in
+        proportion to the weights that are left. The method then makes no difference.
+    rng : None, int, SeedSequence or Generator
+        An int repeats, a Generator advances.
+
+    Returns
+    -------
+    (..., n) ndarray of int64
+        In ascending order of the index; without replacement, in the order in which they were drawn.
+
+    Raises
+    ------
+    InvalidWeightError
+        A log weight that is NaN or +inf, or a row without a positive weight.
+    InvalidInputError
+        An unknown method, or more indices than positive weights without replacement.
+
+    Notes
+    -----
+    The expected count of index i is ``n w_i / sum w`` by every method. Multinomial counts come from
+    independent draws. A stratified one puts one uniform number into each of n equal intervals, a
+    systematic one the same in all of them, so that a count differs from its expectation by less
+    than 1. A residual one takes the integer part of the expectations as given and draws the rest
+    independently (Douc, Cappe and Moulines, 2005). Without replacement: the n largest of l plus
+    Gumbel noise (Vieira, 2014).
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> fe.resample([0.0, float("-inf"), 0.0], 4, rng=0).tolist()
+    [0, 0, 2, 2]
+    """
+    rows, batch = weight_rows(log_weights)
+    count = as_count(n, "n")
+    if method not in _METHODS:
+        raise InvalidInputError(f"method must be one of {', '.join(_METHODS)}; got {method!r}")
+    positive = np.isfinite(rows).sum(axis=1)
+    if (positive == 0).any():
+        raise InvalidWeightError(
+            f"every weight of row {int(np.argmin(positive))} is 0: there is nothing to choose"
+        )
+    generator = np.random.default_rng(rng)
+    if replace:
+        chosen = _with_replacement(rows, count, method, generator)
+    else:
+        if positive.min(initial=count) < count:
+            raise InvalidInputError(
+                f"n must be at most the number of positive weights without replacement, got {count}"
+                f" for the {int(positive.min())} of row {int(np.argmin(positive))}"
+            )
+        chosen = _without_replacement(rows, count, generator)
+    return chosen.reshape(*batch, count)
+
+
+def _with_replacement(
+    rows: Floats, n: int, method: str, generator: np.random.Generator
+) -> Integers:
+    weights = np.exp(rows - logsumexp(rows, axis=1, keepdims=True))
+    chosen = np.empty((len(rows), n), dtype=np.int64)
+    for out, row in zip(chosen, weights, strict=True):
+        out[:] = (
+            _residual(row, n, generator)
+            if method == "residual"
+            else _at(row, _positions(n, method, generator))
+        )
+    return chosen
+
+
+def _positions(n: int, method: str, generator: np.random.Generator) -> Floats:
+    """n ascending positions in [0, 1)."""
+    if method == "systematic":
+        return np.asarray((np.arange(n) + generator.random()) / n)
+    if method == "stratified":
+        return np.asarray((np.arange(n) + generator.random(n)) / n)
+    return np.sort(generator.random(n))
+
+
+def _at(weights: Floats, positions: Floats) -> Integers:
+    """Indices whose share of the whole holds the positions."""
+    ends = np.cumsum(weights)
+    found = np.searchsorted(ends, positions * ends[-1], side="right")
+    # A position just below 1 may be rounded up to the end, beyond the last positive weight.
+    return np.asarray(np.minimum(found, np.flatnonzero(weights)[-1]))
+
+
+def _residual(weights: Floats, n: int, generator: np.random.Generator) -> Integers:
+    expected = n * (weights / weights.sum())
+    whole = np.floor(expected)
+    counts = whole.astype(np.int64)
+    left = n - int(counts.sum())
+    if left > 0:
+        positions = _positions(left, "multinomial", generator)
+        np.add.at(counts, _at(expected - whole, positions), 1)
+    return np.repeat(np.arange(len(weights)), counts)
+
+
+def _without_replacement(rows: Floats, n: int, generator: np.random.Generator) -> Integers:
+    with np.errstate(divide="ignore"):
+        keys = np.log(generator.standard_exponential(rows.shape)) - rows
+    largest = np.argpartition(keys, n - 1, axis=1)[:, :n]
+    order = np.argsort(np.take_along_axis(keys, largest, axis=1), axis=1)
+    return np.asarray(np.take_along_axis(largest, order, axis=1))

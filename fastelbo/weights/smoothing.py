@@ -1,0 +1,112 @@
+"""Arrays of log ratios, cut into rows whose tails are fitted and smoothed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.inputs import as_rows, constant
+from ..errors import (
+    AllWeightsZeroWarning,
+    ConstantWeightsWarning,
+    InvalidInputError,
+    InvalidWeightError,
+    ShortTailWarning,
+)
+from ..kernels.cpu import tails
+from ..kernels.cpu.launch import launch, paced
+from ..kernels.cpu.rows import COLUMNS
+from ..validation import Floats, as_count, as_floats, positive
+from .diagnostics import high_k, places, warn, warn_high_k
+from .pareto import tail_length
+
+# Elements of the first launch; elements of a tile of columns, 8 MB.
+_FIRST_ELEMENTS = 2**20
+_TILE_ELEMENTS = 2**20
+
+
+class TailRows:
+    """Rows of ``sign`` times an array, to be fitted along an axis."""
+
+    def __init__(
+        self, array: np.ndarray[Any, Any], axis: int, r_eff: ArrayLike, name: str, sign: float = 1.0
+    ) -> None:
+        if array.ndim == 0:
+            raise InvalidInputError(f"{name} must have an axis of draws, got a scalar")
+        if not -array.ndim <= axis < array.ndim:
+            raise InvalidInputError(
+                f"axis must be an axis of an array of shape {array.shape}, got {axis}"
+            )
+        self.name, self.sign = name, sign
+        self.x, self.batch = as_rows(array, (axis % array.ndim,))
+        before, length, after = self.x.shape
+        self.length = as_count(length, f"the number of draws in {name}")
+        efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
+        if efficiency.shape not in ((), self.batch):
+            raise InvalidInputError(
+                f"r_eff must be a number or have the shape of the data points, {self.batch}; got "
+                f"shape {efficiency.shape}"
+            )
+        efficiency = np.broadcast_to(efficiency, self.batch).reshape(before, after)
+        self.sizes = tail_length(length, efficiency)
+
+    def fit(self, smoothed: Floats | None = None) -> Floats:
+        """The kernels' result for each row; fills ``smoothed``, of the shape of ``x``."""
+        before, length, after = self.x.shape
+        width = max(1, min(COLUMNS, after, _TILE_ELEMENTS // length))
+        groups = before * (-(-after // width))
+        results = np.empty((before, after, tails.RESULT_SIZE))
+        out = np.empty((0, 0, 0)) if smoothed is None else smoothed
+        sizes = constant(self.sizes)
+        paced(
+            groups,
+            lambda lo, hi: launch(
+                tails.psis, self.x, self.sign, sizes, lo, hi, width, results, out
+            ),
+            _FIRST_ELEMENTS // (width * length),
+        )
+        results = results.reshape(before * after, tails.RESULT_SIZE)
+        if (results[:, tails.STATUS] == tails.BAD).any():
+            self.refuse()
+        return results
+
+    def refuse(self) -> None:
+        """Raise for the numbers that are no log ratios."""
+        bad = ~(self.sign * self.x < np.inf) if self.sign > 0.0 else ~np.isfinite(self.x)
+        point, draw = np.argwhere(np.moveaxis(bad, 1, -1).reshape(-1, self.length))[0]
+        what = "NaN or +inf" if self.sign > 0.0 else "not finite"
+        raise InvalidWeightError(
+            f"{int(bad.sum())} numbers in {self.name} are {what}, the first at data point {point}, "
+            f"draw {draw}"
+        )
+
+
+def warn_about_tails(values: Floats, n_samples: int, name: str) -> None:
+    """Warn, once a kind, of rows without a k-hat or with too high a one."""
+    status, k = values[:, tails.STATUS], values[:, tails.PARETO_K]
+    # Equal likelihoods of an observation, unlike equal weights, hint at nothing.
+    about_weights = name == "log_ratios"
+    zero = status == tails.ZERO
+    if zero.any():
+        warn(AllWeightsZeroWarning, f"every weight is 0 for {places(zero, -status)}: no k-hat")
+    same = status == tails.CONSTANT
+    if same.any() and about_weights:
+        warn(
+            ConstantWeightsWarning,
+            f"all weights are equal for {places(same, -status)}: q is exact there, or all draws "
+            "missed a mode; no k-hat",
+        )
+    short = np.isin(status, (tails.SHORT, tails.TIED))
+    if short.any():
+        warn(
+            ShortTailWarning,
+            f"the {n_samples} draws in {name} have a tail that is too short (fewer than "
+            f"{tails.LEAST_TAIL} draws) or has too many equal values, at {places(short, -status)}:"
+            " no k-hat, and nothing is smoothed",
+        )
+    high = high_k(k, n_samples)
+    if high.any():
+        consequence = "their estimates and standard errors are not to be trusted"
+        warn_high_k(k, high, n_samples, consequence)

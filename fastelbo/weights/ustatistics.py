@@ -1,0 +1,249 @@
+"""Averages of the log mean of k weights over many groups of k out of K.
+
+For positive x, ``log x = integral over u > 0 of (exp(-u) - exp(-u x)) du / u`` (Frullani). The mean
+of log x over all subsets of k weights, x their sum, is therefore an integral of
+``g_k(u) = 1 - mean of exp(-u x)``, which elementary symmetric polynomials give without listing the
+subsets (`kernels.subsets`). Against log u as the variable, each subset's integrand has the Fourier
+transform Gamma(i omega) up to a phase: the trapezoidal rule with step h is off by less than
+``4 |Gamma(2 pi i / h)|`` whatever the weights, 1e-17 for h = 1/4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays.inputs import constant
+from ..kernels.cpu import subsets
+from ..kernels.cpu.launch import launch, paced, threads_for
+from ..validation import Floats, Integers
+from .reductions import logmeanexp, logsumexp
+
+_STEP = 0.25
+# exp(-_LOST) is nothing beside 1.
+_LOST = 37.0
+# Numbers that are kept of a slice of rows: 32 MB.
+_SLICE_NUMBERS = 2**22
+# Steps of the recursion in the first launch.
+_FIRST_STEPS = 2**24
+# Nats that a row may spread over: there are 4 nodes to each.
+_WIDEST = 2.0**16
+_PARTITIONS = 16
+# A product of odds that is lost even in a sum over all pairs.
+_SERIES_END = 1e-30
+# Steps of the recursion at one value of u, for one row, that are taken by default.
+_AFFORDABLE = 2**25
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    """Values of log u for each row: those of row r are first[r] up to first[r + 1]."""
+
+    row: Integers
+    first: Integers
+    log_u: Floats
+    limit: Integers  # the largest size of subset that matters there
+
+
+def subset_means(
+    log_weights: Floats, sizes: Integers, method: str, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Means of the log mean of k weights of (N, K) rows, and their standard errors, (N, sizes).
+
+    Sizes ascend. A mean is -inf, and its error NaN, where a group of zero weights can be formed.
+    """
+    n, length = log_weights.shape
+    value, se = np.full((n, len(sizes)), -np.inf), np.full((n, len(sizes)), np.nan)
+    dear = length * np.where(2 * sizes > length, length, sizes) > _AFFORDABLE
+    inner = (sizes > 1) & (sizes < length)
+    apart = inner & ((method == "partitions") | (dear & (method == "auto")))
+    whole = inner & ~apart
+    for s in np.flatnonzero(sizes == 1):
+        value[:, s], se[:, s] = mean_and_error(log_weights)
+    for s in np.flatnonzero((sizes == length) & (sizes > 1)):
+        value[:, s], se[:, s] = jackknife_rows(log_weights, 0)
+    if apart.any():
+        value[:, apart], se[:, apart] = _partitions(log_weights, sizes[apart], rng)
+    wide = _spread(log_weights) > _WIDEST
+    if wide.any() and whole.any():
+        chosen = np.ix_(wide, whole)
+        value[chosen], se[chosen] = _partitions(log_weights[wide], sizes[whole], rng)
+    # Rows by how many of the sizes are too small for their zero weights.
+    short = np.searchsorted(sizes[whole], np.isneginf(log_weights).sum(axis=1), side="right")
+    for least in np.unique(short[~wide & (short < whole.sum())]):
+        rows = ~wide & (short == least)
+        chosen = np.ix_(rows, np.flatnonzero(whole)[least:])
+        value[chosen], se[chosen] = _complete(log_weights[rows], sizes[whole][least:])
+    return value, se
+
+
+def _spread(log_weights: Floats) -> Floats:
+    """Between the largest and the least positive weight, in nats; 0 where all are 0."""
+    finite = np.isfinite(log_weights)
+    top = log_weights.max(axis=1, where=finite, initial=-np.inf)
+    least = log_weights.min(axis=1, where=finite, initial=np.inf)
+    return np.asarray(np.maximum(top - least, 0.0))
+
+
+def _complete(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
+    """Complete U-statistics of the log mean of k weights, and their jackknife standard errors.
+
+    Parameters
+    ----------
+    log_weights : (N, K) array
+        Rows with fewer zero weights than the least of the sizes.
+    sizes : (S,) array
+        Ascending, each at least 2 and below K.
+
+    Returns
+    -------
+    value, se : (N, S) arrays
+    """
+    n, length = log_weights.shape
+    value, se = np.empty((2, n, len(sizes)))
+    # Kept for a row: the changes of all weights, and g at what are mostly about 100 nodes.
+    step = max(1, _SLICE_NUMBERS // max(length * len(sizes), 100 * int(sizes[-1])))
+    for lo in range(0, n, step):
+        part = slice(lo, lo + step)
+        value[part], se[part] = _complete_slice(log_weights[part], sizes)
+    return value, se
+
+
+def _complete_slice(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
+    n, length = log_weights.shape
+    top = log_weights.max(axis=1, keepdims=True)
+    scaled = np.sort(log_weights - top, axis=1)
+    log_mean = logmeanexp(scaled, axis=1)
+    nodes = _make_nodes(scaled, log_mean, sizes)
+    count = len(nodes.row)
+    scaled, first, limit = constant(scaled), constant(nodes.first), constant(nodes.limit)
+    row, log_u, sizes = constant(nodes.row), constant(nodes.log_u), constant(sizes)
+    at_sizes = np.empty((count, len(sizes)))
+    change = np.zeros((n, len(sizes), length))
+
+    def step(lo: int, hi: int) -> None:
+        g = np.empty((hi - lo, int(limit.max()) + 1))
+        threads = threads_for((hi - lo) * length)
+        launch(subsets.means, scaled, row, log_u, limit, lo, hi, g, n_threads=threads)
+        at_sizes[lo:hi] = g[:, sizes]
+        # Without a compiler, what the unstable direction of the recursion makes would be warned of.
+        with np.errstate(all="ignore"):
+            launch(
+                subsets.changes, scaled, first, log_u, limit, lo, hi, g, sizes, change,
+                n_threads=threads,
+            )  # fmt: skip
+
+    paced(count, step, _FIRST_STEPS // (length * int(sizes[-1])))
+    # Against a sum of k mean weights, the integrand falls off with u^2 at its left end.
+    with np.errstate(over="ignore"):
+        u = np.exp(log_u + log_mean[row])[:, None]
+        reference = -np.expm1(-sizes * u)
+    gap = _STEP * np.add.reduceat(at_sizes - reference, nodes.first[:-1], axis=0)
+    se = _STEP * np.sqrt((length - 1) / length * (change**2).sum(axis=2))
+    return top + log_mean[:, None] + gap, se
+
+
+def _make_nodes(scaled: Floats, log_mean: Floats, sizes: Integers) -> _Nodes:
+    """Where the integrand is not negligible, of rows in ascending order whose maximum is 0."""
+    n, length = scaled.shape
+    # There, u^2 times the variance of a sum of k weights, at most k times their mean, is nothing.
+    left = 0.5 * (np.log(2.0) - _LOST - np.log(sizes[-1]) - log_mean)
+    # The mean of exp(-u w) over a subset is at most the k-th power of that over all weights. That
+    # is at most q = exp(-_LOST/k) once all weights but a fraction q/2 have exp(-u w) below q/2.
+    zeros = np.isneginf(scaled).sum(axis=1)[:, None]
+    rank = (0.5 * length * np.exp(-_LOST / sizes)).astype(np.int64)
+    # Zero weights are never all of a subset: the least positive one will do.
+    lost = np.log(2.0) + np.where(zeros > rank, _LOST, _LOST / sizes)
+    right = np.log(lost) - np.take_along_axis(scaled, np.maximum(rank, zeros), axis=1)
+    counts = np.ceil((right.max(axis=1) - left) / _STEP).astype(np.int64)
+    row = np.repeat(np.arange(n), counts)
+    first = np.concatenate([[0], np.cumsum(counts)])
+    log_u = left[row] + _STEP * (np.arange(len(row)) - first[row])
+    limit = np.where(log_u[:, None] < right[row], sizes, 1).max(axis=1)
+    return _Nodes(row, first, log_u, np.where(2 * limit > length, length, limit))
+
+
+def mean_and_error(rows: Floats) -> tuple[Floats, Floats]:
+    """Mean of each row and its standard error, NaN where there is none."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        se = rows.std(axis=1) / np.sqrt(rows.shape[1] - 1.0)
+    return rows.mean(axis=1), np.asarray(se)
+
+
+def _partitions(
+    log_weights: Floats, sizes: Integers, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """The same averages over `_PARTITIONS` random partitions into disjoint groups.
+
+    The variance of a mean over G disjoint groups is s^2 / G. By B, the variance among partitions of
+    the same weights, it exceeds that of the complete U-statistic; the mean over P partitions has
+    B / P of that left.
+    """
+    n, length = log_weights.shape
+    means, variances = np.empty((2, _PARTITIONS, n, len(sizes)))
+    step = max(1, _SLICE_NUMBERS // length)
+    for p in range(_PARTITIONS):
+        for lo in range(0, n, step):
+            part = slice(lo, lo + step)
+            shuffled = rng.permuted(log_weights[part], axis=1)
+            for s, k in enumerate(sizes):
+                groups = shuffled[:, : length // k * k].reshape(len(shuffled), -1, k)
+                means[p, part, s], se = mean_and_error(logmeanexp(groups, axis=2))
+                variances[p, part, s] = se**2
+    with np.errstate(invalid="ignore"):
+        within = variances.mean(axis=0)
+        variance = within - (1.0 - 1.0 / _PARTITIONS) * means.var(axis=0, ddof=1)
+        se = np.sqrt(np.maximum(variance, within / _PARTITIONS))
+    return means.mean(axis=0), se
+
+
+def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
+    """Jackknife of the log evidence of (N, K) rows, of order 0, 1 or 2, and its standard error.
+
+    The share p_i of weight i in the sum gives L without i as L + log((1 - p_i) K/(K-1)). Without a
+    pair it is 1 - p_i - p_j = (1 - p_i)(1 - p_j)(1 - q_i q_j), with odds q = p / (1 - p).
+    """
+    length = log_weights.shape[1]
+    top = log_weights.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ordered = -np.sort(top - log_weights, axis=1)
+        log_sum = logsumexp(ordered, axis=1)
+        log_rest = logsumexp(ordered[:, 1:], axis=1)
+        share = np.exp(ordered - log_sum[:, None])
+        kept = np.log1p(-share)
+        # Where one weight is most of the sum, 1 - p is not to be had by subtraction.
+        kept[:, 0] = np.where(share[:, 0] > 0.5, log_rest - log_sum, kept[:, 0])
+        change = kept - np.log1p(-1.0 / length)
+        mean = change.mean(axis=1)
+        value = log_sum - np.log(length)
+        if order == 1:
+            value -= (length - 1.0) * mean
+        if order == 2:
+            pairs = _log_pairs(ordered, kept, log_sum, log_rest) / (0.5 * length * (length - 1.0))
+            pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
+            value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
+        # Of the mean of the pseudo-values K L - (K-1) L_i.
+        se = (length - 1.0) * change.std(axis=1, ddof=1) / np.sqrt(length)
+        value += top[:, 0]
+    positive = np.isfinite(log_weights).sum(axis=1)
+    value = np.where(positive == 0, -np.inf, np.where(positive > order, value, np.nan))
+    return value, np.where(positive > max(order, 1), se, np.nan)
+
+
+def _log_pairs(ordered: Floats, kept: Floats, log_sum: Floats, log_rest: Floats) -> Floats:
+    """Sum of log(1 - q_i q_j) over the pairs of each row."""
+    # With the largest weight: 1 - q_1 q_j = (1 - w_j / rest) / (1 - p_j), the rest without w_1.
+    of_rest = np.log1p(-np.exp(ordered[:, 1:] - log_rest[:, None]))
+    without_two = logsumexp(ordered[:, 2:], axis=1) - log_rest
+    of_rest[:, 0] = np.where(of_rest[:, 0] < -np.log(2.0), without_two, of_rest[:, 0])
+    total = np.asarray((of_rest - kept[:, 1:]).sum(axis=1))
+    # Among the others q_i q_j is at most 1/4: sum of -(q_i q_j)^m / m over m.
+    odds = np.exp(ordered[:, 1:] - log_sum[:, None] - kept[:, 1:])
+    power = odds.copy()
+    for m in range(1, 40):
+        total -= (power.sum(axis=1) ** 2 - (power**2).sum(axis=1)) / (2.0 * m)
+        power *= odds
+        if not (power[:, 0] * power[:, 1] > _SERIES_END).any():
+            break
+    return total
