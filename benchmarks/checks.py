@@ -233,7 +233,7 @@ def _few_draws(inputs: Any) -> tuple[Floats, Floats, Floats]:
 
 
 def standard_normals(answer: Any, precision: str) -> None:
-    """Moments, and the distribution function of a part."""
+    """DeviceStates, and the distribution function of a part."""
     x = np.asarray(answer).reshape(-1)
     for power, moment, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
         assert abs((x.astype(np.float64) ** power).mean() - moment) < _Z * np.sqrt(

@@ -119,11 +119,11 @@ def summaries(rows: int, draws: int) -> list[Workload]:
     plain = {"iw_sizes": (), "pareto_k": False}
 
     def states() -> Prepared:
-        array, moments = on_device(), cuda_launch.Moments(rows, np.zeros(0, np.int64), 0)
+        array, states = on_device(), cuda_launch.DeviceStates(rows, np.zeros(0, np.int64), 0)
 
         def run() -> tuple[Any, ...]:
-            moments.begin_anew()
-            moments.reduce(array, -(-draws // CHUNK))
+            states.reset()
+            states.reduce(array, -(-draws // CHUNK))
             device.synchronize()
             return ()
 

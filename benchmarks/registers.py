@@ -101,8 +101,8 @@ def launches(name: str, precision: str) -> dict[str, Launch]:
     plan = lowering.plan(model, q, (1,), slice(0, 1), precision)
     with recorded() as found:
         for iw_sizes, capacity in ((np.array([10, 100]), 100), (np.array([], np.int64), 0)):
-            moments = cuda_launch.Moments(1, iw_sizes, capacity)
-            moments.draw(cuda_launch.put_plan(plan), 0, 0, 1000, 1)
+            states = cuda_launch.DeviceStates(1, iw_sizes, capacity)
+            states.draw(cuda_launch.put_plan(plan), 0, 0, 1000, 1)
         cuda_launch.terms(cuda_launch.put_plan(plan), 0, 0, 0, 10, 1)
     names = ("states", "fold", "fold of largest", "states without groups", "fold", "terms")
     return dict(zip(names, found, strict=True))
@@ -117,9 +117,13 @@ def array_launches() -> dict[str, Launch]:
     log_weight = np.zeros(count)
     with recorded() as found:
         for dtype in (np.float32, np.float64):
-            cuda_launch.Moments(1, np.array([10, 100]), 100).reduce(np.zeros((1, 1000), dtype), 1)
+            cuda_launch.DeviceStates(1, np.array([10, 100]), 100).reduce(
+                np.zeros((1, 1000), dtype), 1
+            )
         for dtype in (np.float32, np.float64):
-            cuda_launch.Moments(1, np.array([], np.int64), 0).reduce(np.zeros((1, 1000), dtype), 1)
+            cuda_launch.DeviceStates(1, np.array([], np.int64), 0).reduce(
+                np.zeros((1, 1000), dtype), 1
+            )
         cuda_launch.log_prob(density, centre, points[:, None])
         cuda_launch.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
     with recorded(multiplies=True) as by_warps:

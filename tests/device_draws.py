@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastelbo.kernels.cuda.device import (
-    TEAM,
+    BLOCK_THREADS,
     cuda,
     device_kernel,
     fetch,
@@ -18,7 +18,7 @@ BLOCKS = 16
 
 @device_kernel
 def _fill_device(key, index, words, normals):
-    k = cuda.blockIdx.x * TEAM + cuda.threadIdx.x
+    k = cuda.blockIdx.x * BLOCK_THREADS + cuda.threadIdx.x
     w0, w1, w2, w3 = random_words(key, index, np.uint64(k), np.uint64(0), NORMAL, np.uint64(0))
     words[k, 0], words[k, 1], words[k, 2], words[k, 3] = w0, w1, w2, w3
     normals[k, 0], normals[k, 1] = normal_pair(w0, w1, w2, w3)
@@ -34,7 +34,7 @@ def _fill(key, index, words, normals):
 
 def words_and_normals():
     """Of the device, then of the CPU: words (n, 4) and normals (n, 2)."""
-    n = BLOCKS * TEAM
+    n = BLOCKS * BLOCK_THREADS
     key, index = np.uint64(0x0123456789ABCDEF), np.uint64(7)
     there = room((n, 4), np.uint64), room((n, 2))
     launch(_fill_device, BLOCKS, key, index, *there)

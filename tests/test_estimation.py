@@ -89,7 +89,7 @@ def test_estimate_is_a_summary_of_the_same_draws(case):
     n_samples = 2 * CHUNK + 700
     est = fe.estimate(model, q, n_samples, rng=3, iw_sizes=[10, 513])
     terms = fe.elbo_terms(model, q, n_samples, rng=3)
-    expected = reference.moments(*(t.reshape(-1, n_samples) for t in terms), [10, 513])
+    expected = reference.summaries(*(t.reshape(-1, n_samples) for t in terms), [10, 513])
     for size, (value, se) in expected.pop("iw").items():
         expected[f"iw_elbo_{size}"], expected[f"iw_elbo_{size}_se"] = value, se
     expected["pareto_k"] = fe.pareto_k(terms.log_weights).reshape(-1)

@@ -94,7 +94,7 @@ def read(row, sizes=SIZES):
 
 
 def expected(terms, sizes=SIZES):
-    values = reference.moments(*terms[:, None], sizes)
+    values = reference.summaries(*terms[:, None], sizes)
     missing = (np.array([np.nan]),) * 2
     bounds = [values["iw"].get(size, missing) for size in sizes]
     values["iw_value"], values["iw_se"] = np.reshape(bounds, (-1, 2)).T

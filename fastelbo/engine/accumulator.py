@@ -229,7 +229,7 @@ class LogWeightAccumulator:
         chunks = [np.empty((points, 0, size)), *self._chunks]
         return {
             "moments": self._states.moments,
-            "kept": self._states.kept_alone(),
+            "kept": self._states.packed_top_rows(),
             "pending": self._pending,
             "chunks": np.concatenate(chunks, axis=1),
         }
@@ -272,7 +272,7 @@ class LogWeightAccumulator:
         last = stop // CHUNK
         states = self._states
         states.n_threads = threads_for(x.size)
-        row = states.moments.shape[1] + states.kept.shape[1]
+        row = states.moments.shape[1] + states.top_rows.shape[1]
         most = max(1, _SLICE_NUMBERS // max(1, len(self._pending) * row))
         while chunk < last and x.size:
             step = min(last, chunk + most)
@@ -299,7 +299,7 @@ class LogWeightAccumulator:
             self._states = states.copy()
         elif other._chunks:
             own = np.concatenate(other._chunks, axis=1)
-            self._states.append(own, states.kept)
+            self._states.append(own, states.top_rows)
             if self.first_draw > 0:
                 self._chunks.append(own)
         self._pending, self._next = other._pending.copy(), other._next
@@ -308,7 +308,7 @@ class LogWeightAccumulator:
         """Append the other's folded state; groups that are open on either side are left out."""
         self._states, states = self._closed(), other._closed()
         self._states.end_groups()
-        self._states.append(states.moments[:, None], states.kept)
+        self._states.append(states.moments[:, None], states.top_rows)
         self._states.end_groups()
         self._pending, self._chunks = np.empty((len(states.moments), 0)), []
         self._next, self.exact = 0, False

@@ -13,15 +13,15 @@ from ..progress import Tick
 from ..validation import Floats
 from .cuda_states import chunk_bytes, folded_states
 from .states import Reader
-from .task import Quantities, Task, plan_of, work_of_draw
+from .task import EstimateRequest, Quantities, plan_of, work_of_draw
 
 # Multiply-adds from which a device is worth its start, compiling above all: ten seconds of a CPU.
 _WORTH_A_DEVICE = 2**38
 
 
-def worth_a_device(task: Task) -> bool:
+def worth_a_device(request: EstimateRequest) -> bool:
     """Whether there is enough work for a device, and a device for it."""
-    if task.points * task.n_samples * (work_of_draw(task) + 64) < _WORTH_A_DEVICE:
+    if request.points * request.n_samples * (work_of_draw(request) + 64) < _WORTH_A_DEVICE:
         return False
     from ..kernels.cuda import device
 
@@ -35,50 +35,56 @@ class CUDABackend:
         self.index = index
         self.device = require_device(index)
 
-    def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities:
+    def quantities(
+        self, request: EstimateRequest, iw_sizes: list[int], capacity: int, tick: Tick
+    ) -> Quantities:
         """Fold the chunks of slices of data points on the device; read what comes back."""
-        reader = Reader(task.points, task.n_samples, iw_sizes, capacity)
+        reader = Reader(request.points, request.n_samples, iw_sizes, capacity)
 
         def run(lo: int, count: int, most_bytes: int) -> None:
-            plan = self._plan(task, lo, count)
+            plan = self._plan(request, lo, count)
 
             def draw(moments: Any, n_chunks: int) -> None:
-                moments.draw(plan, task.key, task.first_index + lo, task.n_samples, n_chunks)
+                moments.draw(
+                    plan, request.key, request.first_index + lo, request.n_samples, n_chunks
+                )
 
             reader.add(
-                folded_states(count, task.n_samples, iw_sizes, capacity, draw, most_bytes, pace)
+                folded_states(count, request.n_samples, iw_sizes, capacity, draw, most_bytes, pace)
             )
-            tick(count * task.n_samples)
+            tick(count * request.n_samples)
 
-        point_bytes = 2 * chunk_bytes(iw_sizes, capacity) + 8 * work_of_draw(task)
+        point_bytes = 2 * chunk_bytes(iw_sizes, capacity) + 8 * work_of_draw(request)
         with self.device.select(self.index):
             pace = Pace(self.device.blocks_at_once())
-            in_slices(self.device, task.points, point_bytes, run)
+            in_slices(self.device, request.points, point_bytes, run)
         return reader.quantities()
 
-    def terms(self, task: Task) -> tuple[Floats, Floats, Floats]:
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         from ..kernels.cuda import launch as cuda_launch
 
-        shape = (task.points, task.n_samples)
+        shape = (request.points, request.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
 
         def run(lo: int, count: int, most_bytes: int) -> None:
-            plan = self._plan(task, lo, count)
+            plan = self._plan(request, lo, count)
             step = max(1, most_bytes // (24 * count))
-            for first in range(0, task.n_samples, step):
-                stop = min(task.n_samples, first + step)
-                found = cuda_launch.terms(plan, task.key, task.first_index + lo, first, stop, count)
+            for first in range(0, request.n_samples, step):
+                stop = min(request.n_samples, first + step)
+                found = cuda_launch.terms(
+                    plan, request.key, request.first_index + lo, first, stop, count
+                )
                 for array, values in zip(out, found, strict=True):
                     array[lo : lo + count, first:stop] = values
 
         with self.device.select(self.index):
-            in_slices(self.device, task.points, 24 + 8 * work_of_draw(task), run)
+            in_slices(self.device, request.points, 24 + 8 * work_of_draw(request), run)
         return out
 
-    def _plan(self, task: Task, lo: int, count: int) -> Any:
+    def _plan(self, request: EstimateRequest, lo: int, count: int) -> Any:
         from ..kernels.cuda import launch as cuda_launch
 
-        return cuda_launch.put_plan(plan_of(task, lo, count))
+        return cuda_launch.put_plan(plan_of(request, lo, count))
 
 
 def mixture_expectations_on(index: int) -> Callable[..., Floats]:

@@ -25,7 +25,7 @@ def chunk_bytes(iw_sizes: list[int], capacity: int) -> int:
     """Memory of the device that one chunk of one data point takes."""
     from ..kernels.cuda import launch as cuda_launch
 
-    return cuda_launch.Moments.bytes_of_chunk(len(iw_sizes), capacity)
+    return cuda_launch.DeviceStates.bytes_of_chunk(len(iw_sizes), capacity)
 
 
 def folded_states(
@@ -41,7 +41,7 @@ def folded_states(
     from ..kernels.cuda import device
     from ..kernels.cuda import launch as cuda_launch
 
-    moments = cuda_launch.Moments(points, np.array(iw_sizes, dtype=np.int64), capacity)
+    moments = cuda_launch.DeviceStates(points, np.array(iw_sizes, dtype=np.int64), capacity)
     n_chunks = -(-n_samples // CHUNK)
     chunk = 0
     while chunk < n_chunks:
@@ -55,8 +55,8 @@ def folded_states(
             device.synchronize()
         chunk += step
     states = States(points, iw_sizes, capacity)
-    folded, kept = moments.fetch()
-    states.restore(folded, kept[:, : states.kept.shape[1]])
+    folded, top_rows = moments.fetch()
+    states.restore(folded, top_rows[:, : states.top_rows.shape[1]])
     return states
 
 

@@ -33,7 +33,7 @@ from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
 from .cuda import CUDABackend, mixture_expectations_on, worth_a_device
 from .reference import NumPyBackend
-from .task import Backend, Task
+from .task import Backend, EstimateRequest
 
 Model = LinearGaussian | MixtureModel | Distribution
 
@@ -142,16 +142,18 @@ def estimate(
     if isinstance(model, MixtureModel):
         return _exact(model, q, n_samples, iw_sizes, _expectations_kernel(backend, device))
     draws = DEFAULT_SAMPLES if n_samples is None else n_samples
-    task = _task(model, q, draws, rng, first_index, precision)
+    request = _task(model, q, draws, rng, first_index, precision)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    sizes = group_sizes(iw_sizes, task.n_samples, DEFAULT_IW_SIZES)
+    sizes = group_sizes(iw_sizes, request.n_samples, DEFAULT_IW_SIZES)
     analytic = _analytic_kl(model, q) if analytic_kl else None
-    capacity = kept_draws(task.n_samples) if pareto_k else 0
-    with progress_bar(progress, task.points * task.n_samples) as tick:
-        values = _backend(backend, threads, device, task).moments(task, sizes, capacity, tick)
+    capacity = kept_draws(request.n_samples) if pareto_k else 0
+    with progress_bar(progress, request.points * request.n_samples) as tick:
+        values = _backend(backend, threads, device, request).quantities(
+            request, sizes, capacity, tick
+        )
     refuse_bad_weights(values["n_bad"], values["first_bad"])
-    warn_about_weights(task.n_samples, values, pareto_k)
-    return _wrap(task, sizes, values, analytic)
+    warn_about_weights(request.n_samples, values, pareto_k)
+    return _wrap(request, sizes, values, analytic)
 
 
 class ElboTerms(NamedTuple):
@@ -212,11 +214,11 @@ def elbo_terms(
     """
     if isinstance(model, MixtureModel):
         raise InvalidInputError("model is summed exactly: a MixtureModel has no draws")
-    task = _task(model, q, n_samples, rng, first_index, precision)
+    request = _task(model, q, n_samples, rng, first_index, precision)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    require_memory("elbo_terms", 3 * 8 * task.points * task.n_samples)
-    terms = _backend(backend, threads, device, task).terms(task)
-    shape = (*task.batch, task.n_samples)
+    require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
+    terms = _backend(backend, threads, device, request).terms(request)
+    shape = (*request.batch, request.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
 
 
@@ -240,7 +242,7 @@ def log_weights(
 
 def _task(
     model: Any, q: Any, n_samples: Any, rng: RandomState, first_index: Any, precision: Any
-) -> Task:
+) -> EstimateRequest:
     for name, value in (("model", model), ("q", q)):
         vector = isinstance(value, Distribution) and not isinstance(value, Categorical)
         if not vector and not (name == "model" and isinstance(value, LinearGaussian)):
@@ -262,12 +264,12 @@ def _task(
             f"{math.prod(batch)}"
         )
     draws = as_count(n_samples, "n_samples", below=MAX_DRAWS)
-    return Task(model, q, batch, draws, philox_key(rng), first, precision)
+    return EstimateRequest(model, q, batch, draws, philox_key(rng), first, precision)
 
 
-def _backend(name: str, n_threads: int | None, device: int, task: Task) -> Backend:
+def _backend(name: str, n_threads: int | None, device: int, request: EstimateRequest) -> Backend:
     index = as_count(device, "device", least=0)
-    if name == "cuda" or (name == "auto" and worth_a_device(task)):
+    if name == "cuda" or (name == "auto" and worth_a_device(request)):
         return CUDABackend(index)
     if name in ("auto", "cpu"):
         return CPUBackend(n_threads)
@@ -293,17 +295,21 @@ def _analytic_kl(model: Any, q: Any) -> Floats:
 # --- wrapping -------------------------------------------------------------------------------
 
 
-def _wrap(task: Task, sizes: list[int], values: dict[str, Floats], kl: Floats | None) -> Estimate:
+def _wrap(
+    request: EstimateRequest, sizes: list[int], values: dict[str, Floats], kl: Floats | None
+) -> Estimate:
     """The estimate, with the closed-form KL in its place where it was asked for."""
-    independent = task.batch == task.model.batch_shape
-    sampled = from_quantities(values, task.batch, task.n_samples, sizes, independent=independent)
+    independent = request.batch == request.model.batch_shape
+    sampled = from_quantities(
+        values, request.batch, request.n_samples, sizes, independent=independent
+    )
     if kl is None:
         return sampled
-    divergence = np.array(np.broadcast_to(kl, task.batch))
+    divergence = np.array(np.broadcast_to(kl, request.batch))
     return replace(
         sampled,
         kl=divergence,
-        kl_se=np.zeros(task.batch),
+        kl_se=np.zeros(request.batch),
         elbo=np.asarray(sampled.expected_log_likelihood - divergence),
         elbo_se=sampled.expected_log_likelihood_se,
     )

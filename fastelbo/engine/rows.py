@@ -79,12 +79,12 @@ def push_rows(
     """
     before, _, after = x.shape
 
-    def fill(chunks: Floats, kept: Floats) -> None:
+    def fill(chunks: Floats, top_rows: Floats) -> None:
         launch(
             rows.summaries, x, first_draw, first, last, states.iw_sizes, states.capacity,
-            states.kept.reshape(before, after, states.kept.shape[1]),
+            states.top_rows.reshape(before, after, states.top_rows.shape[1]),
             chunks.reshape(before, after, *chunks.shape[1:]),
-            kept.reshape(before, after, *kept.shape[1:]), n_threads=states.n_threads,
+            top_rows.reshape(before, after, *top_rows.shape[1:]), n_threads=states.n_threads,
         )  # fmt: skip
 
     return states.advance(last - first, fill)
@@ -93,7 +93,7 @@ def push_rows(
 def estimate_of_weights(
     values: dict[str, Floats], shape: tuple[int, ...], n_samples: int, sizes: list[int]
 ) -> Estimate:
-    """The estimate of log weights whose terms are not known."""
+    """The estimate of log weights whose terms are not prefix_rows."""
     unknown = np.full(len(values["ess"]), np.nan)
     values |= {
         name: unknown

@@ -36,28 +36,28 @@ class States:
         self.capacity = capacity
         self.n_threads = n_threads
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
-        self.kept = np.empty((points, top_k.row_size(capacity)))
+        self.top_rows = np.empty((points, top_k.row_size(capacity)))
         if capacity:
-            self.kept[:, top_k.LIMIT] = -np.inf
-            self.kept[:, top_k.COUNT] = 0.0
+            self.top_rows[:, top_k.LIMIT] = -np.inf
+            self.top_rows[:, top_k.COUNT] = 0.0
         self._fresh = True
 
     def advance(self, n_chunks: int, fill: Callable[[Floats, Floats], Any]) -> Floats:
-        """Append chunks, whose states and kept log weights ``fill`` is to write.
+        """Append chunks, whose states and top_rows log weights ``fill`` is to write.
 
         Both arrays are of shape (points, n_chunks, ...). Returns the states.
         """
         points = len(self.moments)
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
-        kept = np.empty((points, n_chunks, self.kept.shape[1]))
-        fill(chunks, kept)
+        top_rows = np.empty((points, n_chunks, self.top_rows.shape[1]))
+        fill(chunks, top_rows)
         capacity = self.capacity
         if self._fresh and n_chunks == 1:
-            # What the only chunk kept is what there is to keep.
-            self.kept, capacity = kept[:, 0], 0
+            # What the only chunk top_rows is what there is to keep.
+            self.top_rows, capacity = top_rows[:, 0], 0
         launch(
-            drivers.fold, chunks, kept, self.iw_sizes, capacity, self._fresh, self.moments,
-            self.kept, n_threads=self.n_threads,
+            drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, self.moments,
+            self.top_rows, n_threads=self.n_threads,
         )  # fmt: skip
         self._fresh = False
         return chunks
@@ -65,22 +65,22 @@ class States:
     def copy(self) -> States:
         """States that go on from here by themselves."""
         other = copy.copy(self)
-        other.moments, other.kept = self.moments.copy(), self.kept.copy()
+        other.moments, other.top_rows = self.moments.copy(), self.top_rows.copy()
         return other
 
-    def kept_alone(self) -> Floats:
-        """The kept log weights, without the room that none has taken yet."""
-        if not self.capacity or not len(self.kept):
-            return self.kept[:, :0]
-        count = self.kept[:, top_k.COUNT].astype(np.int64)
-        rows = self.kept[:, : top_k.VALUES + int(count.max())].copy()
+    def packed_top_rows(self) -> Floats:
+        """The top_rows log weights, without the room that none has taken yet."""
+        if not self.capacity or not len(self.top_rows):
+            return self.top_rows[:, :0]
+        count = self.top_rows[:, top_k.COUNT].astype(np.int64)
+        rows = self.top_rows[:, : top_k.VALUES + int(count.max())].copy()
         rows[:, top_k.VALUES :][np.arange(count.max()) >= count[:, None]] = -np.inf
         return rows
 
-    def restore(self, moments: Floats, kept: Floats) -> None:
-        """Go on from moments, and what `kept_alone` gave beside them."""
+    def restore(self, moments: Floats, top_rows: Floats) -> None:
+        """Go on from moments, and what `packed_top_rows` gave beside them."""
         self.moments = moments
-        self.kept[:, : kept.shape[1]] = kept
+        self.top_rows[:, : top_rows.shape[1]] = top_rows
         # Chunks are appended; a state of no draws is the start of one, too.
         self._fresh = not moments[:, state.COUNT].any()
 
@@ -91,28 +91,28 @@ class States:
         rows[:, open_group] = 0.0, -np.inf, 0.0
         self.moments[:, state.GROUPS :] = rows.reshape(len(self.moments), -1)
 
-    def append(self, moments: Floats, kept: Floats) -> None:
-        """Append states (points, chunks, ...) and a row of kept log weights for all of them."""
+    def append(self, moments: Floats, top_rows: Floats) -> None:
+        """Append states (points, chunks, ...) and a row of top_rows log weights for all of them."""
 
         def fill(chunks: Floats, rows: Floats) -> None:
             chunks[...] = moments
             if self.capacity:
                 rows[..., top_k.LIMIT], rows[..., top_k.COUNT] = -np.inf, 0.0
-                rows[:, 0] = kept
+                rows[:, 0] = top_rows
 
         self.advance(moments.shape[1], fill)
 
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point, and its M + 1 largest log weights, descending.
 
-        k-hat is NaN, and the tail empty, where K is too small or nothing was kept.
+        k-hat is NaN, and the tail empty, where K is too small or nothing was top_rows.
         """
         points = len(self.moments)
         size = min(kept_draws(n_samples), self.capacity)
         tails = np.empty((points, size))
         if tails.size == 0:
             return np.full(points, np.nan), tails
-        launch(drivers.sort_kept, self.kept, size, tails, n_threads=self.n_threads)
+        launch(drivers.sort_top_rows, self.top_rows, size, tails, n_threads=self.n_threads)
         return fit_tails(tails, grid=False, n_threads=self.n_threads).pareto_k.copy(), tails
 
 

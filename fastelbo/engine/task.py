@@ -1,6 +1,6 @@
 """Where the draws are made: one class a backend, all with the same two methods.
 
-`moments` returns the quantities of `states.Reader` for each data point, k-hat from ``capacity``
+`quantities` returns the quantities of `states.Reader` for each data point, k-hat from ``capacity``
 largest log weights, `terms` the three log densities of each draw. The draws are the same
 everywhere: functions of their address.
 """
@@ -18,7 +18,7 @@ from ..validation import Floats
 Quantities = dict[str, Floats]
 
 
-class Task(NamedTuple):
+class EstimateRequest(NamedTuple):
     """A validated request."""
 
     model: Any
@@ -38,23 +38,25 @@ class Task(NamedTuple):
 class Backend(Protocol):
     """What a backend offers."""
 
-    def moments(self, task: Task, iw_sizes: list[int], capacity: int, tick: Tick) -> Quantities: ...
+    def quantities(
+        self, request: EstimateRequest, iw_sizes: list[int], capacity: int, tick: Tick
+    ) -> Quantities: ...
 
-    def terms(self, task: Task) -> tuple[Floats, Floats, Floats]: ...
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]: ...
 
 
 # Numbers that the plan and the states of one slice of data points may hold: 32 MB each.
 SLICE_NUMBERS = 2**22
 
 
-def plan_of(task: Task, lo: int, count: int) -> Plan:
+def plan_of(request: EstimateRequest, lo: int, count: int) -> Plan:
     """The plan of ``count`` data points, from ``lo`` on."""
     rows = slice(lo, lo + count)
-    return lowering.plan(task.model, task.q, task.batch, rows, task.precision)
+    return lowering.plan(request.model, request.q, request.batch, rows, request.precision)
 
 
-def work_of_draw(task: Task) -> int:
+def work_of_draw(request: EstimateRequest) -> int:
     """Numbers in the affine forms of one data point: about the multiply-adds of one draw."""
-    components = task.q._components.log_weight.shape[-1]
-    components += task.model._prior._components.log_weight.shape[-1]
-    return int((components + 1) * task.q.dim**2)
+    components = request.q._components.log_weight.shape[-1]
+    components += request.model._prior._components.log_weight.shape[-1]
+    return int((components + 1) * request.q.dim**2)

@@ -24,7 +24,7 @@ distribution.
 
 from .densities import log_likelihood, log_prob
 from .draws import sample
-from .estimates import elbo_terms, exact_mixture, moments
+from .estimates import elbo_terms, exact_mixture, summaries
 from .stream import philox, standard_normals
 from .tails import pareto_k
 
@@ -33,9 +33,9 @@ __all__ = [
     "exact_mixture",
     "log_likelihood",
     "log_prob",
-    "moments",
     "pareto_k",
     "philox",
     "sample",
     "standard_normals",
+    "summaries",
 ]

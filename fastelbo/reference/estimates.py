@@ -79,7 +79,7 @@ def elbo_terms(
     return likelihood, log_prior, log_q
 
 
-def moments(
+def summaries(
     log_likelihood: Array, log_prior: Array, log_q: Array, iw_sizes: Iterable[int] = ()
 ) -> dict[str, Any]:
     """Summaries of each row of draws, in two passes.

@@ -77,7 +77,7 @@ def installed() -> Iterator[Memory]:
     """A device, with a memory of its own, that is the machine."""
     memory = Memory()
 
-    def launch(kernel: Any, blocks: int, *args: Any, threads: int = device.TEAM) -> None:
+    def launch(kernel: Any, blocks: int, *args: Any, threads: int = device.BLOCK_THREADS) -> None:
         arguments = tuple(map(_plain, args))
         program = _compiled(kernel, tuple(map(typeof, arguments)))
         with memory.borrowed():

@@ -53,7 +53,7 @@ def test_summaries_are_those_of_plain_numpy(iw_sizes):
     # Where all weights are 0, or one outweighs all, plain sums are of no use.
     x = np.delete(rows_of_all_kinds(), [5, 7, 8], axis=0)
     got = fe.summarize(device.put(x), iw_sizes=iw_sizes).to_dict()
-    plain = reference.moments(x, np.zeros_like(x), np.zeros_like(x), iw_sizes)
+    plain = reference.summaries(x, np.zeros_like(x), np.zeros_like(x), iw_sizes)
     names = ["log_evidence", "elbo", "elbo_se", "relative_variance", "ess", "n_zero"]
     assert_close({name: got[name] for name in names}, {name: plain[name] for name in names})
     for size in iw_sizes:

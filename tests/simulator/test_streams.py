@@ -8,7 +8,7 @@ from test_state import push
 
 from fastelbo.kernels.cuda import device, thread_state
 from fastelbo.kernels.cuda.block_state import SLOTS
-from fastelbo.kernels.cuda.device import TEAM, TILE, TURNS, cuda, device_kernel
+from fastelbo.kernels.cuda.device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
 from fastelbo.kernels.state.state import (
     BAD,
     FIRST_BAD,
@@ -24,16 +24,16 @@ from fastelbo.kernels.state.state import (
 @device_kernel
 def fill_state(log_weight, log_likelihood, log_ratio, like, state):
     me = cuda.threadIdx.x
-    slots = cuda.shared.array((SLOTS, TEAM), np.float64)
-    sums = cuda.shared.array((thread_state.STORED, TEAM), np.float64)
+    slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
+    sums = cuda.shared.array((thread_state.STORED, BLOCK_THREADS), np.float64)
     tile = cuda.shared.array(TILE, np.float64)
     terms = cuda.local.array((2, TURNS), np.float64)
     thread_state.open_sums(sums, tile)
     for first in range(0, log_weight.size, TILE):
         n = min(TILE, log_weight.size - first)
-        for k in range(me, n, TEAM):
+        for k in range(me, n, BLOCK_THREADS):
             tile[k] = log_weight[first + k]
-            terms[0, k // TEAM], terms[1, k // TEAM] = (
+            terms[0, k // BLOCK_THREADS], terms[1, k // BLOCK_THREADS] = (
                 log_likelihood[first + k],
                 log_ratio[first + k],
             )

@@ -22,27 +22,38 @@ from ..state.top_k import (
     LIMIT,
     clear_row,
     close_row,
-    make_keeper,
-    offer,
-    offer_row,
+    make_top_k,
     open_row,
+    push_top,
+    push_top_row,
     sort_row,
 )
 
 
 @block
 def states(
-    part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, known, states, kept
+    part,
+    parts,
+    plan,
+    key,
+    first_index,
+    first_chunk,
+    draws,
+    iw_sizes,
+    capacity,
+    prefix_rows,
+    states,
+    top_rows,
 ):
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
     The address of data point i is ``first_index + i``. Its largest log weights, of which those not
-    above the limit of known[i] are not needed, are left in some of the rows kept[i, c].
+    above the limit of prefix_rows[i] are not needed, are left in some of the rows top_rows[i, c].
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
     work = make_workspace(plan.dim, plan.q.factor)
-    keeper = make_keeper(1, capacity)
+    top_k = make_top_k(1, capacity)
     fresh = np.zeros(size)
     slot = 0
     last = (part + 1) * items // parts - 1
@@ -51,10 +62,10 @@ def states(
         state = states[i, c]
         clear(state)
         if capacity > 0:
-            clear_row(kept[i, c])
+            clear_row(top_rows[i, c])
             if c == 0 or item == part * items // parts:
                 slot = c
-                open_row(keeper, 0, known[i, LIMIT])
+                open_row(top_k, 0, prefix_rows[i, LIMIT])
         first = (first_chunk + c) * CHUNK
         stop = min(first + CHUNK, draws)
         while first < stop:
@@ -64,38 +75,38 @@ def states(
             weigh_block(plan, i, work, n)
             push_block(state, fresh, iw_sizes, first, work, n)
             if capacity > 0:
-                offer(keeper, 0, capacity, work.log_weight, n, fresh[MAX])
+                push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
             first += n
         if capacity > 0 and (c == n_chunks - 1 or item == last):
-            close_row(keeper, 0, capacity, kept[i, slot])
+            close_row(top_k, 0, capacity, top_rows[i, slot])
 
 
 @block
-def fold(part, parts, states, kept, iw_sizes, capacity, fresh, prefix, prefix_kept):
+def fold(part, parts, states, top_rows, iw_sizes, capacity, fresh, prefix, prefix_rows):
     """Append the chunks of each data point to its prefix (cleared if ``fresh``), from the left."""
     points = states.shape[0]
-    keeper = make_keeper(1, capacity)
+    top_k = make_top_k(1, capacity)
     for i in range(part * points // parts, (part + 1) * points // parts):
         if fresh:
             clear(prefix[i])
         for c in range(states.shape[1]):
             merge(prefix[i], states[i, c], iw_sizes)
         if capacity > 0:
-            open_row(keeper, 0, -np.inf)
+            open_row(top_k, 0, -np.inf)
             if not fresh:
-                offer_row(keeper, 0, capacity, prefix_kept[i])
+                push_top_row(top_k, 0, capacity, prefix_rows[i])
             for c in range(states.shape[1]):
-                offer_row(keeper, 0, capacity, kept[i, c])
-            close_row(keeper, 0, capacity, prefix_kept[i])
+                push_top_row(top_k, 0, capacity, top_rows[i, c])
+            close_row(top_k, 0, capacity, prefix_rows[i])
 
 
 @block
-def sort_kept(part, parts, kept, size, out):
-    """out[i] = the ``size`` largest of kept[i], descending."""
-    points = kept.shape[0]
-    candidates = make_candidates(kept.shape[1])
+def sort_top_rows(part, parts, top_rows, size, out):
+    """out[i] = the ``size`` largest of top_rows[i], descending."""
+    points = top_rows.shape[0]
+    candidates = make_candidates(top_rows.shape[1])
     for i in range(part * points // parts, (part + 1) * points // parts):
-        sort_row(kept[i], size, candidates, out[i])
+        sort_row(top_rows[i], size, candidates, out[i])
 
 
 @block

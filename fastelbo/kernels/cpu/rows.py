@@ -12,15 +12,15 @@ import numpy as np
 from ..draws.blocks import CHUNK
 from ..jit.compile import block, exact
 from ..math.scalar import exp, two_sum
-from ..math.sums import largest, make_strands, scale_weights, sum_of_rest
+from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import MAX, clear, push_log_weights
 from ..state.top_k import (
     LIMIT,
     clear_row,
     close_row,
-    make_keeper,
-    offer,
+    make_top_k,
     open_row,
+    push_top,
 )
 
 COLUMNS = 8
@@ -43,12 +43,12 @@ def _any_nan(x, n):
 
 
 @block
-def _lse_piece(x, n, w, strands):
+def _lse_piece(x, n, w, partial_sums):
     """(top, rest) of up to `_PIECE` values; top is NaN where one of them is."""
     top = largest(x, n)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, n) else top), 0.0
-    total = scale_weights(x, top, n, w, strands)
+    total = scale_weights(x, top, n, w, partial_sums)
     if total != total:
         return np.nan, 0.0
     return top, sum_of_rest(w, total, n)
@@ -103,7 +103,7 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((COLUMNS, _PIECE))
     w = np.empty(_PIECE)
-    strands = make_strands()
+    partial_sums = make_partial_sums()
     for item in range(part * items // parts, (part + 1) * items // parts):
         c = item % n_chunks
         a = item // n_chunks // tiles
@@ -118,12 +118,12 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
         while start < stop:
             count = min(_PIECE, stop - start)
             if columns == 1:
-                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, strands)
+                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, partial_sums)
                 _lse_append(states[a, 0, c], top, rest, 0.0)
             else:
                 copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
-                    top, rest = _lse_piece(tile[j], count, w, strands)
+                    top, rest = _lse_piece(tile[j], count, w, partial_sums)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 
@@ -141,7 +141,17 @@ def logsumexp_fold(part, parts, states, out):
 
 @block
 def summaries(
-    part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, known, states, kept
+    part,
+    parts,
+    x,
+    first,
+    first_chunk,
+    last_chunk,
+    iw_sizes,
+    capacity,
+    prefix_rows,
+    states,
+    top_rows,
 ):
     """States of chunks of x, whose first draw has address ``first``, as `cpu.states`."""
     columns = x.shape[2]
@@ -151,10 +161,10 @@ def summaries(
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((COLUMNS, _PIECE))
     w = np.empty(_PIECE)
-    strands = make_strands()
+    partial_sums = make_partial_sums()
     values = np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
-    keeper = make_keeper(min(COLUMNS, columns), capacity)
+    top_k = make_top_k(min(COLUMNS, columns), capacity)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
@@ -167,9 +177,9 @@ def summaries(
         for j in range(width):
             clear(states[a, b + j, c])
             if capacity > 0:
-                clear_row(kept[a, b + j, c])
+                clear_row(top_rows[a, b + j, c])
                 if opens:
-                    open_row(keeper, j, known[a, b + j, LIMIT])
+                    open_row(top_k, j, prefix_rows[a, b + j, LIMIT])
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
@@ -177,10 +187,12 @@ def summaries(
             copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
                 state = states[a, b + j, c]
-                push_log_weights(state, fresh, iw_sizes, start, tile[j], w, values, strands, count)
+                push_log_weights(
+                    state, fresh, iw_sizes, start, tile[j], w, values, partial_sums, count
+                )
                 if capacity > 0:
-                    offer(keeper, j, capacity, tile[j], count, fresh[MAX])
+                    push_top(top_k, j, capacity, tile[j], count, fresh[MAX])
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
-                close_row(keeper, j, capacity, kept[a, b + j, slot])
+                close_row(top_k, j, capacity, top_rows[a, b + j, slot])

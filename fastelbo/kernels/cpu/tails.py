@@ -19,7 +19,7 @@ from ..math.copies import fill
 from ..math.scalar import exp, exp_normal, log, log_positive, split_exponent
 from ..math.selection import make_candidates, select_largest, smallest
 from ..math.simd import prefetch
-from ..math.sums import STRANDS, largest, make_strands, sum_all
+from ..math.sums import PARTIAL_SUMS, largest, make_partial_sums, sum_all
 from .rows import copy_columns
 
 # A tail of fewer draws is not fitted.
@@ -48,9 +48,9 @@ _UNDERFLOW = 1e-290
 # Nats within which weights count as equal, whose excesses are then noise.
 _EQUAL = 1e-6
 _LN2 = 0.6931471805599453
-# Terms that a strand takes before it goes back to memory.
+# Terms that a partial sum takes before it goes back to memory.
 _TERMS = 4
-_STEP = _TERMS * STRANDS
+_STEP = _TERMS * PARTIAL_SUMS
 # Excesses, and points of the grid, are padded with zeros to a multiple of this, so that no loop
 # over them has a remainder, which is scalar.
 _TILE = 16
@@ -63,7 +63,7 @@ Work = namedtuple(
     "Work",
     [
         "candidates", "excess", "depth", "smoothed", "log_smoothed", "step", "theta", "k",
-        "log_lik", "product", "exponent", "terms", "strands",
+        "log_lik", "product", "exponent", "terms", "partial_sums",
     ],
 )  # fmt: skip
 
@@ -94,7 +94,7 @@ def _make_work(tail_length):
         np.empty(_TILE),
         np.empty(_TILE),
         np.empty(max(room, points)),
-        make_strands(),
+        make_partial_sums(),
     )
 
 
@@ -119,11 +119,11 @@ def _log1p(x):
 
 
 @block
-def _mean_log1p(x, factor, n, terms, strands):
+def _mean_log1p(x, factor, n, terms, partial_sums):
     """Mean of log1p(factor x) over x[:n], whose padding with zeros adds nothing."""
     for i in range(x.shape[0]):
         terms[i] = _log1p(factor * x[i])
-    return sum_all(terms, x.shape[0], strands) / n
+    return sum_all(terms, x.shape[0], partial_sums) / n
 
 
 @block
@@ -178,7 +178,7 @@ def _profile(x, n, work):
         _set_mean_logs(theta, x, n, work.product, work.exponent, k)
     else:
         for j in range(padded):
-            k[j] = _mean_log1p(x, -theta[j], n, work.terms, work.strands)
+            k[j] = _mean_log1p(x, -theta[j], n, work.terms, work.partial_sums)
     _set_log_lik(theta, k, n, work.log_lik[:padded])
     return padded
 
@@ -189,17 +189,17 @@ def _mean_theta(work, points):
     weight, top = work.terms, largest(work.log_lik, points)
     for j in range(points):
         weight[j] = exp(work.log_lik[j] - top)
-    total = sum_all(weight, points, work.strands)
+    total = sum_all(weight, points, work.partial_sums)
     for j in range(points):
         weight[j] *= work.theta[j]
-    return sum_all(weight, points, work.strands) / total
+    return sum_all(weight, points, work.partial_sums) / total
 
 
 @block
 def _fit(x, n, work):
     """(k, sigma) of the excesses x, with k drawn to 1/2 by the weight of ten draws."""
     theta = _mean_theta(work, _profile(x, n, work))
-    shape = _mean_log1p(x, -theta, n, work.terms, work.strands)
+    shape = _mean_log1p(x, -theta, n, work.terms, work.partial_sums)
     return (n * shape + 5.0) / (n + 10.0), -shape / theta
 
 
@@ -244,10 +244,10 @@ def _set_quantiles(floor, k, sigma, work, room):
 
 
 @block
-def _sum_above(x, floor, n, terms, strands):
+def _sum_above(x, floor, n, terms, partial_sums):
     for i in range(n):
         terms[i] = x[i] - floor
-    return sum_all(terms, n, strands)
+    return sum_all(terms, n, partial_sums)
 
 
 @scalar
@@ -256,41 +256,43 @@ def _clipped(value, limit, top):
 
 
 @block
-def _clipped_sum(row, limit, top, n, strands, ahead):
+def _clipped_sum(row, limit, top, n, partial_sums, ahead):
     """Sum of exp(min(row, limit) - top), where none is above 1; NaN if there is one.
 
     There is time to fetch ``ahead``, which is as long.
     """
-    strand = strands[0]
-    fill(strand, STRANDS, 0.0)
-    whole, full = n - n % _STEP, n - n % STRANDS
+    partial = partial_sums[0]
+    fill(partial, PARTIAL_SUMS, 0.0)
+    whole, full = n - n % _STEP, n - n % PARTIAL_SUMS
     for first in range(0, whole, _STEP):
         # A slice, whose indices are plainly not negative, or the loop would not vectorise.
         piece = row[first : first + _STEP]
         prefetch(ahead, first, first + _STEP)
-        for j in range(STRANDS):
-            total = strand[j]
+        for j in range(PARTIAL_SUMS):
+            total = partial[j]
             for term in range(_TERMS):
-                total += _clipped(piece[j + term * STRANDS], limit, top)
-            strand[j] = total
-    for first in range(whole, full, STRANDS):
-        piece = row[first : first + STRANDS]
-        for j in range(STRANDS):
-            strand[j] += _clipped(piece[j], limit, top)
+                total += _clipped(piece[j + term * PARTIAL_SUMS], limit, top)
+            partial[j] = total
+    for first in range(whole, full, PARTIAL_SUMS):
+        piece = row[first : first + PARTIAL_SUMS]
+        for j in range(PARTIAL_SUMS):
+            partial[j] += _clipped(piece[j], limit, top)
     for k in range(full, n):
-        strand[k - full] += _clipped(row[k], limit, top)
-    return sum_all(strand, STRANDS, strands[1:])
+        partial[k - full] += _clipped(row[k], limit, top)
+    return sum_all(partial, PARTIAL_SUMS, partial_sums[1:])
 
 
 @block
-def _log_mean_change(log_smoothed, tail, n, size, change, strands):
+def _log_mean_change(log_smoothed, tail, n, size, change, partial_sums):
     """log of the mean over n draws of smoothed weight / weight, which is 1 outside of the tail."""
     top = tail[0]
     for i in range(size):
         change[i] = log_smoothed[i] - (tail[i] - top)
     shift = max(0.0, largest(change, size))
     total = (n - size) * exp(-shift)
-    return shift + np.log((total + _clipped_sum(change, np.inf, shift, size, strands, change)) / n)
+    return shift + np.log(
+        (total + _clipped_sum(change, np.inf, shift, size, partial_sums, change)) / n
+    )
 
 
 # --- a row --------------------------------------------------------------------------------------
@@ -304,12 +306,12 @@ def _smooth_row(n, size, clipped, compare, work, result):
     k, sigma = _fit(work.excess[: _padded(size)], size, work)
     _set_quantiles(floor, k, sigma, work, _padded(size))
     result[PARETO_K], result[SIGMA] = k, sigma
-    total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.strands)
+    total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.partial_sums)
     result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
     if compare:
         # The excesses have done their work.
         result[LOG_MEAN_CHANGE] = _log_mean_change(
-            work.log_smoothed, tail, n, size, work.excess, work.strands
+            work.log_smoothed, tail, n, size, work.excess, work.partial_sums
         )
 
 
@@ -328,8 +330,8 @@ def _fit_row(row, n, size, compare, work, result, ahead):
     if fits and found > size:
         limit = tail[size]
         status = _set_excesses(tail, size, work.excess[: _padded(size)])
-        excess = sum_all(work.excess, size, work.strands)
-    clipped = _clipped_sum(row, limit, top, n, work.strands, ahead)
+        excess = sum_all(work.excess, size, work.partial_sums)
+    clipped = _clipped_sum(row, limit, top, n, work.partial_sums, ahead)
     result[:] = np.nan
     if top == np.inf or clipped != clipped:
         result[STATUS] = BAD

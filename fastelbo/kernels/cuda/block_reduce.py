@@ -11,11 +11,11 @@ import numpy as np
 from ..jit.compile import exact
 from ..math.selection import rank_in_sample
 from ..math.sums import from_order_key, order_key
-from .device import TEAM, TILE, cuda
+from .device import BLOCK_THREADS, TILE, cuda
 from .views import stay_a_call
 
 # Partial sums of a row of slots.
-_PARTS = min(16, TEAM // 2)
+_PARTS = min(16, BLOCK_THREADS // 2)
 # Values that may be kept beyond those that are needed, as a fraction of them: one in eight.
 _SLACK = 8
 # Tiles of a row from which a sample, of one tile, tells where about its largest values begin.
@@ -27,15 +27,15 @@ def combine(slots, sums):
     """slots[r, 0] = sum of slots[r] for the first ``sums`` rows; of the next, the maximum."""
     me = cuda.threadIdx.x
     cuda.syncthreads()
-    for item in range(me, (sums + 1) * _PARTS, TEAM):
+    for item in range(me, (sums + 1) * _PARTS, BLOCK_THREADS):
         row, part = item // _PARTS, item % _PARTS
         value = slots[row, part]
-        for j in range(part + _PARTS, TEAM, _PARTS):
+        for j in range(part + _PARTS, BLOCK_THREADS, _PARTS):
             other = slots[row, j]
             value = value + other if row < sums else max(value, other)
         slots[row, part] = value
     cuda.syncthreads()
-    for row in range(me, sums + 1, TEAM):
+    for row in range(me, sums + 1, BLOCK_THREADS):
         value = slots[row, 0]
         for part in range(1, _PARTS):
             other = slots[row, part]
@@ -63,7 +63,7 @@ def sum_and_max(value, bound, slots):
 @exact
 def _count_above(values, count, limit, slots):
     mine = 0.0
-    for k in range(cuda.threadIdx.x, count, TEAM):
+    for k in range(cuda.threadIdx.x, count, BLOCK_THREADS):
         mine += 1.0 if order_key(values[k]) > limit else 0.0
     return sum_and_max(mine, 0.0, slots)[0]
 
@@ -84,7 +84,7 @@ def _compact(values, count, limit, ties, counter):
         count[0] = 0
         counter[0] = 0
     cuda.syncthreads()
-    for start in range(0, end, TEAM):
+    for start in range(0, end, BLOCK_THREADS):
         k = start + me
         value = values[k] if k < end else -np.inf
         key = order_key(value)
@@ -127,10 +127,10 @@ def thin(values, count, limit, needed, counter, slots):
 
 
 @exact
-def offer(x, n, values, count, limit, needed, counter, slots):
+def push_top(x, n, values, count, limit, needed, counter, slots):
     """Take what may be among the ``needed`` largest from x[:n], of at most `TILE` values."""
     stay_a_call()
-    for k in range(cuda.threadIdx.x, n, TEAM):
+    for k in range(cuda.threadIdx.x, n, BLOCK_THREADS):
         value = x[k]
         if value > limit[0]:
             values[cuda.atomic.add(count, 0, 1)] = value
@@ -146,7 +146,7 @@ def offer(x, n, values, count, limit, needed, counter, slots):
 def _guess_limit(row, start, stop, values, count, limit, needed, counter, slots):
     """Raise the limit to one that most likely has ``needed`` values above it, by a sample."""
     step = (stop - start) // TILE
-    for k in range(cuda.threadIdx.x, TILE, TEAM):
+    for k in range(cuda.threadIdx.x, TILE, BLOCK_THREADS):
         value = row[start + k * step]
         if value > limit[0]:
             values[cuda.atomic.add(count, 0, 1)] = value
@@ -162,7 +162,7 @@ def _guess_limit(row, start, stop, values, count, limit, needed, counter, slots)
 
 
 @exact
-def offer_row(row, start, stop, values, count, limit, needed, counter, slots):
+def push_top_row(row, start, stop, values, count, limit, needed, counter, slots):
     """Take what may be among the ``needed`` largest of row[start:stop], after no others."""
     stay_a_call()
     known = limit[0]
@@ -172,7 +172,7 @@ def offer_row(row, start, stop, values, count, limit, needed, counter, slots):
     for _ in range(2):
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
-            offer(row[first : first + n], n, values, count, limit, needed, counter, slots)
+            push_top(row[first : first + n], n, values, count, limit, needed, counter, slots)
         enough = count[0] >= needed or limit[0] == known
         cuda.syncthreads()
         if enough:

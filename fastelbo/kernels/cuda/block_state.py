@@ -40,7 +40,7 @@ from ..state.state import (
     merge_moments,
 )
 from .block_reduce import combine, sum_and_max
-from .device import TEAM, cuda
+from .device import BLOCK_THREADS, cuda
 from .views import stay_a_call
 
 # Rows of `Tile.slots`: eight sums at a time, and a maximum.
@@ -56,7 +56,7 @@ class Tile(NamedTuple):
     log_likelihood: Any  # (TILE,)
     log_ratio: Any  # (TILE,) log q - log prior
     weight: Any  # (TILE,)
-    slots: Any  # (SLOTS, TEAM)
+    slots: Any  # (SLOTS, BLOCK_THREADS)
     fresh: Any  # (GROUPS,) the state of the tile
 
 
@@ -81,7 +81,7 @@ def _sum_terms(tile, first, n):
     for row in range(8):
         slots[row, me] = 0.0
     top, place = -np.inf, -np.inf
-    for k in range(me, n, TEAM):
+    for k in range(me, n, BLOCK_THREADS):
         value = tile.log_weight[k]
         if not value < np.inf:
             slots[0, me] += 1.0
@@ -122,7 +122,7 @@ def _scale_weights(tile, n):
     top = fresh[MAX]
     some = top > -np.inf
     rest, ones = 0.0, 0.0
-    for k in range(me, n, TEAM):
+    for k in range(me, n, BLOCK_THREADS):
         weight = exp(tile.log_weight[k] - top) if some else 0.0
         tile.weight[k] = weight
         rest += weight if weight != 1.0 else 0.0
@@ -155,7 +155,7 @@ def _centred_moments(tile, n):
     mean = _mean(fresh, LOG_WEIGHT)
     mean_likelihood, mean_ratio = _mean(fresh, LOG_LIKELIHOOD), _mean(fresh, LOG_RATIO)
     ww, xx, wx, likelihood, ratio = 0.0, 0.0, 0.0, 0.0, 0.0
-    for k in range(me, n, TEAM):
+    for k in range(me, n, BLOCK_THREADS):
         x = tile.log_weight[k]
         dw = tile.weight[k] - weight_mean if abs(x) < np.inf else 0.0
         dx = _deviation(x, mean)
@@ -185,7 +185,7 @@ def _extend_by_segment(group, tile, start, stop):
     """Add draws start to stop of the tile to the open group."""
     me = cuda.threadIdx.x
     total, top = 0.0, -np.inf
-    for k in range(start + me, stop, TEAM):
+    for k in range(start + me, stop, BLOCK_THREADS):
         total += tile.weight[k]
         top = max(top, tile.log_weight[k])
     total, top = sum_and_max(total, top, tile.slots)
@@ -193,7 +193,7 @@ def _extend_by_segment(group, tile, start, stop):
     if total < UNDERFLOW and top > -np.inf:
         # Relative to the tile's maximum, weights were lost to underflow: take the segment's own.
         total, shift = 0.0, top
-        for k in range(start + me, stop, TEAM):
+        for k in range(start + me, stop, BLOCK_THREADS):
             total += exp(tile.log_weight[k] - top)
         total, _ = sum_and_max(total, 0.0, tile.slots)
     if me == 0:
@@ -224,7 +224,7 @@ def _push_small_groups(group, size, start, count, tile):
     me = cuda.threadIdx.x
     slots, values = tile.slots, tile.log_ratio
     total, some = 0.0, 0.0
-    for g in range(me, count, TEAM):
+    for g in range(me, count, BLOCK_THREADS):
         value = _group_value(tile, start + g * size, start + (g + 1) * size)
         values[g] = value
         total += _finite(value)
@@ -235,7 +235,7 @@ def _push_small_groups(group, size, start, count, tile):
     cuda.syncthreads()
     mean = total / some if some > 0.0 else 0.0
     second = 0.0
-    for g in range(me, count, TEAM):
+    for g in range(me, count, BLOCK_THREADS):
         deviation = _deviation(values[g], mean)
         second += deviation * deviation
     second, _ = sum_and_max(second, 0.0, slots)

@@ -31,10 +31,10 @@ with warnings.catch_warnings():
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
 # Threads of a block, which work on one chunk of draws together. The simulator's are Python's.
-TEAM = 4 if SIMULATED else 128
+BLOCK_THREADS = 4 if SIMULATED else 128
 # Draws that each of them makes before what they are is looked at, and of all together.
 TURNS = 8 if SIMULATED else 4
-TILE = TURNS * TEAM
+TILE = TURNS * BLOCK_THREADS
 
 
 class _SimulatedShared:
@@ -138,7 +138,7 @@ def fetch(array: Any) -> Any:
     return array.copy_to_host()
 
 
-def launch(kernel: Any, blocks: int, *args: Any, threads: int = TEAM) -> None:
+def launch(kernel: Any, blocks: int, *args: Any, threads: int = BLOCK_THREADS) -> None:
     """Start a kernel with so many blocks of ``threads``, none of which there may be."""
     if blocks >= _FEW_BLOCKS:
         kernel[blocks, threads](*args)

@@ -31,9 +31,9 @@ from ..state.state import (
 )
 from ..state.top_k import COUNT as KEPT
 from ..state.top_k import LIMIT, VALUES
-from .block_reduce import offer, offer_row, thin
+from .block_reduce import push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
-from .device import TEAM, TILE, TURNS, cuda, device_kernel
+from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
 from .parameters import Form, plan_loader
 from .thread_state import (
     STORED,
@@ -77,7 +77,7 @@ def _one_lane(v, packed, reals, doubles, places, angle):
         log_q=doubles[2],
         log_weight=doubles[3],
         scratch=doubles[4:6],
-        strands=doubles[6:7],
+        partial_sums=doubles[6:7],
     )
 
 
@@ -92,16 +92,16 @@ def _near_size(group_sizes: int) -> int:
 
 
 @block
-def _open_kept(known, anew, count, limit):
-    """Begin to keep the largest values of a chunk, of which what is ``known`` spares the others."""
+def _open_row(prefix_row, reset, count, limit):
+    """Start the row of a chunk: values up to the threshold of the prefix are not needed."""
     if cuda.threadIdx.x == 0:
         count[0] = 0
-        limit[0] = -np.inf if anew else known[LIMIT]
+        limit[0] = -np.inf if reset else prefix_row[LIMIT]
     cuda.syncthreads()
 
 
 @block
-def _close_kept(row, count, limit):
+def _close_row(row, count, limit):
     """Note in their row how many there are, and above what."""
     if cuda.threadIdx.x == 0:
         row[LIMIT] = limit[0]
@@ -119,12 +119,12 @@ def states(form: Form, group_sizes: int) -> Any:
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
     # Without groups, nothing but the largest log weights has to be seen by other threads.
     grouped = group_sizes > 0
-    tile_size, sums_size = (TILE, 1) if grouped else (1, TEAM)
+    tile_size, sums_size = (TILE, 1) if grouped else (1, BLOCK_THREADS)
 
     @device_kernel
     def fill_states(
         sampler, q, prior, likelihood, key, first_index, first_chunk, n_chunks, draws, iw_sizes,
-        needed, anew, known, states, kept,
+        needed, reset, prefix_rows, states, top_rows,
     ):  # fmt: skip
         me = cuda.threadIdx.x
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
@@ -135,7 +135,7 @@ def states(form: Form, group_sizes: int) -> Any:
         weight = cuda.shared.array(tile_size, np.float64)
         sums = cuda.shared.array((STORED, sums_size), np.float64)
         own_terms = cuda.local.array((2, TURNS), np.float64)
-        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
         count = cuda.shared.array(2, np.int64)
         limit = cuda.shared.array(1, np.float64)
@@ -152,7 +152,7 @@ def states(form: Form, group_sizes: int) -> Any:
         if me == 0:
             clear(state)
         if needed > 0:
-            _open_kept(known[i], anew, count, limit)
+            _open_row(prefix_rows[i], reset, count, limit)
         index = np.uint64(first_index + i)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
@@ -161,7 +161,7 @@ def states(form: Form, group_sizes: int) -> Any:
         cuda.syncthreads()
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
-            for k in range(me, n, TEAM):
+            for k in range(me, n, BLOCK_THREADS):
                 read_again()
                 sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first + k), 1)
                 weigh_block(plan, i, work, 1)
@@ -170,7 +170,7 @@ def states(form: Form, group_sizes: int) -> Any:
                 if grouped:
                     log_likelihood[k], log_ratio[k] = work.log_likelihood[0], ratio
                 else:
-                    turn = np.uint64(k) // np.uint64(TEAM)
+                    turn = np.uint64(k) // np.uint64(BLOCK_THREADS)
                     own_terms[0, turn], own_terms[1, turn] = work.log_likelihood[0], ratio
             if grouped or needed > 0:
                 cuda.syncthreads()
@@ -179,17 +179,19 @@ def states(form: Form, group_sizes: int) -> Any:
             else:
                 push_draws(sums, log_weight, own_terms, first, n, v)
             if needed > 0:
-                offer(log_weight, n, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
+                push_top(
+                    log_weight, n, top_rows[i, c, VALUES:], count, limit, needed, count[1:], slots
+                )
         if not grouped:
             share, likelihoods, ratios = stored(sums)
             set_weights(state, share, stop - start, v, slots)
             set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
             set_term(state, LOG_RATIO, ratios, slots)
         cuda.syncthreads()
-        for field in range(me, size, TEAM):
+        for field in range(me, size, BLOCK_THREADS):
             states[i, c, field] = state[field]
         if needed > 0:
-            _close_kept(kept[i, c], count, limit)
+            _close_row(top_rows[i, c], count, limit)
 
     return fill_states
 
@@ -199,10 +201,10 @@ def fold() -> Any:
     """Kernel: append the chunks of each data point to its prefix in order; one thread each."""
 
     @device_kernel
-    def fold_chunks(states, iw_sizes, anew, prefix):
-        i = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
+    def fold_chunks(states, iw_sizes, reset, prefix):
+        i = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if i < states.shape[0]:
-            if anew:
+            if reset:
                 clear(prefix[i])
             for c in range(states.shape[1]):
                 merge(prefix[i], states[i, c], iw_sizes)
@@ -212,33 +214,35 @@ def fold() -> Any:
 
 @functools.cache
 def fold_largest() -> Any:
-    """Kernel: keep the largest of what the chunks of each data point kept; one block each."""
+    """Kernel: the largest of the rows of the chunks of each data point; one block each."""
 
     @device_kernel
-    def fold_kept(kept, needed, anew, prefix):
+    def fold_rows(top_rows, needed, reset, prefix):
         me = cuda.threadIdx.x
         i = cuda.blockIdx.x
-        slots = cuda.shared.array((2, TEAM), np.float64)
+        slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
         limit = cuda.shared.array(1, np.float64)
         row = prefix[i, VALUES:]
         if me == 0:
-            count[0] = np.int64(0 if anew else prefix[i, KEPT])
-            limit[0] = -np.inf if anew else prefix[i, LIMIT]
+            count[0] = np.int64(0 if reset else prefix[i, KEPT])
+            limit[0] = -np.inf if reset else prefix[i, LIMIT]
         cuda.syncthreads()
-        for c in range(kept.shape[1]):
-            there = np.int64(kept[i, c, KEPT])
+        for c in range(top_rows.shape[1]):
+            there = np.int64(top_rows[i, c, KEPT])
             for start in range(0, there, TILE):
                 n = min(TILE, there - start)
-                offer(kept[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots)
+                push_top(
+                    top_rows[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots
+                )
             if me == 0:
-                limit[0] = max(limit[0], kept[i, c, LIMIT])
+                limit[0] = max(limit[0], top_rows[i, c, LIMIT])
             cuda.syncthreads()
         if count[0] > needed:
             thin(row, count, limit, needed, count[1:], slots)
-        _close_kept(prefix[i], count, limit)
+        _close_row(prefix[i], count, limit)
 
-    return fold_kept
+    return fold_rows
 
 
 @functools.cache
@@ -264,7 +268,7 @@ def terms(form: Form) -> Any:
         cuda.syncthreads()
         index = np.uint64(first_index + i)
         start = lo + b * TILE
-        for draw in range(start + cuda.threadIdx.x, min(start + TILE, hi), TEAM):
+        for draw in range(start + cuda.threadIdx.x, min(start + TILE, hi), BLOCK_THREADS):
             read_again()
             sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
             weigh_block(plan, i, work, 1)
@@ -290,7 +294,7 @@ def log_prob(dim: int) -> Any:
         places = cuda.local.array((2, 1), np.int64)
         angle = cuda.local.array(1, np.uint64)
         work = _one_lane(v, packed, reals, doubles, places, angle)
-        p = np.int64(b) * TEAM + cuda.threadIdx.x
+        p = np.int64(b) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
             load_points(points[p : p + 1, i], centre[middle], 1, v)
@@ -315,7 +319,7 @@ def expectations(dim: int, components: int) -> Any:
         angle = cuda.local.array(1, np.uint64)
         terms = cuda.local.array((components, 1), np.float64)
         work = _one_lane(v, packed, reals, doubles, places, angle)
-        p = np.int64(cuda.blockIdx.x) * TEAM + cuda.threadIdx.x
+        p = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             load_points(points[p : p + 1], centre, 1, v)
             log_joint(density, log_weight, dim, work, 1, terms)
@@ -337,7 +341,7 @@ def _streamed_summaries() -> Any:
     @device_kernel
     def fill_summaries(x, first_chunk, n_chunks, iw_sizes, states):
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
-        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
         start = (first_chunk + c) * CHUNK
         push_row(states[i, c], x[i], start, min(start + CHUNK, x.shape[1]), slots)
 
@@ -355,9 +359,9 @@ def _grouped_summaries(group_sizes: int) -> Any:
         log_weight = cuda.shared.array(TILE, np.float64)
         values = cuda.shared.array(TILE, np.float64)
         weight = cuda.shared.array(TILE, np.float64)
-        slots = cuda.shared.array((SLOTS, TEAM), np.float64)
+        slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
-        # The terms of a weight are not known: its own moments stand in their place.
+        # The terms of a log weight are unknown: its own moments take their place.
         tile = Tile(log_weight, log_weight, values, weight, slots, fresh)
         state = near if near_size == size else states[i, c]
         if me == 0:
@@ -367,12 +371,12 @@ def _grouped_summaries(group_sizes: int) -> Any:
         cuda.syncthreads()
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
-            for k in range(me, n, TEAM):
+            for k in range(me, n, BLOCK_THREADS):
                 log_weight[k] = x[i, first + k]
                 values[k] = 0.0
             cuda.syncthreads()
             push_tile(state, iw_sizes, first, tile, n)
-        for field in range(me, size, TEAM):
+        for field in range(me, size, BLOCK_THREADS):
             states[i, c, field] = state[field]
 
     return fill_summaries
@@ -383,15 +387,17 @@ def largest() -> Any:
     """Kernel: the largest log weights of each chunk of rows; one block a chunk."""
 
     @device_kernel
-    def fill_kept(x, first_chunk, n_chunks, needed, anew, known, kept):
+    def fill_rows(x, first_chunk, n_chunks, needed, reset, prefix_rows, top_rows):
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
-        slots = cuda.shared.array((2, TEAM), np.float64)
+        slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
         limit = cuda.shared.array(1, np.float64)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, x.shape[1])
-        _open_kept(known[i], anew, count, limit)
-        offer_row(x[i], start, stop, kept[i, c, VALUES:], count, limit, needed, count[1:], slots)
-        _close_kept(kept[i, c], count, limit)
+        _open_row(prefix_rows[i], reset, count, limit)
+        push_top_row(
+            x[i], start, stop, top_rows[i, c, VALUES:], count, limit, needed, count[1:], slots
+        )
+        _close_row(top_rows[i, c], count, limit)
 
-    return fill_kept
+    return fill_rows

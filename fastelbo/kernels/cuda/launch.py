@@ -17,7 +17,7 @@ from .parameters import form_of_plan
 Floats = NDArray[np.float64]
 
 
-class Moments:
+class DeviceStates:
     """Folded states of some data points on the device, to which chunks of draws are appended."""
 
     def __init__(self, points: int, iw_sizes: NDArray[np.int64], capacity: int) -> None:
@@ -25,7 +25,7 @@ class Moments:
         # An array on the device has at least one element.
         self.iw_sizes = device.put(iw_sizes)
         self.moments = device.room((points, state_size(self.group_sizes)))
-        self.kept = device.room((points, VALUES + kept_size(capacity)))
+        self.top_rows = device.room((points, VALUES + kept_size(capacity)))
         self._scratch: tuple[Any, Any] | None = None
         self.draws = 0
 
@@ -34,37 +34,37 @@ class Moments:
         """Memory of one chunk of one data point, and of what is folded of that point."""
         return 8 * (state_size(group_sizes) + VALUES + kept_size(capacity))
 
-    def begin_anew(self) -> None:
+    def reset(self) -> None:
         """Forget all draws."""
         self.draws = 0
 
     @property
-    def _anew(self) -> bool:
+    def _fresh(self) -> bool:
         return self.draws == 0
 
     def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
         """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
-        first, states, kept = self._open(n_chunks)
+        first, states, top_rows = self._open(n_chunks)
         device.launch(
             drivers.states(form_of_plan(plan), self.group_sizes), self.points * n_chunks, *plan[:4],
             np.uint64(key), np.int64(first_index), first, np.int64(n_chunks), np.int64(n_draws),
-            self.iw_sizes, np.int64(self.capacity), self._anew, self.kept, states, kept,
+            self.iw_sizes, np.int64(self.capacity), self._fresh, self.top_rows, states, top_rows,
         )  # fmt: skip
-        self._fold(states, kept, n_draws)
+        self._fold(states, top_rows, n_draws)
 
     def reduce(self, x: Any, n_chunks: int) -> None:
         """Append chunks of the rows of x, which is on the device."""
-        first, states, kept = self._open(n_chunks)
+        first, states, top_rows = self._open(n_chunks)
         blocks, chunks = self.points * n_chunks, np.int64(n_chunks)
         device.launch(
             drivers.summaries(self.group_sizes), blocks, x, first, chunks, self.iw_sizes, states
         )
         if self.capacity:
             device.launch(
-                drivers.largest(), blocks, x, first, chunks, np.int64(self.capacity), self._anew,
-                self.kept, kept,
+                drivers.largest(), blocks, x, first, chunks, np.int64(self.capacity), self._fresh,
+                self.top_rows, top_rows,
             )  # fmt: skip
-        self._fold(states, kept, x.shape[1])
+        self._fold(states, top_rows, x.shape[1])
 
     def _open(self, n_chunks: int) -> tuple[np.int64, Any, Any]:
         """The next chunk, and room for the states and the largest log weights of some."""
@@ -73,25 +73,25 @@ class Moments:
             self._scratch = None
             self._scratch = (
                 device.room((self.points, n_chunks, self.moments.shape[1])),
-                device.room((self.points, n_chunks, self.kept.shape[1])),
+                device.room((self.points, n_chunks, self.top_rows.shape[1])),
             )
         return np.int64(self.draws // CHUNK), *self._scratch
 
-    def _fold(self, states: Any, kept: Any, n_draws: int) -> None:
+    def _fold(self, states: Any, top_rows: Any, n_draws: int) -> None:
         device.launch(
-            drivers.fold(), -(-self.points // device.TEAM), states, self.iw_sizes,
-            self._anew, self.moments,
+            drivers.fold(), -(-self.points // device.BLOCK_THREADS), states, self.iw_sizes,
+            self._fresh, self.moments,
         )  # fmt: skip
         if self.capacity:
             device.launch(
-                drivers.fold_largest(), self.points, kept, np.int64(self.capacity), self._anew,
-                self.kept,
+                drivers.fold_largest(), self.points, top_rows, np.int64(self.capacity), self._fresh,
+                self.top_rows,
             )  # fmt: skip
         self.draws = min(n_draws, self.draws + states.shape[1] * CHUNK)
 
     def fetch(self) -> tuple[Floats, Floats]:
         """The states and the rows of largest log weights, when all has been done."""
-        return device.fetch(self.moments), device.fetch(self.kept)
+        return device.fetch(self.moments), device.fetch(self.top_rows)
 
 
 def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int) -> list[Floats]:
@@ -109,7 +109,7 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
     """Log density of member i at points[:, i], on the device as the points (M, members, D) are."""
     count, members, dim = points.shape
     out = device.room((count, members))
-    kernel, threads = drivers.log_prob(dim), device.TEAM
+    kernel, threads = drivers.log_prob(dim), device.BLOCK_THREADS
     if density.factor.shape[2] > 1 and dim <= quadratic.MOST and device.multiplies():
         kernel, threads = quadratic.log_prob(dim), quadratic.THREADS
         density = quadratic.ordered(density, dim)
@@ -129,7 +129,8 @@ def mixture_expectations(
     """As `launch.mixture_expectations`, on the device."""
     out = device.room((3, len(points)))
     device.launch(
-        drivers.expectations(points.shape[1], len(log_weight)), -(-len(points) // device.TEAM),
+        drivers.expectations(points.shape[1], len(log_weight)),
+        -(-len(points) // device.BLOCK_THREADS),
         device.put_all(density), *map(device.put, (log_weight, centre, points, probs)), out,
     )  # fmt: skip
     return device.fetch(out) if len(points) else np.empty((3, 0))

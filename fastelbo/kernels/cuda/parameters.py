@@ -12,7 +12,7 @@ import numpy as np
 
 from ..draws.blocks import Density, Plan, Sampler, padded, row_of
 from ..jit.compile import block
-from .device import TEAM, cuda
+from .device import BLOCK_THREADS, cuda
 from .views import viewer
 
 # Bytes of shared memory for the affine forms of one data point, and numbers of the other rows.
@@ -76,7 +76,7 @@ def _affine_forms(density: Density) -> AffineForms:
 def _load(source, i, out):
     """out[0] = source[i], two axes, by all threads."""
     row = row_of(i, source.shape[0])
-    for c in range(cuda.threadIdx.x, source.shape[1], TEAM):
+    for c in range(cuda.threadIdx.x, source.shape[1], BLOCK_THREADS):
         out[0, c] = source[row, c]
 
 
@@ -84,7 +84,7 @@ def _load(source, i, out):
 def _load_vectors(source, i, out):
     row = row_of(i, source.shape[0])
     for c in range(source.shape[1]):
-        for d in range(cuda.threadIdx.x, source.shape[2], TEAM):
+        for d in range(cuda.threadIdx.x, source.shape[2], BLOCK_THREADS):
             out[0, c, d] = source[row, c, d]
 
 
@@ -93,7 +93,7 @@ def _load_matrices(source, i, out):
     row = row_of(i, source.shape[0])
     for c in range(source.shape[1]):
         for r in range(source.shape[2]):
-            for d in range(cuda.threadIdx.x, source.shape[3], TEAM):
+            for d in range(cuda.threadIdx.x, source.shape[3], BLOCK_THREADS):
                 out[0, c, r, d] = source[row, c, r, d]
 
 

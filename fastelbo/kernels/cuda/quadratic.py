@@ -17,7 +17,7 @@ from ..draws.blocks import Density, Real, row_of
 from ..draws.densities import add_term, log_terms
 from ..jit.compile import block
 from ..math.scalar import log_positive
-from .device import SIMULATED, TEAM, cuda, device_kernel
+from .device import BLOCK_THREADS, SIMULATED, cuda, device_kernel
 from .warps import (
     COLUMNS,
     ROWS,
@@ -30,7 +30,7 @@ from .warps import (
 # Coordinates of 32 points that fit into the registers of a warp.
 MOST = 64
 # Threads of a block, and points that it takes.
-THREADS = WARP if SIMULATED else TEAM
+THREADS = WARP if SIMULATED else BLOCK_THREADS
 
 
 def _steps(dim: int) -> int:

@@ -37,7 +37,7 @@ from ..state.state import (
     clear,
 )
 from .block_reduce import combine, sum_and_max
-from .device import TEAM, cuda
+from .device import BLOCK_THREADS, cuda
 
 
 class Share(NamedTuple):
@@ -205,9 +205,9 @@ def _take(share, x, place, like):
 @block
 def _take_one_by_one(share, x0, x1, x2, x3, place, like):
     share = _take(share, x0, place, like)
-    share = _take(share, x1, place + TEAM, like)
-    share = _take(share, x2, place + 2 * TEAM, like)
-    return _take(share, x3, place + 3 * TEAM, like)
+    share = _take(share, x1, place + BLOCK_THREADS, like)
+    share = _take(share, x2, place + 2 * BLOCK_THREADS, like)
+    return _take(share, x3, place + 3 * BLOCK_THREADS, like)
 
 
 @block
@@ -222,7 +222,7 @@ def _recounted(share, row):
     """The share with what is no number counted anew; nothing else of it will be read then."""
     pivot, top, total, uu, d, dd, ud, n, _, _ = share
     bad, first_bad = 0.0, np.inf
-    for place in range(cuda.threadIdx.x, row.size, TEAM):
+    for place in range(cuda.threadIdx.x, row.size, BLOCK_THREADS):
         if not row[place] < np.inf:
             bad, first_bad = bad + 1.0, min(first_bad, float(place))
     return Share(pivot, top, total, uu, d, dd, ud, n, bad, first_bad)
@@ -231,8 +231,8 @@ def _recounted(share, row):
 @block
 def _four(row, k):
     """Four values of a thread, all of which are asked for before the first one is needed."""
-    x0, x1 = row[k], row[k + np.uint64(TEAM)]
-    return x0, x1, row[k + np.uint64(2 * TEAM)], row[k + np.uint64(3 * TEAM)]
+    x0, x1 = row[k], row[k + np.uint64(BLOCK_THREADS)]
+    return x0, x1, row[k + np.uint64(2 * BLOCK_THREADS)], row[k + np.uint64(3 * BLOCK_THREADS)]
 
 
 @block
@@ -240,14 +240,14 @@ def _share_of(row):
     """What one thread takes of a row, places counted from its start."""
     share = empty_share(row)
     me = cuda.threadIdx.x
-    fours = (row.size + TEAM - 1 - me) // (4 * TEAM)
+    fours = (row.size + BLOCK_THREADS - 1 - me) // (4 * BLOCK_THREADS)
     # Unsigned, as a negative index would count from the end.
     k = np.uint64(me)
     if fours > 0:
         x0, x1, x2, x3 = _four(row, k)
         for turn in range(fours):
             if turn + 1 < fours:
-                k += np.uint64(4 * TEAM)
+                k += np.uint64(4 * BLOCK_THREADS)
             # The next ones are under way while these are added.
             y0, y1, y2, y3 = _four(row, k)
             # NaN may pass for a number here, and makes the sums NaN.
@@ -255,9 +255,11 @@ def _share_of(row):
             if top < np.inf and min(min(x0, x1), min(x2, x3)) > -np.inf:
                 share = _add_four(share, x0, x1, x2, x3, top, row)
             else:
-                share = _take_one_by_one(share, x0, x1, x2, x3, me + turn * (4 * TEAM), row)
+                share = _take_one_by_one(
+                    share, x0, x1, x2, x3, me + turn * (4 * BLOCK_THREADS), row
+                )
             x0, x1, x2, x3 = y0, y1, y2, y3
-    for place in range(me + fours * (4 * TEAM), row.size, TEAM):
+    for place in range(me + fours * (4 * BLOCK_THREADS), row.size, BLOCK_THREADS):
         share = _take(share, row[np.uint64(place)], place, row)
     return share if share.total == share.total else _recounted(share, row)
 
@@ -279,22 +281,25 @@ def push_draws(sums, log_weight, terms, first, n, like):
     me = cuda.threadIdx.x
     share, likelihoods, ratios = stored(sums)
     turn = 0
-    while me + (turn + 3) * TEAM < n:
-        k = np.uint64(me + turn * TEAM)
-        x0, x1 = log_weight[k], log_weight[k + np.uint64(TEAM)]
-        x2, x3 = log_weight[k + np.uint64(2 * TEAM)], log_weight[k + np.uint64(3 * TEAM)]
+    while me + (turn + 3) * BLOCK_THREADS < n:
+        k = np.uint64(me + turn * BLOCK_THREADS)
+        x0, x1 = log_weight[k], log_weight[k + np.uint64(BLOCK_THREADS)]
+        x2, x3 = (
+            log_weight[k + np.uint64(2 * BLOCK_THREADS)],
+            log_weight[k + np.uint64(3 * BLOCK_THREADS)],
+        )
         top = max(max(x0, x1), max(x2, x3))
         # The sum tells of NaN and of -inf.
         if (top < np.inf) & ((x0 + x1) + (x2 + x3) > -np.inf):
             share = _add_four(share, x0, x1, x2, x3, top, like)
         else:
-            share = _take_one_by_one(share, x0, x1, x2, x3, first + me + turn * TEAM, like)
+            share = _take_one_by_one(share, x0, x1, x2, x3, first + me + turn * BLOCK_THREADS, like)
         likelihoods = _take_four_of_term(likelihoods, terms[0], np.uint64(turn))
         ratios = _take_four_of_term(ratios, terms[1], np.uint64(turn))
         turn += 4
-    while me + turn * TEAM < n:
-        k = np.uint64(me + turn * TEAM)
-        share = _take(share, log_weight[k], first + me + turn * TEAM, like)
+    while me + turn * BLOCK_THREADS < n:
+        k = np.uint64(me + turn * BLOCK_THREADS)
+        share = _take(share, log_weight[k], first + me + turn * BLOCK_THREADS, like)
         likelihoods = _take_term(likelihoods, terms[0, np.uint64(turn)])
         ratios = _take_term(ratios, terms[1, np.uint64(turn)])
         turn += 1

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit.compile import block, by_precision, scalar
-from ..math.sums import make_strands
+from ..math.sums import make_partial_sums
 
 LANES = 512
 # Coordinates are taken four at a time.
@@ -88,7 +88,7 @@ class Workspace(NamedTuple):
     log_q: NDArray[np.float64]  # (LANES,)
     log_weight: NDArray[np.float64]  # (LANES,)
     scratch: NDArray[np.float64]  # (2, LANES)
-    strands: NDArray[np.float64]  # (3, STRANDS)
+    partial_sums: NDArray[np.float64]  # (3, PARTIAL_SUMS)
 
 
 @scalar
@@ -127,7 +127,7 @@ def make_workspace(dim, like):
         np.empty(LANES),
         np.empty(LANES),
         np.empty((2, LANES)),
-        make_strands(),
+        make_partial_sums(),
     )
 
 

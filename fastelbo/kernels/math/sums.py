@@ -1,8 +1,8 @@
 """Sums over the lanes of a block: the arithmetic of the mergeable state.
 
-A sum runs in `STRANDS` strands side by side, strand j taking every term whose place is j modulo
-`STRANDS`, and the strands are then added in one order. So it vectorises without a compiler that is
-free to reorder it, whose choice, and with it the last bit, would depend on what stands around.
+A sum is made of `PARTIAL_SUMS` partial sums: partial sum j takes every term whose place is j modulo
+`PARTIAL_SUMS`, and the partial sums are added in one fixed order. So the loop vectorises without
+leave to reorder, which would let the last bit depend on the code around it.
 """
 
 from __future__ import annotations
@@ -12,54 +12,54 @@ import numpy as np
 from ..jit.compile import block, exact, scalar
 from .scalar import exp_normal
 
-STRANDS = 32
-# Terms that a strand takes before it goes back to memory.
+PARTIAL_SUMS = 32
+# Terms that a partial sum takes before it goes back to memory.
 _TERMS = 4
-_STEP = _TERMS * STRANDS
+_STEP = _TERMS * PARTIAL_SUMS
 
 _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @block
-def make_strands():
+def make_partial_sums():
     """Room for three sums at a time."""
-    return np.empty((3, STRANDS))
+    return np.empty((3, PARTIAL_SUMS))
 
 
 @exact
-def _close(strand):
-    """The sum of the strands."""
+def _close(partial):
+    """The sum of the partial sums."""
     for j in range(8):
-        strand[j] = (strand[j] + strand[j + 8]) + (strand[j + 16] + strand[j + 24])
-    return ((strand[0] + strand[1]) + (strand[2] + strand[3])) + (
-        (strand[4] + strand[5]) + (strand[6] + strand[7])
+        partial[j] = (partial[j] + partial[j + 8]) + (partial[j + 16] + partial[j + 24])
+    return ((partial[0] + partial[1]) + (partial[2] + partial[3])) + (
+        (partial[4] + partial[5]) + (partial[6] + partial[7])
     )
 
 
 @block
-def sum_all(x, n, strands):
+def sum_all(x, n, partial_sums):
     """Sum of x[:n]."""
-    strand = strands[0]
-    strand[:] = 0.0
+    partial = partial_sums[0]
+    partial[:] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
-        for j in range(STRANDS):
-            total = strand[j]
+        for j in range(PARTIAL_SUMS):
+            total = partial[j]
             for term in range(_TERMS):
-                total += x[first + j + term * STRANDS]
-            strand[j] = total
-    full = n - n % STRANDS
-    for first in range(whole, full, STRANDS):
-        for j in range(STRANDS):
-            strand[j] += x[first + j]
+                total += x[first + j + term * PARTIAL_SUMS]
+            partial[j] = total
+    full = n - n % PARTIAL_SUMS
+    for first in range(whole, full, PARTIAL_SUMS):
+        for j in range(PARTIAL_SUMS):
+            partial[j] += x[first + j]
     for k in range(full, n):
-        strand[k - full] += x[k]
-    return _close(strand)
+        partial[k - full] += x[k]
+    return _close(partial)
 
 
 @block
 def range_sum(x, start, stop):
-    """Sum of the few values x[start:stop], in four strands."""
+    """Sum of the few values x[start:stop], in four partial sums."""
     a = b = c = d = 0.0
     k = start
     while k + 4 <= stop:
@@ -75,21 +75,21 @@ def range_sum(x, start, stop):
 
 
 @block
-def finite_sum(x, n, strands):
+def finite_sum(x, n, partial_sums):
     """How many values are finite, and their sum."""
-    total = sum_all(x, n, strands)
+    total = sum_all(x, n, partial_sums)
     if abs(total) < np.inf:
         return n, total
     count = np.int64(0)
     for k in range(n):
         count += np.int64(1) if abs(x[k]) < np.inf else np.int64(0)
-    strand = strands[0]
-    strand[:] = 0.0
-    for first in range(0, n, STRANDS):
-        for j in range(min(STRANDS, n - first)):
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    for first in range(0, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
-            strand[j] += value if abs(value) < np.inf else 0.0
-    return count, _close(strand)
+            partial[j] += value if abs(value) < np.inf else 0.0
+    return count, _close(partial)
 
 
 @scalar
@@ -98,23 +98,23 @@ def _deviation(x, mean):
 
 
 @block
-def square_deviations(x, mean, n, strands):
+def square_deviations(x, mean, n, partial_sums):
     """Sum of (x - mean)^2 over finite x."""
-    strand = strands[0]
-    strand[:] = 0.0
+    partial = partial_sums[0]
+    partial[:] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
-        for j in range(STRANDS):
-            total = strand[j]
+        for j in range(PARTIAL_SUMS):
+            total = partial[j]
             for term in range(_TERMS):
-                deviation = _deviation(x[first + j + term * STRANDS], mean)
+                deviation = _deviation(x[first + j + term * PARTIAL_SUMS], mean)
                 total += deviation * deviation
-            strand[j] = total
-    for first in range(whole, n, STRANDS):
-        for j in range(min(STRANDS, n - first)):
+            partial[j] = total
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
             deviation = _deviation(x[first + j], mean)
-            strand[j] += deviation * deviation
-    return _close(strand)
+            partial[j] += deviation * deviation
+    return _close(partial)
 
 
 @scalar
@@ -141,35 +141,35 @@ def largest(x, n):
 
 
 @block
-def peak_and_sum(x, n, strands):
+def peak_and_sum(x, n, partial_sums):
     """The largest of x[:n], NaN aside, and the sum of all."""
-    peak, strand = strands[0], strands[1]
-    for j in range(STRANDS):
+    peak, partial = partial_sums[0], partial_sums[1]
+    for j in range(PARTIAL_SUMS):
         peak[j] = -np.inf
-        strand[j] = 0.0
+        partial[j] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
-        for j in range(STRANDS):
-            top, total = peak[j], strand[j]
+        for j in range(PARTIAL_SUMS):
+            top, total = peak[j], partial[j]
             for term in range(_TERMS):
-                value = x[first + j + term * STRANDS]
+                value = x[first + j + term * PARTIAL_SUMS]
                 top = value if value > top else top
                 total += value
-            peak[j], strand[j] = top, total
-    for first in range(whole, n, STRANDS):
-        for j in range(min(STRANDS, n - first)):
+            peak[j], partial[j] = top, total
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
             peak[j] = value if value > peak[j] else peak[j]
-            strand[j] += value
-    return largest(peak, STRANDS), _close(strand)
+            partial[j] += value
+    return largest(peak, PARTIAL_SUMS), _close(partial)
 
 
 @block
-def scale_weights(x, top, n, w, strands):
+def scale_weights(x, top, n, w, partial_sums):
     """w = exp(x - top) for a ``top`` that no x exceeds, and its sum; NaN where one of x is."""
     for k in range(n):
         w[k] = exp_normal(x[k] - top)
-    return sum_all(w, n, strands)
+    return sum_all(w, n, partial_sums)
 
 
 @block
@@ -185,24 +185,24 @@ def sum_of_rest(w, total, n):
 
 
 @block
-def joint_moments(w, w_mean, x, x_mean, n, strands):
+def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
     """Centred second moments of w and x, and their co-moment, over finite x."""
-    second_w, second_x, co_moment = strands[0], strands[1], strands[2]
-    strands[:] = 0.0
+    second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]
+    partial_sums[:] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
-        for j in range(STRANDS):
+        for j in range(PARTIAL_SUMS):
             ww, xx, wx = second_w[j], second_x[j], co_moment[j]
             for term in range(_TERMS):
-                k = first + j + term * STRANDS
+                k = first + j + term * PARTIAL_SUMS
                 dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
                 dx = _deviation(x[k], x_mean)
                 ww += dw * dw
                 xx += dx * dx
                 wx += dw * dx
             second_w[j], second_x[j], co_moment[j] = ww, xx, wx
-    for first in range(whole, n, STRANDS):
-        for j in range(min(STRANDS, n - first)):
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
             k = first + j
             dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
             dx = _deviation(x[k], x_mean)

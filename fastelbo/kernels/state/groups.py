@@ -153,7 +153,7 @@ def finish_group(group, size):
 
 
 @block
-def _push_whole_groups(group, size, start, count, log_weight, w, top, values, strands):
+def _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums):
     """Take in ``count`` complete groups of a block."""
     least = _group_sums(w, start, size, count, values)
     kept = count
@@ -171,12 +171,12 @@ def _push_whole_groups(group, size, start, count, log_weight, w, top, values, st
         for g in range(kept):
             values[g] = log_positive(values[g] / size)
         mean = range_sum(values, 0, kept) / kept
-        m2 = square_deviations(values, mean, kept, strands)
+        m2 = square_deviations(values, mean, kept, partial_sums)
         merge_closed(group, float(kept), 0.0, top + mean, m2)
 
 
 @block
-def push_groups(group, size, first, log_weight, w, top, n, values, strands):
+def push_groups(group, size, first, log_weight, w, top, n, values, partial_sums):
     """Cut the block at draw ``first`` into groups of ``size`` draws by address; take them in."""
     phase = first % size
     start = 0
@@ -187,7 +187,7 @@ def push_groups(group, size, first, log_weight, w, top, n, values, strands):
             finish_group(group, float(size))
     count = (n - start) // size
     if count > 0:
-        _push_whole_groups(group, size, start, count, log_weight, w, top, values, strands)
+        _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums)
     start += count * size
     if start < n:
         _extend_by_segment(group, log_weight, w, top, start, n)

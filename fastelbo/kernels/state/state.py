@@ -159,18 +159,18 @@ def merge(state, other, iw_sizes):
 
 
 @block
-def _set_term(state, offset, x, n, strands):
+def _set_term(state, offset, x, n, partial_sums):
     """Moments of one term over a block."""
-    finite, total = finite_sum(x, n, strands)
+    finite, total = finite_sum(x, n, partial_sums)
     mean = total / finite if finite > 0 else 0.0
     state[offset + FINITE] = float(finite)
     state[offset + SUM_HI] = total
     state[offset + SUM_LO] = 0.0
-    state[offset + M2] = square_deviations(x, mean, n, strands)
+    state[offset + M2] = square_deviations(x, mean, n, partial_sums)
 
 
 @block
-def _set_weights(state, log_weight, first, n, w, strands):
+def _set_weights(state, log_weight, first, n, w, partial_sums):
     """Counts and moments of a block's log weights and of its scaled weights, left in ``w``.
 
     A log weight that is NaN or +inf is counted, and becomes -inf.
@@ -179,9 +179,9 @@ def _set_weights(state, log_weight, first, n, w, strands):
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
     finite = n
-    top, total = peak_and_sum(log_weight, n, strands)
+    top, total = peak_and_sum(log_weight, n, partial_sums)
     if not abs(total) < np.inf:
-        finite, total = finite_sum(log_weight, n, strands)
+        finite, total = finite_sum(log_weight, n, partial_sums)
         for k in range(n - 1, -1, -1):
             if not log_weight[k] < np.inf:
                 state[BAD] += 1.0
@@ -196,12 +196,12 @@ def _set_weights(state, log_weight, first, n, w, strands):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, strands), n)
+    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, partial_sums), n)
     state[MAX] = top
     state[REST_HI] = rest
     state[REST_LO] = 0.0
     second_w, second_l, co_moment = joint_moments(
-        w, (1.0 + rest) / finite, log_weight, total / finite, n, strands
+        w, (1.0 + rest) / finite, log_weight, total / finite, n, partial_sums
     )
     state[M2_WEIGHT] = second_w
     state[LOG_WEIGHT + M2] = second_l
@@ -209,23 +209,23 @@ def _set_weights(state, log_weight, first, n, w, strands):
 
 
 @block
-def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, strands):
+def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, partial_sums):
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
         group = state[offset : offset + GROUP_SIZE]
-        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values, strands)
+        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values, partial_sums)
 
 
 @block
-def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, strands, n):
+def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, partial_sums, n):
     """Take a block of log weights, whose first draw is ``first``, into the state of its chunk.
 
     ``fresh`` is room for the state of the block alone, ``w`` and ``values`` for its weights, and
-    ``strands`` for sums.
+    ``partial_sums`` for sums.
     """
-    _set_weights(fresh, log_weight, first, n, w, strands)
+    _set_weights(fresh, log_weight, first, n, w, partial_sums)
     merge_moments(state, fresh)
-    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, strands)
+    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, partial_sums)
 
 
 @block
@@ -234,8 +234,8 @@ def push_block(state, fresh, iw_sizes, first, work, n):
     log_ratio = work.scratch[0]
     for k in range(n):
         log_ratio[k] = work.log_q[k] - work.log_prior[k]
-    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, work.strands)
-    _set_term(fresh, LOG_RATIO, log_ratio, n, work.strands)
+    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, work.partial_sums)
+    _set_term(fresh, LOG_RATIO, log_ratio, n, work.partial_sums)
     push_log_weights(
         state,
         fresh,
@@ -244,7 +244,7 @@ def push_block(state, fresh, iw_sizes, first, work, n):
         work.log_weight,
         work.scratch[0],
         work.scratch[1],
-        work.strands,
+        work.partial_sums,
         n,
     )
 

@@ -5,7 +5,7 @@ comes later is needed unless it is above the limit, for so many values that are 
 kept already. Which others are kept depends on how the stream was cut, the largest ones among them
 do not.
 
-While a stream runs, a `Keeper` has room for several times as many values, so that they have to be
+While a stream runs, a `TopK` has room for several times as many values, so that they have to be
 thinned out only now and then.
 """
 
@@ -32,13 +32,13 @@ LIMIT = 0
 COUNT = 1
 VALUES = 2
 
-# Values that may be offered at once.
-MOST_OFFERED = 2048
+# Values that may be pushed at once.
+MOST_PUSHED = 2048
 # Values that are kept for one that is needed, before they are thinned out.
 _SURPLUS = 3
 
 # Room for the streams of several lanes: values, limits, counts; and to thin one of them out.
-Keeper = namedtuple("Keeper", ["value", "limit", "count", "candidates"])
+TopK = namedtuple("TopK", ["value", "limit", "count", "candidates"])
 
 
 def row_size(capacity: int) -> int:
@@ -47,10 +47,10 @@ def row_size(capacity: int) -> int:
 
 
 @block
-def make_keeper(lanes, capacity):
+def make_top_k(lanes, capacity):
     """Room for the streams of ``lanes`` neighbours; hardly any for a capacity of 0."""
-    candidates = make_candidates(capacity + MOST_OFFERED if capacity > 0 else 0)
-    return Keeper(
+    candidates = make_candidates(capacity + MOST_PUSHED if capacity > 0 else 0)
+    return TopK(
         np.empty((lanes, candidates.value.shape[0] if capacity > 0 else 0)),
         np.empty(lanes),
         np.empty(lanes, np.int64),
@@ -59,10 +59,10 @@ def make_keeper(lanes, capacity):
 
 
 @block
-def open_row(keeper, lane, limit):
+def open_row(top_k, lane, limit):
     """Begin a stream, of which nothing up to ``limit`` is needed."""
-    keeper.limit[lane] = limit
-    keeper.count[lane] = 0
+    top_k.limit[lane] = limit
+    top_k.count[lane] = 0
 
 
 @block
@@ -73,57 +73,57 @@ def clear_row(row):
 
 
 @block
-def close_row(keeper, lane, capacity, row):
+def close_row(top_k, lane, capacity, row):
     """Put what the stream has left into its row."""
-    if keeper.count[lane] > row.shape[0] - VALUES:
-        _thin_lane(keeper, lane, capacity)
-    count = keeper.count[lane]
-    row[LIMIT] = keeper.limit[lane]
+    if top_k.count[lane] > row.shape[0] - VALUES:
+        _thin_lane(top_k, lane, capacity)
+    count = top_k.count[lane]
+    row[LIMIT] = top_k.limit[lane]
     row[COUNT] = float(count)
-    copy(keeper.value[lane], count, row[VALUES:])
+    copy(top_k.value[lane], count, row[VALUES:])
 
 
 @block
-def _thin_lane(keeper, lane, capacity):
-    spare = keeper.candidates
+def _thin_lane(top_k, lane, capacity):
+    spare = top_k.candidates
     candidates = Candidates(
-        keeper.value[lane], spare.place, spare.key, spare.other_key, spare.other_place,
+        top_k.value[lane], spare.place, spare.key, spare.other_key, spare.other_place,
         spare.coarse, spare.rank,
     )  # fmt: skip
-    count, limit = thin(candidates, keeper.count[lane], capacity)
-    keeper.count[lane] = count
-    keeper.limit[lane] = max(limit, keeper.limit[lane])
+    count, limit = thin(candidates, top_k.count[lane], capacity)
+    top_k.count[lane] = count
+    top_k.limit[lane] = max(limit, top_k.limit[lane])
 
 
 @block
-def offer(keeper, lane, capacity, x, n, top):
+def push_top(top_k, lane, capacity, x, n, top):
     """Take what may be among the largest from x[:n], whose maximum is ``top``."""
-    if not top > keeper.limit[lane]:
+    if not top > top_k.limit[lane]:
         return
-    value, place = keeper.value[lane], keeper.candidates.place
-    if keeper.count[lane] + n > value.shape[0] - RUN:
-        _thin_lane(keeper, lane, capacity)
-    count, limit = keeper.count[lane], keeper.limit[lane]
+    value, place = top_k.value[lane], top_k.candidates.place
+    if top_k.count[lane] + n > value.shape[0] - RUN:
+        _thin_lane(top_k, lane, capacity)
+    count, limit = top_k.count[lane], top_k.limit[lane]
     if limit > -np.inf:
         found, _ = take_above(x, n, limit, 0, value[count:], place)
     else:
-        guess = guess_limit(x, n, capacity, keeper.candidates.value)
+        guess = guess_limit(x, n, capacity, top_k.candidates.value)
         found, _ = take_above(x, n, guess, 0, value[count:], place)
         if found >= capacity:
-            keeper.limit[lane] = guess
+            top_k.limit[lane] = guess
         elif guess != -np.inf:
             found, _ = take_above(x, n, -np.inf, 0, value[count:], place)
-    keeper.count[lane] = count + found
+    top_k.count[lane] = count + found
     if count + found > _SURPLUS * capacity:
-        _thin_lane(keeper, lane, capacity)
+        _thin_lane(top_k, lane, capacity)
 
 
 @block
-def offer_row(keeper, lane, capacity, row):
+def push_top_row(top_k, lane, capacity, row):
     """Take in what another stream left in its row."""
     count = np.int64(row[COUNT])
-    offer(keeper, lane, capacity, row[VALUES:], count, np.inf)
-    keeper.limit[lane] = max(keeper.limit[lane], row[LIMIT])
+    push_top(top_k, lane, capacity, row[VALUES:], count, np.inf)
+    top_k.limit[lane] = max(top_k.limit[lane], row[LIMIT])
 
 
 @block

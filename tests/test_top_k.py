@@ -17,29 +17,29 @@ N = 30_000
 @kernel
 def run_stream(x, edges, rows_end, capacity, rows, out):
     """Rows of several streams, pieces of x between the edges; folded, then sorted into ``out``."""
-    keeper = top_k.make_keeper(1, capacity)
+    kept = top_k.make_top_k(1, capacity)
     piece = 0
     for r in range(rows.shape[0]):
-        top_k.open_row(keeper, 0, rows[r - 1, top_k.LIMIT] if r > 0 else -np.inf)
+        top_k.open_row(kept, 0, rows[r - 1, top_k.LIMIT] if r > 0 else -np.inf)
         while piece < rows_end[r]:
             part = x[edges[piece] : edges[piece + 1]]
             n = part.shape[0]
             top = -np.inf
             for k in range(n):
                 top = max(top, part[k])
-            top_k.offer(keeper, 0, capacity, part, n, top)
+            top_k.push_top(kept, 0, capacity, part, n, top)
             piece += 1
-        top_k.close_row(keeper, 0, capacity, rows[r])
-    top_k.open_row(keeper, 0, -np.inf)
+        top_k.close_row(kept, 0, capacity, rows[r])
+    top_k.open_row(kept, 0, -np.inf)
     for r in range(rows.shape[0]):
-        top_k.offer_row(keeper, 0, capacity, rows[r])
-    top_k.close_row(keeper, 0, capacity, rows[0])
+        top_k.push_top_row(kept, 0, capacity, rows[r])
+    top_k.close_row(kept, 0, capacity, rows[0])
     top_k.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
 
 
 def largest(x, capacity, cuts=(), streams=1):
     """The ``capacity`` largest, of pieces of at most 2048 between the cuts, in so many rows."""
-    edges = np.unique([*range(0, x.size, top_k.MOST_OFFERED), *cuts, x.size])
+    edges = np.unique([*range(0, x.size, top_k.MOST_PUSHED), *cuts, x.size])
     ends = np.linspace(0, len(edges) - 1, streams + 1).astype(np.int64)[1:]
     rows = np.full((streams, top_k.row_size(capacity)), np.nan)
     out = np.full(capacity, np.nan)
