@@ -23,7 +23,8 @@ from numba import typeof
 import fastelbo as fe
 from fastelbo.kernels.cuda import device
 from fastelbo.kernels.cuda import launch as cuda_launch
-from fastelbo.models import lowering
+from fastelbo.models import plans
+from fastelbo.models.protocol import Points
 
 TARGETS = ((7, 5), (8, 0), (9, 0))
 PRECISIONS = ("float64", "float32")
@@ -98,7 +99,7 @@ def recorded(*, multiplies: bool = False) -> Any:
 def launches(name: str, precision: str) -> dict[str, Launch]:
     """The kernels that estimates of a form of model and q start."""
     model, q = FORMS[name]()
-    plan = lowering.plan(model, q, (1,), slice(0, 1), precision)
+    plan = plans.plan(model, q, Points((1,)), precision)
     with recorded() as found:
         for iw_sizes, capacity in ((np.array([10, 100]), 100), (np.array([], np.int64), 0)):
             states = cuda_launch.DeviceStates(1, iw_sizes, capacity)

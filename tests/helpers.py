@@ -9,8 +9,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 import fastelbo as fe
+from fastelbo.kernels.draws.blocks import ZERO
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.models import lowering
+from fastelbo.models import plans
+from fastelbo.models.protocol import Points
 
 # Where the warnings about an estimate are not the point of a test.
 IGNORE_DIAGNOSTICS = "ignore::fastelbo.errors.FastElboWarning"
@@ -87,14 +89,14 @@ def assert_single_precision(model, q, n_samples, **options):
     exact = fe.elbo_terms(model, q, n_samples, rng=1)
     got = fe.elbo_terms(model, q, n_samples, rng=1, precision="float32", **options)
     batch = np.broadcast_shapes(model.batch_shape, q.batch_shape)
-    plan = lowering.plan(model, q, batch, slice(None))
+    plan = plans.plan(model, q, Points(batch))
     allowed = 0.0
-    for name, density in zip(exact._fields, [plan.likelihood, plan.prior, plan.q], strict=True):
+    for name, term in zip(exact._fields, [plan.likelihood, plan.prior, plan.q], strict=True):
         a, b = (np.reshape(getattr(terms, name), (-1, n_samples)) for terms in (got, exact))
-        if density.log_const.shape[1] == 0:
+        if term.kind == ZERO:
             np.testing.assert_array_equal(a, 0.0)
             continue
-        peak = logsumexp(density.log_const, axis=-1)[:, None]
+        peak = logsumexp(term.density.log_const, axis=-1)[:, None]
         bound = 2e-6 * (10.0 + (peak - b))
         assert (np.abs(a - b) <= bound).all(), name
         assert not np.array_equal(a, b)

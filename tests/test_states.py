@@ -6,21 +6,22 @@ import numpy as np
 import pytest
 
 from fastelbo.engine import states
-from fastelbo.engine.states import Reader, States
+from fastelbo.engine.states import Reader, StateForm, States
 
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_memory_of_many_slices(monkeypatch, kept):
     slices, points, capacity = 20, 2000, 96
+    form = StateForm((10, 100), capacity)
     tail_bytes = 8 * slices * points * capacity
     monkeypatch.setattr(states, "_TAIL_BYTES", tail_bytes if kept else 0)
     # Compiling takes memory, too.
-    Reader(1, 1000, [10, 100], capacity).add(States(1, [10, 100], capacity))
-    reader = Reader(slices * points, 1000, [10, 100], capacity)
+    Reader(1, 1000, form).add(States(1, form))
+    reader = Reader(slices * points, 1000, form)
     tracemalloc.start()
     try:
         for _ in range(slices):
-            reader.add(States(points, [10, 100], capacity))
+            reader.add(States(points, form))
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

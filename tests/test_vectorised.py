@@ -22,7 +22,8 @@ from fastelbo.kernels.draws import blocks, densities, sampling
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection
 from fastelbo.kernels.state import state
-from fastelbo.models import lowering
+from fastelbo.models import plans
+from fastelbo.models.protocol import Frame, Points
 
 DIM = 4
 
@@ -59,7 +60,7 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 @kernel
 def mixture_density(density, work, n):
-    densities.log_density_block(density, 0, work.v, DIM, work, n, work.log_q)
+    densities.elliptical_block(density, 0, work.v, DIM, work, n, work.log_q)
 
 
 @kernel
@@ -136,10 +137,10 @@ def signatures_of(real, suffix):
     dtype = np.dtype(str(real))
     work = numba.typeof(workspace(np.empty(0, dtype)))
     mixture = fe.Mixture([0.5, 0.5], fe.Gaussian(np.zeros((2, DIM)), scale=1.0))
-    frame = lowering.Frame(np.zeros((1, DIM)), None, None)
-    density = lowering.density(mixture._components, (), slice(None), frame)
+    frame = Frame(np.zeros((1, DIM)), None, None)
+    density = mixture.term(Points(()), frame).density
     if suffix:
-        density = lowering.single_density(density)
+        density = plans.single_density(density)
     vector, matrix = real[::1], real[:, ::1]
     constant, rows = (numba.typeof(as_constant(np.zeros(s, dtype))) for s in (1, (1, 1)))
     integer, key = numba.int64, numba.uint64

@@ -18,11 +18,9 @@ from ..validation import DEFAULT_IW_SIZES, MAX_DRAWS, Floats, as_count, group_si
 from ..weights.diagnostics import warn_about_weights
 from ..weights.pareto import MAX_KEPT
 from . import checkpoints
-from .rows import estimate_of_weights, push_rows
-from .states import Reader, States
-
-# Numbers in the states of the chunks of one launch: 32 MB.
-_SLICE_NUMBERS = 2**22
+from .loop import HostSlice, fold
+from .rows import estimate_of_weights, row_filler, row_pace
+from .states import Reader, StateForm, States
 
 
 class LogWeightAccumulator:
@@ -87,7 +85,8 @@ class LogWeightAccumulator:
         self.exact = True
         # Address of the next draw: chunks and groups are cut by it.
         self._next = self.first_draw
-        self._states = States(0, self.iw_sizes, self.tail_draws)
+        self._form = StateForm(self.iw_sizes, self.tail_draws)
+        self._states = States(0, self._form)
         self._pending = np.empty((0, 0))
         # The chunks' own states, which an exact merge folds; without draws before, they are folded.
         self._chunks: list[Floats] = []
@@ -173,7 +172,7 @@ class LogWeightAccumulator:
         if self.batch_shape is None or self.n_samples == 0:
             raise InvalidInputError("the accumulator has no draws yet: update() it first")
         states = self._closed()
-        reader = Reader(len(states.moments), self.n_samples, self.iw_sizes, self.tail_draws)
+        reader = Reader(len(states.moments), self.n_samples, self._form)
         reader.add(states)
         values = reader.quantities()
         known = [j for j, k in enumerate(self.iw_sizes) if k <= self.n_samples]
@@ -255,7 +254,7 @@ class LogWeightAccumulator:
     def _begin(self, batch: tuple[int, ...]) -> None:
         points = int(np.prod(batch, dtype=np.int64))
         self.batch_shape = batch
-        self._states = States(points, self.iw_sizes, self.tail_draws)
+        self._states = States(points, self._form)
         self._pending = np.empty((points, 0))
 
     def _hold(self, x: np.ndarray[Any, Any]) -> None:
@@ -268,18 +267,14 @@ class LogWeightAccumulator:
         self, x: np.ndarray[Any, Any], first: int, stop: int, start: int | None = None
     ) -> None:
         """Fold the chunks from draw ``start`` to ``stop`` of x, which begins at draw ``first``."""
-        chunk = (first if start is None else start) // CHUNK
-        last = stop // CHUNK
+        if x.size == 0:
+            return
         states = self._states
         states.n_threads = threads_for(x.size)
-        row = states.moments.shape[1] + states.top_rows.shape[1]
-        most = max(1, _SLICE_NUMBERS // max(1, len(self._pending) * row))
-        while chunk < last and x.size:
-            step = min(last, chunk + most)
-            own = push_rows(states, x, first, chunk, step)
-            if self.first_draw > 0 and self.exact:
-                self._chunks.append(own)
-            chunk = step
+        record = self._chunks.append if self.first_draw > 0 and self.exact else None
+        part = HostSlice(states, row_filler(states, x, first), record=record)
+        begin = first if start is None else start
+        fold(part, begin // CHUNK, stop // CHUNK, row_pace(), lambda *_: None)
 
     def _closed(self) -> States:
         """A copy of the states that has taken in what is pending."""
@@ -287,9 +282,9 @@ class LogWeightAccumulator:
         held = self._pending.shape[1]
         if self._pending.size:
             chunk = self._next // CHUNK
-            push_rows(
-                states, constant(self._pending[..., None]), self._next - held, chunk, chunk + 1
-            )
+            x = constant(self._pending[..., None])
+            part = HostSlice(states, row_filler(states, x, self._next - held))
+            part.append(chunk, chunk + 1)
         return states
 
     def _append_chunks(self, other: LogWeightAccumulator) -> None:

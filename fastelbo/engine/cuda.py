@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arrays.devices import in_slices, require_device
 from ..kernels.cpu.launch import Pace
+from ..kernels.draws.blocks import Density, Plan
+from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
-from .cuda_states import chunk_bytes, folded_states
-from .states import Reader
-from .task import EstimateRequest, Quantities, plan_of, work_of_draw
+from .cuda_states import DeviceSlice, chunk_bytes
+from .loop import Slice, folded_quantities
+from .states import Quantities
+from .task import EstimateRequest
+
+if TYPE_CHECKING:
+    from ..kernels.cuda.launch import DeviceStates
 
 # Multiply-adds from which a device is worth its start, compiling above all: ten seconds of a CPU.
 _WORTH_A_DEVICE = 2**38
+# What a draw costs beside its multiply-adds, in multiply-adds.
+_DRAW_WORK = 64
 
 
 def worth_a_device(request: EstimateRequest) -> bool:
     """Whether there is enough work for a device, and a device for it."""
-    if request.points * request.n_samples * (work_of_draw(request) + 64) < _WORTH_A_DEVICE:
+    if request.points * request.n_samples * (request.work + _DRAW_WORK) < _WORTH_A_DEVICE:
         return False
     from ..kernels.cuda import device
 
@@ -35,32 +43,29 @@ class CUDABackend:
         self.index = index
         self.device = require_device(index)
 
-    def quantities(
-        self, request: EstimateRequest, iw_sizes: list[int], capacity: int, tick: Tick
-    ) -> Quantities:
-        """Fold the chunks of slices of data points on the device; read what comes back."""
-        reader = Reader(request.points, request.n_samples, iw_sizes, capacity)
+    def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
+        """Draw, weigh and fold slices of data points on the device; read what comes back."""
 
-        def run(lo: int, count: int, most_bytes: int) -> None:
-            plan = self._plan(request, lo, count)
+        def source(run: Callable[[Slice], None]) -> None:
+            def run_slice(lo: int, count: int, most_bytes: int) -> None:
+                plan, index = self._plan(request, lo, count), request.first_index + lo
 
-            def draw(moments: Any, n_chunks: int) -> None:
-                moments.draw(
-                    plan, request.key, request.first_index + lo, request.n_samples, n_chunks
-                )
+                def append(states: DeviceStates, n_chunks: int) -> None:
+                    states.draw(plan, request.key, index, request.n_samples, n_chunks)
 
-            reader.add(
-                folded_states(count, request.n_samples, iw_sizes, capacity, draw, most_bytes, pace)
-            )
-            tick(count * request.n_samples)
+                run(DeviceSlice(count, request.form, append, most_bytes))
 
-        point_bytes = 2 * chunk_bytes(iw_sizes, capacity) + 8 * work_of_draw(request)
+            point_bytes = 2 * chunk_bytes(request.form) + 8 * request.work
+            in_slices(self.device, request.points, point_bytes, run_slice)
+
         with self.device.select(self.index):
             pace = Pace(self.device.blocks_at_once())
-            in_slices(self.device, request.points, point_bytes, run)
-        return reader.quantities()
+            return folded_quantities(
+                source, request.points, request.n_samples, request.form, pace, tick
+            )
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+        """See `task.Backend`."""
         from ..kernels.cuda import launch as cuda_launch
 
         shape = (request.points, request.n_samples)
@@ -78,32 +83,33 @@ class CUDABackend:
                     array[lo : lo + count, first:stop] = values
 
         with self.device.select(self.index):
-            in_slices(self.device, request.points, 24 + 8 * work_of_draw(request), run)
+            in_slices(self.device, request.points, 24 + 8 * request.work, run)
         return out
 
-    def _plan(self, request: EstimateRequest, lo: int, count: int) -> Any:
+    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+        """See `task.Backend`."""
+        return model.expectations(probs, self._component_sums)
+
+    def _plan(self, request: EstimateRequest, lo: int, count: int) -> Plan:
         from ..kernels.cuda import launch as cuda_launch
 
-        return cuda_launch.put_plan(plan_of(request, lo, count))
+        return cuda_launch.put_plan(request.plan(lo, count))
 
+    def _component_sums(
+        self, density: Density, log_weight: Floats, centre: Floats, x: Floats, probs: Floats
+    ) -> Floats:
+        """See `models.protocol.ComponentSums`."""
+        from ..kernels.cuda import launch as cuda_launch
 
-def mixture_expectations_on(index: int) -> Callable[..., Floats]:
-    """As `kernels.launch.mixture_expectations`, on the device of that index."""
-    device = require_device(index)
-    from ..kernels.cuda import launch as cuda_launch
-
-    def expectations(density: Any, log_weight: Floats, centre: Floats, x: Any, q: Any) -> Floats:
         out = np.empty((3, len(x)))
 
         def run(lo: int, count: int, most_bytes: int) -> None:
             part = slice(lo, lo + count)
-            probs = q if len(q) == 1 else q[part]
+            rows = probs if len(probs) == 1 else probs[part]
             out[:, part] = cuda_launch.mixture_expectations(
-                density, log_weight, centre, x[part], probs
+                density, log_weight, centre, x[part], rows
             )
 
-        with device.select(index):
-            in_slices(device, len(x), 8 * (x.shape[1] + len(log_weight) + 3), run)
+        with self.device.select(self.index):
+            in_slices(self.device, len(x), 8 * (x.shape[1] + len(log_weight) + 3), run)
         return out
-
-    return expectations

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import InvalidInputError
-from ..kernels.cpu.launch import mixture_expectations
 from ..models.distributions import Categorical, Distribution
 from ..models.divergences import kl_divergence
-from ..models.linear_gaussian import LinearGaussian
-from ..models.mixture_model import MixtureModel
+from ..models.protocol import ExactModel, Model, Proposal
 from ..progress import progress_bar
 from ..random import RandomState, philox_key
 from ..results.estimate import Estimate, from_quantities
@@ -31,19 +29,17 @@ from ..validation import (
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
-from .cuda import CUDABackend, mixture_expectations_on, worth_a_device
+from .cuda import CUDABackend, worth_a_device
 from .reference import NumPyBackend
+from .states import Quantities, StateForm
 from .task import Backend, EstimateRequest
 
-Model = LinearGaussian | MixtureModel | Distribution
-
 DEFAULT_SAMPLES = 1000
-_BACKENDS = 'backend must be "auto", "cpu", "cuda" or "numpy", got {!r}'
 
 
 def estimate(
-    model: Model,
-    q: Distribution,
+    model: Model | ExactModel,
+    q: Proposal | Categorical,
     n_samples: int | None = None,
     *,
     rng: RandomState = None,
@@ -139,21 +135,18 @@ def estimate(
     >>> bool(low[0] < model.exact_log_evidence()[0] < high[0])
     True
     """
-    if isinstance(model, MixtureModel):
-        return _exact(model, q, n_samples, iw_sizes, _expectations_kernel(backend, device))
-    draws = DEFAULT_SAMPLES if n_samples is None else n_samples
-    request = _task(model, q, draws, rng, first_index, precision)
+    index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    sizes = group_sizes(iw_sizes, request.n_samples, DEFAULT_IW_SIZES)
+    if isinstance(model, ExactModel):
+        return _exact(model, q, n_samples, iw_sizes, _backend(backend, threads, index, None))
+    draws = DEFAULT_SAMPLES if n_samples is None else n_samples
+    request = _request(model, q, draws, rng, first_index, precision, iw_sizes, pareto_k)
     analytic = _analytic_kl(model, q) if analytic_kl else None
-    capacity = kept_draws(request.n_samples) if pareto_k else 0
     with progress_bar(progress, request.points * request.n_samples) as tick:
-        values = _backend(backend, threads, device, request).quantities(
-            request, sizes, capacity, tick
-        )
+        values = _backend(backend, threads, index, request).quantities(request, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     warn_about_weights(request.n_samples, values, pareto_k)
-    return _wrap(request, sizes, values, analytic)
+    return _wrap(request, values, analytic)
 
 
 class ElboTerms(NamedTuple):
@@ -179,8 +172,8 @@ class ElboTerms(NamedTuple):
 
 
 def elbo_terms(
-    model: Model,
-    q: Distribution,
+    model: Model | ExactModel,
+    q: Proposal | Categorical,
     n_samples: int,
     rng: RandomState = None,
     *,
@@ -212,18 +205,19 @@ def elbo_terms(
     >>> fe.elbo_terms(model, fe.Gaussian([0.4], scale=0.7), 5, rng=0).log_weights.shape
     (1, 5)
     """
-    if isinstance(model, MixtureModel):
+    if isinstance(model, ExactModel):
         raise InvalidInputError("model is summed exactly: a MixtureModel has no draws")
-    request = _task(model, q, n_samples, rng, first_index, precision)
+    request = _request(model, q, n_samples, rng, first_index, precision, (), False)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
-    terms = _backend(backend, threads, device, request).terms(request)
+    index = as_count(device, "device", least=0)
+    terms = _backend(backend, threads, index, request).terms(request)
     shape = (*request.batch, request.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
 
 
 def log_weights(
-    model: Model, q: Distribution, n_samples: int, rng: RandomState = None, **options: Any
+    model: Model, q: Proposal, n_samples: int, rng: RandomState = None, **options: Any
 ) -> Floats:
     """log p(x, z_k) - log q(z_k), shape (*batch, K); options as for `elbo_terms`.
 
@@ -240,16 +234,23 @@ def log_weights(
 # --- validating -----------------------------------------------------------------------------
 
 
-def _task(
-    model: Any, q: Any, n_samples: Any, rng: RandomState, first_index: Any, precision: Any
+def _request(
+    model: object,
+    q: object,
+    n_samples: object,
+    rng: RandomState,
+    first_index: object,
+    precision: str,
+    iw_sizes: Iterable[int] | None,
+    pareto_k: bool,
 ) -> EstimateRequest:
-    for name, value in (("model", model), ("q", q)):
-        vector = isinstance(value, Distribution) and not isinstance(value, Categorical)
-        if not vector and not (name == "model" and isinstance(value, LinearGaussian)):
-            expected = "a Gaussian, StudentT or Mixture"
-            if name == "model":
-                expected += ", a LinearGaussian or a MixtureModel"
-            raise InvalidInputError(f"{name} must be {expected}; got {type(value).__name__}")
+    if isinstance(model, type) or not isinstance(model, Model):
+        raise InvalidInputError(
+            "model must be a Gaussian, StudentT or Mixture, a LinearGaussian or a MixtureModel; "
+            f"got {_kind(model)}"
+        )
+    if isinstance(q, type) or not isinstance(q, Proposal):
+        raise InvalidInputError(f"q must be a Gaussian, StudentT or Mixture; got {_kind(q)}")
     if model.dim != q.dim:
         raise InvalidInputError(
             f"model and q must have one dimension, got {model.dim} and {q.dim}: {model!r}, {q!r}"
@@ -264,44 +265,48 @@ def _task(
             f"{math.prod(batch)}"
         )
     draws = as_count(n_samples, "n_samples", below=MAX_DRAWS)
-    return EstimateRequest(model, q, batch, draws, philox_key(rng), first, precision)
+    sizes = group_sizes(iw_sizes, draws, DEFAULT_IW_SIZES)
+    form = StateForm(tuple(sizes), kept_draws(draws) if pareto_k else 0)
+    return EstimateRequest(model, q, batch, draws, philox_key(rng), first, precision, form)
 
 
-def _backend(name: str, n_threads: int | None, device: int, request: EstimateRequest) -> Backend:
-    index = as_count(device, "device", least=0)
-    if name == "cuda" or (name == "auto" and worth_a_device(request)):
-        return CUDABackend(index)
+def _kind(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _backend(
+    name: str, n_threads: int | None, device: int, request: EstimateRequest | None
+) -> Backend:
+    """The backend of that name; "auto" chooses by the request, and the CPU where there is none."""
+    wants_device = name == "auto" and request is not None and worth_a_device(request)
+    if name == "cuda" or wants_device:
+        return CUDABackend(device)
     if name in ("auto", "cpu"):
         return CPUBackend(n_threads)
     if name == "numpy":
         return NumPyBackend()
-    raise InvalidInputError(_BACKENDS.format(name))
+    raise InvalidInputError(f'backend must be "auto", "cpu", "cuda" or "numpy", got {name!r}')
 
 
-def _expectations_kernel(name: str, device: int) -> Callable[..., Floats]:
-    """What sums over the components of a mixture."""
-    if name == "cuda":
-        return mixture_expectations_on(as_count(device, "device", least=0))
-    if name in ("auto", "cpu", "numpy"):
-        return mixture_expectations
-    raise InvalidInputError(_BACKENDS.format(name))
-
-
-def _analytic_kl(model: Any, q: Any) -> Floats:
+def _analytic_kl(model: object, q: object) -> Floats:
     """The closed-form divergence of q from the prior, or an error that says there is none."""
-    return kl_divergence(q, model._prior)
+    prior = getattr(model, "prior", None)
+    if isinstance(q, Distribution) and isinstance(prior, Distribution):
+        return kl_divergence(q, prior)
+    raise InvalidInputError(
+        f"analytic_kl must be False: no closed form for the KL divergence of {_kind(q)} from "
+        f"{_kind(prior)}"
+    )
 
 
 # --- wrapping -------------------------------------------------------------------------------
 
 
-def _wrap(
-    request: EstimateRequest, sizes: list[int], values: dict[str, Floats], kl: Floats | None
-) -> Estimate:
+def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Estimate:
     """The estimate, with the closed-form KL in its place where it was asked for."""
     independent = request.batch == request.model.batch_shape
     sampled = from_quantities(
-        values, request.batch, request.n_samples, sizes, independent=independent
+        values, request.batch, request.n_samples, request.form.iw_sizes, independent=independent
     )
     if kl is None:
         return sampled
@@ -316,7 +321,7 @@ def _wrap(
 
 
 def _exact(
-    model: MixtureModel, q: Any, n_samples: Any, iw_sizes: Any, kernel: Callable[..., Floats]
+    model: ExactModel, q: object, n_samples: object, iw_sizes: object, backend: Backend
 ) -> Estimate:
     """Sums over the components of a mixture, without draws."""
     for name, value in (("n_samples", n_samples), ("iw_sizes", iw_sizes)):
@@ -326,16 +331,13 @@ def _exact(
                 f"{value!r}"
             )
     if not isinstance(q, Categorical):
+        raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {_kind(q)}")
+    if q.probs.shape[-1] != model.n_classes:
         raise InvalidInputError(
-            f"q must be a Categorical for a MixtureModel, got {type(q).__name__}"
-        )
-    weights = model.mixture.weights
-    if q.probs.shape[-1] != weights.size:
-        raise InvalidInputError(
-            f"q must have as many classes as the mixture has components, {weights.size}; got "
+            f"q must have as many classes as the mixture has components, {model.n_classes}; got "
             f"{q.probs.shape[-1]}"
         )
-    log_evidence, likelihood, kl = model.expectations(q, kernel)
+    log_evidence, likelihood, kl = backend.expectations(model, q.probs)
     shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
     elbo = likelihood - kl

@@ -1,24 +1,26 @@
-"""The NumPy backend: the plain reference."""
+"""The NumPy backend: the plain reference, which compiles nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .. import reference
+from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats, require_memory
-from .task import EstimateRequest, Quantities
+from .states import Quantities
+from .task import EstimateRequest
 
 
 class NumPyBackend:
-    """The plain reference: slow, independent, and holding the terms of every draw in memory.
+    """Slow, independent, and holding the terms of every draw in memory.
 
     In float64 whatever the precision, which is the least that is asked for.
     """
 
-    def quantities(
-        self, request: EstimateRequest, iw_sizes: list[int], capacity: int, tick: Tick
-    ) -> Quantities:
+    def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
+        """See `task.Backend`."""
+        iw_sizes, capacity = request.form
         terms = self.terms(request)
         with np.errstate(invalid="ignore"):
             bad = ~(terms[0] + (terms[1] - terms[2]) < np.inf)
@@ -36,7 +38,14 @@ class NumPyBackend:
         return values
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+        """See `task.Backend`."""
         require_memory('the terms of backend="numpy"', 3 * 8 * request.points * request.n_samples)
         return reference.elbo_terms(
             request.model, request.q, request.n_samples, request.key, request.first_index
         )
+
+    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+        """See `task.Backend`."""
+        values = reference.exact_mixture(model, probs)
+        names = ("log_evidence", "expected_log_likelihood", "kl")
+        return Expectations(*(values[name] for name in names))

@@ -1,10 +1,10 @@
-"""The mergeable states of data points, and what they tell."""
+"""The mergeable states of data points, and what is read of them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,42 +18,47 @@ from ..weights.pareto import fit_tails, kept_draws
 # Tails of all data points that an estimate keeps for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
 
+# Arrays by name, one row a data point.
+Quantities = dict[str, Floats]
+# fill(moments, top_rows): write the states of some chunks, (points, chunks, ...) each.
+Fill = Callable[[Floats, Floats], None]
+
+
+class StateForm(NamedTuple):
+    """What a state keeps beside the moments of single weights."""
+
+    iw_sizes: tuple[int, ...]  # group sizes of the importance-weighted bounds
+    capacity: int  # how many of the largest log weights, 0 for none
+
+    @property
+    def size(self) -> int:
+        """Numbers of the state of one data point."""
+        return state.state_size(len(self.iw_sizes)) + top_k.row_size(self.capacity)
+
 
 class States:
-    """States of data points, folded from the left, chunk by chunk.
+    """States of data points, folded from the left, chunk by chunk."""
 
-    With a ``capacity`` of largest log weights that each keeps beside its moments, 0 for none.
-    """
-
-    def __init__(
-        self,
-        points: int,
-        iw_sizes: Sequence[int],
-        capacity: int,
-        n_threads: int | None = None,
-    ) -> None:
-        self.iw_sizes = constant(np.array(iw_sizes, dtype=np.int64))
-        self.capacity = capacity
+    def __init__(self, points: int, form: StateForm, n_threads: int | None = None) -> None:
+        self.iw_sizes = constant(np.array(form.iw_sizes, dtype=np.int64))
+        self.capacity = form.capacity
         self.n_threads = n_threads
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
-        self.top_rows = np.empty((points, top_k.row_size(capacity)))
-        if capacity:
+        self.top_rows = np.empty((points, top_k.row_size(self.capacity)))
+        if self.capacity:
             self.top_rows[:, top_k.LIMIT] = -np.inf
             self.top_rows[:, top_k.COUNT] = 0.0
         self._fresh = True
 
-    def advance(self, n_chunks: int, fill: Callable[[Floats, Floats], Any]) -> Floats:
-        """Append chunks, whose states and top_rows log weights ``fill`` is to write.
-
-        Both arrays are of shape (points, n_chunks, ...). Returns the states.
-        """
+    def advance(self, n_chunks: int, fill: Fill) -> Floats:
+        """Append chunks, whose states ``fill`` writes; returns these states."""
         points = len(self.moments)
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, self.top_rows.shape[1]))
         fill(chunks, top_rows)
         capacity = self.capacity
         if self._fresh and n_chunks == 1:
-            # What the only chunk top_rows is what there is to keep.
+            # The row of the only chunk is the row of all.
             self.top_rows, capacity = top_rows[:, 0], 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, self.moments,
@@ -69,7 +74,7 @@ class States:
         return other
 
     def packed_top_rows(self) -> Floats:
-        """The top_rows log weights, without the room that none has taken yet."""
+        """The rows of largest log weights, without the room that is still empty in all of them."""
         if not self.capacity or not len(self.top_rows):
             return self.top_rows[:, :0]
         count = self.top_rows[:, top_k.COUNT].astype(np.int64)
@@ -78,10 +83,10 @@ class States:
         return rows
 
     def restore(self, moments: Floats, top_rows: Floats) -> None:
-        """Go on from moments, and what `packed_top_rows` gave beside them."""
+        """Go on from moments and from what `packed_top_rows` gave beside them."""
         self.moments = moments
         self.top_rows[:, : top_rows.shape[1]] = top_rows
-        # Chunks are appended; a state of no draws is the start of one, too.
+        # Chunks are appended; a state without draws is a fresh one.
         self._fresh = not moments[:, state.COUNT].any()
 
     def end_groups(self) -> None:
@@ -92,7 +97,7 @@ class States:
         self.moments[:, state.GROUPS :] = rows.reshape(len(self.moments), -1)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
-        """Append states (points, chunks, ...) and a row of top_rows log weights for all of them."""
+        """Append states (points, chunks, ...), and one row of largest log weights for them all."""
 
         def fill(chunks: Floats, rows: Floats) -> None:
             chunks[...] = moments
@@ -105,7 +110,7 @@ class States:
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point, and its M + 1 largest log weights, descending.
 
-        k-hat is NaN, and the tail empty, where K is too small or nothing was top_rows.
+        k-hat is NaN, and the tail empty, where K is too small or no log weights were kept.
         """
         points = len(self.moments)
         size = min(kept_draws(n_samples), self.capacity)
@@ -117,24 +122,25 @@ class States:
 
 
 class Reader:
-    """Collects slices of data points, one after another, and reads them all."""
+    """Reads the states of slices of data points, one slice after another."""
 
-    def __init__(self, points: int, n_samples: int, iw_sizes: Sequence[int], capacity: int) -> None:
-        self.n_samples, self.iw_sizes = n_samples, iw_sizes
-        self._keeps_tails = 8 * points * capacity <= _TAIL_BYTES
-        # What is read of each slice takes less than its states. An empty one, that there is one.
-        self._parts: list[dict[str, Floats]] = []
-        self.add(States(0, iw_sizes, capacity))
+    def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
+        self.n_samples, self._groups = n_samples, len(form.iw_sizes)
+        self._keeps_tails = 8 * points * form.capacity <= _TAIL_BYTES
+        # Quantities take less memory than states. Start with an empty slice, so that there is
+        # always a part to concatenate.
+        self._parts: list[Quantities] = []
+        self.add(States(0, form))
 
     def add(self, states: States) -> None:
-        """Append the next slice, all of whose draws have been taken in."""
-        values = state.read(states.moments, len(self.iw_sizes))
+        """Read the next slice, whose draws are complete."""
+        values = state.read(states.moments, self._groups)
         values["pareto_k"], tails = states.tails(self.n_samples)
         values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
         self._parts.append(values)
 
-    def quantities(self) -> dict[str, Floats]:
-        """Those of `kernels.state.read`, ``pareto_k``, and ``tail``: the rows of `States.tails`.
+    def quantities(self) -> Quantities:
+        """Those of `kernels.state.state.read`, ``pareto_k``, and ``tail``: rows of `States.tails`.
 
         Tails that would take too much memory are empty.
         """

@@ -21,6 +21,7 @@ from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
 from .rows import estimate_of_weights, row_quantities
+from .states import StateForm
 
 
 def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
@@ -138,12 +139,12 @@ def _summary(
         raise InvalidInputError(f"axis must be one axis, that of the draws, got {axis!r}")
     n_samples = as_count(array.shape[axes[0]], "the number of draws in log_weights")
     sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    capacity = kept_draws(n_samples) if pareto_k else 0
+    form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
     if there:
-        values, shape = device_row_quantities(array, axes[0], sizes, capacity, tick)
+        values, shape = device_row_quantities(array, axes[0], form, tick)
     else:
         x, shape = as_rows(array, axes)
-        values = row_quantities(x, sizes, capacity, tick)
+        values = row_quantities(x, form, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     return values, shape, n_samples, sizes
 

@@ -1,62 +1,60 @@
-"""Where the draws are made: one class a backend, all with the same two methods.
+"""What is asked of a backend.
 
-`quantities` returns the quantities of `states.Reader` for each data point, k-hat from ``capacity``
-largest log weights, `terms` the three log densities of each draw. The draws are the same
-everywhere: functions of their address.
+The draws are the same whichever backend makes them: functions of their address.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ..kernels.draws.blocks import Plan
-from ..models import lowering
+from ..models.plans import plan, work_of_draw
+from ..models.protocol import ExactModel, Expectations, Model, Points, Proposal
 from ..progress import Tick
 from ..validation import Floats
-
-Quantities = dict[str, Floats]
+from .states import Quantities, StateForm
 
 
 class EstimateRequest(NamedTuple):
-    """A validated request."""
+    """A validated request for an estimate, or for the terms of every draw."""
 
-    model: Any
-    q: Any
+    model: Model
+    q: Proposal
     batch: tuple[int, ...]
     n_samples: int
     key: int
     first_index: int
     precision: str
+    form: StateForm
 
     @property
     def points(self) -> int:
         """Number of data points, of the flattened batch."""
         return math.prod(self.batch)
 
+    @property
+    def work(self) -> int:
+        """Multiply-adds of one draw, about; also the numbers of one data point's plan."""
+        return work_of_draw(self.model, self.q)
+
+    def plan(self, lo: int, count: int) -> Plan:
+        """The plan of ``count`` data points, from ``lo`` on."""
+        points = Points(self.batch, slice(lo, lo + count))
+        return plan(self.model, self.q, points, self.precision)
+
 
 class Backend(Protocol):
-    """What a backend offers."""
+    """Where draws are made and weighed."""
 
-    def quantities(
-        self, request: EstimateRequest, iw_sizes: list[int], capacity: int, tick: Tick
-    ) -> Quantities: ...
+    def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
+        """What `states.Reader` reads, of each data point."""
+        ...
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]: ...
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+        """log likelihood, log prior and log q of each draw, each of shape (points, draws)."""
+        ...
 
-
-# Numbers that the plan and the states of one slice of data points may hold: 32 MB each.
-SLICE_NUMBERS = 2**22
-
-
-def plan_of(request: EstimateRequest, lo: int, count: int) -> Plan:
-    """The plan of ``count`` data points, from ``lo`` on."""
-    rows = slice(lo, lo + count)
-    return lowering.plan(request.model, request.q, request.batch, rows, request.precision)
-
-
-def work_of_draw(request: EstimateRequest) -> int:
-    """Numbers in the affine forms of one data point: about the multiply-adds of one draw."""
-    components = request.q._components.log_weight.shape[-1]
-    components += request.model._prior._components.log_weight.shape[-1]
-    return int((components + 1) * request.q.dim**2)
+    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+        """The sums of an exact model, for the probabilities (..., C) of its q."""
+        ...

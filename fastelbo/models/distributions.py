@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,6 +15,7 @@ from ..arrays.devices import adopt, device_of, on_device, room_for
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
+from ..kernels.draws.blocks import Density, Term
 from ..random import RandomState, philox_key
 from ..validation import (
     MAX_DIM,
@@ -34,6 +35,8 @@ from ..validation import (
 )
 from . import lowering
 from .lowering import Components
+from .protocol import Frame, Points, Source
+from .terms import Zero
 
 # Below, a chi-square draw can fall under the smallest float, and the draws are no longer Student's.
 LEAST_DF = 0.1
@@ -76,13 +79,29 @@ class _Continuous(Distribution):
     def _components(self) -> Components:
         """The components, a single one where the distribution is not a mixture."""
 
-    # A distribution is itself a model: a likelihood of 1, and itself the prior.
+    # A distribution is a model: itself the prior, and likelihood 1.
     @property
-    def _prior(self) -> _Continuous:
+    def prior(self) -> Self:
+        """The distribution itself, as the prior of the model that it is."""
         return self
 
-    def _likelihood(self, batch: tuple[int, ...], rows: slice, frame: Any) -> Any:
-        return lowering.no_density()
+    @property
+    def likelihood(self) -> Zero:
+        """Log density 0, as the likelihood of the model that it is."""
+        return Zero(self.dim)
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of one log density, about."""
+        return int(self._components.log_weight.shape[-1] * self.dim**2)
+
+    def term(self, points: Points, frame: Frame) -> Term:
+        """The density of some data points as the kernels take it; see `models.protocol`."""
+        return lowering.elliptical_term(lowering.density(self._components, points, frame))
+
+    def source(self, points: Points) -> Source:
+        """The draws of some data points as the kernels take them; see `models.protocol`."""
+        return lowering.source(self._components, points)
 
     def log_prob(self, z: ArrayLike) -> Floats:
         """Log density at ``z``, in nats.
@@ -148,12 +167,11 @@ class _Continuous(Distribution):
                 result = cuda_launch.log_prob(*self._lowered(batch), points)
             return result.reshape(*free, *batch)
 
-    def _lowered(self, batch: tuple[int, ...]) -> tuple[Any, Any]:
+    def _lowered(self, batch: tuple[int, ...]) -> tuple[Density, Floats]:
         """The density of every member of a batch, and the centre that it is relative to."""
-        components, every = self._components, slice(None)
-        centre = lowering.mixture_mean(components, batch, every)
-        frame = lowering.Frame(centre, None, None)
-        density = lowering.density(components, batch, every, frame)
+        components, points = self._components, Points(batch)
+        centre = lowering.mixture_mean(components, points)
+        density = lowering.density(components, points, Frame(centre, None, None))
         return density, constant(centre)
 
     def sample(self, n: int, rng: RandomState = None) -> Floats:
@@ -178,10 +196,10 @@ class _Continuous(Distribution):
         (3, 2)
         """
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
-        components, every, batch = self._components, slice(None), self.batch_shape
+        batch = self.batch_shape
         require_memory("sample", 8 * n * math.prod(batch) * self.dim)
         centre = np.zeros((1, self.dim))
-        sampler = lowering.draw_components(components, batch, every, centre)
+        sampler = lowering.draw_components(self._components, Points(batch), centre)
         draws = launch.sample(sampler, math.prod(batch), n, self.dim, philox_key(rng))
         return draws.reshape(n, *batch, self.dim)
 

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, softmax
 
-from ..arrays.inputs import constant
 from ..errors import InvalidInputError
-from ..kernels.cpu import linear
-from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import Density
-from ..validation import Floats, as_floats, broadcast_shape, cholesky, positive
+from ..validation import Floats, broadcast_shape
 from . import lowering
 from .distributions import Gaussian, Mixture
-
-_LOG_2PI = math.log(2.0 * math.pi)
-
-
-class _Reduced(NamedTuple):
-    """Whitened loadings as Q R, R lower triangular: the likelihood sees z only through R z."""
-
-    whitener: Floats  # (1, P) reciprocal noise sds, or the (P, P) inverse of the noise's factor
-    basis: Floats  # Q, (P, D)
-    factor: Floats  # R, (D, D) lower triangular
-    log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
+from .linear_likelihood import LinearLikelihood
+from .protocol import Points
 
 
 class LinearGaussian:
@@ -81,23 +66,8 @@ class LinearGaussian:
         offset: ArrayLike = 0.0,
         prior: Gaussian | Mixture | None = None,
     ) -> None:
-        self.x = as_floats(x, "x")
-        self.loadings = as_floats(loadings, "loadings")
-        if self.loadings.ndim != 2 or 0 in self.loadings.shape:
-            raise InvalidInputError(f"loadings must have shape (P, D), got {self.loadings.shape}")
-        features, dim = self.loadings.shape
-        if self.x.ndim == 0 or self.x.shape[-1] != features:
-            raise InvalidInputError(
-                f"x must have a last axis of length P = {features}, as loadings of shape "
-                f"{self.loadings.shape} have; got shape {self.x.shape}"
-            )
-        self.noise_cov, self._noise_tril = _noise(noise_cov, features)
-        shift = as_floats(offset, "offset")
-        if shift.shape not in ((), (features,)):
-            raise InvalidInputError(
-                f"offset must be a scalar or have shape ({features},), got {shift.shape}"
-            )
-        self.offset = np.array(np.broadcast_to(shift, features))
+        self.likelihood = LinearLikelihood(x, loadings, noise_cov, offset)
+        dim = self.likelihood.dim
         self.prior = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
         if not isinstance(self.prior, Gaussian) and not (
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
@@ -113,6 +83,26 @@ class LinearGaussian:
         _ = self.batch_shape
 
     @property
+    def x(self) -> Floats:
+        """Data points, shape (..., P)."""
+        return self.likelihood.x
+
+    @property
+    def loadings(self) -> Floats:
+        """W, shape (P, D)."""
+        return self.likelihood.loadings
+
+    @property
+    def noise_cov(self) -> Floats:
+        """Noise variances (P,), or the covariance matrix (P, P)."""
+        return self.likelihood.noise_cov
+
+    @property
+    def offset(self) -> Floats:
+        """Mean of x at z = 0, shape (P,)."""
+        return self.likelihood.offset
+
+    @property
     def batch_shape(self) -> tuple[int, ...]:
         """Shape of the batch of data points."""
         return broadcast_shape(x=self.x.shape[:-1], prior=self.prior.batch_shape)
@@ -120,61 +110,13 @@ class LinearGaussian:
     @property
     def dim(self) -> int:
         """D, the number of latent coordinates."""
-        return int(self.loadings.shape[1])
+        return self.likelihood.dim
 
     def __repr__(self) -> str:
         return (
             f"LinearGaussian(x={self.x.shape}, loadings={self.loadings.shape}, "
             f"prior={self.prior!r})"
         )
-
-    @property
-    def _prior(self) -> Gaussian | Mixture:
-        return self.prior
-
-    @cached_property
-    def _reduced(self) -> _Reduced:
-        features, dim = self.loadings.shape
-        if self._noise_tril is None:
-            whitener = 1.0 / np.sqrt(self.noise_cov)[None]
-            whitened = self.loadings * whitener.T
-            log_det = 0.5 * np.log(self.noise_cov).sum()
-        else:
-            whitener = solve_triangular(self._noise_tril, np.eye(features), lower=True)
-            whitened = whitener @ self.loadings
-            log_det = np.log(np.diagonal(self._noise_tril)).sum()
-        # With fewer features than coordinates, rows of zeros leave R square.
-        padding = max(dim - features, 0)
-        padded = np.vstack([whitened, np.zeros((padding, dim))])
-        # Factoring the columns in reverse makes R lower triangular in the end.
-        basis, upper = np.linalg.qr(padded[:, ::-1])
-        factor = np.ascontiguousarray(upper[::-1, ::-1])
-        return _Reduced(
-            whitener,
-            np.ascontiguousarray(basis[:features, ::-1]),
-            np.tril(factor),
-            -0.5 * features * _LOG_2PI - float(log_det),
-        )
-
-    def _reduce(self, x: Floats, centre: Floats) -> tuple[Floats, Floats]:
-        """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2.
-
-        For x (n or 1, P) and centres (n or 1, C, D): t of shape (n, C, D), c of (n, C). Through the
-        residual in data space, so that far latents and small noise cancel nowhere.
-        """
-        reduced = self._reduced
-        shape = (max(len(x), len(centre)) if len(x) and len(centre) else 0, *centre.shape[1:])
-        target, square = np.empty(shape), np.empty(shape[:-1])
-        arrays = (x, centre, self.loadings, self.offset, reduced.whitener, reduced.basis)
-        launch(linear.reduce, *map(constant, arrays), target, square)
-        return target, reduced.log_const - 0.5 * square
-
-    def _likelihood(self, batch: tuple[int, ...], rows: slice, frame: lowering.Frame) -> Density:
-        x = lowering.select(self.x, 1, batch, rows)
-        target, log_const = self._reduce(x, frame.centre[:, None, :])
-        factor = lowering.transform_lower(self._reduced.factor[None, None], frame)
-        nothing = np.zeros((1, 0))
-        return lowering.make_density(factor, target, log_const, nothing)
 
     @cached_property
     def _joint(self) -> tuple[Floats, Floats, Floats]:
@@ -183,23 +125,23 @@ class LinearGaussian:
         Returns shapes (n, C), (n, C, D) and (n or 1, C, D, D), the last the lower factors of the
         posterior covariances; n is the flattened batch.
         """
-        prior, batch, every = self.prior._components, self.batch_shape, slice(None)
+        prior, points = self.prior._components, Points(self.batch_shape)
         eye = np.eye(self.dim)
         scale = prior.scale_tril if prior.scale is None else prior.scale[..., None] * eye
         assert scale is not None
         # In coordinates u with z = m + S u, u standard normal, the likelihood sees H u, H = R S.
-        scale = lowering.select(scale, 3, batch, every)
-        mean = lowering.select(prior.mean, 2, batch, every)
-        log_weight = lowering.select(prior.log_weight, 1, batch, every)
-        half = self._reduced.factor @ scale
+        scale = points.select(scale, 3)
+        mean = points.select(prior.mean, 2)
+        log_weight = points.select(prior.log_weight, 1)
+        half = self.likelihood.reduced.factor @ scale
         # u is the least-squares solution of H u = t, u = 0. Through Q L' of H above the identity:
         # forming 1 + H'H = L L' would square its condition.
         stacked = np.concatenate([half, np.broadcast_to(eye, half.shape)], axis=-2)
         basis, precision = _orthogonal_lower(stacked)
         log_det = np.log(np.diagonal(precision, axis1=-2, axis2=-1)).sum(axis=-1)
         solve = lowering.invert_lower(precision)
-        x = lowering.select(self.x, 1, batch, every)
-        target, const = self._reduce(x, mean)
+        x = points.select(self.x, 1)
+        target, const = self.likelihood.reduce(x, mean)
         projected = _apply(_transpose(basis[..., : self.dim, :]), target)
         best = _apply(_transpose(solve), projected)
         # At the optimum, where nothing cancels.
@@ -225,19 +167,6 @@ class LinearGaussian:
         )
         weights = softmax(log_joint, axis=-1).reshape(*batch, count)
         return Mixture(weights, components)
-
-
-def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
-    """The noise variances (P,) and None, or the covariance (P, P) and its lower factor."""
-    noise = as_floats(noise_cov, "noise_cov")
-    if noise.shape == (features, features) and noise.ndim == 2:
-        return noise, cholesky(noise, "noise_cov")
-    if noise.shape not in ((), (features,)):
-        raise InvalidInputError(
-            f"noise_cov must be a scalar or have shape ({features},) or ({features}, {features}), "
-            f"got {noise.shape}"
-        )
-    return np.array(np.broadcast_to(positive(noise, "noise_cov"), features)), None
 
 
 def _transpose(matrix: Floats) -> Floats:

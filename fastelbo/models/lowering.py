@@ -15,19 +15,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.special import poch
 
 from ..arrays.inputs import constant
-from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import Density, Plan, Real, Sampler, padded
+from ..kernels.draws.blocks import ELLIPTICAL, Density, Sampler, Term, padded
 from ..validation import Floats, Integers
+from .protocol import Frame, Points, Source
 
 _LOG_2PI = math.log(2.0 * math.pi)
+_NO_VALUES = constant(np.zeros((1, 0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,20 +104,6 @@ def student_log_const(df: Floats, dim: int) -> Floats:
     return np.asarray(result)
 
 
-def select(array: Floats, event_axes: int, batch: tuple[int, ...], rows: slice) -> Floats:
-    """The entries of the flattened batch at ``rows``; one shared entry stays one."""
-    split = array.ndim - event_axes
-    own, event = array.shape[:split], array.shape[split:]
-    size = math.prod(own)
-    flat = array.reshape(size, *event)
-    if size == 1:
-        return flat
-    if size == math.prod(batch):
-        return flat[rows]
-    position = np.broadcast_to(np.arange(size).reshape(own), batch).reshape(-1)
-    return np.asarray(flat[position[rows]])
-
-
 def _enlarged(array: Floats, *lengths: int) -> Floats:
     """The array with zeros behind it on its last axes, which become so long."""
     kept = array.ndim - len(lengths)
@@ -141,33 +128,23 @@ def make_sampler(location: Floats, scale: Floats, limits: Integers, df: Floats) 
     return Sampler(constant(location), constant(scale), constant(limits), constant(df))
 
 
-class Frame(NamedTuple):
-    """Coordinates of the draws of some data points: z = centre + T v."""
-
-    centre: Floats  # (n or 1, D)
-    scale: Floats | None  # T diagonal (n or 1, D)
-    scale_tril: Floats | None  # T lower triangular (n or 1, D, D); neither: the identity
-
-
-def _log_const(
-    components: Components, batch: tuple[int, ...], rows: slice
-) -> tuple[Floats, Floats]:
+def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:
     """The entries of a `Density` that do not depend on the frame: log_const and df."""
-    log_const = select(components.log_const, 1, batch, rows)
-    df = np.zeros((1, 0)) if components.df is None else select(components.df, 1, batch, rows)
+    log_const = points.select(components.log_const, 1)
+    df = np.zeros((1, 0)) if components.df is None else points.select(components.df, 1)
     count = log_const.shape[-1]
     if df.shape[-1] not in (0, count):
         df = np.broadcast_to(df, (*df.shape[:-1], count))
     return log_const, df
 
 
-def density(components: Components, batch: tuple[int, ...], rows: slice, frame: Frame) -> Density:
+def density(components: Components, points: Points, frame: Frame) -> Density:
     """The density of the components in the coordinates of ``frame``."""
-    log_const, df = _log_const(components, batch, rows)
+    log_const, df = _log_const(components, points)
     count, dim = log_const.shape[-1], components.dim
-    shift = select(components.mean, 2, batch, rows) - frame.centre[:, None, :]
+    shift = points.select(components.mean, 2) - frame.centre[:, None, :]
     if components.scale is not None:
-        inverse = select(components.inverse_scale, 2, batch, rows)
+        inverse = points.select(components.inverse_scale, 2)
         target = inverse * shift
         if frame.scale_tril is not None:
             factor = inverse[..., None] * frame.scale_tril[:, None]
@@ -175,7 +152,7 @@ def density(components: Components, batch: tuple[int, ...], rows: slice, frame: 
             factor = inverse if frame.scale is None else inverse * frame.scale[:, None, :]
             factor = factor[:, :, None, :]
     else:
-        inverse = select(components.inverse_scale, 3, batch, rows)
+        inverse = points.select(components.inverse_scale, 3)
         target = (inverse @ shift[..., None])[..., 0]
         factor = transform_lower(inverse, frame)
     factor = np.broadcast_to(factor, (factor.shape[0], count, *factor.shape[2:]))
@@ -195,108 +172,58 @@ def transform_lower(lower: Floats, frame: Frame) -> Floats:
     return lower
 
 
-def no_density() -> Density:
-    """The density that is 1 everywhere."""
-    nothing = np.zeros((1, 0))
-    return make_density(np.zeros((1, 0, 0, 0)), np.zeros((1, 0, 0)), nothing, nothing)
-
-
 def thresholds(log_weight: Floats) -> Integers:
     """Cumulative weights in units of 2^-53, for the choice of a component by integers."""
     cumulative = np.cumsum(np.exp(log_weight), axis=-1)
     return np.asarray(np.floor(cumulative / cumulative[..., -1:] * 2.0**53), dtype=np.int64)
 
 
-def _draw_single(
-    q: Components, batch: tuple[int, ...], rows: slice
-) -> tuple[Sampler, Density, Frame]:
+def _single_source(q: Components, points: Points) -> Source:
     """A single location-scale q: the coordinates are the standardised draw."""
     dim = q.dim
-    log_const, df = _log_const(q, batch, rows)
-    scale = None if q.scale is None else select(q.scale, 2, batch, rows)[:, 0]
-    tril = None if q.scale_tril is None else select(q.scale_tril, 3, batch, rows)[:, 0]
-    frame = Frame(select(q.mean, 2, batch, rows)[:, 0], scale, tril)
+    log_const, df = _log_const(q, points)
+    scale = None if q.scale is None else points.select(q.scale, 2)[:, 0]
+    tril = None if q.scale_tril is None else points.select(q.scale_tril, 3)[:, 0]
+    frame = Frame(points.select(q.mean, 2)[:, 0], scale, tril)
     nothing = np.zeros((1, 0, 0))
     sampler = make_sampler(nothing, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), df)
     own = make_density(np.zeros((1, 1, 0, dim)), nothing, log_const, df)
-    return sampler, own, frame
+    return Source(sampler, frame, elliptical_term(own))
 
 
-def draw_components(q: Components, batch: tuple[int, ...], rows: slice, centre: Floats) -> Sampler:
+def source(q: Components, points: Points) -> Source:
+    """The draws of q: standardised where there is one component, else relative to the mean."""
+    if q.single:
+        return _single_source(q, points)
+    centre = mixture_mean(q, points)
+    frame = Frame(centre, None, None)
+    own = elliptical_term(density(q, points, frame))
+    return Source(draw_components(q, points, centre), frame, own)
+
+
+def elliptical_term(density: Density) -> Term:
+    """The term of a density."""
+    return Term(ELLIPTICAL, density, _NO_VALUES, 0)
+
+
+def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     """Sampler of v = z - centre, whatever the number of components."""
-    log_weight = select(q.log_weight, 1, batch, rows)
-    location = select(q.mean, 2, batch, rows) - centre[:, None, :]
+    log_weight = points.select(q.log_weight, 1)
+    location = points.select(q.mean, 2) - centre[:, None, :]
     if q.scale is not None:
-        scale = select(q.scale, 2, batch, rows)[:, :, None, :]
+        scale = points.select(q.scale, 2)[:, :, None, :]
     else:
         assert q.scale_tril is not None
-        scale = select(q.scale_tril, 3, batch, rows)
+        scale = points.select(q.scale_tril, 3)
     count = log_weight.shape[-1]
     location = np.broadcast_to(location, (location.shape[0], count, q.dim))
     scale = np.broadcast_to(scale, (scale.shape[0], count, *scale.shape[2:]))
-    _, df = _log_const(q, batch, rows)
+    _, df = _log_const(q, points)
     return make_sampler(location, scale, thresholds(log_weight), df)
 
 
-def mixture_mean(components: Components, batch: tuple[int, ...], rows: slice) -> Floats:
+def mixture_mean(components: Components, points: Points) -> Floats:
     """(n or 1, D) weighted mean of the components' locations."""
-    weight = np.exp(select(components.log_weight, 1, batch, rows))
-    mean = select(components.mean, 2, batch, rows)
+    weight = np.exp(points.select(components.log_weight, 1))
+    mean = points.select(components.mean, 2)
     return np.asarray((weight[:, None, :] @ mean)[:, 0])
-
-
-# Squares and their sums stay below the largest float32, 3e38.
-_SINGLE_MAX = 1e15
-# Beyond, a Student-t is a Gaussian to the last digit.
-_SINGLE_MOST_DF = 1e30
-
-
-def _single(array: Real) -> Any:
-    """The array in float32, or an error where squares would overflow."""
-    largest = float(np.abs(array).max(initial=0.0))
-    if largest > _SINGLE_MAX:
-        raise InvalidInputError(
-            f'precision must be "float64" for this model and q: a number of {largest:g} among '
-            f"their lowered parameters, ratios of scales and of distances to scales, is above the "
-            f"{_SINGLE_MAX:g} that float32 allows"
-        )
-    return constant(array.astype(np.float32))
-
-
-def single_density(density: Density) -> Density:
-    """The density in float32, but for its constants, which may be large."""
-    df = np.clip(density.df, 1.0 / _SINGLE_MOST_DF, _SINGLE_MOST_DF)
-    return density._replace(
-        factor=_single(density.factor),
-        target=_single(density.target),
-        df=constant(df.astype(np.float32)),
-    )
-
-
-def single_plan(plan: Plan) -> Plan:
-    """The plan in float32; which component, and how many proposals, is settled in float64."""
-    sampler = plan.sampler
-    return Plan(
-        sampler._replace(location=_single(sampler.location), scale=_single(sampler.scale)),
-        single_density(plan.q),
-        single_density(plan.prior),
-        single_density(plan.likelihood),
-        plan.dim,
-    )
-
-
-def plan(
-    model: Any, q: Any, batch: tuple[int, ...], rows: slice, precision: str = "float64"
-) -> Plan:
-    """Lower ``model`` and ``q`` for the data points ``rows`` of the flattened ``batch``."""
-    q_components: Components = q._components
-    if q_components.single:
-        sampler, own, frame = _draw_single(q_components, batch, rows)
-    else:
-        centre = mixture_mean(q_components, batch, rows)
-        frame = Frame(centre, None, None)
-        sampler = draw_components(q_components, batch, rows, centre)
-        own = density(q_components, batch, rows, frame)
-    prior = density(model._prior._components, batch, rows, frame)
-    double = Plan(sampler, own, prior, model._likelihood(batch, rows, frame), q_components.dim)
-    return double if precision == "float64" else single_plan(double)

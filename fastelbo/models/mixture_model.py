@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,9 +11,11 @@ from numpy.typing import ArrayLike
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
+from ..kernels.draws.blocks import Density
 from ..validation import Floats, as_floats, broadcast_shape
 from . import lowering
 from .distributions import Categorical, Mixture
+from .protocol import ComponentSums, Expectations, Frame, Points
 
 
 class MixtureModel:
@@ -58,6 +58,11 @@ class MixtureModel:
         """Shape of the batch of data points."""
         return self.x.shape[:-1]
 
+    @property
+    def n_classes(self) -> int:
+        """C, the number of components."""
+        return int(self.mixture.weights.size)
+
     def __repr__(self) -> str:
         return f"MixtureModel(x={self.x.shape}, mixture={self.mixture!r})"
 
@@ -67,39 +72,32 @@ class MixtureModel:
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point."""
-        return self.expectations(Categorical._of(self.mixture.weights))[0]
+        return self.expectations(self.mixture.weights, mixture_expectations).log_evidence
 
     def exact_posterior(self) -> Categorical:
         """p(c | x), the responsibilities."""
-        probs = mixture_posterior(*self._lowered, self._points)
+        points = constant(self.x.reshape(-1, self.x.shape[-1]))
+        probs = mixture_posterior(*self._lowered, points)
         return Categorical._of(probs.reshape(*self.batch_shape, -1))
 
-    def expectations(
-        self, q: Categorical, kernel: Callable[..., Floats] = mixture_expectations
-    ) -> tuple[Floats, Floats, Floats]:
+    def expectations(self, probs: Floats, sums: ComponentSums) -> Expectations:
         """log p(x), E_q log p(x | c) and KL(q || weights), each of the common batch's shape.
 
-        By the launch of a ``kernel`` on the CPU, or by that of another backend.
+        For the probabilities (..., C) of q; ``sums`` runs on the CPU, or is another backend's.
         """
-        shape = broadcast_shape(model=self.batch_shape, q=q.batch_shape)
-        dim, count = self.x.shape[-1], q.probs.shape[-1]
+        shape = broadcast_shape(model=self.batch_shape, q=probs.shape[:-1])
+        dim, count = self.x.shape[-1], probs.shape[-1]
         points = np.broadcast_to(self.x, (*shape, dim)).reshape(-1, dim)
         # One q for all data points stays one.
-        whole = q.probs if q.probs.size == count else np.broadcast_to(q.probs, (*shape, count))
-        probs = whole.reshape(-1, count)
-        values = kernel(*self._lowered, constant(points), constant(probs))
-        log_evidence, likelihood, kl = values.reshape(3, *shape)
-        return log_evidence, likelihood, kl
-
-    @property
-    def _points(self) -> Floats:
-        return np.asarray(constant(self.x.reshape(-1, self.x.shape[-1])))
+        whole = probs if probs.size == count else np.broadcast_to(probs, (*shape, count))
+        rows = sums(*self._lowered, constant(points), constant(whole.reshape(-1, count)))
+        return Expectations(*rows.reshape(3, *shape))
 
     @cached_property
-    def _lowered(self) -> tuple[Any, Floats, Floats]:
+    def _lowered(self) -> tuple[Density, Floats, Floats]:
         """The components' density without their weights, log weights, and the centre."""
-        components, every = self.mixture._components, slice(None)
-        centre = lowering.mixture_mean(components, (), every)
+        components, points = self.mixture._components, Points(())
+        centre = lowering.mixture_mean(components, points)
         unweighted = replace(components, log_weight=np.zeros_like(components.log_weight))
-        density = lowering.density(unweighted, (), every, lowering.Frame(centre, None, None))
+        density = lowering.density(unweighted, points, Frame(centre, None, None))
         return density, constant(components.log_weight), constant(centre[0])

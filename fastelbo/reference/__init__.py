@@ -13,13 +13,15 @@ leading axes are a batch and broadcast:
 ``"categorical"``
     ``probs (..., C)``.
 ``"linear_gaussian"``
-    ``x (..., P)``, ``loadings (P, D)``, ``noise_cov (P,)`` or ``(P, P)``, ``offset (P,)``,
-    ``prior``.
-``"mixture_model"``
-    ``x (..., P)`` and ``mixture``.
+    A likelihood: ``x (..., P)``, ``loadings (P, D)``, ``noise_cov (P,)`` or ``(P, P)`` and
+    ``offset (P,)``.
+``"supplied"``
+    A likelihood: ``values (..., K)``, the first of them that of the draw ``first_draw``.
+``"zero"``
+    The likelihood 1.
 
-The name is in ``family``. The first three are models too: the likelihood is 1, the prior the
-distribution.
+The name is in ``family``. A model has a ``prior``, one of the first three, and a ``likelihood``,
+one of the last three. A mixture model has ``x (..., P)`` and ``mixture``.
 """
 
 from .densities import log_likelihood, log_prob

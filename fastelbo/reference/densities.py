@@ -91,31 +91,43 @@ def _t_log_constant(df: Array, dim: int) -> Array:
     return np.asarray(np.log(poch(a, half) / a**half) + steps - 0.5 * dim * np.log(2.0 * np.pi))
 
 
-def log_likelihood(model: Any, z: Array, rows: NDArray[np.intp]) -> Array:
-    """``log p(x_rows | z)``, which is 0 for a plain distribution.
+def log_likelihood(
+    likelihood: Any, z: Array, rows: NDArray[np.intp], draws: NDArray[np.intp]
+) -> Array:
+    """``log p(x_rows | z)``.
 
     Parameters
     ----------
-    model
-        LinearGaussian, or a distribution.
+    likelihood
+        Of the family ``"zero"``, ``"supplied"`` or ``"linear_gaussian"``.
     z
         Latent points, shape (n, K, D).
     rows
-        Rows of x, its leading axes flattened, shape (n,).
+        Data points, the batch of the likelihood flattened, shape (n,).
+    draws
+        Addresses of the draws z, shape (K,).
 
     Returns
     -------
     array of shape (n, K)
-        ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data space.
+        0; the values that were supplied, NaN for a draw that has none; or ``log N(x - offset - W z; 0, noise_cov)``, from the
+        residual in data space.
     """
-    if model.family != "linear_gaussian":
+    if likelihood.family == "zero":
         return np.zeros(z.shape[:-1])
-    diagonal = model.noise_cov.ndim == 1
+    if likelihood.family == "supplied":
+        values = likelihood.values.reshape(-1, likelihood.values.shape[-1])
+        place = draws - likelihood.first_draw
+        known = (place >= 0) & (place < values.shape[1])
+        result = np.full(z.shape[:-1], np.nan)
+        result[:, known] = values[rows][:, place[known]]
+        return result
+    diagonal = likelihood.noise_cov.ndim == 1
     noise = SimpleNamespace(
         family="gaussian",
-        mean=z @ model.loadings.T,
-        scale=np.sqrt(model.noise_cov) if diagonal else None,
-        scale_tril=None if diagonal else np.linalg.cholesky(model.noise_cov),
+        mean=z @ likelihood.loadings.T,
+        scale=np.sqrt(likelihood.noise_cov) if diagonal else None,
+        scale_tril=None if diagonal else np.linalg.cholesky(likelihood.noise_cov),
     )
-    x = model.x.reshape(-1, model.x.shape[-1])[rows]
-    return log_prob(noise, (x - model.offset)[:, None, :])
+    x = likelihood.x.reshape(-1, likelihood.x.shape[-1])[rows]
+    return log_prob(noise, (x - likelihood.offset)[:, None, :])

@@ -25,7 +25,7 @@ def elbo_terms(
     Parameters
     ----------
     model
-        LinearGaussian, or a distribution.
+        Its ``prior`` is a distribution, its ``likelihood`` as `log_likelihood` takes it.
     q
         Gaussian, StudentT or Mixture.
     n_samples
@@ -41,8 +41,7 @@ def elbo_terms(
         ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``; N is the length of the two
         batches, broadcast and flattened, 1 for none.
     """
-    is_linear = model.family == "linear_gaussian"
-    prior = model.prior if is_linear else model
+    prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
     n_points = int(np.prod(shape, dtype=np.int64))
     address([first_index, first_index + max(n_points, 1) - 1], 32, "index")
@@ -55,13 +54,14 @@ def elbo_terms(
         dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in (q, prior)
     )
     is_full = any(simple(dist).scale_tril is not None for dist in (q, prior))
-    width = max(dim, n_components, model.loadings.shape[0] if is_linear else 1)
+    is_linear = likelihood.family == "linear_gaussian"
+    width = max(dim, n_components, likelihood.loadings.shape[0] if is_linear else 1)
     draw_step = min(n_samples, max(1, BLOCK_LENGTH // width))
     point_step = max(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
-    likelihood, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
-    lead = model.x.shape[:-1] if is_linear else model.batch_shape
+    log_lik, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
+    lead = likelihood.batch_shape
     own = np.arange(int(np.prod(lead, dtype=np.int64))).reshape(lead)
     row_of_point = np.broadcast_to(own, shape).reshape(-1)
     for i in range(0, n_points, point_step):
@@ -72,11 +72,11 @@ def elbo_terms(
             draws = np.arange(k, min(k + draw_step, n_samples))
             block = np.s_[i : i + points.size, k : k + draws.size]
             z = sample(q_rows, key, first_index + points, draws)
-            likelihood[block] = log_likelihood(model, z, data_rows)
+            log_lik[block] = log_likelihood(likelihood, z, data_rows, draws)
             # With the draws in front, a batch of points lines up with z.
             log_prior[block] = log_prob(prior_rows, z.swapaxes(0, 1)).T
             log_q[block] = log_prob(q_rows, z.swapaxes(0, 1)).T
-    return likelihood, log_prior, log_q
+    return log_lik, log_prior, log_q
 
 
 def summaries(
@@ -153,26 +153,26 @@ def _mean_and_se(a: Array) -> tuple[Array, Array]:
         )
 
 
-def exact_mixture(model: Any, q: Any) -> dict[str, Array]:
+def exact_mixture(model: Any, probs: Array) -> dict[str, Array]:
     """Log evidence and ELBO of a latent component, summed over the components.
 
     Parameters
     ----------
     model
-        MixtureModel of x (N, P) and weights w (C,).
-    q
-        Categorical with probabilities (C,) or (N, C).
+        MixtureModel of x (..., P) and weights w (C,).
+    probs
+        Probabilities q of the components, (..., C).
 
     Returns
     -------
-    dict of arrays of shape (N,)
+    dict of arrays of the common batch shape
         ``log_evidence`` = log sum_c w_c p(x | c), ``expected_log_likelihood`` = sum_c q_c log p(x
         | c), ``kl`` = sum_c q_c log(q_c / w_c) and ``elbo``, their difference, with 0 log 0 = 0.
         Where q puts mass on a component of weight zero, kl is inf and elbo -inf.
     """
     logs = component_log_prob(model.mixture, model.x)
-    expected = (q.probs * np.where(q.probs > 0.0, logs, 0.0)).sum(axis=-1)
-    kl = np.zeros_like(expected) + rel_entr(q.probs, model.mixture.weights).sum(axis=-1)
+    expected = (probs * np.where(probs > 0.0, logs, 0.0)).sum(axis=-1)
+    kl = np.zeros_like(expected) + rel_entr(probs, model.mixture.weights).sum(axis=-1)
     log_evidence = np.zeros_like(expected) + log_mean(model.mixture.weights, logs)
     return {
         "log_evidence": log_evidence,

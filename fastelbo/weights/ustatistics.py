@@ -16,15 +16,13 @@ import numpy as np
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import subsets
-from ..kernels.cpu.launch import launch, paced, threads_for
+from ..kernels.cpu.launch import SLICE_NUMBERS, launch, paced, threads_for
 from ..validation import Floats, Integers
 from .reductions import logmeanexp, logsumexp
 
 _STEP = 0.25
 # exp(-_LOST) is nothing beside 1.
 _LOST = 37.0
-# Numbers that are kept of a slice of rows: 32 MB.
-_SLICE_NUMBERS = 2**22
 # Steps of the recursion in the first launch.
 _FIRST_STEPS = 2**24
 # Nats that a row may spread over: there are 4 nodes to each.
@@ -103,7 +101,7 @@ def _complete(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
     n, length = log_weights.shape
     value, se = np.empty((2, n, len(sizes)))
     # Kept for a row: the changes of all weights, and g at what are mostly about 100 nodes.
-    step = max(1, _SLICE_NUMBERS // max(length * len(sizes), 100 * int(sizes[-1])))
+    step = max(1, SLICE_NUMBERS // max(length * len(sizes), 100 * int(sizes[-1])))
     for lo in range(0, n, step):
         part = slice(lo, lo + step)
         value[part], se[part] = _complete_slice(log_weights[part], sizes)
@@ -182,7 +180,7 @@ def _partitions(
     """
     n, length = log_weights.shape
     means, variances = np.empty((2, _PARTITIONS, n, len(sizes)))
-    step = max(1, _SLICE_NUMBERS // length)
+    step = max(1, SLICE_NUMBERS // length)
     for p in range(_PARTITIONS):
         for lo in range(0, n, step):
             part = slice(lo, lo + step)

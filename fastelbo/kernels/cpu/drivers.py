@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
-from ..draws.densities import log_density_block, weigh_block
+from ..draws.densities import elliptical_block, weigh_block
 from ..draws.sampling import choose_components, sample_block
 from ..jit.compile import block
 from ..math.copies import all_finite, fill, load_points, store_points
@@ -32,27 +32,17 @@ from ..state.top_k import (
 
 @block
 def states(
-    part,
-    parts,
-    plan,
-    key,
-    first_index,
-    first_chunk,
-    draws,
-    iw_sizes,
-    capacity,
-    prefix_rows,
-    states,
-    top_rows,
-):
+    part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, prefix_rows,
+    states, top_rows,
+):  # fmt: skip
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
-    The address of data point i is ``first_index + i``. Its largest log weights, of which those not
-    above the limit of prefix_rows[i] are not needed, are left in some of the rows top_rows[i, c].
+    The address of data point i is ``first_index + i``. Its largest log weights end up in some of
+    the rows top_rows[i, c]; those not above the limit of prefix_rows[i] are not needed.
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
-    work = make_workspace(plan.dim, plan.q.factor)
+    work = make_workspace(plan.dim, plan.sampler.location)
     top_k = make_top_k(1, capacity)
     fresh = np.zeros(size)
     slot = 0
@@ -72,7 +62,7 @@ def states(
             n = min(LANES, stop - first)
             index = np.uint64(first_index + i)
             sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
-            weigh_block(plan, i, work, n)
+            weigh_block(plan, i, first, work, n)
             push_block(state, fresh, iw_sizes, first, work, n)
             if capacity > 0:
                 push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
@@ -114,14 +104,14 @@ def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior
     """The three log densities of draws lo to hi of every data point of the plan."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
-    work = make_workspace(plan.dim, plan.q.factor)
+    work = make_workspace(plan.dim, plan.sampler.location)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         index = np.uint64(first_index + i)
         sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
-        weigh_block(plan, i, work, n)
+        weigh_block(plan, i, first, work, n)
         for k in range(n):
             log_likelihood[i, first + k] = work.log_likelihood[k]
             log_prior[i, first + k] = work.log_prior[k]
@@ -158,7 +148,7 @@ def log_prob(part, parts, density, centre, points, lo, hi, out):
         n = min(LANES, hi - first)
         middle = centre[row_of(i, centre.shape[0])]
         load_points(points[first : first + n, i], middle, n, work.v)
-        log_density_block(density, i, work.v, dim, work, n, work.log_q)
+        elliptical_block(density, i, work.v, dim, work, n, work.log_q)
         if not all_finite(work.v, n, dim):
             fill(work.log_q, n, np.nan)
         for k in range(n):

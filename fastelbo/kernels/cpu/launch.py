@@ -20,6 +20,8 @@ from . import drivers
 _PARTS = 8
 # Between two launches an interrupt and a progress bar are served.
 _SLICE_SECONDS = 0.25
+# Numbers that the arrays of one slice of the work may hold: 32 MB.
+SLICE_NUMBERS = 2**22
 # Elements that one thread reduces before others are awake.
 _FEW_ELEMENTS = 2**15
 

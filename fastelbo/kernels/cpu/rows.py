@@ -141,19 +141,10 @@ def logsumexp_fold(part, parts, states, out):
 
 @block
 def summaries(
-    part,
-    parts,
-    x,
-    first,
-    first_chunk,
-    last_chunk,
-    iw_sizes,
-    capacity,
-    prefix_rows,
-    states,
-    top_rows,
-):
-    """States of chunks of x, whose first draw has address ``first``, as `cpu.states`."""
+    part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, prefix_rows,
+    states, top_rows,
+):  # fmt: skip
+    """States of chunks of x, whose first draw has address ``first``, as `drivers.states`."""
     columns = x.shape[2]
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk

@@ -123,9 +123,15 @@ def put(array: np.ndarray[Any, Any]) -> Any:
     return cuda.to_device(np.ascontiguousarray(array))
 
 
-def put_all(arrays: Any) -> Any:
-    """A named tuple of arrays with all of them on the device."""
-    return type(arrays)(*(put(array) for array in arrays))
+def put_all(parts: Any) -> Any:
+    """A named tuple, of arrays, numbers and other such tuples, with its arrays on the device."""
+
+    def moved(part: Any) -> Any:
+        if isinstance(part, tuple):
+            return put_all(part)
+        return put(part) if isinstance(part, np.ndarray) else part
+
+    return type(parts)(*map(moved, parts))
 
 
 def room(shape: Any, dtype: Any = np.float64) -> Any:

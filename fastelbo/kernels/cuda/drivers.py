@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..draws.blocks import CHUNK, Workspace, padded, row_of
-from ..draws.densities import log_density_block, weigh_block
+from ..draws.densities import elliptical_block, weigh_block
 from ..draws.mixtures import expect, log_joint
 from ..draws.sampling import sample_block
 from ..jit.compile import block
@@ -163,8 +163,9 @@ def states(form: Form, group_sizes: int) -> Any:
             n = min(TILE, stop - first)
             for k in range(me, n, BLOCK_THREADS):
                 read_again()
-                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first + k), 1)
-                weigh_block(plan, i, work, 1)
+                draw = first + k
+                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
+                weigh_block(plan, i, draw, work, 1)
                 log_weight[k] = work.log_weight[0]
                 ratio = work.log_q[0] - work.log_prior[0]
                 if grouped:
@@ -271,7 +272,7 @@ def terms(form: Form) -> Any:
         for draw in range(start + cuda.threadIdx.x, min(start + TILE, hi), BLOCK_THREADS):
             read_again()
             sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
-            weigh_block(plan, i, work, 1)
+            weigh_block(plan, i, draw, work, 1)
             log_likelihood[i, draw - lo] = work.log_likelihood[0]
             log_prior[i, draw - lo] = work.log_prior[0]
             log_q[i, draw - lo] = work.log_q[0]
@@ -298,7 +299,7 @@ def log_prob(dim: int) -> Any:
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
             load_points(points[p : p + 1, i], centre[middle], 1, v)
-            log_density_block(density, i, v, dim, work, 1, work.log_q)
+            elliptical_block(density, i, v, dim, work, 1, work.log_q)
             out[p, i] = work.log_q[0]
 
     return fill_log_prob

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..draws.blocks import Density, Plan, Sampler, padded, row_of
+from ..draws.blocks import Density, Plan, Sampler, Term, padded, row_of
 from ..jit.compile import block
 from .device import BLOCK_THREADS, cuda
 from .views import viewer
@@ -28,20 +28,28 @@ class AffineForms(NamedTuple):
     student: bool
 
 
+class TermForm(NamedTuple):
+    """Kind of a term, and the sizes of its density."""
+
+    kind: int
+    density: AffineForms
+
+
 class Form(NamedTuple):
     """What a kernel is compiled for: the sizes of a plan."""
 
     precision: str
     dim: int
     sampler: AffineForms
-    q: AffineForms
-    prior: AffineForms
-    likelihood: AffineForms
+    q: TermForm
+    prior: TermForm
+    likelihood: TermForm
 
     @property
     def fits(self) -> bool:
         """Whether the affine forms of one data point fit into shared memory."""
-        parts = (self.sampler, self.q, self.prior, self.likelihood)
+        terms = (self.q, self.prior, self.likelihood)
+        parts = (self.sampler, *(term.density for term in terms))
         numbers = sum(p.components * (p.rows + 1) * padded(self.dim) for p in parts)
         return numbers * np.dtype(self.precision).itemsize <= _SHARED_BYTES
 
@@ -61,12 +69,17 @@ def form_of_plan(plan: Plan) -> Form:
     sampler = AffineForms(
         plan.sampler.location.shape[1], plan.sampler.scale.shape[2], plan.sampler.df.shape[1] > 0
     )
-    precision = str(plan.q.factor.dtype)
-    return Form(precision, plan.dim, sampler, *map(_affine_forms, plan[1:4]))
+    precision = str(plan.sampler.location.dtype)
+    terms = (plan.q, plan.prior, plan.likelihood)
+    return Form(precision, plan.dim, sampler, *map(_term_form, terms))
 
 
-def _affine_forms(density: Density) -> AffineForms:
-    return AffineForms(density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0)
+def _term_form(term: Term) -> TermForm:
+    density = term.density
+    sizes = AffineForms(
+        density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0
+    )
+    return TermForm(term.kind, sizes)
 
 
 # --- parameters of one data point ---------------------------------------------------------------
@@ -172,6 +185,17 @@ def _density_loader(part: AffineForms, form: Form) -> Any:
     return load
 
 
+def _term_loader(part: TermForm, form: Form) -> Any:
+    """As `_density_loader`, for a `Term`, whose kind is then a constant."""
+    kind, load_density = part.kind, _density_loader(part.density, form)
+
+    @block
+    def load(term, i):
+        return Term(kind, load_density(term.density, i), term.values, term.first_draw)
+
+    return load
+
+
 def _sampler_loader(form: Form) -> Any:
     """As `_density_loader`."""
     part = form.sampler
@@ -193,9 +217,9 @@ def plan_loader(form: Form) -> Any:
     """A function that makes the plan of data point i, where they fit with shared parameters."""
     dim = form.dim
     load_sampler = _sampler_loader(form)
-    load_q = _density_loader(form.q, form)
-    load_prior = _density_loader(form.prior, form)
-    load_likelihood = _density_loader(form.likelihood, form)
+    load_q = _term_loader(form.q, form)
+    load_prior = _term_loader(form.prior, form)
+    load_likelihood = _term_loader(form.likelihood, form)
 
     @block
     def load(sampler, q, prior, likelihood, i):

@@ -4,15 +4,24 @@ A block is a structure of arrays: ``v[d, lane]`` is coordinate d of one draw per
 over lanes is the innermost, with unit stride and no call left in it. On a CPU core a block is
 `LANES` draws, so that all of it stays in the first-level cache; on a CUDA thread, one draw.
 
-Every log density that a model or an approximation asks for has one shape, `Density`: a mixture
-(of one component, often) whose components depend on the squared norm of an affine form of the
-draw, ``|F v - t|^2``, with F the identity, diagonal or lower triangular. The linear-Gaussian
-likelihood is one of them. Which coordinates v stands for is settled above, where the affine
-forms are made.
+Every log density that a model or an approximation asks for is a `Term` of one of a few kinds:
 
-Blocks are drawn in `drawing` and weighed in `densities`, written once for float64 and float32, the
-type of their arrays; a literal would be float64, and is made one of that type first. Log densities
-leave in float64, with constants that float32 would round away.
+`ELLIPTICAL`
+    A `Density`: a mixture (often of one component) whose components depend on the squared norm of
+    an affine form of the draw, ``|F v - t|^2``, with F the identity, diagonal or lower triangular.
+    The linear-Gaussian likelihood is one. The caller chooses the coordinates that v stands for when
+    it makes the affine forms.
+`ZERO`
+    Log density 0, the likelihood of a distribution that is its own model.
+`SUPPLIED`
+    Values that were computed elsewhere, one a draw.
+
+On the CPU the kind is a number, which the one kernel looks at once a block. A CUDA kernel is
+compiled for its kinds.
+
+`sampling` draws blocks and `densities` weighs them. Both are written once for float64 and float32,
+the type of their arrays; a literal would be float64, and is first converted to that type. Log
+densities leave in float64, with constants that float32 would round away.
 """
 
 from __future__ import annotations
@@ -39,13 +48,26 @@ class Density(NamedTuple):
     """log sum_c exp(log_const_c + g_c(|F_c v - t_c|^2)), for each data point.
 
     g is -s/2, or -(df + D)/2 log1p(s/df) where ``df`` has entries. The leading axis is the data
-    point, of length 1 where all share the entry. No component at all means log density 0.
+    point, of length 1 where all share the entry.
     """
 
     factor: Real  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
     target: Real  # (N or 1, C, D); here and above, D is `padded` with zeros
     log_const: NDArray[np.float64]  # (N or 1, C)
     df: Real  # (N or 1, C), or (1, 0) for Gaussian components
+
+
+# Kinds of `Term`.
+ZERO, ELLIPTICAL, SUPPLIED = range(3)
+
+
+class Term(NamedTuple):
+    """One log density of some data points: its kind, and the fields that this kind reads."""
+
+    kind: int
+    density: Density  # ELLIPTICAL
+    values: NDArray[np.float64]  # SUPPLIED: (N or 1, draws)
+    first_draw: int  # SUPPLIED: the address of the draw in column 0
 
 
 class Sampler(NamedTuple):
@@ -64,9 +86,9 @@ class Plan(NamedTuple):
     """All that the draws of some data points need: how to make them, and what to ask of them."""
 
     sampler: Sampler
-    q: Density
-    prior: Density
-    likelihood: Density
+    q: Term
+    prior: Term
+    likelihood: Term
     dim: int
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, by_precision, scalar
+from ..math.copies import fill
 from ..math.scalar import exp_normal, log1p, log_positive
-from .blocks import TILE, padded, row_of
+from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 
@@ -162,15 +163,11 @@ def add_term(top, total, term, one):
 
 
 @block
-def log_density_block(density, i, v, dim, work, n, out):
+def elliptical_block(density, i, v, dim, work, n, out):
     """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
     acc, square = work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
-    if components == 0:
-        for k in range(n):
-            out[k] = 0.0
-        return
     if components == 1:
         log_component(density, i, 0, 0.0, v, dim, n, acc, square, out)
         return
@@ -189,10 +186,30 @@ def log_density_block(density, i, v, dim, work, n, out):
 
 
 @block
-def weigh_block(plan, i, work, n):
-    """Fill the three log densities of the drawn block, and the log weight they make."""
-    log_density_block(plan.q, i, work.v, plan.dim, work, n, work.log_q)
-    log_density_block(plan.prior, i, work.v, plan.dim, work, n, work.log_prior)
-    log_density_block(plan.likelihood, i, work.v, plan.dim, work, n, work.log_likelihood)
+def supplied_block(values, first, n, out):
+    """out = the values of draws first, first + 1, ...; NaN for a draw that has none."""
+    fill(out, n, np.nan)
+    for k in range(max(0, -first), min(n, values.shape[0] - first)):
+        out[k] = values[first + k]
+
+
+@block
+def log_density_block(term, i, first, v, dim, work, n, out):
+    """out = the log density of data point i at v[:dim, :n], which are draws first, first + 1, ..."""
+    if term.kind == ELLIPTICAL:
+        elliptical_block(term.density, i, v, dim, work, n, out)
+    elif term.kind == SUPPLIED:
+        values = term.values[row_of(i, term.values.shape[0])]
+        supplied_block(values, first - term.first_draw, n, out)
+    else:
+        fill(out, n, 0.0)
+
+
+@block
+def weigh_block(plan, i, first, work, n):
+    """Fill the three log densities of the block of draws from ``first`` on, and the log weights."""
+    log_density_block(plan.q, i, first, work.v, plan.dim, work, n, work.log_q)
+    log_density_block(plan.prior, i, first, work.v, plan.dim, work, n, work.log_prior)
+    log_density_block(plan.likelihood, i, first, work.v, plan.dim, work, n, work.log_likelihood)
     for k in range(n):
         work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])

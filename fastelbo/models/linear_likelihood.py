@@ -1,0 +1,132 @@
+"""log p(x | z) of x = W z + offset + noise, with Gaussian noise."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import solve_triangular
+
+from ..arrays.inputs import constant
+from ..errors import InvalidInputError
+from ..kernels.cpu import linear
+from ..kernels.cpu.launch import launch
+from ..kernels.draws.blocks import Term
+from ..validation import Floats, as_floats, cholesky, positive
+from . import lowering
+from .protocol import Frame, Points
+
+_LOG_2PI = math.log(2.0 * math.pi)
+
+
+class Reduced(NamedTuple):
+    """Whitened loadings as Q R, R lower triangular: the likelihood sees z only through R z."""
+
+    whitener: Floats  # (1, P) reciprocal noise sds, or the (P, P) inverse of the noise's factor
+    basis: Floats  # Q, (P, D)
+    factor: Floats  # R, (D, D) lower triangular
+    log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
+
+
+class LinearLikelihood:
+    """The likelihood of a `fastelbo.LinearGaussian`, whose parameters it checks."""
+
+    family: ClassVar[str] = "linear_gaussian"
+
+    def __init__(
+        self, x: ArrayLike, loadings: ArrayLike, noise_cov: ArrayLike, offset: ArrayLike
+    ) -> None:
+        self.x = as_floats(x, "x")
+        self.loadings = as_floats(loadings, "loadings")
+        if self.loadings.ndim != 2 or 0 in self.loadings.shape:
+            raise InvalidInputError(f"loadings must have shape (P, D), got {self.loadings.shape}")
+        features = self.loadings.shape[0]
+        if self.x.ndim == 0 or self.x.shape[-1] != features:
+            raise InvalidInputError(
+                f"x must have a last axis of length P = {features}, as loadings of shape "
+                f"{self.loadings.shape} have; got shape {self.x.shape}"
+            )
+        self.noise_cov, self._noise_tril = _noise(noise_cov, features)
+        shift = as_floats(offset, "offset")
+        if shift.shape not in ((), (features,)):
+            raise InvalidInputError(
+                f"offset must be a scalar or have shape ({features},), got {shift.shape}"
+            )
+        self.offset = np.array(np.broadcast_to(shift, features))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of data points."""
+        return self.x.shape[:-1]
+
+    @property
+    def dim(self) -> int:
+        """D, the number of latent coordinates."""
+        return int(self.loadings.shape[1])
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of one evaluation, about."""
+        return self.dim**2
+
+    def term(self, points: Points, frame: Frame) -> Term:
+        """The density of some data points as the kernels take it; see `models.protocol`."""
+        x = points.select(self.x, 1)
+        target, log_const = self.reduce(x, frame.centre[:, None, :])
+        factor = lowering.transform_lower(self.reduced.factor[None, None], frame)
+        density = lowering.make_density(factor, target, log_const, np.zeros((1, 0)))
+        return lowering.elliptical_term(density)
+
+    @cached_property
+    def reduced(self) -> Reduced:
+        """The loadings, whitened and factored."""
+        features, dim = self.loadings.shape
+        if self._noise_tril is None:
+            whitener = 1.0 / np.sqrt(self.noise_cov)[None]
+            whitened = self.loadings * whitener.T
+            log_det = 0.5 * np.log(self.noise_cov).sum()
+        else:
+            whitener = solve_triangular(self._noise_tril, np.eye(features), lower=True)
+            whitened = whitener @ self.loadings
+            log_det = np.log(np.diagonal(self._noise_tril)).sum()
+        # With fewer features than coordinates, rows of zeros leave R square.
+        padding = max(dim - features, 0)
+        padded = np.vstack([whitened, np.zeros((padding, dim))])
+        # Factoring the columns in reverse makes R lower triangular in the end.
+        basis, upper = np.linalg.qr(padded[:, ::-1])
+        factor = np.ascontiguousarray(upper[::-1, ::-1])
+        return Reduced(
+            whitener,
+            np.ascontiguousarray(basis[:features, ::-1]),
+            np.tril(factor),
+            -0.5 * features * _LOG_2PI - float(log_det),
+        )
+
+    def reduce(self, x: Floats, centre: Floats) -> tuple[Floats, Floats]:
+        """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2.
+
+        For x (n or 1, P) and centres (n or 1, C, D): t of shape (n, C, D), c of (n, C). Through the
+        residual in data space, so that far latents and small noise cancel nowhere.
+        """
+        reduced = self.reduced
+        shape = (max(len(x), len(centre)) if len(x) and len(centre) else 0, *centre.shape[1:])
+        target, square = np.empty(shape), np.empty(shape[:-1])
+        arrays = (x, centre, self.loadings, self.offset, reduced.whitener, reduced.basis)
+        launch(linear.reduce, *map(constant, arrays), target, square)
+        return target, reduced.log_const - 0.5 * square
+
+
+def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
+    """The noise variances (P,) and None, or the covariance (P, P) and its lower factor."""
+    noise = as_floats(noise_cov, "noise_cov")
+    if noise.shape == (features, features) and noise.ndim == 2:
+        return noise, cholesky(noise, "noise_cov")
+    if noise.shape not in ((), (features,)):
+        raise InvalidInputError(
+            f"noise_cov must be a scalar or have shape ({features},) or ({features}, {features}), "
+            f"got {noise.shape}"
+        )
+    return np.array(np.broadcast_to(positive(noise, "noise_cov"), features)), None

@@ -1,0 +1,69 @@
+"""The plan of a model and a q for some data points, in a precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..arrays.inputs import constant
+from ..errors import InvalidInputError
+from ..kernels.draws.blocks import Density, Plan, Real, Term
+from .protocol import Model, Points, Proposal
+
+
+def plan(model: Model, q: Proposal, points: Points, precision: str = "float64") -> Plan:
+    """What the kernels read to draw from q, and to weigh by the model, those data points."""
+    sampler, frame, own = q.source(points)
+    prior, likelihood = (part.term(points, frame) for part in (model.prior, model.likelihood))
+    double = Plan(sampler, own, prior, likelihood, q.dim)
+    return double if precision == "float64" else _single_plan(double)
+
+
+def work_of_draw(model: Model, q: Proposal) -> int:
+    """About the multiply-adds of one draw, and the numbers that a data point adds to a plan."""
+    return max(1, q.work + model.prior.work + model.likelihood.work)
+
+
+# Squares and their sums stay below the largest float32, 3e38.
+_SINGLE_MAX = 1e15
+# Beyond, a Student-t is a Gaussian to the last digit.
+_SINGLE_MOST_DF = 1e30
+
+
+def _single(array: Real) -> Any:
+    """The array in float32, or an error where squares would overflow."""
+    largest = float(np.abs(array).max(initial=0.0))
+    if largest > _SINGLE_MAX:
+        raise InvalidInputError(
+            f'precision must be "float64" for this model and q: a number of {largest:g} among '
+            f"their lowered parameters, ratios of scales and of distances to scales, is above the "
+            f"{_SINGLE_MAX:g} that float32 allows"
+        )
+    return constant(array.astype(np.float32))
+
+
+def single_density(density: Density) -> Density:
+    """The density in float32, but for its constants, which may be large."""
+    df = np.clip(density.df, 1.0 / _SINGLE_MOST_DF, _SINGLE_MOST_DF)
+    return density._replace(
+        factor=_single(density.factor),
+        target=_single(density.target),
+        df=constant(df.astype(np.float32)),
+    )
+
+
+def _single_term(term: Term) -> Term:
+    return term._replace(density=single_density(term.density))
+
+
+def _single_plan(plan: Plan) -> Plan:
+    """The plan in float32; which component, and how many proposals, is settled in float64."""
+    sampler = plan.sampler
+    return Plan(
+        sampler._replace(location=_single(sampler.location), scale=_single(sampler.scale)),
+        _single_term(plan.q),
+        _single_term(plan.prior),
+        _single_term(plan.likelihood),
+        plan.dim,
+    )
