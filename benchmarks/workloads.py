@@ -325,44 +325,6 @@ def _gaussian_draws(n: int, dim: int) -> Problem:
 
 # --- the workloads ---------------------------------------------------------------------------
 
-_MATRIX, _SMALL_MATRIX = (2000, 5000), (30, 700)
-
-
-def _reductions() -> list[Workload]:
-    return [
-        Workload(
-            f"{task} of {along}", "reductions", f"{task}/{along}", "element", _rows,
-            {"shape": full, "axis": axis}, {"shape": small, "axis": axis}, {"task": task},
-        )
-        for task in ("logsumexp", "summary")
-        for along, full, small, axis in (
-            ("rows", _MATRIX, _SMALL_MATRIX, -1),
-            ("columns", _MATRIX, _SMALL_MATRIX, 0),
-            ("all", (10**7,), (20_000,), -1),
-        )
-    ]  # fmt: skip
-
-
-def _smoothing() -> list[Workload]:
-    return [
-        Workload(
-            "Pareto smoothing", "smoothing", "psis", "element", _log_ratios,
-            {"shape": (10_000, 4000)}, {"shape": (30, 700)},
-        )
-    ]  # fmt: skip
-
-
-def _mixtures() -> list[Workload]:
-    return [
-        Workload(
-            f"{task.replace('_', ' ')}, {'full' if full else 'diagonal'}", "mixtures", task,
-            "term", _mixture_points, {"n": 102_400, "components": 32, "dim": 16},
-            {"n": 700, "components": 3, "dim": 5}, {"task": task, "full": full},
-        )
-        for task in ("mixture_log_prob", "mixture_model")
-        for full in (True, False)
-    ]  # fmt: skip
-
 
 def _estimates() -> list[Workload]:
     shapes = {"q": "diagonal", "prior": "standard"}
@@ -397,6 +359,18 @@ def _estimates() -> list[Workload]:
     ]  # fmt: skip
 
 
+def _mixtures() -> list[Workload]:
+    return [
+        Workload(
+            f"{task.replace('_', ' ')}, {'full' if full else 'diagonal'}", "mixtures", task,
+            "term", _mixture_points, {"n": 102_400, "components": 32, "dim": 16},
+            {"n": 700, "components": 3, "dim": 5}, {"task": task, "full": full},
+        )
+        for task in ("mixture_log_prob", "mixture_model")
+        for full in (True, False)
+    ]  # fmt: skip
+
+
 def _random() -> list[Workload]:
     return [
         Workload(
@@ -410,7 +384,34 @@ def _random() -> list[Workload]:
     ]  # fmt: skip
 
 
+_MATRIX, _SMALL_MATRIX = (2000, 5000), (30, 700)
+
+
+def _reductions() -> list[Workload]:
+    return [
+        Workload(
+            f"{task} of {along}", "reductions", f"{task}/{along}", "element", _rows,
+            {"shape": full, "axis": axis}, {"shape": small, "axis": axis}, {"task": task},
+        )
+        for task in ("logsumexp", "summary")
+        for along, full, small, axis in (
+            ("rows", _MATRIX, _SMALL_MATRIX, -1),
+            ("columns", _MATRIX, _SMALL_MATRIX, 0),
+            ("all", (10**7,), (20_000,), -1),
+        )
+    ]  # fmt: skip
+
+
+def _smoothing() -> list[Workload]:
+    return [
+        Workload(
+            "Pareto smoothing", "smoothing", "psis", "element", _log_ratios,
+            {"shape": (10_000, 4000)}, {"shape": (30, 700)},
+        )
+    ]  # fmt: skip
+
+
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
-    for workload in (*_reductions(), *_smoothing(), *_mixtures(), *_estimates(), *_random())
+    for workload in (*_estimates(), *_mixtures(), *_random(), *_reductions(), *_smoothing())
 }

@@ -148,8 +148,8 @@ def test_the_suite_is_left_alone_unless_asked_for():
 def test_the_suite_writes_what_the_report_reads(tmp_path):
     path = tmp_path / "out.json"
     chosen = (
-        "bench_reductions.py::test_reductions[logsumexp of rows-numpy]",
-        "bench_reductions.py::test_reductions[logsumexp of rows-fastelbo]",
+        "bench_workloads.py::test_workload[reductions-logsumexp of rows-numpy]",
+        "bench_workloads.py::test_workload[reductions-logsumexp of rows-fastelbo]",
         "bench_scaling.py::test_threads[evidence, digits-1]",
         "bench_scaling.py::test_memory[100000-fastelbo]",
         "bench_startup.py::test_import[numba]",

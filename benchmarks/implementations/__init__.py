@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..workloads import WORKLOADS, Workload
+from ..workloads import Workload
 
 Prepare = Callable[[Any], Callable[[], Any]]
 
@@ -66,13 +66,3 @@ def implementations(workload: Workload) -> list[Implementation]:
 def find(workload: Workload, name: str) -> Implementation:
     """The one of that name."""
     return next(each for each in implementations(workload) if each.name == name)
-
-
-def every_pair(family: str) -> list[tuple[str, str]]:
-    """Names of the family's workloads, and of whoever performs each."""
-    return [
-        (workload.name, implementation.name)
-        for workload in WORKLOADS.values()
-        if workload.family == family
-        for implementation in implementations(workload)
-    ]
