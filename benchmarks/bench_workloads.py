@@ -11,7 +11,7 @@ from .workloads import WORKLOADS
 PAIRS = [
     pytest.param(workload.name, each.name, id=f"{workload.family}-{workload.name}-{each.name}")
     for workload in WORKLOADS.values()
-    for each in implementations(workload)
+    for each in implementations(workload.task)
 ]
 
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import logsumexp as scipy_logsumexp
 
 import fastelbo as fe
 
-Floats = NDArray[np.float64]
+from .implementations.with_numpy import log_weights
+from .inputs import Evidence, Floats, Points, Responsibilities, Rows
+
 Check = Callable[[Any, str], None]
 
 # Points or rows for which the expected answer is worked out, so that a check takes no time.
@@ -41,8 +42,9 @@ def _some_rows(values: Floats, axis: int) -> Floats:
     return rows[:_SOME] if rows.ndim > 1 else rows
 
 
-def logsumexp(values: Floats, axis: int) -> Check:
+def logsumexp(inputs: Rows) -> Check:
     """Against SciPy."""
+    values, axis = inputs
     expected = scipy_logsumexp(_some_rows(values, axis), axis=-1)
     count = values.size // values.shape[axis]
 
@@ -55,9 +57,9 @@ def logsumexp(values: Floats, axis: int) -> Check:
     return check
 
 
-def summary(values: Floats, axis: int) -> Check:
+def summary(inputs: Rows) -> Check:
     """Against the plain formulas."""
-    rows = np.atleast_2d(_some_rows(values, axis))
+    rows = np.atleast_2d(_some_rows(*inputs))
     k = rows.shape[-1]
     weights = np.exp(rows - rows.max(axis=-1, keepdims=True))
     expected = (
@@ -77,8 +79,9 @@ def summary(values: Floats, axis: int) -> Check:
     return check
 
 
-def psis(values: Floats) -> Check:
+def psis(inputs: Rows) -> Check:
     """The first rows against the formulas, and the generalised Pareto quantiles of SciPy."""
+    values = inputs.values
     rows = values[:_SOME]
     expected = [_smoothed(row) for row in rows]
 
@@ -91,10 +94,9 @@ def psis(values: Floats) -> Check:
             assert_allclose(k[i], exact_k, atol=tolerance)
             # What is known up to a constant is compared by its differences.
             assert_allclose(smoothed[i] - smoothed[i].min(), exact - exact.min(), atol=tolerance)
-            for got, log_weights in zip(evidences, (rows[i], exact), strict=False):
-                assert_allclose(
-                    got[i], scipy_logsumexp(log_weights) - np.log(exact.size), atol=tolerance
-                )
+            for got, row in zip(evidences, (rows[i], exact), strict=False):
+                log_evidence = scipy_logsumexp(row) - np.log(row.size)
+                assert_allclose(got[i], log_evidence, atol=tolerance)
 
     return check
 
@@ -135,8 +137,9 @@ def _component_log_probs(mixture: fe.Mixture, points: Floats) -> Floats:
     )
 
 
-def mixture_log_prob(mixture: fe.Mixture, points: Floats) -> Check:
+def mixture_log_prob(inputs: Points) -> Check:
     """The first points against SciPy."""
+    mixture, points = inputs
     terms = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
     expected = scipy_logsumexp(terms, axis=-1)
 
@@ -147,8 +150,9 @@ def mixture_log_prob(mixture: fe.Mixture, points: Floats) -> Check:
     return check
 
 
-def mixture_model(mixture: fe.Mixture, points: Floats, q: fe.Categorical) -> Check:
+def mixture_model(inputs: Responsibilities) -> Check:
     """The first points against the formulas."""
+    mixture, points, q = inputs
     joint = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
     evidence = scipy_logsumexp(joint, axis=-1)
     probs = q.probs[:_SOME]
@@ -183,7 +187,7 @@ def marginal(model: fe.LinearGaussian) -> Floats:
     return np.atleast_1d(scipy_logsumexp(terms, axis=0))
 
 
-def evidence(inputs: Any, exact: Floats) -> Check:
+def evidence(inputs: Evidence, exact: Floats) -> Check:
     """Against the exact log evidence; the ELBO and the variance against a few draws in NumPy."""
     exact = np.atleast_1d(exact)
 
@@ -217,11 +221,8 @@ _POINTS = 8
 _DRAWS = 4000
 
 
-def _few_draws(inputs: Any) -> tuple[Floats, Floats, Floats]:
+def _few_draws(inputs: Evidence) -> tuple[Floats, Floats, Floats]:
     """ELBO, relative variance and deviation of the log weights of a few draws in NumPy."""
-    # Here, because implementations import the workloads, and these the checks.
-    from .implementations.with_numpy import log_weights
-
     rng = np.random.default_rng(1)
     drawn = log_weights(inputs.model, inputs.q, _DRAWS, rng, slice(_POINTS))
     w = np.exp(drawn - drawn.max(axis=-1, keepdims=True))

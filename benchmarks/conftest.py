@@ -145,7 +145,7 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, timed: Timed, small:
     def run(workload: str, implementation: str) -> None:
         asked = WORKLOADS[workload]
         problem = asked.problem(small)
-        performer = find(asked, implementation)
+        performer = find(asked.task, implementation)
         answer = timed(performer.prepare(problem.inputs), workload)
         problem.check(answer, performer.precision)
         if benchmark.disabled:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fastelbo as fe
 
-Floats = NDArray[np.float64]
+from .inputs import Floats
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 

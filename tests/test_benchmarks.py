@@ -48,7 +48,7 @@ def blocked():
 
 def _answers(workload, kernels):
     problem = WORKLOADS[workload].problem(small=True)
-    performers = (find(WORKLOADS[workload], name) for name in (f"c_{kernels}", "fastelbo"))
+    performers = (find(WORKLOADS[workload].task, name) for name in (f"c_{kernels}", "fastelbo"))
     return [performer.prepare(problem.inputs)() for performer in performers]
 
 
@@ -108,7 +108,7 @@ def test_answers(name):
     """The rest of the libraries take long to start; the suite itself runs them."""
     workload = WORKLOADS[name]
     problem = workload.problem(small=True)
-    for implementation in implementations(workload):
+    for implementation in implementations(workload.task):
         if implementation.name in ("fastelbo", "numpy", "scipy", "c_plain", "c_blocked"):
             answer = implementation.prepare(problem.inputs)()
             problem.check(answer, implementation.precision)
@@ -118,7 +118,7 @@ def test_answers(name):
 def test_a_wrong_answer_is_seen(name):
     workload = WORKLOADS[name]
     problem = workload.problem(small=True)
-    answer = find(workload, "numpy").prepare(problem.inputs)()
+    answer = find(workload.task, "numpy").prepare(problem.inputs)()
     wrong = [part + 0.5 for part in answer] if isinstance(answer, tuple) else answer + 0.5
     with pytest.raises(AssertionError):
         problem.check(wrong, "float64")

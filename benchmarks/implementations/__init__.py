@@ -12,8 +12,6 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..workloads import Workload
-
 Prepare = Callable[[Any], Callable[[], Any]]
 
 # Modules, with the package that each needs, in the order of the report's columns.
@@ -53,16 +51,16 @@ def _installed() -> Mapping[str, Mapping[str, Prepare]]:
     return found
 
 
-def implementations(workload: Workload) -> list[Implementation]:
-    """Those that perform the workload's task."""
+def implementations(task: str) -> list[Implementation]:
+    """Those that perform the task."""
     found = []
     for name, tasks in _installed().items():
-        prepare = tasks.get(workload.task) or tasks.get(workload.task.split("/")[0])
+        prepare = tasks.get(task) or tasks.get(task.split("/")[0])
         if prepare:
             found.append(Implementation(name, prepare))
     return found
 
 
-def find(workload: Workload, name: str) -> Implementation:
+def find(task: str, name: str) -> Implementation:
     """The one of that name."""
-    return next(each for each in implementations(workload) if each.name == name)
+    return next(each for each in implementations(task) if each.name == name)
