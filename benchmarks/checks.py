@@ -1,7 +1,7 @@
-"""Whether an answer is right: compared with SciPy, closed forms and moments, never with fastelbo.
+"""Checks of answers against SciPy, NumPy, closed forms and moments, never fastelbo's estimates.
 
-A check is called with the answer and the precision of the arithmetic behind it, and raises
-AssertionError. Answers may be arrays of any library that NumPy understands.
+A check takes an answer and the precision of its arithmetic, and raises AssertionError if the answer
+is wrong. An answer may consist of arrays of any library that NumPy can convert.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from .inputs import Evidence, Floats, Points, Responsibilities, Rows
 
 Check = Callable[[Any, str], None]
 
-# Points or rows for which the expected answer is worked out, so that a check takes no time.
+# The number of points or rows that a check compares: few, so that it is quick.
 _SOME = 100
-# Standard errors that an estimate may be away. Errors of log evidences are skewed, and a check
-# looks at thousands of them.
+# The largest error allowed, in standard errors. It is large because errors of log evidences are
+# skewed, and because a check looks at thousands of them.
 _Z = 8.0
 
 
@@ -37,13 +37,13 @@ def _tolerance(precision: str) -> float:
 
 
 def _some_rows(values: Floats, axis: int) -> Floats:
-    """A few of the rows along ``axis``, which then is the last."""
+    """The first rows, with ``axis`` moved to the end."""
     rows = np.moveaxis(values, axis, -1)
     return rows[:_SOME] if rows.ndim > 1 else rows
 
 
 def logsumexp(inputs: Rows) -> Check:
-    """Against SciPy."""
+    """Compare with SciPy."""
     values, axis = inputs
     expected = scipy_logsumexp(_some_rows(values, axis), axis=-1)
     count = values.size // values.shape[axis]
@@ -58,7 +58,7 @@ def logsumexp(inputs: Rows) -> Check:
 
 
 def summary(inputs: Rows) -> Check:
-    """Against the plain formulas."""
+    """Compare with the plain formulas."""
     rows = np.atleast_2d(_some_rows(*inputs))
     k = rows.shape[-1]
     weights = np.exp(rows - rows.max(axis=-1, keepdims=True))
@@ -80,7 +80,7 @@ def summary(inputs: Rows) -> Check:
 
 
 def psis(inputs: Rows) -> Check:
-    """The first rows against the formulas, and the generalised Pareto quantiles of SciPy."""
+    """Compare the first rows with the formulas, with generalised Pareto quantiles by SciPy."""
     values = inputs.values
     rows = values[:_SOME]
     expected = [_smoothed(row) for row in rows]
@@ -92,7 +92,7 @@ def psis(inputs: Rows) -> Check:
         tolerance = _tolerance(precision)
         for i, (exact, exact_k) in enumerate(expected):
             assert_allclose(k[i], exact_k, atol=tolerance)
-            # What is known up to a constant is compared by its differences.
+            # Smoothed log weights are known up to a constant: compare their differences.
             assert_allclose(smoothed[i] - smoothed[i].min(), exact - exact.min(), atol=tolerance)
             for got, row in zip(evidences, (rows[i], exact), strict=False):
                 log_evidence = scipy_logsumexp(row) - np.log(row.size)
@@ -102,6 +102,7 @@ def psis(inputs: Rows) -> Check:
 
 
 def _smoothed(row: Floats) -> tuple[Floats, float]:
+    """Smoothed log weights and k-hat of one row."""
     size = int(np.ceil(min(row.size / 5, 3 * np.sqrt(row.size))))
     order = np.argsort(row)[-size - 1 :]
     weights = np.exp(row[order] - row.max())
@@ -126,7 +127,7 @@ def _smoothed(row: Floats) -> tuple[Floats, float]:
 
 
 def _component_log_probs(mixture: fe.Mixture, points: Floats) -> Floats:
-    """(points, C) by SciPy."""
+    """Log densities of the components by SciPy, (points, C)."""
     covs = np.broadcast_to(mixture.components.cov, (mixture.weights.size,) + 2 * (mixture.dim,))
     return np.stack(
         [
@@ -138,7 +139,7 @@ def _component_log_probs(mixture: fe.Mixture, points: Floats) -> Floats:
 
 
 def mixture_log_prob(inputs: Points) -> Check:
-    """The first points against SciPy."""
+    """Compare the first points with SciPy."""
     mixture, points = inputs
     terms = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
     expected = scipy_logsumexp(terms, axis=-1)
@@ -151,7 +152,7 @@ def mixture_log_prob(inputs: Points) -> Check:
 
 
 def mixture_model(inputs: Responsibilities) -> Check:
-    """The first points against the formulas."""
+    """Compare the first points with the formulas."""
     mixture, points, q = inputs
     joint = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
     evidence = scipy_logsumexp(joint, axis=-1)
@@ -171,7 +172,7 @@ def mixture_model(inputs: Responsibilities) -> Check:
 
 
 def marginal(model: fe.LinearGaussian) -> Floats:
-    """Log evidence from the normal (or mixture) distribution of x itself, by SciPy."""
+    """The exact log evidence: log density of x under its marginal distribution, by SciPy."""
     components = model.prior._components
     noise = np.diag(model.noise_cov) if model.noise_cov.ndim == 1 else model.noise_cov
     terms = []
@@ -188,7 +189,7 @@ def marginal(model: fe.LinearGaussian) -> Floats:
 
 
 def evidence(inputs: Evidence, exact: Floats) -> Check:
-    """Against the exact log evidence; the ELBO and the variance against a few draws in NumPy."""
+    """Compare log evidence with the exact one, ELBO and variance with a few draws in NumPy."""
     exact = np.atleast_1d(exact)
 
     def check(answer: Any, precision: str) -> None:
@@ -197,7 +198,7 @@ def evidence(inputs: Evidence, exact: Floats) -> Check:
         rounding = 1e-9 if precision == "float64" else 2e-2
         error = np.sqrt(variance / inputs.n_samples) + rounding
         assert (np.abs(log_evidence - exact) < _Z * error).all()
-        # A bias common to all data points shows long before it shows in one of them.
+        # The mean over data points shows a common bias that is too small to show in one of them.
         spread = error / np.sqrt(exact.size)
         assert abs(np.mean(log_evidence - exact)) < np.mean(
             _Z * spread + 2.0 * variance / inputs.n_samples
@@ -206,7 +207,7 @@ def evidence(inputs: Evidence, exact: Floats) -> Check:
         count = len(few_elbo)
         band = _Z * deviation * np.sqrt(1 / _DRAWS + 1 / inputs.n_samples) + rounding
         assert (np.abs(elbo[:count] - few_elbo) < band).all()
-        # A variance of weights is itself known to a factor only.
+        # A sample variance of weights is itself uncertain by a factor.
         assert abs(np.median(np.log(variance[:count] / few_variance))) < 1.0
 
     @functools.cache
@@ -216,13 +217,13 @@ def evidence(inputs: Evidence, exact: Floats) -> Check:
     return check
 
 
-# Data points and draws of an independent estimate of what has no closed form.
+# Data points and draws of the estimate in NumPy, for what has no closed form.
 _POINTS = 8
 _DRAWS = 4000
 
 
 def _few_draws(inputs: Evidence) -> tuple[Floats, Floats, Floats]:
-    """ELBO, relative variance and deviation of the log weights of a few draws in NumPy."""
+    """ELBO, relative variance and standard deviation of log weights, from a few draws in NumPy."""
     rng = np.random.default_rng(1)
     drawn = log_weights(inputs.model, inputs.q, _DRAWS, rng, slice(_POINTS))
     w = np.exp(drawn - drawn.max(axis=-1, keepdims=True))
@@ -234,7 +235,7 @@ def _few_draws(inputs: Evidence) -> tuple[Floats, Floats, Floats]:
 
 
 def standard_normals(answer: Any, precision: str) -> None:
-    """Moments, and the distribution function of a part."""
+    """Check four moments, and the distribution function of the first draws."""
     x = np.asarray(answer).reshape(-1)
     for power, moment, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
         assert abs((x.astype(np.float64) ** power).mean() - moment) < _Z * np.sqrt(
@@ -244,7 +245,7 @@ def standard_normals(answer: Any, precision: str) -> None:
 
 
 def gaussian_draws(gaussian: fe.Gaussian) -> Check:
-    """The draws standardised are standard normals, uncorrelated."""
+    """Check that the whitened draws are uncorrelated standard normals."""
 
     def check(answer: Any, precision: str) -> None:
         draws = np.asarray(answer, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Parameters worked out beforehand, for implementations that write densities by hand."""
+"""Precomputed parameters of Gaussian mixtures, for densities that are written by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Forms(NamedTuple):
 
 
 def forms(mixture: fe.Mixture) -> Forms:
-    """Of a mixture of Gaussians without a batch."""
+    """The parameters of a mixture of Gaussians without a batch."""
     components = mixture.components
     if components.scale is None:
         inverse = np.tril(np.linalg.inv(components.scale_tril))

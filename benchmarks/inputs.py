@@ -1,4 +1,4 @@
-"""What the tasks work on: classes of inputs, and functions that make them from fixed seeds."""
+"""Inputs of the tasks: their classes, and functions that make them from fixed seeds."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ Floats = NDArray[np.float64]
 
 
 class Rows(NamedTuple):
-    """Tasks ``logsumexp`` -> array, and ``summary`` -> (evidence, ELBO, variance, ESS).
+    """Log weights, reduced along an axis.
 
-    ``logsumexp/rows`` and ``summary/rows``: a matrix along its last axis. ``psis``: the same
-    -> (smoothed log weights, k-hat, log evidence, smoothed log evidence), or the first two.
+    - ``logsumexp`` -> array
+    - ``summary`` -> (evidence, ELBO, variance, ESS)
+    - ``logsumexp/rows`` and ``summary/rows``: only a matrix, along its last axis
+    - ``psis``, of a matrix along its last axis -> (smoothed log weights, k-hat, log evidence,
+      smoothed log evidence), or the first two of these
     """
 
     values: Floats
@@ -28,7 +31,7 @@ class Rows(NamedTuple):
 
 
 class Points(NamedTuple):
-    """Task ``mixture_log_prob`` -> array, one entry a point."""
+    """Task ``mixture_log_prob`` -> array, one entry per point."""
 
     mixture: fe.Mixture
     points: Floats
@@ -45,9 +48,10 @@ class Responsibilities(NamedTuple):
 class Evidence(NamedTuple):
     """Task ``evidence`` -> (evidence, ELBO, relative variance of the weights).
 
-    ``evidence/diagonal``: linear-Gaussian, q diagonal, prior standard normal; ``evidence/shape``:
-    the same for extreme numbers of data points and draws; ``evidence/mixture``: a diagonal mixture
-    under a diagonal mixture; ``evidence/any``: any q and prior.
+    - ``evidence/diagonal``: linear-Gaussian model, standard normal prior, diagonal q
+    - ``evidence/shape``: the same, with extreme numbers of data points and draws
+    - ``evidence/mixture``: model and q are mixtures with diagonal components
+    - ``evidence/any``: linear-Gaussian model, any prior, any q
     """
 
     model: Any
@@ -56,7 +60,7 @@ class Evidence(NamedTuple):
 
 
 class Normals(NamedTuple):
-    """Task ``normals`` -> the last block; each block overwrites the one before where it can."""
+    """Task ``normals`` -> the last block. A block may overwrite the one before it."""
 
     block: int
     blocks: int
@@ -78,7 +82,7 @@ def normal_rows(shape: tuple[int, ...], axis: int) -> Rows:
 
 
 def pareto_rows(shape: tuple[int, int]) -> Rows:
-    """Exactly Pareto weights, of indices from .1 to .9."""
+    """Log weights of exact Pareto distributions, with shapes k from 0.1 to 0.9."""
     rng = np.random.default_rng(0)
     values = rng.uniform(0.1, 0.9, size=(shape[0], 1)) * rng.standard_exponential(size=shape)
     return Rows(values, -1)
@@ -108,12 +112,12 @@ def _points(rng: np.random.Generator, n: int, components: int, dim: int, full: b
 
 
 def mixture_points(n: int, components: int, dim: int, full: bool) -> Points:
-    """Points about the components of a mixture."""
+    """A mixture, and points at which to evaluate it."""
     return _points(np.random.default_rng(0), n, components, dim, full)
 
 
 def responsibilities(n: int, components: int, dim: int, full: bool) -> Responsibilities:
-    """The same points, with random q."""
+    """The same mixture and points, and a random q."""
     rng = np.random.default_rng(0)
     mixture, points = _points(rng, n, components, dim, full)
     return Responsibilities(mixture, points, fe.Categorical(rng.dirichlet(np.ones(components), n)))
@@ -123,13 +127,13 @@ def responsibilities(n: int, components: int, dim: int, full: bool) -> Responsib
 
 
 def digits(n: int, k: int) -> Evidence:
-    """The first n of the digits, under a diagonal q."""
+    """The first n digits, and a diagonal q."""
     model = digits_model(slice(n))
     return Evidence(model, digits_approximations(model)["wide"], k)
 
 
 def two_mixtures(components: int, dim: int, k: int) -> Evidence:
-    """N = 1: a normalised target, whose log evidence is 0, under a q a little wider."""
+    """N = 1: a normalised target, whose log evidence is 0, and a slightly wider q."""
     rng = np.random.default_rng(0)
     target = _mixture(rng, components, dim, full=False)
     parts = target.components
@@ -139,7 +143,7 @@ def two_mixtures(components: int, dim: int, k: int) -> Evidence:
     return Evidence(target, fe.Mixture(target.weights, near), k)
 
 
-# Few draws meet an evidence of many data points only if the noise leaves the latents nearly known.
+# Noise so small that the data nearly determine the latents; otherwise few draws would not suffice.
 _NOISE = 0.05
 
 
@@ -148,14 +152,14 @@ def _prior(kind: str, rng: np.random.Generator, dim: int) -> fe.Gaussian | fe.Mi
         return None
     if kind == "gaussian":
         return fe.Gaussian(rng.normal(size=dim), scale_tril=_triangles(rng, dim, dim))
-    # Near enough for one Gaussian to cover what the data leave of both.
+    # Means so near each other that one Gaussian covers the posterior.
     means = rng.normal(size=(2, dim)) / np.sqrt(dim)
     tril = np.repeat(_triangles(rng, 1, dim, dim), 2, axis=0)
     return fe.Mixture([0.4, 0.6], fe.Gaussian(means, scale_tril=tril))
 
 
 def _approximation(kind: str, rng: np.random.Generator, mean: Floats, tril: Floats) -> Any:
-    """A q a little wider than the Gaussians with these means and factors."""
+    """A q slightly wider than the Gaussians with these means and factors."""
     dim = mean.shape[-1]
     tril = (1.0 + 0.3 / np.sqrt(dim)) * tril
     if kind == "full":
@@ -173,10 +177,10 @@ def _approximation(kind: str, rng: np.random.Generator, mean: Floats, tril: Floa
 
 
 def linear(q: str, prior: str, n: int, dim: int, k: int) -> Evidence:
-    """A linear-Gaussian model of n points of 2 D features, under a q near the posterior."""
+    """A linear-Gaussian model of n points with 2 D features, and a q near the posterior."""
     rng = np.random.default_rng(0)
     features = 2 * dim
-    # Columns of unit length; orthogonal ones for a diagonal q, which would miss correlations.
+    # Columns of about unit length. They are orthogonal for a diagonal q, which has no correlations.
     loadings = rng.normal(size=(features, dim)) / np.sqrt(features)
     if q == "diagonal":
         loadings = np.linalg.qr(loadings)[0]

@@ -1,14 +1,14 @@
-"""What is timed: inputs made outside the timer, the work in them, and a check of the answer.
+"""The workloads: inputs, the work that they take, and a check of the answer.
 
-A workload asks for a *task*, which names the inputs and the answer (see `benchmarks.inputs`). A
-part after a slash narrows the task: who performs ``evidence`` performs ``evidence/diagonal`` too,
-but not the other way round. `benchmarks.implementations` has them.
+A workload has a *task*, which defines the inputs and the answer (see `benchmarks.inputs`). A part
+after a slash narrows the task: an implementation of ``evidence`` also does ``evidence/diagonal``,
+but not the other way round. `benchmarks.implementations` finds the implementations of a task.
 
-Work is stated in lane operations, of which a processor does so many a second as it does
-multiply-adds (`benchmarks.machine`): the least number of arithmetic, comparing, shifting and
-logical operations that the task takes, a multiply-add as one, and a division or root as one. Bytes
-are those that must come from or go to memory. The floor of a workload is the longer of the two
-times, and no program reaches it.
+Work is the least number of lane operations and of bytes that a task takes. Lane operations are
+arithmetic, comparisons, shifts and logical operations; a multiply-add counts as one, and so does a
+division or root. Bytes are those that must be read from or written to memory. The rates of
+multiply-adds and of reading, measured by `benchmarks.machine`, turn both into times. The floor of a
+workload is the longer of the two. No program reaches it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Problem(NamedTuple):
 
     inputs: Any
     units: int
-    operations: float  # of a unit
-    bytes: float  # of a unit
+    operations: float  # per unit
+    bytes: float  # per unit
     check: checks.Check
 
 
@@ -55,24 +55,24 @@ class Workload:
 
 @functools.lru_cache(maxsize=1)
 def _problem(name: str, small: bool) -> Problem:
-    """Only the last one is kept: implementations of one workload follow one another."""
+    """Build a problem. Only the last is cached: a workload's implementations run in turn."""
     workload = WORKLOADS[name]
     return workload.build(**workload.options, **(workload.small if small else workload.size))
 
 
 # --- operations ------------------------------------------------------------------------------
 
-# Polynomials as in fastelbo.kernels.scalar: arguments reduced, terms, exponents put back.
+# The polynomials of fastelbo's kernels: reduction of the argument, terms, scaling by the exponent.
 EXP = 26
 LOG = 23
-# Philox4x32-10 makes four words: ten rounds of two products, two shifts and two threefold xors.
+# Four words of Philox4x32-10: ten rounds of two products, two shifts and two three-way xors.
 PHILOX = 60
 UNIFORM = 5
-# A pair of normals: Philox, radius (log, product, root), angle, sine and cosine, their signs.
+# Half of a pair of normals: Philox, radius (log, product, root), angle, sine and cosine, signs.
 NORMAL = (PHILOX + UNIFORM + (LOG + 2) + 2 + 27) / 2
 # One term of an online log-sum-exp: constant, difference, absolute value, exp, sum, two selects.
 ADD_COMPONENT = EXP + 7
-# Of one draw: the log weight, its exponential, the moments of w, l and two terms.
+# Reduction of one draw: log weight l, its exponential w, moments of w, of l and of two terms.
 REDUCE = EXP + 20
 
 
@@ -92,14 +92,15 @@ def _density_operations(distribution: Any) -> float:
 
 
 def _evidence_operations(model: Any, q: Any) -> float:
-    """One draw: made, weighed under q, prior and likelihood, reduced."""
+    """One draw: sampling, log densities of q, prior and likelihood, reduction."""
     dim = q.dim
     draw = dim * NORMAL
     if isinstance(q, fe.Mixture):
         rows = dim * (dim + 1) / 2 if q.components.scale is None else dim
         own = PHILOX + 3 + 2 * q.weights.size + rows + _density_operations(q)
     else:
-        # log q needs the draw's norm alone, and a location and scale go into the other forms.
+        # log q needs only the norm of the standardised draw. The forms of prior and likelihood
+        # include location and scale.
         own = dim + (2 * PHILOX + NORMAL + 2 * LOG if isinstance(q, fe.StudentT) else 0)
     prior = _density_operations(model if isinstance(model, fe.Mixture) else model.prior)
     likelihood = 0.0 if isinstance(model, fe.Mixture) else _norm_operations(dim, full=True)
@@ -122,9 +123,8 @@ def _pareto(shape: tuple[int, int]) -> Problem:
     rows = inputs.pareto_rows(shape)
     k = shape[1]
     tail = np.ceil(min(k / 5, 3 * np.sqrt(k)))
-    # Of an element: the exponential of the sum, a comparison to find the tail. Of an element of
-    # the tail: comparisons to sort it, a product for each theta of the fit, the quantile and its
-    # logarithm.
+    # An element: an exponential for the sum, a comparison to find the tail. An element of the tail:
+    # comparisons to sort it, a product for each theta of the fit, the quantile and its logarithm.
     points = 30 + np.floor(np.sqrt(tail))
     one = np.log2(tail) + 2 * points + EXP + 2 * LOG + 10
     operations = EXP + 3 + tail / k * one
@@ -139,8 +139,8 @@ def _mixture(task: str, n: int, components: int, dim: int, full: bool) -> Proble
         points = inputs.mixture_points(n, components, dim, full)
         return Problem(points, units, operations, traffic, checks.mixture_log_prob(points))
     known = inputs.responsibilities(n, components, dim, full)
-    # A responsibility is one more exponential; a term of the ELBO has q log q in it. One array of
-    # the size of the units is read, and one written.
+    # A responsibility takes one more exponential, a term of the ELBO takes q log q. Of the arrays
+    # with a number per unit, q is read and the responsibilities are written.
     operations += EXP + 1 + LOG + 4
     return Problem(known, units, operations, traffic + 16.0, checks.mixture_model(known))
 
@@ -172,7 +172,7 @@ def _normals(block: int, blocks: int) -> Problem:
 
 def _gaussian_draws(n: int, dim: int) -> Problem:
     given = inputs.gaussian_draws(n, dim)
-    # Of one number: a normal, its share of the triangular product; written once.
+    # A number: a normal, its share of the triangular product, one write.
     operations = NORMAL + (dim + 1) / 2
     return Problem(given, n * dim, operations, 8.0, checks.gaussian_draws(given.gaussian))
 

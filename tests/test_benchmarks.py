@@ -1,4 +1,4 @@
-"""The benchmarks themselves: C does the same work, answers are right, the report is true."""
+"""The benchmarks: C does the same work, answers are right, the report shows what was measured."""
 
 import importlib.util
 import json
@@ -48,8 +48,8 @@ def blocked():
 
 def _answers(workload, kernels):
     problem = WORKLOADS[workload].problem(small=True)
-    performers = (find(WORKLOADS[workload].task, name) for name in (f"c_{kernels}", "fastelbo"))
-    return [performer.prepare(problem.inputs)() for performer in performers]
+    pair = (find(WORKLOADS[workload].task, name) for name in (f"c_{kernels}", "fastelbo"))
+    return [each.prepare(problem.inputs)() for each in pair]
 
 
 @needs_cc
@@ -105,7 +105,7 @@ def test_c_in_blocks_draws_the_same_normals(blocked):
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_answers(name):
-    """The rest of the libraries take long to start; the suite itself runs them."""
+    """Only the libraries that start quickly; the benchmarks themselves run the others."""
     workload = WORKLOADS[name]
     problem = workload.problem(small=True)
     for implementation in implementations(workload.task):
