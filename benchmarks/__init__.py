@@ -1,4 +1,4 @@
-"""Timings of fastelbo beside what one would use instead.
+"""Benchmarks of fastelbo and of other libraries that do the same work.
 
-``pytest --benchmark-only`` from the project's root times everything; see `benchmarks.conftest`.
+``pytest --benchmark-only`` in the project's root runs all of them; see `benchmarks.conftest`.
 """

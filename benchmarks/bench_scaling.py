@@ -1,4 +1,4 @@
-"""What a second thread brings, and what more draws cost in memory."""
+"""Time against the number of threads, and memory against the number of draws."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_threads(benchmark, timed, small, workload, threads):
     benchmark.extra_info |= {"workload": workload, "threads": threads}
 
 
-# Runs in a process of its own, whose largest size is then that of the one estimate.
+# Runs in a new process, whose peak memory is then that of one estimate.
 _PEAK = """
 import json, re, resource, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ prepare(inputs)()
 def peak():
     status = Path("/proc/self/status")
     if status.exists():
-        # What getrusage says on Linux includes the process from which this one was started.
+        # On Linux, getrusage includes the peak of the parent process.
         return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
@@ -55,7 +55,7 @@ print(json.dumps(peak() - before))
 @pytest.mark.parametrize("implementation", ["fastelbo", "numpy"])
 @pytest.mark.parametrize("k", [10**5, 10**6, 10**7])
 def test_memory(benchmark, timed, small, implementation, k):
-    """Growth of the process over a first small estimate, against the number of draws K."""
+    """Growth of peak memory from a small estimate to one of K draws."""
     draws = k // 1000 if small else k
 
     def call() -> int:
@@ -64,6 +64,6 @@ def test_memory(benchmark, timed, small, implementation, k):
         return json.loads(done.stdout)
 
     peak = timed(call, "memory", rounds=1)
-    # fastelbo's blocks, and what an allocator keeps, whatever K.
+    # For any K: blocks of draws, and memory that the allocator keeps.
     assert peak < 2**26 + (0 if implementation == "fastelbo" else 64 * draws)
     benchmark.extra_info |= {"implementation": implementation, "draws": draws, "peak_bytes": peak}

@@ -1,4 +1,4 @@
-"""Time to import, to compile, and to a first estimate of a new process."""
+"""New processes: times of an import, of compilation and of a first estimate."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ print(time.perf_counter() - start)
 
 
 def _python(code: str, cache: str | None = None) -> Callable[[], str]:
-    """Run the code in a new process, with the kernels' disk cache in that folder."""
+    """A call that runs the code in a new process, with compiled kernels cached in that folder."""
     environment = dict(os.environ)
     if cache is not None:
         environment["NUMBA_CACHE_DIR"] = cache
@@ -47,8 +47,8 @@ def test_import(timed, benchmark, package):
 
 
 def test_cold_compilation(timed, benchmark, small, tmp_path):
-    """The digits estimate with no kernel on the disk; the time inside the process is kept too."""
-    # At the small size the user's own cache stands in, for compiling takes long.
+    """The digits estimate with an empty cache; the time inside the process is stored too."""
+    # The small size uses the user's own cache, because compilation takes long.
     code, cache = _DIGITS.format(rows=3 if small else 1797), None if small else str(tmp_path)
     inside = timed(_python(code, cache), "start-up: cold compilation", rounds=1)
     benchmark.extra_info["what"] = "digits estimate, nothing compiled"
@@ -56,6 +56,6 @@ def test_cold_compilation(timed, benchmark, small, tmp_path):
 
 
 def test_first_estimate(timed, benchmark):
-    """A small estimate in a new process, with the kernels on the disk."""
+    """A small estimate in a new process, with the kernels in the cache."""
     timed(_python(_ESTIMATE), "start-up: first estimate")
     benchmark.extra_info["what"] = "import and a first small estimate, compiled before"

@@ -1,7 +1,7 @@
-"""Whether an answer is right: compared with SciPy, closed forms and moments, never with fastelbo.
+"""Checks of answers against SciPy, NumPy, closed forms and moments, never fastelbo's estimates.
 
-A check is called with the answer and the precision of the arithmetic behind it, and raises
-AssertionError. Answers may be arrays of any library that NumPy understands.
+A check takes an answer and the precision of its arithmetic, and raises AssertionError if the answer
+is wrong. An answer may consist of arrays of any library that NumPy can convert.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.testing import assert_allclose
-from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import logsumexp as scipy_logsumexp
 
 import fastelbo as fe
 
-Floats = NDArray[np.float64]
+from .implementations.with_numpy import log_weights
+from .inputs import Evidence, Floats, Points, Responsibilities, Rows
+
 Check = Callable[[Any, str], None]
 
-# Points or rows for which the expected answer is worked out, so that a check takes no time.
+# The number of points or rows that a check compares: few, so that it is quick.
 _SOME = 100
-# Standard errors that an estimate may be away. Errors of log evidences are skewed, and a check
-# looks at thousands of them.
+# The largest error allowed, in standard errors. It is large because errors of log evidences are
+# skewed, and because a check looks at thousands of them.
 _Z = 8.0
 
 
@@ -36,13 +37,14 @@ def _tolerance(precision: str) -> float:
 
 
 def _some_rows(values: Floats, axis: int) -> Floats:
-    """A few of the rows along ``axis``, which then is the last."""
+    """The first rows, with ``axis`` moved to the end."""
     rows = np.moveaxis(values, axis, -1)
     return rows[:_SOME] if rows.ndim > 1 else rows
 
 
-def logsumexp(values: Floats, axis: int) -> Check:
-    """Against SciPy."""
+def logsumexp(inputs: Rows) -> Check:
+    """Compare with SciPy."""
+    values, axis = inputs
     expected = scipy_logsumexp(_some_rows(values, axis), axis=-1)
     count = values.size // values.shape[axis]
 
@@ -55,9 +57,9 @@ def logsumexp(values: Floats, axis: int) -> Check:
     return check
 
 
-def summary(values: Floats, axis: int) -> Check:
-    """Against the plain formulas."""
-    rows = np.atleast_2d(_some_rows(values, axis))
+def summary(inputs: Rows) -> Check:
+    """Compare with the plain formulas."""
+    rows = np.atleast_2d(_some_rows(*inputs))
     k = rows.shape[-1]
     weights = np.exp(rows - rows.max(axis=-1, keepdims=True))
     expected = (
@@ -77,8 +79,9 @@ def summary(values: Floats, axis: int) -> Check:
     return check
 
 
-def psis(values: Floats) -> Check:
-    """The first rows against the formulas, and the generalised Pareto quantiles of SciPy."""
+def psis(inputs: Rows) -> Check:
+    """Compare the first rows with the formulas, with generalised Pareto quantiles by SciPy."""
+    values = inputs.values
     rows = values[:_SOME]
     expected = [_smoothed(row) for row in rows]
 
@@ -89,17 +92,17 @@ def psis(values: Floats) -> Check:
         tolerance = _tolerance(precision)
         for i, (exact, exact_k) in enumerate(expected):
             assert_allclose(k[i], exact_k, atol=tolerance)
-            # What is known up to a constant is compared by its differences.
+            # Smoothed log weights are known up to a constant: compare their differences.
             assert_allclose(smoothed[i] - smoothed[i].min(), exact - exact.min(), atol=tolerance)
-            for got, log_weights in zip(evidences, (rows[i], exact), strict=False):
-                assert_allclose(
-                    got[i], scipy_logsumexp(log_weights) - np.log(exact.size), atol=tolerance
-                )
+            for got, row in zip(evidences, (rows[i], exact), strict=False):
+                log_evidence = scipy_logsumexp(row) - np.log(row.size)
+                assert_allclose(got[i], log_evidence, atol=tolerance)
 
     return check
 
 
 def _smoothed(row: Floats) -> tuple[Floats, float]:
+    """Smoothed log weights and k-hat of one row."""
     size = int(np.ceil(min(row.size / 5, 3 * np.sqrt(row.size))))
     order = np.argsort(row)[-size - 1 :]
     weights = np.exp(row[order] - row.max())
@@ -124,7 +127,7 @@ def _smoothed(row: Floats) -> tuple[Floats, float]:
 
 
 def _component_log_probs(mixture: fe.Mixture, points: Floats) -> Floats:
-    """(points, C) by SciPy."""
+    """Log densities of the components by SciPy, (points, C)."""
     covs = np.broadcast_to(mixture.components.cov, (mixture.weights.size,) + 2 * (mixture.dim,))
     return np.stack(
         [
@@ -135,8 +138,9 @@ def _component_log_probs(mixture: fe.Mixture, points: Floats) -> Floats:
     )
 
 
-def mixture_log_prob(mixture: fe.Mixture, points: Floats) -> Check:
-    """The first points against SciPy."""
+def mixture_log_prob(inputs: Points) -> Check:
+    """Compare the first points with SciPy."""
+    mixture, points = inputs
     terms = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
     expected = scipy_logsumexp(terms, axis=-1)
 
@@ -147,8 +151,9 @@ def mixture_log_prob(mixture: fe.Mixture, points: Floats) -> Check:
     return check
 
 
-def mixture_model(mixture: fe.Mixture, points: Floats, q: fe.Categorical) -> Check:
-    """The first points against the formulas."""
+def mixture_model(inputs: Responsibilities) -> Check:
+    """Compare the first points with the formulas."""
+    mixture, points, q = inputs
     joint = np.log(mixture.weights) + _component_log_probs(mixture, points[:_SOME])
     evidence = scipy_logsumexp(joint, axis=-1)
     probs = q.probs[:_SOME]
@@ -167,7 +172,7 @@ def mixture_model(mixture: fe.Mixture, points: Floats, q: fe.Categorical) -> Che
 
 
 def marginal(model: fe.LinearGaussian) -> Floats:
-    """Log evidence from the normal (or mixture) distribution of x itself, by SciPy."""
+    """The exact log evidence: log density of x under its marginal distribution, by SciPy."""
     components = model.prior._components
     noise = np.diag(model.noise_cov) if model.noise_cov.ndim == 1 else model.noise_cov
     terms = []
@@ -183,8 +188,8 @@ def marginal(model: fe.LinearGaussian) -> Floats:
     return np.atleast_1d(scipy_logsumexp(terms, axis=0))
 
 
-def evidence(inputs: Any, exact: Floats) -> Check:
-    """Against the exact log evidence; the ELBO and the variance against a few draws in NumPy."""
+def evidence(inputs: Evidence, exact: Floats) -> Check:
+    """Compare log evidence with the exact one, ELBO and variance with a few draws in NumPy."""
     exact = np.atleast_1d(exact)
 
     def check(answer: Any, precision: str) -> None:
@@ -193,7 +198,7 @@ def evidence(inputs: Any, exact: Floats) -> Check:
         rounding = 1e-9 if precision == "float64" else 2e-2
         error = np.sqrt(variance / inputs.n_samples) + rounding
         assert (np.abs(log_evidence - exact) < _Z * error).all()
-        # A bias common to all data points shows long before it shows in one of them.
+        # The mean over data points shows a common bias that is too small to show in one of them.
         spread = error / np.sqrt(exact.size)
         assert abs(np.mean(log_evidence - exact)) < np.mean(
             _Z * spread + 2.0 * variance / inputs.n_samples
@@ -202,7 +207,7 @@ def evidence(inputs: Any, exact: Floats) -> Check:
         count = len(few_elbo)
         band = _Z * deviation * np.sqrt(1 / _DRAWS + 1 / inputs.n_samples) + rounding
         assert (np.abs(elbo[:count] - few_elbo) < band).all()
-        # A variance of weights is itself known to a factor only.
+        # A sample variance of weights is itself uncertain by a factor.
         assert abs(np.median(np.log(variance[:count] / few_variance))) < 1.0
 
     @functools.cache
@@ -212,16 +217,13 @@ def evidence(inputs: Any, exact: Floats) -> Check:
     return check
 
 
-# Data points and draws of an independent estimate of what has no closed form.
+# Data points and draws of the estimate in NumPy, for what has no closed form.
 _POINTS = 8
 _DRAWS = 4000
 
 
-def _few_draws(inputs: Any) -> tuple[Floats, Floats, Floats]:
-    """ELBO, relative variance and deviation of the log weights of a few draws in NumPy."""
-    # Here, because implementations import the workloads, and these the checks.
-    from .implementations.with_numpy import log_weights
-
+def _few_draws(inputs: Evidence) -> tuple[Floats, Floats, Floats]:
+    """ELBO, relative variance and standard deviation of log weights, from a few draws in NumPy."""
     rng = np.random.default_rng(1)
     drawn = log_weights(inputs.model, inputs.q, _DRAWS, rng, slice(_POINTS))
     w = np.exp(drawn - drawn.max(axis=-1, keepdims=True))
@@ -233,7 +235,7 @@ def _few_draws(inputs: Any) -> tuple[Floats, Floats, Floats]:
 
 
 def standard_normals(answer: Any, precision: str) -> None:
-    """DeviceStates, and the distribution function of a part."""
+    """Check four moments, and the distribution function of the first draws."""
     x = np.asarray(answer).reshape(-1)
     for power, moment, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
         assert abs((x.astype(np.float64) ** power).mean() - moment) < _Z * np.sqrt(
@@ -243,7 +245,7 @@ def standard_normals(answer: Any, precision: str) -> None:
 
 
 def gaussian_draws(gaussian: fe.Gaussian) -> Check:
-    """The draws standardised are standard normals, uncorrelated."""
+    """Check that the whitened draws are uncorrelated standard normals."""
 
     def check(answer: Any, precision: str) -> None:
         draws = np.asarray(answer, dtype=np.float64)

@@ -1,11 +1,13 @@
-"""How the suite runs.
+"""Options and fixtures of the benchmarks.
 
-``pytest --benchmark-only`` from the project's root times everything at full size; add
-``--benchmark-json=out.json`` for `benchmarks.report`. ``pytest benchmarks --benchmark-disable``
-runs each benchmark once at a small size, and ``--small`` times those. Without any of these options
-the suite is left alone, for its imports alone take seconds.
+- ``pytest --benchmark-only`` times everything at full size. ``--benchmark-json=out.json`` writes
+  the file that `benchmarks.report` reads.
+- ``pytest benchmarks --benchmark-disable`` runs each benchmark once, at a small size.
+- ``--small`` times the small sizes.
 
-Ratios are between times of one run: implementations of one workload follow one another.
+Without one of these options no benchmark is collected, because the imports alone take seconds.
+
+A ratio compares times of one run. The implementations of a workload run directly one after another.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ from typing import Any
 
 import pytest
 
-# Rounds of a call: as many as fit into this time, within limits. As many others warm it up, each
-# while the answer of the last is held, as in the rounds: a virtual machine's memory is slow until
-# it was used some times. Calls of seconds, whose times scatter little, are made once for each.
+# Rounds of a call: as many as fit into `_SECONDS`, within limits. The warm-up takes as long. As in
+# the rounds, the last answer is held during the next call, because memory of a virtual machine is
+# slow until it has been used a few times. A call longer than `_LONG` varies little: it is warmed up
+# by one call and timed by one.
 _SECONDS = 1.5
 _FEWEST, _MOST = 3, 25
 _LONG = 2.0
@@ -41,7 +44,7 @@ def _wanted(config: pytest.Config) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave the suite to the runs that ask for it."""
+    """Collect benchmarks only if an option asks for them."""
     if collection_path.name.startswith("bench_") and not _wanted(config):
         return True
     return None
@@ -57,7 +60,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    """Keep what was measured and the versions with the times."""
+    """Add measured rates and versions to the JSON."""
     from .machine import versions
 
     machine_info["versions"] = versions()
@@ -67,7 +70,7 @@ def pytest_benchmark_update_machine_info(
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Warnings of peers are their own, and those of fastelbo are about estimates."""
+    """Ignore warnings: only times and answers are of interest here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -75,14 +78,14 @@ def _quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small(request: pytest.FixtureRequest) -> bool:
-    """Whether to work at small sizes."""
+    """Whether to use the small sizes."""
     config = request.config
     return bool(config.getoption("small") or config.getoption("benchmark_disable"))
 
 
 @pytest.fixture(scope="session")
 def machine(request: pytest.FixtureRequest) -> Any:
-    """The rates in which floors are stated."""
+    """The measured rates, from which floors are computed."""
     from .machine import measure
 
     request.config.stash[_MACHINE] = measured = measure()
@@ -91,7 +94,7 @@ def machine(request: pytest.FixtureRequest) -> Any:
 
 @dataclass(frozen=True)
 class Info:
-    """What is kept beside the times of a workload; the report reads it."""
+    """What the JSON holds beside the times of a workload, for the report."""
 
     workload: str
     implementation: str
@@ -107,7 +110,7 @@ Timed = Callable[..., Any]
 
 
 def _warm_up(call: Callable[[], Any]) -> float:
-    """Call it until it has had its time; the seconds of the last call."""
+    """Call until the warm-up time has passed; return the seconds of the last call."""
     answer: Any = None
     begin = time.perf_counter()
     for count in range(1, _MOST + 1):
@@ -121,7 +124,7 @@ def _warm_up(call: Callable[[], Any]) -> float:
 
 @pytest.fixture
 def timed(benchmark: Any) -> Timed:
-    """``timed(call, group)``: warmed up, timed a few times; the answer of the last call."""
+    """``timed(call, group)`` warms up a call, times some rounds and returns the last answer."""
 
     def run(call: Callable[[], Any], group: str, rounds: int | None = None) -> Any:
         benchmark.group = group
@@ -138,16 +141,16 @@ def timed(benchmark: Any) -> Timed:
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest, benchmark: Any, timed: Timed, small: bool) -> Any:
-    """``measure(workload, implementation)``: set up, time, check the answer, keep the rates."""
+    """``measure(workload, implementation)`` times one, checks its answer and stores its rates."""
     from .implementations import find
     from .workloads import WORKLOADS
 
     def run(workload: str, implementation: str) -> None:
         asked = WORKLOADS[workload]
         problem = asked.problem(small)
-        performer = find(asked, implementation)
-        answer = timed(performer.prepare(problem.inputs), workload)
-        problem.check(answer, performer.precision)
+        found = find(asked.task, implementation)
+        answer = timed(found.prepare(problem.inputs), workload)
+        problem.check(answer, found.precision)
         if benchmark.disabled:
             return
         ns = 1e9 * benchmark.stats.stats.median / problem.units

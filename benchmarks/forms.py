@@ -1,15 +1,14 @@
-"""Parameters worked out beforehand, for implementations that write densities by hand."""
+"""Precomputed parameters of Gaussian mixtures, for densities that are written by hand."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 import fastelbo as fe
 
-Floats = NDArray[np.float64]
+from .inputs import Floats
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -23,7 +22,7 @@ class Forms(NamedTuple):
 
 
 def forms(mixture: fe.Mixture) -> Forms:
-    """Of a mixture of Gaussians without a batch."""
+    """The parameters of a mixture of Gaussians without a batch."""
     components = mixture.components
     if components.scale is None:
         inverse = np.tril(np.linalg.inv(components.scale_tril))

@@ -1,6 +1,6 @@
-"""What a GPU can do, measured: bytes read and copied a second, and multiply-adds a second.
+"""Rates of a GPU, measured: bytes read and copied, and multiply-adds, per second.
 
-And what memory it takes.
+Also the peak memory of a run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastelbo.kernels.cuda import device
 from fastelbo.kernels.cuda.device import cuda
 from fastelbo.kernels.cuda.warps import COLUMNS, ROWS, STEP, WARP, multiply
 
-_TEAM = 4 if device.SIMULATED else 256
+_BLOCK_THREADS = 4 if device.SIMULATED else 256
 _CHAIN = 8
 
 
@@ -28,7 +28,7 @@ class Rates(NamedTuple):
     operations: dict[str, float]  # multiply-adds a second, by precision
 
     def floor(self, operations: float, size: float, precision: str) -> float:
-        """The least time in seconds for so many lane operations and bytes."""
+        """The least time, in seconds, for this many lane operations and bytes."""
         return max(operations / self.operations[precision], size / max(self.read, self.copied))
 
 
@@ -76,7 +76,7 @@ def _products_of_warps(x, rounds, out):
 
 
 def most_bytes(run: Callable[[], Any]) -> int:
-    """Memory of the device that a run takes at most, looked at every millisecond."""
+    """Peak device memory of a run in bytes, sampled every millisecond."""
     before = least = device.free_bytes()
     done = threading.Event()
 
@@ -98,7 +98,7 @@ def most_bytes(run: Callable[[], Any]) -> int:
 
 
 def best_time(run: Callable[[], Any], repeats: int) -> float:
-    """The least time in seconds of a run that waits for the device."""
+    """The shortest time, in seconds, of a run that waits for the device."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -108,9 +108,9 @@ def best_time(run: Callable[[], Any], repeats: int) -> float:
 
 
 def measure(*, small: bool) -> Rates:
-    """The rates of the device in use."""
+    """Measure the current device."""
     blocks = 2 if device.SIMULATED else 32 * cuda.get_current_device().MULTIPROCESSOR_COUNT
-    threads = blocks * _TEAM
+    threads = blocks * _BLOCK_THREADS
     size = threads * 4 if small else 2**28
     x, out = device.room(size, np.float32), device.room(size, np.float32)
     rounds = 2 if small else 4096
@@ -118,7 +118,7 @@ def measure(*, small: bool) -> Rates:
 
     def timed(kernel: Any, *args: Any) -> float:
         def run() -> None:
-            kernel[blocks, _TEAM](*args)
+            kernel[blocks, _BLOCK_THREADS](*args)
             device.synchronize()
 
         run()

@@ -1,10 +1,12 @@
-"""All there is to measure on a GPU, in one command: ``python -m benchmarks.gpu_report``.
+"""Check and time everything on a GPU, in one command: ``python -m benchmarks.gpu_report``.
 
-Checks that every workload gives the CPU's answer on the device, times fastelbo, PyTorch, CuPy and
-JAX there, and prints one table with the ceiling that the device's own measured rates allow, what is
-asked of fastelbo, and the memory that estimates take. The figures are kept in
-``benchmarks/results/``. ``--small`` takes sizes for numba's simulator (``NUMBA_ENABLE_CUDASIM=1``)
-and keeps nothing; ``--check-only`` times nothing.
+It compares each workload's answer with that of the CPU. It then times fastelbo, PyTorch, CuPy and
+JAX, and prints a table with ratios and with ceilings from the measured rates of the device. The
+targets of fastelbo and the memory of estimates follow. The results are written to
+``benchmarks/results/``.
+
+``--small`` takes sizes for numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) and writes nothing.
+``--check-only`` neither times nor writes.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from .machine import versions
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "cupy", "jax")
 
-# What is asked of fastelbo: a share of the bandwidth of reading, units a second, and how many times
-# as fast as PyTorch.
+# What fastelbo should reach at least: a share of the read bandwidth, units per second, and a ratio
+# of PyTorch's time to its own.
 TARGETS = {
     "summaries of rows, states": {"of read bandwidth": 0.85},
     "evidence, digits, float32": {"a second": 3e11, "torch / fastelbo": 5.0},
@@ -38,7 +40,7 @@ TARGETS = {
 
 
 def check(workload: Workload) -> float:
-    """The largest difference from the CPU's answer, relative to 1 + its size."""
+    """The largest difference from the CPU's answer y, relative to 1 + |y|."""
     assert workload.on_cpu is not None
     got, expected = to_host(workload.implementations["fastelbo"]()()), workload.on_cpu()
     worst = 0.0
@@ -48,9 +50,9 @@ def check(workload: Workload) -> float:
 
 
 def time_all(workload: Workload, repeats: int) -> dict[str, float | str]:
-    """Seconds of each implementation, or why there are none.
+    """Seconds of each implementation, or the reason why there are none.
 
-    The first run, which compiles, is not counted.
+    The first run compiles, and is not timed.
     """
     times: dict[str, float | str] = {}
     for name, prepare in workload.implementations.items():
@@ -60,7 +62,7 @@ def time_all(workload: Workload, repeats: int) -> dict[str, float | str]:
             times[name] = best_time(run, repeats)
         except ImportError as error:
             times[name] = f"not timed: {error}"
-        except Exception as error:  # whatever a library of another's raises
+        except Exception as error:  # other libraries may raise anything
             if name == "fastelbo":
                 raise
             times[name] = f"{type(error).__name__}: {error}"
@@ -73,7 +75,7 @@ def time_all(workload: Workload, repeats: int) -> dict[str, float | str]:
 def figures(
     workload: Workload, times: dict[str, float | str], rates: Rates
 ) -> dict[str, float | None]:
-    """What the table shows of a workload; None where nothing was timed."""
+    """The values of a row of the table; None if not timed."""
     mine = times["fastelbo"]
     assert isinstance(mine, float)
     found: dict[str, float | None] = {
@@ -118,7 +120,7 @@ def judged(workload: Workload, found: dict[str, float | None]) -> list[str]:
 
 
 def report(*, small: bool, check_only: bool, index: int) -> dict[str, Any]:
-    """Check, time, print, and keep what was found; returns it."""
+    """Check, time, print and write; return the results."""
     with require_device(index).select(index):
         print(f"# {device.name()}, {datetime.date.today()}")
         result: dict[str, Any] = {
@@ -145,7 +147,7 @@ def report(*, small: bool, check_only: bool, index: int) -> dict[str, Any]:
 
 
 def times_of_all(result: dict[str, Any], small: bool, index: int) -> None:
-    """Time and print, keeping what was found after each workload."""
+    """Time and print. The results are written after each workload."""
     rates = measure(small=small)
     result["rates"] = rates._asdict()
     operations = "; ".join(f"{v / 1e12:.2f} T/s of {k}" for k, v in rates.operations.items())
@@ -176,7 +178,7 @@ def times_of_all(result: dict[str, Any], small: bool, index: int) -> None:
 
 
 def keep(result: dict[str, Any], small: bool) -> None:
-    """Write what was found so far, except of a simulator's small sizes."""
+    """Write the results so far, unless the sizes are small."""
     if small:
         return
     RESULTS.mkdir(exist_ok=True)

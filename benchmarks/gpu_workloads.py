@@ -1,8 +1,8 @@
-"""What is timed on a GPU: inputs on the device, fastelbo, and what one would use instead.
+"""Workloads on a GPU: inputs on the device, fastelbo, and other libraries that do the same work.
 
-PyTorch, CuPy and JAX are timed where they are installed and see the device. Each prepared function
-returns the answer when the device is done: small ones as NumPy arrays, large ones where they are,
-as to copy them would take longer than to compute them.
+PyTorch, CuPy and JAX are timed if they are installed and see the device. A prepared function waits
+for the device. It returns small answers as NumPy arrays and leaves large ones on the device: a copy
+would take longer than the computation.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ Prepared = Callable[[], tuple[Any, ...]]
 
 # Lane operations of one pair of normals: ten rounds of Philox, a logarithm, sine and cosine.
 _PAIR = 140
-# Draws that libraries hold at once, for each data point, and points of a mixture: parts of what
-# there is at full size, as compiled code of theirs is of one shape.
+# Block sizes of the other libraries: draws per data point, and points of a mixture. They divide the
+# full sizes, so that all blocks have the one shape for which code is compiled.
 _DRAWS = 4000
 _POINTS = 31250
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Work, and who does it; ``tolerance`` is for answers against fastelbo's own on the CPU.
+    """A row of the table, with its implementations.
 
-    ``precision`` is that of the rate of `gpu_machine.Rates` which bounds the operations.
+    ``tolerance`` bounds the difference from fastelbo's answer on the CPU. ``precision`` names the
+    rate of `gpu_machine.Rates` that bounds the operations.
     """
 
     name: str
@@ -49,12 +50,12 @@ class Workload:
     precision: str
     tolerance: float
     implementations: dict[str, Callable[[], Prepared]]
-    on_cpu: Prepared | None = None  # the same answer, where there is one to compare
+    on_cpu: Prepared | None = None  # gives the answer to compare with, if there is one
 
 
 def _library(name: str) -> Any:
-    """A module that sees the device, or ImportError."""
-    # All libraries are to have room.
+    """Import a library; raise ImportError if it does not see the device."""
+    # JAX would reserve most of the memory, which the other libraries need too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     module = importlib.import_module(name)
     if name == "torch" and not module.cuda.is_available():
@@ -67,7 +68,7 @@ def _library(name: str) -> Any:
 
 
 def release() -> None:
-    """Give back what libraries keep of the device's memory."""
+    """Free the device memory that the libraries cache."""
     gc.collect()
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.empty_cache()
@@ -76,7 +77,7 @@ def release() -> None:
 
 
 def to_host(values: Any) -> tuple[Any, ...]:
-    """The arrays of fastelbo, CuPy or JAX as those of NumPy."""
+    """Copy arrays of fastelbo, CuPy or JAX to NumPy."""
     found = []
     for value in values:
         if hasattr(value, "copy_to_host"):
@@ -98,14 +99,14 @@ def _summary(xp: Any, x: Any) -> tuple[Any, ...]:
 def summaries(rows: int, draws: int) -> list[Workload]:
     """Log evidence, ELBO and ESS of the rows of a float32 matrix on the device.
 
-    As states that stay there, of which the bandwidth of memory is asked, and as an `Estimate` of
-    this machine, made of them by NumPy.
+    Three workloads: states that stay on the device, for which the read bandwidth is the target; an
+    `Estimate` on the host; and an `Estimate` with bounds and k-hats.
     """
     x = np.random.default_rng(0).standard_normal((rows, draws), np.float32)
     there: list[Any] = []
 
     def on_device() -> Any:
-        # One copy, that several libraries read.
+        # One copy, shared by the libraries.
         if not there:
             there.append(device.put(x))
         return there[0]
@@ -183,9 +184,9 @@ def summaries(rows: int, draws: int) -> list[Workload]:
 def evidence(
     points: int, draws: int, precision: str, index: int = 0, *, plain: bool = True
 ) -> Workload:
-    """Log evidence and ELBO of digits, with a diagonal q; D = 10.
+    """Log evidence and ELBO of the digits with a diagonal q, D = 10.
 
-    With bounds and k-hats unless ``plain``, which libraries do not have.
+    Without ``plain``, also bounds and k-hats, which other libraries do not have.
     """
     model = digits_model()
     q = digits_approximations(model)["mean field"]
@@ -195,7 +196,7 @@ def evidence(
     mean, scale = q.mean[:points], np.broadcast_to(q.scale, q.mean.shape)[:points]
     q = fe.Gaussian(mean, scale=scale)
     dim = q.dim
-    # As a likelihood in whitened data: constant - |b - A z|^2 / 2.
+    # Log likelihood of whitened data: constant - |b - A z|^2 / 2.
     whiten = 1.0 / np.sqrt(np.broadcast_to(np.asarray(model.noise_cov), model.x.shape[-1:]))
     a = whiten[:, None] * model.loadings
     root = np.linalg.qr(a)[1]
@@ -229,7 +230,7 @@ def evidence(
         return est.elbo, est.log_evidence
 
     def blocks(block: Callable[[int], tuple[Any, Any]], xp: Any) -> tuple[Any, ...]:
-        """ELBO and log evidence from blocks of draws: sums, and logarithms of sums of weights."""
+        """ELBO and log evidence from each block's sum of log weights and log sum of weights."""
         total, evidence = block(0)
         for first in range(_DRAWS, draws, _DRAWS):
             more, other = block(first)
@@ -343,7 +344,7 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
     def with_fastelbo() -> Prepared:
         there = device.put(z)
 
-        # Which waits for the device.
+        # `log_prob` waits for the device.
         return lambda: (mixture.log_prob(there),)
 
     return Workload(
@@ -360,9 +361,9 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
 
 
 def workloads(size: str, index: int = 0) -> list[Workload]:
-    """All of them, for the device of that index.
+    """All workloads, for the device of that index.
 
-    At full size, at one to check by, or at a "small" one for a simulator.
+    The size is "full", "check" (for the comparison with the CPU) or "small" (for the simulator).
     """
     rows, draws, evidences, mixture = {
         "full": (10**5, 10**4, (1797, 10**6), (10**6, 64, 32)),

@@ -1,6 +1,6 @@
-"""What the machine can do, measured once a run: multiply-adds and bytes read a second.
+"""Rates of the machine, measured once per run: multiply-adds and bytes read per second.
 
-The floors of `benchmarks.workloads` are stated in these. Both use all threads that fastelbo uses.
+They set the floors of `benchmarks.workloads`. Both use as many threads as fastelbo.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LANES = 256
 _CHAIN = 16
 _ROUNDS = 20_000
 _REPEATS = 40
-# More than the caches hold.
+# Bytes to read: more than the caches hold.
 _READ = 2**28
 
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "nogil": True}
@@ -32,15 +32,15 @@ class Machine(NamedTuple):
     bytes_per_second: float
 
     def floor(self, operations: float, size: float) -> float:
-        """The least time in seconds for so many lane operations and bytes."""
+        """The least time, in seconds, for this many lane operations and bytes."""
         return max(operations / self.operations_per_second, size / self.bytes_per_second)
 
 
 @numba.njit(fastmath={"contract"}, **_OPTIONS)
 def _chains(x):
-    """`_CHAIN` dependent multiply-adds on each lane of four rows.
+    """Do `_CHAIN` dependent multiply-adds on each lane of four rows.
 
-    Short enough for the compiler to unroll, and wide enough to hide how long one takes.
+    The chain is short enough to be unrolled, and there are enough lanes to hide its latency.
     """
     for k in range(x.shape[1]):
         a, b, c, d = x[0, k], x[1, k], x[2, k], x[3, k]
@@ -84,7 +84,7 @@ def _best(function: Callable[..., None], *args: Any) -> float:
 
 
 def measure() -> Machine:
-    """The rates of this machine; takes about a second."""
+    """Measure this machine, which takes about a second."""
     threads = numba.get_num_threads()
     lanes = np.ones((threads, 4, _LANES))
     operations = lanes.size * _CHAIN * _ROUNDS
@@ -101,7 +101,7 @@ _PACKAGES = ("fastelbo", "numpy", "scipy", "numba", "numba-cuda", "scikit-learn"
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that are installed, of those that are timed."""
+    """Versions of Python and of the timed packages that are installed."""
     found = {"Python": platform.python_version()}
     for package in _PACKAGES:
         try:

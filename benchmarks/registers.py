@@ -1,7 +1,7 @@
 """Registers, spills and shared memory of the CUDA kernels, without a GPU.
 
-``python -m benchmarks.registers`` compiles every kernel to PTX and prints what ptxas makes of it.
-It takes numba-cuda and libNVVM (``pip install ".[ptx]"``), and ptxas of a CUDA toolkit.
+``python -m benchmarks.registers`` compiles every kernel to PTX and prints what ptxas reports of it.
+It needs numba-cuda and libNVVM (``pip install ".[ptx]"``), and ptxas from a CUDA toolkit.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def gaussian(dim: int, *, full: bool = False) -> tuple[Any, Any]:
 
 
 def mixtures(dim: int) -> tuple[Any, Any]:
-    """Mixtures for q and for the prior, the one of Student-t with full covariances."""
+    """A linear-Gaussian model with a mixture as prior, and a mixture of full Student-t as q."""
     means, eye = np.zeros((3, dim)), np.eye(dim)
     q = fe.Mixture([0.2, 0.3, 0.5], fe.StudentT(4.0, means, scale_tril=eye))
     prior = fe.Mixture([0.4, 0.6], fe.Gaussian(means[:2], cov=eye))
@@ -66,7 +66,7 @@ FORMS = {
 
 
 class Launch(NamedTuple):
-    """A kernel and the types of the arguments that it was to be started with."""
+    """A kernel and the types of its arguments."""
 
     kernel: Any
     types: tuple[Any, ...]
@@ -74,9 +74,9 @@ class Launch(NamedTuple):
 
 @contextlib.contextmanager
 def recorded(*, multiplies: bool = False) -> Any:
-    """Record launches instead of starting them, with arrays in this machine's memory.
+    """Record launches without running them; arrays are in host memory.
 
-    As on a device whose warps multiply matrices, or do not.
+    ``multiplies``: whether warps of the pretended device multiply matrices.
     """
     launches: list[Launch] = []
 
@@ -97,7 +97,7 @@ def recorded(*, multiplies: bool = False) -> Any:
 
 
 def launches(name: str, precision: str) -> dict[str, Launch]:
-    """The kernels that estimates of a form of model and q start."""
+    """The kernels that an estimate launches, for a form of model and q."""
     model, q = FORMS[name]()
     plan = plans.plan(model, q, Points((1,)), precision)
     with recorded() as found:
@@ -110,7 +110,7 @@ def launches(name: str, precision: str) -> dict[str, Launch]:
 
 
 def array_launches() -> dict[str, Launch]:
-    """The kernels that work on arrays, for the dimension 8 and, of mixtures, 4 components."""
+    """The kernels that work on arrays, in dimension 8 and for mixtures of 4 components."""
     dim, count = 8, 4
     mixture = fe.Mixture(np.full(count, 0.25), fe.Gaussian(np.zeros((count, dim)), cov=np.eye(dim)))
     density, centre = mixture._lowered(())
@@ -139,12 +139,12 @@ def array_launches() -> dict[str, Launch]:
 
 
 def compiles(name: str, target: tuple[int, int]) -> bool:
-    """Whether devices of that compute capability run the kernel."""
+    """Whether devices of that compute capability can run the kernel."""
     return "by warps" not in name or target >= (8, 0)
 
 
 def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
-    """The kernel in PTX, for a device of that compute capability, which need not be there."""
+    """Compile a kernel to PTX for a compute capability. No device is needed."""
     from numba import cuda
 
     there = mock.Mock(compute_capability=target)
@@ -154,7 +154,7 @@ def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
 
 
 def assemble(ptx: str, target: tuple[int, int]) -> Usage:
-    """What ptxas says about a kernel and the functions that it calls."""
+    """What ptxas reports of a kernel and the functions that it calls."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernel.ptx")
         path.write_text(ptx)
@@ -166,7 +166,7 @@ def assemble(ptx: str, target: tuple[int, int]) -> Usage:
 
 
 def parse(text: str) -> Usage:
-    """Figures of the output of ``ptxas -v``."""
+    """Read the output of ``ptxas -v``."""
 
     def found(pattern: str) -> list[int]:
         return [int(number) for number in re.findall(pattern, text)]

@@ -1,4 +1,4 @@
-"""Tables of a run of the suite, in Markdown, from pytest-benchmark's JSON.
+"""Markdown tables from the JSON of pytest-benchmark.
 
     pytest --benchmark-only --benchmark-json=out.json
     python -m benchmarks.report out.json                      # print the tables
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 OURS = "fastelbo"
-# Columns, from left to right; others follow.
+# Columns, from left to right. Implementations that are not listed follow.
 PEERS = (
     "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "numpyro", "torch",
     "torch compiled", "c_plain", "c_blocked",
@@ -36,7 +36,7 @@ class Timing(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What the JSON of a run holds, sorted by the kind of benchmark."""
+    """The JSON of a run, by kind of benchmark."""
 
     timings: list[Timing]
     threads: dict[str, dict[int, float]]  # seconds by workload and number of threads
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 
 def read(path: Path) -> Run:
-    """Sort the benchmarks of a run by what they carry."""
+    """Read a run. The fields of ``extra_info`` tell the kind of a benchmark."""
     data = json.loads(path.read_text())
     run = Run([], {}, [], {}, data["machine_info"])
     for benchmark in data["benchmarks"]:
@@ -80,14 +80,14 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Two or three digits, or a dash for what was not timed."""
+    """Two or three digits, or a dash if it was not timed."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def peers_table(run: Run) -> str:
-    """Ratios, for workloads that more than NumPy was timed on."""
+    """Ratios, for workloads with other peers than NumPy."""
     table = {
         workload: by_name
         for workload, by_name in ratios(run).items()
@@ -102,7 +102,7 @@ def peers_table(run: Run) -> str:
 
 
 def kernels_table(run: Run) -> str:
-    """Times of fastelbo, how near they come to the floor, and what the threads bring."""
+    """Times of fastelbo, their floors, and the speed-up by threads."""
     against = ratios(run)
     rows = []
     for timing in run.timings:
@@ -135,7 +135,7 @@ def memory_table(run: Run) -> str:
 
 
 def machine_line(run: Run) -> str:
-    """Processor, what was measured of it, and versions."""
+    """Processor, measured rates and versions."""
     machine = run.machine
     parts = [machine.get("cpu", {}).get("brand_raw", machine.get("machine", "unknown processor"))]
     measured = machine.get("measured")
@@ -151,7 +151,7 @@ def machine_line(run: Run) -> str:
 
 
 def render(run: Run) -> str:
-    """Everything, in Markdown."""
+    """All tables, in Markdown."""
     parts = []
     if run.timings:
         parts += [peers_table(run), kernels_table(run)]
@@ -163,7 +163,7 @@ def render(run: Run) -> str:
 
 
 def replace_block(text: str, block: str) -> str:
-    """The text with the block between its markers."""
+    """Replace what stands between the markers of the text by the block."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

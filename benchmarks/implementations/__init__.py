@@ -1,7 +1,7 @@
-"""Who performs the tasks: one module for each library, and one for C.
+"""Implementations of the tasks: one module for each library, and one for C.
 
-A module has ``IMPLEMENTATIONS``, {name: {task: prepare}}. ``prepare(inputs)`` does what belongs
-outside the timer, and returns the call without arguments that is timed.
+A module has ``IMPLEMENTATIONS``, {name: {task: prepare}}. ``prepare(inputs)`` sets up, which is not
+timed, and returns a call without arguments, which is.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from ..workloads import WORKLOADS, Workload
-
 Prepare = Callable[[Any], Callable[[], Any]]
 
-# Modules, with the package that each needs, in the order of the report's columns.
+# Modules and the package that each needs.
 _MODULES = {
     "with_fastelbo": "fastelbo",
     "with_numpy": "numpy",
@@ -32,20 +30,20 @@ _MODULES = {
 
 
 class Implementation(NamedTuple):
-    """What performs one task under one name."""
+    """One implementation of one task."""
 
     name: str
     prepare: Prepare
 
     @property
     def precision(self) -> str:
-        """The precision of the arithmetic, by which an answer is checked."""
+        """The precision of the arithmetic, which sets the tolerance of a check."""
         return "float32" if "float32" in self.name else "float64"
 
 
 @functools.cache
 def _installed() -> Mapping[str, Mapping[str, Prepare]]:
-    """{name: {task: prepare}} of what is there."""
+    """{name: {task: prepare}} of the packages that are installed."""
     found: dict[str, Mapping[str, Prepare]] = {}
     for module, package in _MODULES.items():
         if importlib.util.find_spec(package):
@@ -53,26 +51,16 @@ def _installed() -> Mapping[str, Mapping[str, Prepare]]:
     return found
 
 
-def implementations(workload: Workload) -> list[Implementation]:
-    """Those that perform the workload's task."""
+def implementations(task: str) -> list[Implementation]:
+    """All implementations of a task, narrowed or not."""
     found = []
     for name, tasks in _installed().items():
-        prepare = tasks.get(workload.task) or tasks.get(workload.task.split("/")[0])
+        prepare = tasks.get(task) or tasks.get(task.split("/")[0])
         if prepare:
             found.append(Implementation(name, prepare))
     return found
 
 
-def find(workload: Workload, name: str) -> Implementation:
-    """The one of that name."""
-    return next(each for each in implementations(workload) if each.name == name)
-
-
-def every_pair(family: str) -> list[tuple[str, str]]:
-    """Names of the family's workloads, and of whoever performs each."""
-    return [
-        (workload.name, implementation.name)
-        for workload in WORKLOADS.values()
-        if workload.family == family
-        for implementation in implementations(workload)
-    ]
+def find(task: str, name: str) -> Implementation:
+    """The implementation of a task by that name."""
+    return next(each for each in implementations(task) if each.name == name)

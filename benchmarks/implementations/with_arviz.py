@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..workloads import Rows
+from ..inputs import Rows
 
 
 def _psis(inputs: Rows) -> Callable[[], Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import fastelbo as fe
 
 from ..forms import LOG_2PI, forms
-from ..workloads import Evidence, Floats, Normals, Points, Rows
+from ..inputs import Evidence, Floats, Normals, Points, Rows
 
 COMPILER = "cc"
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")

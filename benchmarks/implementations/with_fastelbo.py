@@ -9,7 +9,7 @@ import numpy as np
 
 import fastelbo as fe
 
-from ..workloads import Draws, Evidence, Normals, Points, Responsibilities, Rows
+from ..inputs import Draws, Evidence, Normals, Points, Responsibilities, Rows
 
 
 def _logsumexp(inputs: Rows) -> Callable[[], Any]:

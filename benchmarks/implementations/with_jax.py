@@ -17,7 +17,7 @@ from jax.scipy.special import logsumexp
 from jax.scipy.stats import norm
 
 from ..forms import forms
-from ..workloads import Draws, Evidence, Normals, Points, Responsibilities, Rows
+from ..inputs import Draws, Evidence, Normals, Points, Responsibilities, Rows
 
 jax.config.update("jax_enable_x64", True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numexpr
 import numpy as np
 
-from ..workloads import Rows
+from ..inputs import Rows
 
 
 def _logsumexp(inputs: Rows) -> Callable[[], Any]:

@@ -13,7 +13,7 @@ from scipy.special import gammaln
 import fastelbo as fe
 
 from ..forms import LOG_2PI
-from ..workloads import Draws, Evidence, Floats, Normals, Points, Responsibilities, Rows
+from ..inputs import Draws, Evidence, Floats, Normals, Points, Responsibilities, Rows
 
 # Numbers in the largest temporary array of a block of draws, by which the speed is best.
 _BLOCK = 2**17

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from ..workloads import Evidence, Points
+from ..inputs import Evidence, Points
 from .with_jax import BLOCK_DRAWS, summarize, timed
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import logsumexp
 
-from ..workloads import Draws, Points, Rows
+from ..inputs import Draws, Points, Rows
 
 
 def _logsumexp(inputs: Rows) -> Callable[[], Any]:

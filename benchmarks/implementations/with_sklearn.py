@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from ..workloads import Points
+from ..inputs import Points
 
 
 def _mixture_log_prob(inputs: Points) -> Callable[[], Any]:

@@ -15,7 +15,7 @@ import torch
 from torch.distributions import Categorical, Independent, MultivariateNormal, Normal
 
 from ..forms import forms
-from ..workloads import Draws, Evidence, Normals, Points, Responsibilities, Rows
+from ..inputs import Draws, Evidence, Normals, Points, Responsibilities, Rows
 
 # Points and draws that are worked on at once.
 _POINTS = 1024

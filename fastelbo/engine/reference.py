@@ -23,7 +23,8 @@ class NumPyBackend:
         iw_sizes, capacity = request.form
         terms = self.terms(request)
         with np.errstate(invalid="ignore"):
-            bad = ~(terms[0] + (terms[1] - terms[2]) < np.inf)
+            log_weights = terms[0] + (terms[1] - terms[2])
+            bad = ~(log_weights < np.inf)
             values = reference.summaries(*terms, iw_sizes)
         tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
@@ -31,7 +32,8 @@ class NumPyBackend:
         bounds = np.array([values["iw"][k] for k in iw_sizes])
         bounds = bounds.reshape(len(iw_sizes), 2, request.points)
         values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
-        log_weights = terms[0] + (terms[1] - terms[2])
+        # The caller refuses what is bad; until then it is out of the way of the fit.
+        log_weights[bad] = -np.inf
         ascending = np.sort(log_weights, axis=-1)[:, request.n_samples - capacity :]
         values["tail"] = ascending[:, ::-1]
         values["pareto_k"] = reference.pareto_k(values["tail"])

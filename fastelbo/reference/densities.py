@@ -110,8 +110,8 @@ def log_likelihood(
     Returns
     -------
     array of shape (n, K)
-        0; the values that were supplied, NaN for a draw that has none; or ``log N(x - offset - W z; 0, noise_cov)``, from the
-        residual in data space.
+        0; the values that were supplied, NaN for a draw that has none; or
+        ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data space.
     """
     if likelihood.family == "zero":
         return np.zeros(z.shape[:-1])

@@ -195,7 +195,7 @@ def supplied_block(values, first, n, out):
 
 @block
 def log_density_block(term, i, first, v, dim, work, n, out):
-    """out = the log density of data point i at v[:dim, :n], which are draws first, first + 1, ..."""
+    """out = the log density of data point i at v[:dim, :n], the draws from ``first`` on."""
     if term.kind == ELLIPTICAL:
         elliptical_block(term.density, i, v, dim, work, n, out)
     elif term.kind == SUPPLIED:
