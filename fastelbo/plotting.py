@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +16,6 @@ from .weights.pareto import k_threshold
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .results.estimate import Estimate
 
 __all__ = ["plot", "plot_bounds", "plot_convergence", "plot_pareto_k"]
 
@@ -44,7 +42,28 @@ def new_figure() -> Figure:
     return figure
 
 
-def plot(estimate: Estimate, kind: str, **options: Any) -> Axes:
+class Drawable(Protocol):
+    """What a figure reads of a `fastelbo.Estimate`."""
+
+    @property
+    def n_samples(self) -> int: ...
+    @property
+    def independent(self) -> bool: ...
+    @property
+    def batch_shape(self) -> tuple[int, ...]: ...
+    @property
+    def log_evidence(self) -> Floats: ...
+    @property
+    def log_evidence_se(self) -> Floats: ...
+    @property
+    def pareto_k(self) -> Floats: ...
+    @property
+    def iw_sizes(self) -> tuple[int, ...]: ...
+
+    def iw_elbo(self, k: int) -> Bound: ...
+
+
+def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     """One of the figures of an estimate, by its name; see `Estimate.plot`."""
     if kind == "bounds":
         return plot_bounds(estimate, **options)
@@ -53,7 +72,7 @@ def plot(estimate: Estimate, kind: str, **options: Any) -> Axes:
     raise InvalidInputError(f'kind must be "bounds" or "pareto_k", got {kind!r}')
 
 
-def plot_both(estimate: Estimate, figure: Figure) -> None:
+def plot_both(estimate: Drawable, figure: Figure) -> None:
     """Bounds and, where there is one, k-hat, one above the other."""
     known = bool(np.isfinite(estimate.pareto_k).any())
     figure.set_figheight(_SIZE_INCHES[1] * (1 + known))
@@ -64,7 +83,7 @@ def plot_both(estimate: Estimate, figure: Figure) -> None:
 
 
 def plot_bounds(
-    estimate: Estimate,
+    estimate: Drawable,
     exact: ArrayLike | None = None,
     *,
     point: int | tuple[int, ...] | None = None,
@@ -202,7 +221,7 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
 
 
 def plot_convergence(
-    estimates: Sequence[Estimate], exact: ArrayLike | None = None, *, ax: Axes | None = None
+    estimates: Sequence[Drawable], exact: ArrayLike | None = None, *, ax: Axes | None = None
 ) -> Axes:
     """Evidence, ELBO and importance-weighted bounds against the number of draws.
 
@@ -267,7 +286,7 @@ def plot_convergence(
 
 def _draw_curve(
     ax: Axes,
-    estimates: Sequence[Estimate],
+    estimates: Sequence[Drawable],
     reference: Floats,
     k: int,
     label: str,
@@ -322,7 +341,7 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
     return index
 
 
-def _common_batch(estimates: Sequence[Estimate]) -> tuple[int, ...]:
+def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:
     """The batch shape of the estimates, which must be of the same data points."""
     shapes = {estimate.batch_shape for estimate in estimates}
     if len(shapes) != 1:
@@ -336,7 +355,7 @@ def _common_batch(estimates: Sequence[Estimate]) -> tuple[int, ...]:
     return shapes.pop()
 
 
-def _quantity(estimate: Estimate, k: int) -> Bound:
+def _quantity(estimate: Drawable, k: int) -> Bound:
     """The bound of group size k; 0 stands for the log evidence itself."""
     if k == 0:
         return Bound(estimate.log_evidence, estimate.log_evidence_se)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..tables import format_cell, format_table
 from ..validation import Floats
-
-if TYPE_CHECKING:
-    from .estimate import Estimate
+from ..weights.bounds import Bound
 
 _SHOWN_POINTS = 5
 _WIDTH = 100
@@ -93,15 +91,14 @@ class BoundTable:
         return "\n".join([format_table(table), *more, "", self.meaning])
 
 
-def bound_table(estimate: Estimate) -> BoundTable:
-    """The table of an estimate; see `Estimate.bounds`."""
-    rows = {"elbo": (estimate.elbo, estimate.elbo_se)}
-    rows |= {f"iw_elbo({k})": estimate.iw_elbo(k) for k in estimate.iw_sizes}
-    rows["log_evidence"] = (estimate.log_evidence, estimate.log_evidence_se)
-    value, se = (np.stack(parts) for parts in zip(*rows.values(), strict=True))
-    draws = estimate.n_samples
-    bias = estimate.relative_variance / (2 * draws) if draws else np.zeros(estimate.batch_shape)
-    return BoundTable(tuple(rows), value, se, bias, draws)
+def bound_table(
+    bounds: Mapping[str, Bound], relative_variance: Floats, n_samples: int
+) -> BoundTable:
+    """The table of bounds by name, in rising order; see `Estimate.bounds`."""
+    value, se = (np.stack(parts) for parts in zip(*bounds.values(), strict=True))
+    unbiased = np.zeros_like(relative_variance)
+    bias = relative_variance / (2 * n_samples) if n_samples else unbiased
+    return BoundTable(tuple(bounds), value, se, bias, n_samples)
 
 
 def _list(*texts: str) -> str:

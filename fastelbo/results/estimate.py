@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..plotting import plot
 from ..tables import decimals, format_cell, format_table, html_table, pareto_k_table
 from ..validation import Floats
 from ..weights.bounds import Bound
 from ..weights.diagnostics import constant_weights, high_k, warn_total_bias
 from ..weights.intervals import Interval, normal_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
+from .bound_tables import BoundTable, bound_table
+from .exports import to_pandas, to_xarray
 from .total import QUANTITIES, Total, require_quantity
 
 if TYPE_CHECKING:
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from xarray import Dataset
 
-    from .bound_tables import BoundTable
 
 _HTML_ROWS = 10
 
@@ -183,9 +185,10 @@ class Estimate:
         >>> dict(zip(bounds.names, bounds.value[:, 0].round(1).tolist()))
         {'elbo': -1.9, 'iw_elbo(10)': -1.5, 'iw_elbo(100)': -1.5, 'log_evidence': -1.5}
         """
-        from .bound_tables import bound_table
-
-        return bound_table(self)
+        bounds = {"elbo": Bound(self.elbo, self.elbo_se)}
+        bounds |= {f"iw_elbo({k})": self._iw[k] for k in self.iw_sizes}
+        bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
+        return bound_table(bounds, self.relative_variance, self.n_samples)
 
     def total(self, *, omit_flagged: bool = False) -> Total:
         """Sums over data points, which are taken as independent.
@@ -344,8 +347,6 @@ class Estimate:
         >>> ax.get_ylabel()
         'nats'
         """
-        from ..plotting import plot
-
         return plot(self, kind, **options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -377,9 +378,7 @@ class Estimate:
         >>> frame.index.name, frame["log_evidence"].round(1).tolist()
         ('point', [-1.5, -2.3])
         """
-        from .exports import to_pandas
-
-        return to_pandas(self)
+        return to_pandas(self._arrays(), self.batch_shape, self.n_samples)
 
     def to_xarray(self) -> Dataset:
         """An xarray Dataset: one variable a quantity, with its units.
@@ -406,9 +405,15 @@ class Estimate:
         >>> dict(data["iw_elbo"].sizes), data["iw_elbo"].attrs["units"]
         ({'point': 2, 'k': 2}, 'nats')
         """
-        from .exports import to_xarray
+        bounds = {k: self._iw[k] for k in self.iw_sizes}
+        arrays = {
+            name: array for name, array in self._arrays().items() if not name.startswith("iw_elbo")
+        }
+        return to_xarray(arrays, bounds, self.batch_shape, self.n_samples)
 
-        return to_xarray(self)
+    def _arrays(self) -> dict[str, Floats]:
+        """What `to_dict` has with an entry a data point."""
+        return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
 
 
 def from_quantities(

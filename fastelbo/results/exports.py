@@ -3,73 +3,69 @@
 from __future__ import annotations
 
 import importlib
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..validation import Floats
 from ..version import __version__
+from ..weights.bounds import Bound
 
 if TYPE_CHECKING:
     from pandas import DataFrame
     from xarray import Dataset
 
-    from .estimate import Estimate
-
 # What is a count or a ratio, and not in nats.
 _DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "n_zero"}
 
 
-def to_pandas(estimate: Estimate) -> DataFrame:
-    """One row a data point; see `Estimate.to_pandas`."""
+def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: int) -> DataFrame:
+    """One row a data point of the batch ``shape``; see `Estimate.to_pandas`."""
     pandas = _optional("pandas")
-    shape = estimate.batch_shape
     names = _dimensions(shape)
     if len(names) > 1:
         index = pandas.MultiIndex.from_product(map(range, shape), names=names)
     else:
-        index = pandas.RangeIndex(estimate.log_evidence.size, name="point")
-    columns = {name: array.reshape(-1) for name, array in _arrays(estimate).items()}
+        index = pandas.RangeIndex(math.prod(shape), name="point")
+    columns = {name: array.reshape(-1) for name, array in arrays.items()}
     frame = pandas.DataFrame(columns, index=index)
-    frame.attrs = _attributes(estimate)
+    frame.attrs = _attributes(n_samples)
     return frame
 
 
-def to_xarray(estimate: Estimate) -> Dataset:
-    """One variable a quantity; see `Estimate.to_xarray`."""
+def to_xarray(
+    arrays: Mapping[str, Floats],
+    bounds: Mapping[int, Bound],
+    shape: tuple[int, ...],
+    n_samples: int,
+) -> Dataset:
+    """One variable a quantity, and one for the bounds of all sizes; see `Estimate.to_xarray`."""
     xarray = _optional("xarray")
-    dimensions = _dimensions(estimate.batch_shape)
+    dimensions = _dimensions(shape)
     coordinates: dict[str, Any] = {
-        name: np.arange(size) for name, size in zip(dimensions, estimate.batch_shape, strict=True)
+        name: np.arange(size) for name, size in zip(dimensions, shape, strict=True)
     }
-    bounds = [estimate.iw_elbo(k) for k in estimate.iw_sizes]
-    arrays = {
-        name: (dimensions, array)
-        for name, array in _arrays(estimate).items()
-        if not name.startswith("iw_elbo")
-    }
+    entries = {name: (dimensions, array) for name, array in arrays.items()}
     if bounds:
-        coordinates["k"] = list(estimate.iw_sizes)
+        coordinates["k"] = list(bounds)
         for name, part in (("iw_elbo", "value"), ("iw_elbo_se", "se")):
-            stacked = np.stack([getattr(bound, part) for bound in bounds], axis=-1)
-            arrays[name] = ((*dimensions, "k"), stacked)
+            stacked = np.stack([getattr(bound, part) for bound in bounds.values()], axis=-1)
+            entries[name] = ((*dimensions, "k"), stacked)
     variables = {
         name: (axes, array, {"units": "1" if name in _DIMENSIONLESS else "nats"})
-        for name, (axes, array) in arrays.items()
+        for name, (axes, array) in entries.items()
     }
-    return xarray.Dataset(variables, coordinates, _attributes(estimate))
+    return xarray.Dataset(variables, coordinates, _attributes(n_samples))
 
 
-def _arrays(estimate: Estimate) -> dict[str, Any]:
-    """Everything of `Estimate.to_dict` that has an entry a data point."""
-    return {name: value for name, value in estimate.to_dict().items() if name != "n_samples"}
-
-
-def _attributes(estimate: Estimate) -> dict[str, Any]:
+def _attributes(n_samples: int) -> dict[str, Any]:
     # The names under which ArviZ keeps what made a group.
     return {
         "inference_library": "fastelbo",
         "inference_library_version": __version__,
-        "n_samples": estimate.n_samples,
+        "n_samples": n_samples,
         "units": "nats",
     }
 
