@@ -2,7 +2,7 @@
 
     pytest --benchmark-only --benchmark-json=out.json
     python -m benchmarks.report out.json                      # print the tables
-    python -m benchmarks.report out.json --write README.md    # put them between its markers
+    python -m benchmarks.report out.json --write benchmarks/README.md    # replace its tables
 
 A ratio is the median time of an implementation over that of fastelbo, in one run.
 """
