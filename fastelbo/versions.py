@@ -9,13 +9,14 @@ import numpy as np
 import scipy
 
 from .kernels.info import info
-from .version import __version__
+from .version import STREAM_VERSION, __version__
 
 
 def versions() -> dict[str, str]:
     """Versions of fastelbo and what it stands on, and the machine, by name."""
     return {
         "fastelbo": __version__,
+        "stream version": str(STREAM_VERSION),
         "Python": platform.python_version(),
         "NumPy": np.__version__,
         "SciPy": scipy.__version__,

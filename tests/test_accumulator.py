@@ -276,10 +276,22 @@ def test_other_versions_and_missing_files(checkpoint, monkeypatch, tmp_path):
     monkeypatch.setitem(checkpoints._FORMAT, "version", 2)
     with pytest.raises(fe.errors.CheckpointMismatchError, match=r"'version': 1.*'version': 2"):
         fe.LogWeightAccumulator.load(checkpoint)
+    monkeypatch.undo()
+    monkeypatch.setitem(checkpoints._FORMAT, "stream_version", 7)
+    with pytest.raises(fe.errors.CheckpointMismatchError, match="'stream_version': 7"):
+        fe.LogWeightAccumulator.load(checkpoint)
     with pytest.raises(fe.errors.CheckpointError, match="missing"):
         fe.LogWeightAccumulator.load(tmp_path / "missing")
     with pytest.raises(fe.errors.CheckpointError, match="cannot be written"):
         filled([WEIGHTS]).save(tmp_path / "no folder" / "a")
+
+
+def test_the_first_checkpoints_did_not_name_their_stream(checkpoint, monkeypatch):
+    unnamed = {k: v for k, v in checkpoints._FORMAT.items() if k != "stream_version"}
+    monkeypatch.setattr(checkpoints, "_FORMAT", unnamed)
+    filled([WEIGHTS]).save(checkpoint)
+    monkeypatch.undo()
+    assert fe.LogWeightAccumulator.load(checkpoint).n_samples == WEIGHTS.shape[1]
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(checkpoint, monkeypatch):

@@ -183,6 +183,7 @@ def test_estimate_as_json(weights, capsys):
     assert printed["iw_sizes"] == [5]
     assert printed["n_samples"] == 2000
     assert printed["version"] == fe.__version__
+    assert printed["stream_version"] == est.stream_version
     assert printed["log_evidence"] == est.log_evidence.tolist()
     assert printed["iw_elbo_5_se"] == est.iw_elbo(5).se.tolist()
     low, high = est.confidence_interval("log_evidence")

@@ -8,6 +8,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
+from fastelbo.version import STREAM_VERSION
 
 pandas = pytest.importorskip("pandas")
 xarray = pytest.importorskip("xarray")
@@ -63,7 +64,7 @@ def test_attributes_tell_draws_units_and_version():
     data = an_estimate().to_xarray()
     assert data.attrs == {
         "inference_library": "fastelbo", "inference_library_version": fe.__version__,
-        "n_samples": 200, "units": "nats",
+        "n_samples": 200, "stream_version": STREAM_VERSION, "units": "nats",
     }  # fmt: skip
     units = {name: variable.attrs["units"] for name, variable in data.data_vars.items()}
     ratios = {name for name, unit in units.items() if unit == "1"}

@@ -16,9 +16,17 @@ import numpy as np
 from ..errors import CheckpointError, CheckpointMismatchError
 from ..kernels.draws.blocks import CHUNK
 from ..validation import Floats
+from ..version import STREAM_VERSION
 
-# Version of the format. What the arrays mean changes with the chunk, too.
-_FORMAT = {"format": "fastelbo accumulator", "version": 1, "chunk": CHUNK}
+# Version of the format. What the arrays mean changes with the chunk and the stream version, too.
+_FORMAT = {
+    "format": "fastelbo accumulator",
+    "version": 1,
+    "chunk": CHUNK,
+    "stream_version": STREAM_VERSION,
+}
+# The first checkpoints did not name their stream version.
+_UNNAMED = {"stream_version": 1}
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
@@ -59,7 +67,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     if not sound:
         raise CheckpointError(f"checkpoint {path} was changed or damaged: its checksum is wrong")
-    found = {name: facts.get(name) for name in _FORMAT}
+    found = {name: facts.get(name, _UNNAMED.get(name)) for name in _FORMAT}
     if found != _FORMAT:
         raise CheckpointMismatchError(f"checkpoint {path} is of {found}, expected {_FORMAT}")
     del content["header"]

@@ -13,6 +13,7 @@ from ..errors import InvalidInputError
 from ..plotting import plot
 from ..tables import decimals, format_cell, format_table, html_table, pareto_k_table
 from ..validation import Floats
+from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.diagnostics import constant_weights, high_k, warn_total_bias
 from ..weights.intervals import Interval, normal_interval, tail_interval
@@ -58,6 +59,8 @@ class Estimate:
         The sizes k that `iw_elbo` knows.
     independent : bool
         Whether entries are data points, which a total may add up.
+    stream_version : int
+        The same request gives the same bits for as long as this number stays.
 
     Examples
     --------
@@ -84,6 +87,7 @@ class Estimate:
     pareto_k: Floats
     n_zero: Floats
     independent: bool
+    stream_version: int = field(default=STREAM_VERSION, init=False)
     _iw: dict[int, Bound] = field(default_factory=dict)
     # (..., M + 1), the largest log weights of each data point, descending; or None.
     _tail: Floats | None = None

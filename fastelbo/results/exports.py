@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..validation import Floats
-from ..version import __version__
+from ..version import STREAM_VERSION, __version__
 from ..weights.bounds import Bound
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def _attributes(n_samples: int) -> dict[str, Any]:
         "inference_library": "fastelbo",
         "inference_library_version": __version__,
         "n_samples": n_samples,
+        "stream_version": STREAM_VERSION,
         "units": "nats",
     }
 

@@ -67,9 +67,10 @@ def as_json(estimate: Estimate) -> str:
     -------
     str
         The arrays of `Estimate.to_dict` as nested lists under their names, ``batch_shape``,
-        ``iw_sizes``, ``pareto_k_threshold``, the ``version``, ``log_evidence_interval``, the lower
-        and upper ends of the 95 % intervals, and ``total``: null for one data point, and where
-        there is none. NaN and infinities, which JSON does not know, are null.
+        ``iw_sizes``, ``pareto_k_threshold``, ``version``, ``stream_version``,
+        ``log_evidence_interval``, the lower and upper ends of the 95 % intervals, and ``total``:
+        null for one data point, and where there is none. NaN and infinities, which JSON does not
+        know, are null.
 
     Examples
     --------
@@ -86,6 +87,7 @@ def as_json(estimate: Estimate) -> str:
     return json.dumps(
         {
             "version": __version__,
+            "stream_version": estimate.stream_version,
             "batch_shape": estimate.batch_shape,
             "iw_sizes": estimate.iw_sizes,
             "pareto_k_threshold": _plain(k_threshold(estimate.n_samples)),
