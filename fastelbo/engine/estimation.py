@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import mixture_expectations
-from ..models.distributions import Categorical, Distribution
+from ..models.distributions import Categorical, Distribution, Gaussian, Mixture
 from ..models.divergences import kl_divergence
 from ..models.linear_gaussian import LinearGaussian
 from ..models.mixture_model import MixtureModel
@@ -35,7 +35,7 @@ from .cuda import CUDABackend, mixture_expectations_on, worth_a_device
 from .reference import NumPyBackend
 from .task import Backend, Task
 
-Model = LinearGaussian | MixtureModel | Distribution
+Model = LinearGaussian[Gaussian | Mixture] | MixtureModel | Distribution
 
 DEFAULT_SAMPLES = 1000
 _BACKENDS = 'backend must be "auto", "cpu", "cuda" or "numpy", got {!r}'
@@ -221,7 +221,16 @@ def elbo_terms(
 
 
 def log_weights(
-    model: Model, q: Distribution, n_samples: int, rng: RandomState = None, **options: Any
+    model: Model,
+    q: Distribution,
+    n_samples: int,
+    rng: RandomState = None,
+    *,
+    backend: str = "auto",
+    precision: str = "float64",
+    device: int = 0,
+    first_index: int = 0,
+    n_threads: int | None = None,
 ) -> Floats:
     """log p(x, z_k) - log q(z_k), shape (*batch, K); options as for `elbo_terms`.
 
@@ -232,7 +241,11 @@ def log_weights(
     >>> fe.log_weights(p, p, 2, rng=0)
     array([0., 0.])
     """
-    return elbo_terms(model, q, n_samples, rng, **options).log_weights
+    terms = elbo_terms(
+        model, q, n_samples, rng, backend=backend, precision=precision, device=device,
+        first_index=first_index, n_threads=n_threads,
+    )  # fmt: skip
+    return terms.log_weights
 
 
 # --- validating -----------------------------------------------------------------------------

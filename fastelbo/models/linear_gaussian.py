@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,16 @@ from ..validation import Floats, as_floats, broadcast_shape, cholesky, positive
 from . import lowering
 from .distributions import Gaussian, Mixture
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # Where an annotation names the class alone, its prior is a Gaussian.
+    Prior_co = TypeVar("Prior_co", bound=Gaussian | Mixture, default=Gaussian, covariant=True)
+else:
+    from typing import TypeVar
+
+    Prior_co = TypeVar("Prior_co", covariant=True)
+
 _LOG_2PI = math.log(2.0 * math.pi)
 
 
@@ -32,7 +42,7 @@ class _Reduced(NamedTuple):
     log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
 
 
-class LinearGaussian:
+class LinearGaussian(Generic[Prior_co]):
     """x = W z + offset + noise, with Gaussian noise: factor analysis and probabilistic PCA.
 
     Parameters
@@ -71,7 +81,32 @@ class LinearGaussian:
     """
 
     family = "linear_gaussian"
+    x: Floats
+    loadings: Floats
+    noise_cov: Floats
+    offset: Floats
+    prior: Prior_co
 
+    @overload
+    def __init__(
+        self: LinearGaussian[Gaussian],
+        x: ArrayLike,
+        loadings: ArrayLike,
+        *,
+        noise_cov: ArrayLike,
+        offset: ArrayLike = 0.0,
+        prior: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        x: ArrayLike,
+        loadings: ArrayLike,
+        *,
+        noise_cov: ArrayLike,
+        offset: ArrayLike = 0.0,
+        prior: Prior_co,
+    ) -> None: ...
     def __init__(
         self,
         x: ArrayLike,
@@ -98,7 +133,8 @@ class LinearGaussian:
                 f"offset must be a scalar or have shape ({features},), got {shift.shape}"
             )
         self.offset = np.array(np.broadcast_to(shift, features))
-        self.prior = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
+        given = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
+        self.prior = cast(Prior_co, given)
         if not isinstance(self.prior, Gaussian) and not (
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
         ):
@@ -213,18 +249,21 @@ class LinearGaussian:
         log_joint, _, _ = self._joint
         return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
 
-    def exact_posterior(self) -> Gaussian | Mixture:
+    def exact_posterior(self) -> Prior_co:
         """p(z | x): a Gaussian, or a Mixture under a Mixture prior, with the data's batch."""
         log_joint, mean, tril = self._joint
         batch, count, dim = self.batch_shape, log_joint.shape[-1], self.dim
         lead = batch if len(tril) == math.prod(batch) else (1,) * len(batch)
         if isinstance(self.prior, Gaussian):
-            return Gaussian(mean.reshape(*batch, dim), scale_tril=tril.reshape(*lead, dim, dim))
+            posterior = Gaussian(
+                mean.reshape(*batch, dim), scale_tril=tril.reshape(*lead, dim, dim)
+            )
+            return cast(Prior_co, posterior)
         components = Gaussian(
             mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
         )
         weights = softmax(log_joint, axis=-1).reshape(*batch, count)
-        return Mixture(weights, components)
+        return cast(Prior_co, Mixture(weights, components))
 
 
 def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
