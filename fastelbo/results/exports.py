@@ -29,7 +29,7 @@ def to_pandas(estimate: Estimate) -> DataFrame:
     else:
         index = pandas.RangeIndex(estimate.log_evidence.size, name="point")
     columns = {name: array.reshape(-1) for name, array in _arrays(estimate).items()}
-    frame: DataFrame = pandas.DataFrame(columns, index=index)
+    frame = pandas.DataFrame(columns, index=index)
     frame.attrs = _attributes(estimate)
     return frame
 
