@@ -1,7 +1,7 @@
 """Monte Carlo estimates of log evidence, ELBOs and importance-weighted bounds, with error bars."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import errors
 from .engine.accumulator import LogWeightAccumulator
@@ -21,9 +21,6 @@ from .weights.loo import LooResult, loo
 from .weights.psis import SmoothedWeights, pareto_k, psis
 from .weights.reductions import logmeanexp, logsumexp
 from .weights.resampling import resample
-
-if TYPE_CHECKING:
-    from . import datasets, plotting
 
 __all__ = [
     "Bound",
@@ -63,8 +60,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a submodule that few programs need when it is first asked for."""
-    if name in ("datasets", "plotting"):
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from . import datasets, plotting
+else:
+    # Type checkers, which would take it for a promise of every name, do not see this.
+    def __getattr__(name):
+        """Import a submodule that few programs need when it is first asked for."""
+        if name in ("datasets", "plotting"):
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The names meant for users."""
+    return sorted([*__all__, "__version__"])

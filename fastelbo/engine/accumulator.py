@@ -64,6 +64,13 @@ class LogWeightAccumulator:
     True
     """
 
+    iw_sizes: tuple[int, ...]
+    tail_draws: int
+    first_draw: int
+    n_samples: int
+    batch_shape: tuple[int, ...] | None
+    exact: bool
+
     def __init__(
         self,
         iw_sizes: Iterable[int] = DEFAULT_IW_SIZES,
@@ -81,7 +88,7 @@ class LogWeightAccumulator:
                 f"first_draw must be a multiple of {CHUNK}, got {self.first_draw}"
             )
         self.n_samples = 0
-        self.batch_shape: tuple[int, ...] | None = None
+        self.batch_shape = None
         self.exact = True
         # Address of the next draw: chunks and groups are cut by it.
         self._next = self.first_draw
@@ -97,7 +104,7 @@ class LogWeightAccumulator:
             f"exact={self.exact})"
         )
 
-    def update(self, log_weights: ArrayLike, axis: int = -1) -> None:
+    def update(self, log_weights: ArrayLike | Path, axis: int = -1) -> None:
         """Take in further draws of every data point.
 
         Parameters

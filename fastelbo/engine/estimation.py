@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -217,7 +217,16 @@ def elbo_terms(
 
 
 def log_weights(
-    model: Model, q: Proposal, n_samples: int, rng: RandomState = None, **options: Any
+    model: Model,
+    q: Proposal,
+    n_samples: int,
+    rng: RandomState = None,
+    *,
+    backend: str = "auto",
+    precision: str = "float64",
+    device: int = 0,
+    first_index: int = 0,
+    n_threads: int | None = None,
 ) -> Floats:
     """log p(x, z_k) - log q(z_k), shape (*batch, K); options as for `elbo_terms`.
 
@@ -228,7 +237,11 @@ def log_weights(
     >>> fe.log_weights(p, p, 2, rng=0)
     array([0., 0.])
     """
-    return elbo_terms(model, q, n_samples, rng, **options).log_weights
+    terms = elbo_terms(
+        model, q, n_samples, rng, backend=backend, precision=precision, device=device,
+        first_index=first_index, n_threads=n_threads,
+    )  # fmt: skip
+    return terms.log_weights
 
 
 # --- validating -----------------------------------------------------------------------------

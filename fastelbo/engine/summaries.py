@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import on_device
 from ..arrays.inputs import as_array, as_rows, normal_axes
+from ..arrays.protocols import ForeignArray
 from ..errors import InvalidInputError
 from ..progress import Tick, no_tick, progress_bar
 from ..results.estimate import Estimate
@@ -24,7 +25,12 @@ from .rows import estimate_of_weights, row_quantities
 from .states import StateForm
 
 
-def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
+# Of an array, the type is that for a batch: types do not tell that it has no other axis.
+@overload
+def ess(log_weights: Sequence[float], axis: int = -1) -> np.float64: ...  # type: ignore[overload-overlap]
+@overload
+def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> Floats: ...
+def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> np.float64 | Floats:
     """Effective sample size ``(sum w)^2 / sum w^2``.
 
     Parameters
@@ -60,7 +66,7 @@ def ess(log_weights: ArrayLike, axis: int = -1) -> Any:
 
 
 def summarize(
-    log_weights: ArrayLike | Path | Iterator[Any],
+    log_weights: ArrayLike | Path | ForeignArray | Iterator[ArrayLike | Path],
     axis: int = -1,
     *,
     iw_sizes: Iterable[int] | None = None,

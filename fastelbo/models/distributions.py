@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +13,7 @@ from scipy.special import digamma, entr
 
 from ..arrays.devices import adopt, device_of, on_device, room_for
 from ..arrays.inputs import constant
+from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..kernels.draws.blocks import Density, Term
@@ -103,7 +104,11 @@ class _Continuous(Distribution):
         """The draws of some data points as the kernels take them; see `models.protocol`."""
         return lowering.source(self._components, points)
 
-    def log_prob(self, z: ArrayLike) -> Floats:
+    @overload
+    def log_prob(self, z: ArrayLike) -> Floats: ...
+    @overload
+    def log_prob(self, z: ForeignArray) -> DeviceFloats: ...
+    def log_prob(self, z: ArrayLike | ForeignArray) -> Floats | DeviceFloats:
         """Log density at ``z``, in nats.
 
         Parameters
@@ -134,7 +139,7 @@ class _Continuous(Distribution):
         -1.8378770664093453
         """
         if on_device(z):
-            return self._log_prob_on_device(z)  # type: ignore[no-any-return]
+            return self._log_prob_on_device(z)
         given = as_unchecked_floats(z, "z")
         if given.ndim == 0 or given.shape[-1] != self.dim:
             raise InvalidInputError(
@@ -151,7 +156,7 @@ class _Continuous(Distribution):
             require_finite(given, "z")
         return result
 
-    def _log_prob_on_device(self, z: Any) -> Any:
+    def _log_prob_on_device(self, z: Any) -> DeviceFloats:
         from ..kernels.cuda import launch as cuda_launch
 
         batch = self.batch_shape
@@ -165,7 +170,8 @@ class _Continuous(Distribution):
             points = adopt(z, "z").reshape(math.prod(free), math.prod(batch), self.dim)
             with room_for(8 * math.prod(free + batch), "the log densities"):
                 result = cuda_launch.log_prob(*self._lowered(batch), points)
-            return result.reshape(*free, *batch)
+            shaped: DeviceFloats = result.reshape(*free, *batch)
+            return shaped
 
     def _lowered(self, batch: tuple[int, ...]) -> tuple[Density, Floats]:
         """The density of every member of a batch, and the centre that it is relative to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import TYPE_CHECKING, Generic, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,8 +17,18 @@ from .distributions import Gaussian, Mixture
 from .linear_likelihood import LinearLikelihood
 from .protocol import Points
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
 
-class LinearGaussian:
+    # Where an annotation names the class alone, its prior is a Gaussian.
+    Prior_co = TypeVar("Prior_co", bound=Gaussian | Mixture, default=Gaussian, covariant=True)
+else:
+    from typing import TypeVar
+
+    Prior_co = TypeVar("Prior_co", covariant=True)
+
+
+class LinearGaussian(Generic[Prior_co]):
     """x = W z + offset + noise, with Gaussian noise: factor analysis and probabilistic PCA.
 
     Parameters
@@ -56,7 +67,28 @@ class LinearGaussian:
     """
 
     family = "linear_gaussian"
+    prior: Prior_co
 
+    @overload
+    def __init__(
+        self: LinearGaussian[Gaussian],
+        x: ArrayLike,
+        loadings: ArrayLike,
+        *,
+        noise_cov: ArrayLike,
+        offset: ArrayLike = 0.0,
+        prior: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        x: ArrayLike,
+        loadings: ArrayLike,
+        *,
+        noise_cov: ArrayLike,
+        offset: ArrayLike = 0.0,
+        prior: Prior_co,
+    ) -> None: ...
     def __init__(
         self,
         x: ArrayLike,
@@ -68,7 +100,8 @@ class LinearGaussian:
     ) -> None:
         self.likelihood = LinearLikelihood(x, loadings, noise_cov, offset)
         dim = self.likelihood.dim
-        self.prior = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
+        given = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
+        self.prior = cast(Prior_co, given)
         if not isinstance(self.prior, Gaussian) and not (
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
         ):
@@ -155,18 +188,21 @@ class LinearGaussian:
         log_joint, _, _ = self._joint
         return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
 
-    def exact_posterior(self) -> Gaussian | Mixture:
+    def exact_posterior(self) -> Prior_co:
         """p(z | x): a Gaussian, or a Mixture under a Mixture prior, with the data's batch."""
         log_joint, mean, tril = self._joint
         batch, count, dim = self.batch_shape, log_joint.shape[-1], self.dim
         lead = batch if len(tril) == math.prod(batch) else (1,) * len(batch)
         if isinstance(self.prior, Gaussian):
-            return Gaussian(mean.reshape(*batch, dim), scale_tril=tril.reshape(*lead, dim, dim))
+            posterior = Gaussian(
+                mean.reshape(*batch, dim), scale_tril=tril.reshape(*lead, dim, dim)
+            )
+            return cast(Prior_co, posterior)
         components = Gaussian(
             mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
         )
         weights = softmax(log_joint, axis=-1).reshape(*batch, count)
-        return Mixture(weights, components)
+        return cast(Prior_co, Mixture(weights, components))
 
 
 def _transpose(matrix: Floats) -> Floats:

@@ -41,6 +41,8 @@ class MixtureModel:
     """
 
     family = "mixture_model"
+    x: Floats
+    mixture: Mixture
 
     def __init__(self, x: ArrayLike, mixture: Mixture) -> None:
         if not isinstance(mixture, Mixture) or mixture.batch_shape:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
 from ..plotting import plot
@@ -328,6 +329,17 @@ class Estimate:
         classes = pareto_k_classes(self.pareto_k, k_threshold(self.n_samples))
         return pareto_k_table(classes, self.ess)
 
+    @overload
+    def plot(
+        self,
+        kind: Literal["bounds"] = "bounds",
+        *,
+        exact: ArrayLike | None = None,
+        point: int | tuple[int, ...] | None = None,
+        ax: Axes | None = None,
+    ) -> Axes: ...
+    @overload
+    def plot(self, kind: str, *, ax: Axes | None = None) -> Axes: ...
     def plot(self, kind: str = "bounds", **options: Any) -> Axes:
         """A figure with matplotlib, which ``pip install "fastelbo[plot]"`` brings.
 

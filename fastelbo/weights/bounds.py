@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..errors import (
     AllWeightsZeroWarning,
@@ -47,7 +47,7 @@ class Bound(NamedTuple):
 
 def iw_elbo(
     log_weights: ArrayLike,
-    k: int | Sequence[int],
+    k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     method: str = "auto",
     rng: RandomState = None,

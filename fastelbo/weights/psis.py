@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -134,7 +135,14 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
     )
 
 
-def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Any:
+# Of an array, the type is that for a batch: types do not tell that it has no other axis.
+@overload
+def pareto_k(  # type: ignore[overload-overlap]
+    log_ratios: Sequence[float], r_eff: ArrayLike = 1.0, axis: int = -1
+) -> np.float64: ...
+@overload
+def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Floats: ...
+def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> np.float64 | Floats:
     """Pareto k-hat of log weights, without their smoothed values.
 
     The parameters, errors and warnings are those of `psis`.

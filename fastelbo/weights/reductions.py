@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..arrays.inputs import Axis, as_real, as_rows, normal_axes
 from ..errors import InvalidInputError
@@ -14,6 +14,10 @@ from ..kernels.cpu.launch import Pace, launch, threads_for
 from ..kernels.draws.blocks import CHUNK
 from ..validation import Floats, as_count
 from .diagnostics import refuse_bad_weights
+
+# What is reduced along an axis has an array's type, as in NumPy's own stubs: types do not tell that
+# there is no other axis.
+_Float = TypeVar("_Float", bound=np.floating[Any])
 
 _FIRST_ELEMENTS = 2**20
 # Elements whose temporary arrays stay in the cache.
@@ -34,6 +38,74 @@ def weight_rows(log_weights: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
     return rows, array.shape[:-1]
 
 
+@overload
+def logsumexp(
+    a: NDArray[_Float],
+    axis: None = None,
+    b: NDArray[_Float] | float | None = None,
+    keepdims: Literal[False] = False,
+    return_sign: Literal[False] = False,
+) -> _Float: ...
+@overload
+def logsumexp(
+    a: NDArray[_Float],
+    axis: Axis = None,
+    b: NDArray[_Float] | float | None = None,
+    keepdims: bool = False,
+    return_sign: Literal[False] = False,
+) -> NDArray[_Float]: ...
+@overload
+def logsumexp(
+    a: NDArray[_Float],
+    axis: None = None,
+    b: NDArray[_Float] | float | None = None,
+    keepdims: Literal[False] = False,
+    *,
+    return_sign: Literal[True],
+) -> tuple[_Float, _Float]: ...
+@overload
+def logsumexp(
+    a: NDArray[_Float],
+    axis: Axis = None,
+    b: NDArray[_Float] | float | None = None,
+    keepdims: bool = False,
+    *,
+    return_sign: Literal[True],
+) -> tuple[NDArray[_Float], NDArray[_Float]]: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: None = None,
+    b: ArrayLike | None = None,
+    keepdims: Literal[False] = False,
+    return_sign: Literal[False] = False,
+) -> np.float64: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: Literal[False] = False,
+) -> Floats: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: None = None,
+    b: ArrayLike | None = None,
+    keepdims: Literal[False] = False,
+    *,
+    return_sign: Literal[True],
+) -> tuple[np.float64, np.float64]: ...
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    *,
+    return_sign: Literal[True],
+) -> tuple[Floats, Floats]: ...
 def logsumexp(
     a: ArrayLike,
     axis: Axis = None,
@@ -108,6 +180,18 @@ def logsumexp(
     return tuple(_shaped(array, dtype, shape, axes, keepdims) for array in (value, sign))
 
 
+@overload
+def logmeanexp(
+    a: NDArray[_Float], axis: None = None, keepdims: Literal[False] = False
+) -> _Float: ...
+@overload
+def logmeanexp(
+    a: NDArray[_Float], axis: Axis = None, keepdims: bool = False
+) -> NDArray[_Float]: ...
+@overload
+def logmeanexp(a: ArrayLike, axis: None = None, keepdims: Literal[False] = False) -> np.float64: ...
+@overload
+def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Floats: ...
 def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
     """log(mean(exp(a))), stable: the log evidence, where a are log weights.
 
