@@ -7,9 +7,11 @@ from . import errors
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .engine.summaries import ess, summarize
-from .models.distributions import Categorical, Gaussian, Mixture, StudentT
+from .models.categorical import Categorical
 from .models.divergences import kl_divergence
 from .models.linear_gaussian import LinearGaussian
+from .models.location_scale import Gaussian, StudentT
+from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
 from .results.estimate import Estimate
 from .results.total import Total

@@ -14,9 +14,11 @@ from .datasets import load_digits, load_galaxies
 from .engine.estimation import estimate
 from .errors import ConstantWeightsWarning, HighParetoKWarning, LowESSWarning, TotalBiasWarning
 from .kernels.jit.threads import available_threads
-from .models.distributions import Categorical, Gaussian, Mixture
+from .models.categorical import Categorical
 from .models.divergences import kl_divergence
 from .models.linear_gaussian import LinearGaussian
+from .models.location_scale import Gaussian
+from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
 from .results.estimate import Estimate
 from .results.total import Total

@@ -9,7 +9,8 @@ import numpy as np
 from .engine.estimation import elbo_terms, estimate
 from .engine.summaries import summarize
 from .errors import FastElboWarning
-from .models.distributions import Categorical, Gaussian
+from .models.categorical import Categorical
+from .models.location_scale import Gaussian
 from .weights.bounds import cubo, iw_elbo
 from .weights.loo import loo
 from .weights.psis import psis

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InvalidInputError
-from ..models.distributions import Categorical, Distribution
+from ..models.categorical import Categorical
+from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
 from ..models.protocol import ExactModel, Model, Proposal
 from ..progress import progress_bar

@@ -7,7 +7,9 @@ from scipy.special import rel_entr
 
 from ..errors import InvalidInputError
 from ..validation import Floats, broadcast_shape
-from .distributions import Categorical, Distribution, Gaussian
+from .categorical import Categorical
+from .distributions import Distribution
+from .location_scale import Gaussian
 from .lowering import invert_lower
 
 

@@ -13,8 +13,9 @@ from scipy.special import logsumexp, softmax
 from ..errors import InvalidInputError
 from ..validation import Floats, broadcast_shape
 from . import lowering
-from .distributions import Gaussian, Mixture
 from .linear_likelihood import LinearLikelihood
+from .location_scale import Gaussian
+from .mixture import Mixture
 from .protocol import Points
 
 if TYPE_CHECKING:

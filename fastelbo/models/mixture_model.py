@@ -14,7 +14,8 @@ from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
 from ..kernels.draws.blocks import Density
 from ..validation import Floats, as_floats, broadcast_shape
 from . import lowering
-from .distributions import Categorical, Mixture
+from .categorical import Categorical
+from .mixture import Mixture
 from .protocol import ComponentSums, Expectations, Frame, Points
 
 

@@ -1,0 +1,239 @@
+"""Gaussian and Student-t distributions: a location and a scale, diagonal or triangular."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import digamma
+
+from ..errors import InvalidInputError
+from ..validation import (
+    MAX_DIM,
+    Floats,
+    as_floats,
+    broadcast_shape,
+    cholesky,
+    positive,
+    square_matrices,
+)
+from . import lowering
+from .distributions import Elliptical
+from .lowering import Components
+
+# Below, a chi-square draw can fall under the smallest float, and the draws are no longer Student's.
+LEAST_DF = 0.1
+
+
+class LocationScale(Elliptical):
+    """A location and a scale, diagonal or lower triangular."""
+
+    mean: Floats
+    scale: Floats | None
+    scale_tril: Floats | None
+
+    def _set_location_scale(
+        self, mean: ArrayLike, scale: ArrayLike | None, scale_tril: ArrayLike | None
+    ) -> None:
+        location = np.atleast_1d(as_floats(mean, "mean"))
+        dim = location.shape[-1]
+        if dim == 0:
+            raise InvalidInputError(f"mean must have at least one coordinate, got {location.shape}")
+        if dim > MAX_DIM:
+            raise OverflowError(f"mean must have at most {MAX_DIM} coordinates, got {dim}")
+        diagonal = tril = None
+        if scale is not None:
+            diagonal = positive(as_floats(scale, "scale"), "scale")
+            if diagonal.ndim == 0:
+                diagonal = np.full(dim, float(diagonal))
+            _same_dim(location, diagonal, "scale")
+        else:
+            tril = square_matrices(as_floats(scale_tril, "scale_tril"), "scale_tril")
+            _same_dim(location, tril, "scale_tril")
+            if np.triu(tril, 1).any():
+                raise InvalidInputError("scale_tril must be lower triangular")
+            positive(np.diagonal(tril, axis1=-2, axis2=-1), "scale_tril's diagonal")
+        self._set(mean=location, scale=diagonal, scale_tril=tril)
+        _ = self.batch_shape
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = {"mean": self.mean.shape[:-1]}
+        if self.scale is not None:
+            shapes["scale"] = self.scale.shape[:-1]
+        if self.scale_tril is not None:
+            shapes["scale_tril"] = self.scale_tril.shape[:-2]
+        return shapes
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return broadcast_shape(**self._parameter_shapes())
+
+    @property
+    def dim(self) -> int:
+        return int(self.mean.shape[-1])
+
+    @property
+    def _df(self) -> Floats | None:
+        return None
+
+    @cached_property
+    def _components(self) -> Components:
+        return Components(
+            np.zeros(1),
+            self.mean[..., None, :],
+            None if self.scale is None else self.scale[..., None, :],
+            None if self.scale_tril is None else self.scale_tril[..., None, :, :],
+            None if self._df is None else self._df[..., None],
+        )
+
+    def _log_det(self) -> Floats:
+        """Log determinant of the scale."""
+        diagonal = self.scale
+        if diagonal is None:
+            assert self.scale_tril is not None
+            diagonal = np.diagonal(self.scale_tril, axis1=-2, axis2=-1)
+        return np.asarray(np.log(diagonal).sum(axis=-1))
+
+
+def _same_dim(location: Floats, scale: Floats, name: str) -> None:
+    if scale.shape[-1] != location.shape[-1]:
+        raise InvalidInputError(
+            f"mean and {name} must have last axes of one length, got shapes {location.shape} "
+            f"and {scale.shape}"
+        )
+
+
+class Gaussian(LocationScale):
+    """Normal distribution, with diagonal or full covariance.
+
+    Parameters
+    ----------
+    mean : array_like, shape (..., D)
+        Mean; a scalar stands for one coordinate.
+    scale : array_like, shape (..., D) or scalar, optional
+        Standard deviations. Exactly one of ``scale``, ``cov`` and ``scale_tril`` is given.
+    cov : array_like, shape (..., D, D), optional
+        Covariance matrices.
+    scale_tril : array_like, shape (..., D, D), optional
+        Their lower Cholesky factors.
+
+    Raises
+    ------
+    InvalidInputError
+        Shapes that disagree, entries that are not finite, scales that are not positive.
+    NotPositiveDefiniteError
+        A ``cov`` that is not symmetric (to 1e-8 relative) or not positive definite.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> q = fe.Gaussian([[0.0, 1.0], [2.0, 3.0]], scale=0.5)
+    >>> q.batch_shape, q.dim
+    ((2,), 2)
+    """
+
+    family = "gaussian"
+
+    def __init__(
+        self,
+        mean: ArrayLike,
+        *,
+        scale: ArrayLike | None = None,
+        cov: ArrayLike | None = None,
+        scale_tril: ArrayLike | None = None,
+    ) -> None:
+        given = [
+            name
+            for name, value in (("scale", scale), ("cov", cov), ("scale_tril", scale_tril))
+            if value is not None
+        ]
+        if len(given) != 1:
+            raise InvalidInputError(
+                "exactly one of scale, cov and scale_tril is expected, got "
+                + (" and ".join(given) or "none")
+            )
+        if cov is not None:
+            scale_tril = cholesky(as_floats(cov, "cov"), "cov")
+        self._set_location_scale(mean, scale, scale_tril)
+
+    @property
+    def cov(self) -> Floats:
+        """Covariance matrices, shape (..., D, D)."""
+        if self.scale is not None:
+            return np.asarray(self.scale[..., None] ** 2 * np.eye(self.dim))
+        assert self.scale_tril is not None
+        return np.asarray(self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2))
+
+    def entropy(self) -> Floats:
+        """Differential entropy in nats, ``D/2 (1 + log 2 pi) + log det S``; shape `batch_shape`."""
+        value = 0.5 * self.dim * (1.0 + math.log(2.0 * math.pi)) + self._log_det()
+        return np.array(np.broadcast_to(value, self.batch_shape))
+
+
+class StudentT(LocationScale):
+    """Multivariate t distribution, as `scipy.stats.multivariate_t`: one chi-square a draw.
+
+    Parameters
+    ----------
+    df : array_like, shape (...)
+        Degrees of freedom, at least 0.1.
+    mean : array_like, shape (..., D)
+        Location (the mean where ``df > 1``).
+    scale : array_like, shape (..., D) or scalar, optional
+        Square roots of the diagonal of the shape matrix.
+    scale_tril : array_like, shape (..., D, D), optional
+        Lower Cholesky factor of the shape matrix; exactly one of the two is given.
+
+    Raises
+    ------
+    InvalidInputError
+        As for `Gaussian`, and for ``df`` below 0.1, whose draws leave the range of floats.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> fe.StudentT(5.0, [0.0, 0.0], scale=2.0)
+    StudentT(dim=2, batch_shape=())
+    """
+
+    family = "student_t"
+    df: Floats
+
+    def __init__(
+        self,
+        df: ArrayLike,
+        mean: ArrayLike,
+        *,
+        scale: ArrayLike | None = None,
+        scale_tril: ArrayLike | None = None,
+    ) -> None:
+        if (scale is None) == (scale_tril is None):
+            raise InvalidInputError("exactly one of scale and scale_tril is expected")
+        freedom = as_floats(df, "df")
+        if (freedom < LEAST_DF).any():
+            raise InvalidInputError(f"df must be at least {LEAST_DF}, got {freedom.min()}")
+        self._set(df=freedom)
+        self._set_location_scale(mean, scale, scale_tril)
+
+    @property
+    def _df(self) -> Floats:
+        return self.df
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"df": self.df.shape, **super()._parameter_shapes()}
+
+    def entropy(self) -> Floats:
+        """Differential entropy in nats; shape `batch_shape`.
+
+        ``log det S - c + (df + D)/2 (digamma((df + D)/2) - digamma(df/2))``, c the log of the
+        normalising constant (Kotz and Nadarajah, 2004, section 1.8).
+        """
+        power = 0.5 * (self.df + self.dim)
+        value = (
+            self._log_det()
+            - lowering.student_log_const(self.df, self.dim)
+            + power * (digamma(power) - digamma(0.5 * self.df))
+        )
+        return np.array(np.broadcast_to(value, self.batch_shape))
