@@ -14,7 +14,7 @@ from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import Term
+from ..kernels.draws.blocks import GAUSSIAN, Term
 from ..validation import Floats, as_floats, cholesky, positive
 from . import lowering
 from .protocol import Frame, Points
@@ -77,7 +77,7 @@ class LinearLikelihood:
         x = points.select(self.x, 1)
         target, log_const = self.reduce(x, frame.centre[:, None, :])
         factor = lowering.transform_lower(self.reduced.factor[None, None], frame)
-        density = lowering.make_density(factor, target, log_const, np.zeros((1, 0)))
+        density = lowering.make_density(GAUSSIAN, factor, target, log_const, np.zeros((1, 0)))
         return lowering.elliptical_term(density)
 
     @cached_property

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import digamma
+from scipy.special import digamma, poch
 
 from ..errors import InvalidInputError
+from ..kernels.draws.blocks import GAUSSIAN, STUDENT_T
 from ..validation import (
     MAX_DIM,
     Floats,
@@ -19,10 +22,10 @@ from ..validation import (
     positive,
     square_matrices,
 )
-from . import lowering
 from .distributions import Elliptical
 from .lowering import Components
 
+_LOG_2PI = math.log(2.0 * math.pi)
 # Below, a chi-square draw can fall under the smallest float, and the draws are no longer Student's.
 LEAST_DF = 0.1
 
@@ -30,6 +33,8 @@ LEAST_DF = 0.1
 class LocationScale(Elliptical):
     """A location and a scale, diagonal or lower triangular."""
 
+    # The code of the family in the kernels.
+    radial: ClassVar[int]
     mean: Floats
     scale: Floats | None
     scale_tril: Floats | None
@@ -76,16 +81,24 @@ class LocationScale(Elliptical):
 
     @property
     def _df(self) -> Floats | None:
+        """The parameter of a family that has one."""
         return None
+
+    @property
+    @abstractmethod
+    def _log_base(self) -> Floats:
+        """Log of the normalising constant for a scale of 1, of the shape of `_df` if any."""
 
     @cached_property
     def _components(self) -> Components:
         return Components(
-            np.zeros(1),
-            self.mean[..., None, :],
-            None if self.scale is None else self.scale[..., None, :],
-            None if self.scale_tril is None else self.scale_tril[..., None, :, :],
-            None if self._df is None else self._df[..., None],
+            log_weight=np.zeros(1),
+            mean=self.mean[..., None, :],
+            scale=None if self.scale is None else self.scale[..., None, :],
+            scale_tril=None if self.scale_tril is None else self.scale_tril[..., None, :, :],
+            radial=self.radial,
+            log_base=self._log_base[..., None],
+            df=None if self._df is None else self._df[..., None],
         )
 
     def _log_det(self) -> Floats:
@@ -135,6 +148,7 @@ class Gaussian(LocationScale):
     """
 
     family = "gaussian"
+    radial = GAUSSIAN
 
     def __init__(
         self,
@@ -157,6 +171,10 @@ class Gaussian(LocationScale):
         if cov is not None:
             scale_tril = cholesky(as_floats(cov, "cov"), "cov")
         self._set_location_scale(mean, scale, scale_tril)
+
+    @property
+    def _log_base(self) -> Floats:
+        return np.asarray(-0.5 * self.dim * _LOG_2PI)
 
     @property
     def cov(self) -> Floats:
@@ -199,6 +217,7 @@ class StudentT(LocationScale):
     """
 
     family = "student_t"
+    radial = STUDENT_T
     df: Floats
 
     def __init__(
@@ -221,6 +240,10 @@ class StudentT(LocationScale):
     def _df(self) -> Floats:
         return self.df
 
+    @property
+    def _log_base(self) -> Floats:
+        return student_log_const(self.df, self.dim)
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"df": self.df.shape, **super()._parameter_shapes()}
 
@@ -231,9 +254,21 @@ class StudentT(LocationScale):
         normalising constant (Kotz and Nadarajah, 2004, section 1.8).
         """
         power = 0.5 * (self.df + self.dim)
-        value = (
-            self._log_det()
-            - lowering.student_log_const(self.df, self.dim)
-            + power * (digamma(power) - digamma(0.5 * self.df))
-        )
+        value = self._log_det() - self._log_base + power * (digamma(power) - digamma(0.5 * self.df))
         return np.array(np.broadcast_to(value, self.batch_shape))
+
+
+def student_log_const(df: Floats, dim: int) -> Floats:
+    """log of Gamma((df + D)/2) / (Gamma(df/2) (df pi)^(D/2)).
+
+    As a product over whole steps of the Gamma function, and `scipy.special.poch` for the odd half:
+    a difference of two log-Gammas cancels for large df.
+    """
+    half = 0.5 * df
+    result = np.full(np.shape(df), -0.5 * dim * _LOG_2PI)
+    for step in range(dim // 2):
+        result = result + np.log1p(step / half)
+    if dim % 2:
+        start = half + dim // 2
+        result = result + np.log(poch(start, 0.5) / np.sqrt(half))
+    return np.asarray(result)

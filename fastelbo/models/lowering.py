@@ -18,7 +18,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import poch
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import linear
@@ -35,15 +34,17 @@ _NO_VALUES = constant(np.zeros((1, 0)))
 class Components:
     """Location-scale components; the last batch axis counts them. Batches are not broadcast.
 
-    Exactly one of ``scale`` (standard deviations) and ``scale_tril`` (lower triangular) is given;
-    ``df`` is None for Gaussian components.
+    Exactly one of ``scale`` (standard deviations) and ``scale_tril`` (lower triangular) is given.
+    ``log_base`` is the log of the normalising constant for a scale of 1.
     """
 
     log_weight: Floats  # (..., C)
     mean: Floats  # (..., C, D)
     scale: Floats | None  # (..., C, D)
     scale_tril: Floats | None  # (..., C, D, D)
-    df: Floats | None  # (..., C)
+    radial: int  # the family: a code of kernels.draws.radial
+    log_base: Floats  # (..., C)
+    df: Floats | None  # (..., C), the parameter of families that have one
 
     @property
     def dim(self) -> int:
@@ -70,11 +71,7 @@ class Components:
             assert self.scale_tril is not None
             diagonal = np.diagonal(self.scale_tril, axis1=-2, axis2=-1)
             log_det = np.log(diagonal).sum(axis=-1)
-        if self.df is None:
-            base: Any = -0.5 * self.dim * _LOG_2PI
-        else:
-            base = student_log_const(self.df, self.dim)
-        return np.asarray(self.log_weight + base - log_det)
+        return np.asarray(self.log_weight + self.log_base - log_det)
 
 
 def invert_lower(tril: Floats | None) -> Floats:
@@ -88,22 +85,6 @@ def invert_lower(tril: Floats | None) -> Floats:
     return inverse
 
 
-def student_log_const(df: Floats, dim: int) -> Floats:
-    """log of Gamma((df + D)/2) / (Gamma(df/2) (df pi)^(D/2)).
-
-    As a product over whole steps of the Gamma function, and `scipy.special.poch` for the odd half:
-    a difference of two log-Gammas cancels for large df.
-    """
-    half = 0.5 * df
-    result = np.full(np.shape(df), -0.5 * dim * _LOG_2PI)
-    for step in range(dim // 2):
-        result = result + np.log1p(step / half)
-    if dim % 2:
-        start = half + dim // 2
-        result = result + np.log(poch(start, 0.5) / np.sqrt(half))
-    return np.asarray(result)
-
-
 def _enlarged(array: Floats, *lengths: int) -> Floats:
     """The array with zeros behind it on its last axes, which become so long."""
     kept = array.ndim - len(lengths)
@@ -115,17 +96,21 @@ def _enlarged(array: Floats, *lengths: int) -> Floats:
     return out
 
 
-def make_density(factor: Floats, target: Floats, log_const: Floats, df: Floats) -> Density:
+def make_density(
+    radial: int, factor: Floats, target: Floats, log_const: Floats, df: Floats
+) -> Density:
     """A `Density` of constant arrays, its affine forms padded with zeros to whole tiles."""
     rows, dim = factor.shape[2:]
     factor = _enlarged(factor, padded(rows) if rows > 1 else rows, padded(dim))
     target = _enlarged(target, padded(target.shape[2]))
-    return Density(constant(factor), constant(target), constant(log_const), constant(df))
+    return Density(radial, *map(constant, (factor, target, log_const, df)))
 
 
-def make_sampler(location: Floats, scale: Floats, limits: Integers, df: Floats) -> Sampler:
+def make_sampler(
+    radial: int, location: Floats, scale: Floats, limits: Integers, df: Floats
+) -> Sampler:
     """A `Sampler` of constant arrays."""
-    return Sampler(constant(location), constant(scale), constant(limits), constant(df))
+    return Sampler(radial, constant(location), constant(scale), constant(limits), constant(df))
 
 
 def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:
@@ -157,7 +142,7 @@ def density(components: Components, points: Points, frame: Frame) -> Density:
         factor = transform_lower(inverse, frame)
     factor = np.broadcast_to(factor, (factor.shape[0], count, *factor.shape[2:]))
     target = np.broadcast_to(target, (target.shape[0], count, dim))
-    return make_density(factor, target, log_const, df)
+    return make_density(components.radial, factor, target, log_const, df)
 
 
 def transform_lower(lower: Floats, frame: Frame) -> Floats:
@@ -186,8 +171,10 @@ def _single_source(q: Components, points: Points) -> Source:
     tril = None if q.scale_tril is None else points.select(q.scale_tril, 3)[:, 0]
     frame = Frame(points.select(q.mean, 2)[:, 0], scale, tril)
     nothing = np.zeros((1, 0, 0))
-    sampler = make_sampler(nothing, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), df)
-    own = make_density(np.zeros((1, 1, 0, dim)), nothing, log_const, df)
+    sampler = make_sampler(
+        q.radial, nothing, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), df
+    )
+    own = make_density(q.radial, np.zeros((1, 1, 0, dim)), nothing, log_const, df)
     return Source(sampler, frame, elliptical_term(own))
 
 
@@ -219,7 +206,7 @@ def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     location = np.broadcast_to(location, (location.shape[0], count, q.dim))
     scale = np.broadcast_to(scale, (scale.shape[0], count, *scale.shape[2:]))
     _, df = _log_const(q, points)
-    return make_sampler(location, scale, thresholds(log_weight), df)
+    return make_sampler(q.radial, location, scale, thresholds(log_weight), df)
 
 
 def mixture_mean(components: Components, points: Points) -> Floats:

@@ -89,5 +89,11 @@ class Mixture(Elliptical):
         with np.errstate(divide="ignore"):
             log_weight = np.log(self.weights)
         return Components(
-            log_weight, mean, counted(own.scale, 1), counted(own.scale_tril, 2), counted(own._df, 0)
+            log_weight,
+            mean,
+            counted(own.scale, 1),
+            counted(own.scale_tril, 2),
+            own.radial,
+            np.atleast_1d(own._log_base),
+            counted(own._df, 0),
         )

@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
-from ..kernels.draws.blocks import SUPPLIED, ZERO, Density, Term
+from ..kernels.draws.blocks import GAUSSIAN, SUPPLIED, ZERO, Density, Term
 from ..validation import as_count, as_unchecked_floats
 from .protocol import Frame, Points
 
 _NOTHING = np.zeros((1, 0))
 NO_DENSITY = Density(
-    constant(np.zeros((1, 0, 0, 0))), constant(np.zeros((1, 0, 0))), constant(_NOTHING),
-    constant(_NOTHING),
+    GAUSSIAN, constant(np.zeros((1, 0, 0, 0))), constant(np.zeros((1, 0, 0))),
+    constant(_NOTHING), constant(_NOTHING),
 )  # fmt: skip
 
 

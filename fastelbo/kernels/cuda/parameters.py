@@ -25,7 +25,8 @@ class AffineForms(NamedTuple):
 
     components: int
     rows: int
-    student: bool
+    radial: int
+    has_df: bool
 
 
 class TermForm(NamedTuple):
@@ -67,7 +68,10 @@ class Form(NamedTuple):
 def form_of_plan(plan: Plan) -> Form:
     """The form of a plan."""
     sampler = AffineForms(
-        plan.sampler.location.shape[1], plan.sampler.scale.shape[2], plan.sampler.df.shape[1] > 0
+        plan.sampler.location.shape[1],
+        plan.sampler.scale.shape[2],
+        plan.sampler.radial,
+        plan.sampler.df.shape[1] > 0,
     )
     precision = str(plan.sampler.location.dtype)
     terms = (plan.q, plan.prior, plan.likelihood)
@@ -77,7 +81,10 @@ def form_of_plan(plan: Plan) -> Form:
 def _term_form(term: Term) -> TermForm:
     density = term.density
     sizes = AffineForms(
-        density.log_const.shape[1], density.factor.shape[2], density.df.shape[1] > 0
+        density.log_const.shape[1],
+        density.factor.shape[2],
+        density.radial,
+        density.df.shape[1] > 0,
     )
     return TermForm(term.kind, sizes)
 
@@ -171,16 +178,17 @@ def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
 
 def _density_loader(part: AffineForms, form: Form) -> Any:
     """A function that makes a `Density` of data point i alone, in shared memory."""
+    radial = part.radial
     load_forms = _forms_loader(part.components, part.rows, padded(form.dim), form)
     load_constants = _row_loader(part.components, np.float64)
-    load_df = _row_loader(part.components if part.student else 0, form.real)
+    load_df = _row_loader(part.components if part.has_df else 0, form.real)
 
     @block
     def load(density, i):
         factor, target = load_forms(density.factor, density.target, i)
         (log_const,) = load_constants(density.log_const, i)
         (df,) = load_df(density.df, i)
-        return Density(factor, target, log_const, df)
+        return Density(radial, factor, target, log_const, df)
 
     return load
 
@@ -198,17 +206,17 @@ def _term_loader(part: TermForm, form: Form) -> Any:
 
 def _sampler_loader(form: Form) -> Any:
     """As `_density_loader`."""
-    part = form.sampler
+    part, radial = form.sampler, form.sampler.radial
     load_forms = _forms_loader(part.components, part.rows, form.dim, form)
     load_thresholds = _row_loader(part.components, np.int64)
-    load_df = _row_loader(max(1, part.components) if part.student else 0, np.float64)
+    load_df = _row_loader(max(1, part.components) if part.has_df else 0, np.float64)
 
     @block
     def load(sampler, i):
         scale, location = load_forms(sampler.scale, sampler.location, i)
         (thresholds,) = load_thresholds(sampler.thresholds, i)
         (df,) = load_df(sampler.df, i)
-        return Sampler(location, scale, thresholds, df)
+        return Sampler(radial, location, scale, thresholds, df)
 
     return load
 

@@ -44,13 +44,18 @@ CHUNK = 8192
 Real = NDArray[np.floating[Any]]
 
 
+# Elliptical families, by the radial part of their log density.
+GAUSSIAN, STUDENT_T = range(2)
+
+
 class Density(NamedTuple):
     """log sum_c exp(log_const_c + g_c(|F_c v - t_c|^2)), for each data point.
 
-    g is -s/2, or -(df + D)/2 log1p(s/df) where ``df`` has entries. The leading axis is the data
-    point, of length 1 where all share the entry.
+    The family's g is -s/2 (Gaussian) or -(df + D)/2 log1p(s/df) (Student-t). The leading axis is
+    the data point, of length 1 where all share the entry.
     """
 
+    radial: int  # the family of all components
     factor: Real  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
     target: Real  # (N or 1, C, D); here and above, D is `padded` with zeros
     log_const: NDArray[np.float64]  # (N or 1, C)
@@ -76,6 +81,7 @@ class Sampler(NamedTuple):
     With no location at all (C = 0), v is y itself.
     """
 
+    radial: int  # the family of y
     location: Real  # (N or 1, C, D)
     scale: Real  # (N or 1, C, 1 diagonal | D lower triangular, D)
     thresholds: NDArray[np.int64]  # (N or 1, C): cumulative weights times 2^53

@@ -7,7 +7,7 @@ import numpy as np
 from ..jit.compile import block, by_precision, scalar
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log1p, log_positive
-from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
+from .blocks import ELLIPTICAL, STUDENT_T, SUPPLIED, TILE, padded, row_of
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 
@@ -104,7 +104,7 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 def log_terms(density, i, c, base, square, dim, n, out):
     """out = log_const_c - base + g_c(square)."""
     const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
-    if density.df.shape[1] > 0:
+    if density.radial == STUDENT_T:
         df = density.df[row_of(i, density.df.shape[0]), c]
         power = square.dtype.type(0.5 * (df + dim))
         for k in range(n):

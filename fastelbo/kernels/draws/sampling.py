@@ -24,7 +24,7 @@ from ..math.scalar import (
     uniform,
     word53,
 )
-from .blocks import row_of
+from .blocks import STUDENT_T, row_of
 
 _ZERO = np.uint64(0)
 _ATTEMPTS = 16
@@ -239,7 +239,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
     else:
         for k in range(n):
             work.component[k] = np.int64(0)
-    if sampler.df.shape[1] > 0:
+    if sampler.radial == STUDENT_T:
         df = sampler.df[row_of(i, sampler.df.shape[0])]
         gather(df, work.component, n, work.log_q)
         factor = work.scratch[0]
