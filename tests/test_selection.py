@@ -23,8 +23,8 @@ def run_select(row, size, value, place):
 
 
 @kernel
-def run_words(x, first, limit):
-    word = simd.word_above(x, first, limit)
+def run_words(x, first, threshold):
+    word = simd.word_above(x, first, threshold)
     return word, simd.lowest_bit(word) if word != 0 else -1
 
 
@@ -78,11 +78,11 @@ def test_any_row(row, size):
     some.integers(0, 16),
     some.sampled_from([-np.inf, -1.0, 0.5, 1.0]),
 )
-def test_words(x, first, limit):
-    expected = simd.word_above(x, first, limit)
-    word, lowest = run_words(x, first, limit)
+def test_words(x, first, threshold):
+    expected = simd.word_above(x, first, threshold)
+    word, lowest = run_words(x, first, threshold)
     assert word == expected
-    bits = np.flatnonzero(x[first : first + simd.BITS] > limit)
+    bits = np.flatnonzero(x[first : first + simd.BITS] > threshold)
     assert [k for k in range(simd.BITS) if int(expected) >> k & 1] == bits.tolist()
     assert lowest == (bits[0] if bits.size else -1)
     assert not bits.size or simd.lowest_bit(expected) == bits[0]

@@ -17,23 +17,23 @@ N = 30_000
 @kernel
 def run_stream(x, edges, rows_end, capacity, rows, out):
     """Rows of several streams, pieces of x between the edges; folded, then sorted into ``out``."""
-    kept = top_k.make_top_k(1, capacity)
+    stream = top_k.make_top_k(1, capacity)
     piece = 0
     for r in range(rows.shape[0]):
-        top_k.open_row(kept, 0, rows[r - 1, top_k.LIMIT] if r > 0 else -np.inf)
+        top_k.open_row(stream, 0, rows[r - 1, top_k.THRESHOLD] if r > 0 else -np.inf)
         while piece < rows_end[r]:
             part = x[edges[piece] : edges[piece + 1]]
             n = part.shape[0]
             top = -np.inf
             for k in range(n):
                 top = max(top, part[k])
-            top_k.push_top(kept, 0, capacity, part, n, top)
+            top_k.push_top(stream, 0, capacity, part, n, top)
             piece += 1
-        top_k.close_row(kept, 0, capacity, rows[r])
-    top_k.open_row(kept, 0, -np.inf)
+        top_k.close_row(stream, 0, capacity, rows[r])
+    top_k.open_row(stream, 0, -np.inf)
     for r in range(rows.shape[0]):
-        top_k.push_top_row(kept, 0, capacity, rows[r])
-    top_k.close_row(kept, 0, capacity, rows[0])
+        top_k.push_top_row(stream, 0, capacity, rows[r])
+    top_k.close_row(stream, 0, capacity, rows[0])
     top_k.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
 
 

@@ -69,8 +69,8 @@ def push_block(row, fresh, sizes, work, n):
 
 
 @kernel
-def take_above(x, n, limit, value, place):
-    return selection.take_above(x, n, limit, 0, value, place)
+def take_above(x, n, threshold, value, place):
+    return selection.take_above(x, n, threshold, 0, value, place)
 
 
 @kernel

@@ -46,7 +46,7 @@ class States:
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
         self.top_rows = np.empty((points, top_k.row_size(self.capacity)))
         if self.capacity:
-            self.top_rows[:, top_k.LIMIT] = -np.inf
+            self.top_rows[:, top_k.THRESHOLD] = -np.inf
             self.top_rows[:, top_k.COUNT] = 0.0
         self._fresh = True
 
@@ -102,7 +102,7 @@ class States:
         def fill(chunks: Floats, rows: Floats) -> None:
             chunks[...] = moments
             if self.capacity:
-                rows[..., top_k.LIMIT], rows[..., top_k.COUNT] = -np.inf, 0.0
+                rows[..., top_k.THRESHOLD], rows[..., top_k.COUNT] = -np.inf, 0.0
                 rows[:, 0] = top_rows
 
         self.advance(moments.shape[1], fill)

@@ -1,1 +1,1 @@
-"""Compiled kernels: only here is numba imported, and nothing here knows a distribution class."""
+"""Compiled kernels. Only this folder imports numba; it knows no distribution class."""

@@ -1,4 +1,4 @@
-"""What the kernels run on: versions, processor, threads, GPU."""
+"""Facts about the machine and the compiler: versions, processor, threads, GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .jit.threads import available_threads
 
 
 def info() -> dict[str, str]:
-    """Facts about the compiler and the machine, by name, in the order in which to show them."""
+    """Facts about the machine and the compiler, by name, in the order of display."""
     from .cuda import device
 
     missing = device.missing()
@@ -23,7 +23,7 @@ def info() -> dict[str, str]:
         "CPU": numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
         "vector registers": f"{vector_bits()} bits",
         "threads": str(available_threads()),
-        "threading layer": "threads of Python, without its lock",
+        "threading layer": "Python threads, without the GIL",
         "GPU": f"none: {missing}" if missing else device.name(),
     }
 
@@ -42,7 +42,7 @@ def vector_bits() -> int:
         try:
             features = llvmlite.binding.get_host_cpu_features().flatten()
         except RuntimeError:
-            # LLVM does not know the features of this kind of processor.
+            # LLVM does not know the features of this processor.
             features = ""
     present = set(features.split(","))
     if "+avx512f" in present:

@@ -1,1 +1,1 @@
-"""Drivers of the CPU: which blocks are evaluated, by whom, in what order states are merged."""
+"""CPU drivers: which thread evaluates which blocks, and the order in which states are merged."""

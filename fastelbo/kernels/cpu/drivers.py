@@ -1,10 +1,11 @@
-"""CPU drivers: which blocks are evaluated, by whom, and in what order their states are merged.
+"""CPU drivers: which thread evaluates which blocks, and the order in which states are merged.
 
-Work is cut into chunks of `CHUNK` draws of one data point, whatever the memory, the threads or the
-progress bar: one slot a chunk, filled by whichever thread, then a fold in address order.
+Work is cut into chunks of `CHUNK` draws of one data point. The cut does not depend on the memory,
+the threads or the progress bar. Each chunk has its own slot for its state; any thread may fill it.
+A fold then merges the slots in the order of their addresses.
 
-The functions that `launch` runs do one of ``parts`` equal parts of the work, the one numbered
-``part``, and allocate their workspace once. Nothing is raised inside a kernel.
+`launch` calls these functions for part 0, 1, ... of ``parts`` equal parts of the work. A call
+allocates its workspace once. A kernel never raises an error.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
 from ..draws.densities import elliptical_block, weigh_block
 from ..draws.sampling import choose_components, sample_block
 from ..jit.compile import block
-from ..math.copies import all_finite, fill, load_points, store_points
+from ..math.copies import all_finite, fill, load_rows, store_rows
 from ..math.selection import make_candidates
 from ..state.state import MAX, clear, merge, push_block
 from ..state.top_k import (
-    LIMIT,
+    THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
@@ -37,8 +38,8 @@ def states(
 ):  # fmt: skip
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
-    The address of data point i is ``first_index + i``. Its largest log weights end up in some of
-    the rows top_rows[i, c]; those not above the limit of prefix_rows[i] are not needed.
+    The address of data point i is ``first_index + i``. Its largest log weights are written to some
+    of the rows top_rows[i, c]. Log weights at or below the threshold of prefix_rows[i] are ignored.
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
@@ -55,7 +56,7 @@ def states(
             clear_row(top_rows[i, c])
             if c == 0 or item == part * items // parts:
                 slot = c
-                open_row(top_k, 0, prefix_rows[i, LIMIT])
+                open_row(top_k, 0, prefix_rows[i, THRESHOLD])
         first = (first_chunk + c) * CHUNK
         stop = min(first + CHUNK, draws)
         while first < stop:
@@ -72,18 +73,21 @@ def states(
 
 
 @block
-def fold(part, parts, states, top_rows, iw_sizes, capacity, fresh, prefix, prefix_rows):
-    """Append the chunks of each data point to its prefix (cleared if ``fresh``), from the left."""
+def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefix_rows):
+    """Append the chunks of each data point to its prefix, from the left.
+
+    If ``reset``, the prefix is cleared first.
+    """
     points = states.shape[0]
     top_k = make_top_k(1, capacity)
     for i in range(part * points // parts, (part + 1) * points // parts):
-        if fresh:
+        if reset:
             clear(prefix[i])
         for c in range(states.shape[1]):
             merge(prefix[i], states[i, c], iw_sizes)
         if capacity > 0:
             open_row(top_k, 0, -np.inf)
-            if not fresh:
+            if not reset:
                 push_top_row(top_k, 0, capacity, prefix_rows[i])
             for c in range(states.shape[1]):
                 push_top_row(top_k, 0, capacity, top_rows[i, c])
@@ -92,7 +96,7 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, fresh, prefix, prefi
 
 @block
 def sort_top_rows(part, parts, top_rows, size, out):
-    """out[i] = the ``size`` largest of top_rows[i], descending."""
+    """out[i] = the ``size`` largest values of top_rows[i], descending."""
     points = top_rows.shape[0]
     candidates = make_candidates(top_rows.shape[1])
     for i in range(part * points // parts, (part + 1) * points // parts):
@@ -101,7 +105,7 @@ def sort_top_rows(part, parts, top_rows, size, out):
 
 @block
 def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
-    """The three log densities of draws lo to hi of every data point of the plan."""
+    """Set the three log densities of draws lo to hi of every data point of the plan."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
     work = make_workspace(plan.dim, plan.sampler.location)
@@ -120,7 +124,7 @@ def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior
 
 @block
 def draws(part, parts, sampler, dim, key, lo, hi, draws):
-    """draws[k, i] for draws lo to hi of every member i."""
+    """draws[k, i] = draw k of member i, for draws lo to hi of every member."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
     work = make_workspace(dim, sampler.location)
@@ -129,16 +133,16 @@ def draws(part, parts, sampler, dim, key, lo, hi, draws):
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
-        store_points(work.v, n, dim, draws[first : first + n, i])
+        store_rows(work.v, n, dim, draws[first : first + n, i])
 
 
 @block
-def log_prob(part, parts, density, centre, points, lo, hi, out):
-    """out[p, i] = log density of member i at points[p, i], for p in lo to hi.
+def log_prob(part, parts, density, centre, x, lo, hi, out):
+    """out[k, i] = log density of member i at x[k, i], for k in lo to hi.
 
-    NaN for a block of points that are not all finite.
+    If one coordinate in a block is not finite, the whole block is NaN.
     """
-    members, dim = points.shape[1], points.shape[2]
+    members, dim = x.shape[1], x.shape[2]
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = members * n_blocks
     work = make_workspace(dim, density.factor)
@@ -147,7 +151,7 @@ def log_prob(part, parts, density, centre, points, lo, hi, out):
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
         middle = centre[row_of(i, centre.shape[0])]
-        load_points(points[first : first + n, i], middle, n, work.v)
+        load_rows(x[first : first + n, i], middle, n, work.v)
         elliptical_block(density, i, work.v, dim, work, n, work.log_q)
         if not all_finite(work.v, n, dim):
             fill(work.log_q, n, np.nan)
@@ -157,7 +161,7 @@ def log_prob(part, parts, density, centre, points, lo, hi, out):
 
 @block
 def choices(part, parts, thresholds, key, lo, hi, out):
-    """out[k, i] = component chosen in draw k by member i, for draws lo to hi."""
+    """out[k, i] = component that member i chooses in draw k, for draws lo to hi."""
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = out.shape[1] * n_blocks
     component = np.empty(LANES, np.int64)

@@ -1,4 +1,4 @@
-"""Launching kernels from Python: threads, slices, and the calls that the layers above make."""
+"""Launches kernels from Python: threads, pieces of work, and the calls for the layers above."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ..jit.compile import kernel
 from ..jit.threads import available_threads, most_threads, run_on_threads, take
 from . import drivers
 
-# Parts for each thread, so that the last one to finish is not far behind the others.
+# Parts per thread: small parts, so that all threads finish at about the same time.
 _PARTS = 8
-# Between two launches an interrupt and a progress bar are served.
+# Duration of a launch. Interrupts and progress bars are handled between launches.
 _SLICE_SECONDS = 0.25
-# Numbers that the arrays of one slice of the work may hold: 32 MB.
+# Most numbers in the arrays of one slice of the work: 32 MB.
 SLICE_NUMBERS = 2**22
-# Elements that one thread reduces before others are awake.
+# One thread reduces this many elements in the time that other threads take to start.
 _FEW_ELEMENTS = 2**15
 
 
 @functools.cache
 def compiled(function: Callable[..., Any]) -> Any:
-    """The kernel that works on parts of ``function`` for as long as there are any left.
+    """The kernel that runs parts of ``function`` until none is left.
 
-    Threads that run it with one counter share the parts: whoever is done takes the next.
+    Threads that run it with the same counter share the parts: a thread that is done takes the next.
     """
 
     def share(counter, parts, *args):  # type: ignore[no-untyped-def]
@@ -44,7 +44,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def launch(function: Callable[..., Any], *args: Any, n_threads: int | None = None) -> None:
-    """Do the work of ``function(part, parts, *args)`` for all parts, on some threads."""
+    """Run ``function(part, parts, *args)`` for all parts, on ``n_threads`` threads."""
     share = compiled(function)
     threads = min(n_threads or available_threads(), most_threads())
     counter = np.zeros(1, np.int64)
@@ -52,14 +52,14 @@ def launch(function: Callable[..., Any], *args: Any, n_threads: int | None = Non
 
 
 def threads_for(elements: int) -> int | None:
-    """How many threads to launch a kernel on, whose result they do not change."""
+    """Number of threads for a launch, None for all. It never changes a result."""
     return 1 if elements < _FEW_ELEMENTS else None
 
 
 def paced(total: int, step: Callable[[int, int], None], first: int) -> None:
     """Call ``step(lo, hi)`` over 0..total in pieces of about a quarter of a second.
 
-    ``first`` is the size of the first piece; what it holds never changes a result.
+    ``first`` is the size of the first piece. The sizes of pieces never change a result.
     """
     pace = Pace(first)
     lo = 0
@@ -71,7 +71,7 @@ def paced(total: int, step: Callable[[int, int], None], first: int) -> None:
 
 
 class Pace:
-    """Adapts the size of a launch to the time that the last one took."""
+    """Adapts the size of the next launch to the duration of the last one."""
 
     def __init__(self, first: int) -> None:
         self.size = max(1, first)
@@ -82,26 +82,26 @@ class Pace:
 
     def __exit__(self, *_: object) -> None:
         elapsed = max(time.perf_counter() - self._start, 1e-9)
-        # At most halved: the first launch may have compiled.
+        # At most halved, as the duration of the first launch may include compilation.
         change = min(4.0, max(0.5, _SLICE_SECONDS / elapsed))
         self.size = max(1, int(self.size * change))
 
 
-# Work, in draws or points, of the first piece.
+# Work of the first piece: a number of draws or of evaluations.
 _FIRST = 2**18
 
 
 def log_prob(
-    density: Density, centre: NDArray[np.float64], points: NDArray[np.float64]
+    density: Density, centre: NDArray[np.float64], x: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Log density of member i at points[:, i], for points (M, members, D)."""
-    out = np.empty(points.shape[:2])
-    points = np.ascontiguousarray(points).view()
-    points.setflags(write=False)
+    """Log density of member i at x[:, i], for x of shape (M, members, D)."""
+    out = np.empty(x.shape[:2])
+    x = np.ascontiguousarray(x).view()
+    x.setflags(write=False)
     paced(
-        len(points) if points.size else 0,
-        lambda lo, hi: launch(drivers.log_prob, density, centre, points, lo, hi, out),
-        _FIRST // max(1, points.shape[1]),
+        len(x) if x.size else 0,
+        lambda lo, hi: launch(drivers.log_prob, density, centre, x, lo, hi, out),
+        _FIRST // max(1, x.shape[1]),
     )
     return out
 
@@ -135,9 +135,10 @@ def mixture_expectations(
     points: NDArray[np.float64],
     probs: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """log p(x), E_q log p(x | c) and KL(q || weights), each a row, at points (M, D).
+    """Rows log p(x), E_q log p(x | c) and KL(q || weights), for data points (M, D).
 
-    ``probs``, (M or 1, C), are the q; the density's components come without their weights.
+    ``probs``, of shape (M or 1, C), is q. The components of the density do not include their
+    weights.
     """
     out = np.empty((3, len(points)))
     paced(
@@ -156,7 +157,7 @@ def mixture_posterior(
     centre: NDArray[np.float64],
     points: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """p(c | x) at points (M, D), as (M, C)."""
+    """p(c | x) of shape (M, C), for data points (M, D)."""
     out = np.empty((len(points), len(log_weight)))
     paced(
         len(points),

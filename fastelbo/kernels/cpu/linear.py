@@ -1,8 +1,8 @@
 """Linear algebra of data points: triangular products, and the reduction of data to latent space.
 
-Not by a library. Its threads and ours, which spin while they wait for the next call, would compete
-for the cores. And the last bits of its products depend on the number of rows, while a data point
-must give the same bits whatever it is computed with.
+It uses no library, for two reasons. The threads of a library spin while they wait for the next
+call, and would compete with ours for the cores. And the last bits of its products depend on the
+number of rows; a data point must give the same bits whatever other data points are computed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _multiply(left, right, out):
 
 @block
 def product(part, parts, left, right, out):
-    """out[i, c] += left[i, c] right[i]; where left or right has one i only, all share it."""
+    """out[i, c] += left[i, c] right[i]; if left or right has length 1, all i share its entry."""
     components = out.shape[1]
     items = out.shape[0] * components
     for item in range(part * items // parts, (part + 1) * items // parts):
@@ -37,7 +37,7 @@ def product(part, parts, left, right, out):
 
 @block
 def _whiten(residual, whitener, whitened):
-    """Diagonal (1, P) or lower triangular (P, P) whitener times the residual."""
+    """whitened = whitener residual; the whitener is diagonal (1, P) or lower triangular (P, P)."""
     features = residual.shape[0]
     if whitener.shape[0] < features:
         for p in range(features):
@@ -52,7 +52,7 @@ def _whiten(residual, whitener, whitened):
 
 @block
 def reduce(part, parts, x, centre, loadings, offset, whitener, basis, target, square):
-    """target = Q' r and square = |r - Q target|^2, r the whitened residual at the centre."""
+    """target = Q' r and square = |r - Q target|^2; r is the whitened residual at the centre."""
     points, components, dim = target.shape
     features = x.shape[1]
     residual = np.empty(features)

@@ -1,8 +1,8 @@
-"""Reductions of arrays that hold log weights already, along the middle axis of (A, K, B).
+"""Reductions of existing log weights along the middle axis of an array (A, K, B).
 
-Chunks and states are those of the estimates: a long row is split over threads like a long run of
-draws, and the fold is in order. Along any axis but the last, `COLUMNS` neighbours are copied into
-rows of their own at once, so that every cache line is read once.
+A row is x[a, :, b]. Chunks and states are the same as in estimates: several threads share a long
+row, and its chunks are merged in order. If B > 1, `COLUMNS` neighbouring rows are copied to a tile
+together, so that every cache line is read once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..math.scalar import exp, two_sum
 from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import MAX, clear, push_log_weights
 from ..state.top_k import (
-    LIMIT,
+    THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
@@ -24,10 +24,11 @@ from ..state.top_k import (
 )
 
 COLUMNS = 8
-# Elements whose maximum is taken before their exponentials: 8 kB.
+# Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
 
-# Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW), one maximum left out.
+# Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
+# HIGH + LOW leaves one maximum out.
 TOP = 0
 HIGH = 1
 LOW = 2
@@ -44,7 +45,7 @@ def _any_nan(x, n):
 
 @block
 def _lse_piece(x, n, w, partial_sums):
-    """(top, rest) of up to `_PIECE` values; top is NaN where one of them is."""
+    """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN."""
     top = largest(x, n)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, n) else top), 0.0
@@ -56,7 +57,10 @@ def _lse_piece(x, n, w, partial_sums):
 
 @exact
 def _lse_append(state, top, high, low):
-    """Append (top, high + low) to a state; NaN and +inf stay, -inf adds nothing."""
+    """Append (top, high + low) to a state.
+
+    -inf adds nothing. NaN stays, and +inf stays unless a NaN follows.
+    """
     if top == -np.inf or state[TOP] != state[TOP]:
         return
     if state[TOP] == -np.inf or top != top or top == np.inf:
@@ -66,7 +70,7 @@ def _lse_append(state, top, high, low):
         return
     peak = max(state[TOP], top)
     fa, fb = exp(state[TOP] - peak), exp(top - peak)
-    # One of the two maxima stays left out; the other, of size f, joins the rest.
+    # The rest leaves one of the two maxima out; the other, of size f, joins the rest.
     joined = fb if state[TOP] >= top else fa
     total, error = two_sum(state[HIGH] * fa, high * fb)
     total, error2 = two_sum(total, joined)
@@ -77,7 +81,7 @@ def _lse_append(state, top, high, low):
 
 @block
 def _row_piece(x, a, first, count):
-    """x[a, first : first + count, 0] of an x without columns, as a contiguous array."""
+    """x[a, first : first + count, 0] as a contiguous array, for x of shape (A, K, 1)."""
     start = a * x.shape[1] + first
     return x.reshape(x.size)[start : start + count]
 
@@ -144,7 +148,7 @@ def summaries(
     part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, prefix_rows,
     states, top_rows,
 ):  # fmt: skip
-    """States of chunks of x, whose first draw has address ``first``, as `drivers.states`."""
+    """States of chunks of x, as in `drivers.states`; the first draw of x has address ``first``."""
     columns = x.shape[2]
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
@@ -170,7 +174,7 @@ def summaries(
             if capacity > 0:
                 clear_row(top_rows[a, b + j, c])
                 if opens:
-                    open_row(top_k, j, prefix_rows[a, b + j, LIMIT])
+                    open_row(top_k, j, prefix_rows[a, b + j, THRESHOLD])
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:

@@ -1,12 +1,12 @@
 """Averages over all subsets of k weights, through elementary symmetric polynomials.
 
-With y_i = exp(-u w_i), the mean of exp(-u sum of w over S) over the subsets S of k out of n weights
-is phi_k = e_k(y) / C(n, k). Written for that mean, the recursion of the polynomials is
+Let y_i = exp(-u w_i). The mean of exp(-u sum of w over S), over all subsets S of k out of n
+weights, is phi_k = e_k(y) / C(n, k). For this mean, the recursion of the polynomials is
 
     phi_k of n  =  (1 - k/n) phi_k of n-1  +  (k/n) y_n phi_(k-1) of n-1,
 
-an average of numbers in [0, 1]: nothing cancels, overflows or underflows. Kept here is
-g_k = 1 - phi_k, which holds its relative precision where u is small.
+an average of numbers in [0, 1]: nothing cancels, overflows or underflows. The code stores
+g_k = 1 - phi_k, which has full relative precision even if u is small.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from ..jit.compile import block, scalar
 from ..math.scalar import exp
 
-# Weights whose exponentials are taken at once: 16 kB.
+# Exponentials are taken of this many weights at once: 16 kB.
 _PIECE = 2048
-# Weights that are left out at once.
+# This many weights are left out at once, one each.
 _FEW = 256
 
 
 @scalar
 def _one_minus_exp(v):
-    """1 - exp(-v) for v >= 0, relative to itself."""
-    # The Taylor series, to 1e-17 for v <= 1/2.
+    """1 - exp(-v) for v >= 0, with full relative precision."""
+    # The Taylor series; its error is 1e-17 for v <= 1/2.
     p = -1.0 / 1307674368000.0
     p = p * v + 1.0 / 87178291200.0
     p = p * v - 1.0 / 6227020800.0
@@ -52,24 +52,24 @@ def _losses(log_weights, log_u, n, out):
 
 @block
 def _append_weight(g, counts, loss, n, limit):
-    """Make g of n - 1 weights that of n, for subsets of up to ``limit``; counts[k] = k."""
-    kept = 1.0 - loss
+    """Update g from n - 1 weights to n, for subsets of up to ``limit`` weights; counts[k] = k."""
+    y = 1.0 - loss
     share = 1.0 / n
-    # Downwards, so that g[k - 1] is still that of n - 1 weights.
+    # k descends, so that g[k - 1] still belongs to n - 1 weights.
     for k in range(min(n, limit), 0, -1):
-        g[k] += (counts[k] * share) * ((loss + kept * g[k - 1]) - g[k])
+        g[k] += (counts[k] * share) * ((loss + y * g[k - 1]) - g[k])
 
 
 @block
 def means(part, parts, log_weights, row, log_u, limit, lo, hi, g):
-    """g[node - lo, k] at u = exp(log_u[node]) of the weights of row[node], for node lo to hi.
+    """g[node - lo, k] at u = exp(log_u[node]), of the weights of row[node], for nodes lo to hi.
 
-    Taken as 1 for k > limit[node].
+    For k > limit[node], it is set to 1.
     """
     n = log_weights.shape[1]
     counts = np.arange(1.0 * g.shape[1])
     losses = np.empty(_PIECE)
-    # Dealt out like cards, as the limits of a row fall with u.
+    # Parts take nodes in turn, not in ranges: limits, and so the work, decrease with u.
     for node in range(lo + part, hi, parts):
         means = g[node - lo]
         means[:] = 0.0
@@ -81,12 +81,12 @@ def means(part, parts, log_weights, row, log_u, limit, lo, hi, g):
         means[limit[node] + 1 :] = 1.0
 
 
-# Without weight i, g_k changes by d_k, where
+# If weight i is left out, g_k changes by d_k, where
 #
 #     (n - k) d_k  =  k ((g_k - g_(k-1)) - loss_i (1 - g_(k-1)) - (1 - loss_i) d_(k-1)).
 #
-# Solved for d_k, the recursion is stable while k (1 - loss_i) <= n - k; solved for d_(k-1), from
-# k = n down, it is stable where that does not hold.
+# Solved for d_k, the recursion is stable while k (1 - loss_i) <= n - k. For larger k, it is stable
+# solved for d_(k-1), from k = n down.
 
 
 @block
@@ -109,7 +109,7 @@ def _change_down(d, losses, g, k, n, count):
 
 @block
 def _add_changes(out, d, losses, k, n, upwards, count):
-    """Take over those changes for which the direction is the stable one."""
+    """Add the changes d for which this direction of the recursion is stable."""
     least = (n - k) / k
     for i in range(count):
         out[i] += d[i] if ((1.0 - losses[i]) <= least) == upwards else 0.0
@@ -117,7 +117,7 @@ def _add_changes(out, d, losses, k, n, upwards, count):
 
 @block
 def _change_all(g, losses, d, n, limit, sizes, first, count, out):
-    """Add the changes of g at one value of u to those of ``count`` weights from ``first``."""
+    """Add to out the changes of g at one u without one of ``count`` weights from ``first``."""
     d[:] = 0.0
     s = 0
     for k in range(1, min(limit, sizes[-1]) + 1):
@@ -138,10 +138,10 @@ def _change_all(g, losses, d, n, limit, sizes, first, count, out):
 
 @block
 def changes(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out):
-    """Add to out[row, s, i] how much g_k, k = sizes[s] < n, changes without weight i.
+    """Add to out[row, s, i] the change of g_k, k = sizes[s] < n, if weight i is left out.
 
-    Summed over the nodes lo to hi of the row, which are ``first_node[row]`` up to
-    ``first_node[row + 1]``. Sizes ascend; for one above n / 2 the limit has to be n.
+    The changes are summed over those nodes lo to hi that belong to the row: ``first_node[row]`` up
+    to ``first_node[row + 1]``. Sizes ascend. If a size is above n / 2, the limit must be n.
     """
     n = log_weights.shape[1]
     pieces = (n + _FEW - 1) // _FEW

@@ -1,11 +1,12 @@
 """Upper tails of log weights, row by row: the Pareto fit, and Pareto smoothing.
 
-Weights are scaled by the row's largest. The excesses of the tail over u, the largest weight outside
-of it, are fitted by a generalised Pareto distribution (Zhang and Stephens, 2009), as Pareto
-smoothed importance sampling does (Vehtari et al., 2024). The sum of a row's weights is that of
-min(w, u) and that of the excesses; smoothing changes the second alone.
+Weights are scaled by the row's largest weight. The threshold u is the largest weight outside the
+tail. A generalised Pareto distribution is fitted to the excesses of the tail over u (Zhang and
+Stephens, 2009), as in Pareto smoothed importance sampling (Vehtari et al., 2024). The sum of a
+row's weights is the sum of min(w, u) plus the sum of the excesses. Smoothing changes only the
+excesses.
 
-Tails run from the largest value down.
+A tail is stored in descending order.
 """
 
 from __future__ import annotations
@@ -22,43 +23,43 @@ from ..math.simd import prefetch
 from ..math.sums import PARTIAL_SUMS, largest, make_partial_sums, sum_all
 from .rows import copy_columns
 
-# A tail of fewer draws is not fitted.
+# A tail with fewer draws is not fitted.
 LEAST_TAIL = 5
 
 # Fields of a row's result.
 STATUS = 0
 PARETO_K = 1
-SIGMA = 2  # scale of the excesses, where the largest weight is 1
+SIGMA = 2  # scale of the excesses, relative to the largest weight
 LOG_EVIDENCE = 3
 SMOOTHED_LOG_EVIDENCE = 4
-LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight; 0 if it is not wanted
+LOG_MEAN_CHANGE = 5  # log of the mean over draws of smoothed weight / weight; 0 if not requested
 RESULT_SIZE = 6
 
 # Values of STATUS.
 FITTED = 0.0
 SHORT = 1.0  # too few draws in the tail
-TIED = 2.0  # too many of the tail are equal
-UNBOUNDED = 3.0  # most of the tail underflows beside its maximum: k-hat is taken as inf
-ZERO = 4.0  # every weight is 0
-CONSTANT = 5.0  # all weights are equal, or differ by rounding alone
+TIED = 2.0  # too many weights of the tail are equal
+UNBOUNDED = 3.0  # most of the tail underflows relative to its maximum: k-hat is set to inf
+ZERO = 4.0  # all weights are 0
+CONSTANT = 5.0  # all weights are equal, or differ only by rounding
 BAD = 6.0  # NaN or +inf among the log ratios
 
-# A quartile of the excesses below this has lost its digits, or would overflow its reciprocal.
+# A quartile of the excesses below this has lost digits, or its reciprocal overflows.
 _UNDERFLOW = 1e-290
-# Nats within which weights count as equal, whose excesses are then noise.
+# Log weights within this many nats count as equal: their excesses are rounding noise.
 _EQUAL = 1e-6
 _LN2 = 0.6931471805599453
-# Terms that a partial sum takes before it goes back to memory.
+# A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
-# Excesses, and points of the grid, are padded with zeros to a multiple of this, so that no loop
-# over them has a remainder, which is scalar.
+# Excesses and grid nodes are padded with zeros to a multiple of this, so that no loop over them has
+# a scalar remainder.
 _TILE = 16
-# A tile of factors of at most this size has a product.
+# The product of a tile of factors does not overflow if no factor exceeds this.
 _LARGE = 1e18
 
-# Room for one row: candidates for its tail, the excesses, the quantiles in their place and the
-# depths at which they stand, the fit's grid with its steps, and the terms of a sum.
+# Room for one row: candidates for its tail; the excesses; the depths of the quantiles, and the
+# smoothed weights there; the grid of the fit (steps, theta, k, log-likelihood); terms of a sum.
 Work = namedtuple(
     "Work",
     [
@@ -80,32 +81,32 @@ def _padded(n):
 
 @block
 def _make_work(tail_length):
-    room, points = _padded(tail_length), _padded(_grid_size(tail_length))
+    room, nodes = _padded(tail_length), _padded(_grid_size(tail_length))
     return Work(
         make_candidates(tail_length + 1),
         np.zeros(room),
         np.empty(room),
         np.empty(room),
         np.empty(room),
-        np.empty(points),
-        np.empty(points),
-        np.empty(points),
-        np.empty(points),
+        np.empty(nodes),
+        np.empty(nodes),
+        np.empty(nodes),
+        np.empty(nodes),
         np.empty(_TILE),
         np.empty(_TILE),
-        np.empty(max(room, points)),
+        np.empty(max(room, nodes)),
         make_partial_sums(),
     )
 
 
 @block
 def _set_tail_length(n, work):
-    """Depths, -log of the quantiles (i + 1/2) / n, and steps, 0 where they are over."""
+    """Set the depths, -log((i + 1/2) / n), padded with 0, and the steps of the grid."""
     for i in range(_padded(n)):
         work.depth[i] = -log_positive((i + 0.5) / n if i < n else 1.0)
-    points = _grid_size(n)
-    for j in range(points):
-        work.step[j] = 1.0 - np.sqrt(points / (j + 0.5))
+    nodes = _grid_size(n)
+    for j in range(nodes):
+        work.step[j] = 1.0 - np.sqrt(nodes / (j + 0.5))
 
 
 # --- the generalised Pareto fit -----------------------------------------------------------------
@@ -120,7 +121,7 @@ def _log1p(x):
 
 @block
 def _mean_log1p(x, factor, n, terms, partial_sums):
-    """Mean of log1p(factor x) over x[:n], whose padding with zeros adds nothing."""
+    """Mean of log1p(factor x) over x[:n]; the padding of x with zeros adds nothing."""
     for i in range(x.shape[0]):
         terms[i] = _log1p(factor * x[i])
     return sum_all(terms, x.shape[0], partial_sums) / n
@@ -128,7 +129,7 @@ def _mean_log1p(x, factor, n, terms, partial_sums):
 
 @block
 def _multiply(theta, x, product, exponent):
-    """Multiply product 2^exponent of each theta of a tile by 1 - theta x for a tile of x."""
+    """For each theta of a tile: multiply product 2^exponent by 1 - theta x for a tile of x."""
     for j in range(_TILE):
         p = product[j]
         for i in range(_TILE // 2):
@@ -141,8 +142,8 @@ def _multiply(theta, x, product, exponent):
 def _set_mean_logs(theta, x, n, product, exponent, out):
     """out = means of log(1 - theta x) over x[:n], for tiles of theta and of x.
 
-    The logarithm is that of the product of all x, as taking it is most of the work. Its error is
-    absolute.
+    It takes one logarithm of the product over x, as logarithms would be most of the work. So the
+    error is absolute.
     """
     for first in range(0, theta.shape[0], _TILE):
         tile, result = theta[first : first + _TILE], out[first : first + _TILE]
@@ -158,22 +159,23 @@ def _set_mean_logs(theta, x, n, product, exponent, out):
 def _set_log_lik(theta, k, n, out):
     for j in range(theta.shape[0]):
         log_lik = n * (log(-theta[j] / k[j]) - k[j] - 1.0)
-        # At theta = 0 the ratio is 0 / 0; its neighbours stand for it. So does the padding.
+        # At theta = 0 and in the padding, the ratio is 0 / 0. Such a node gets no weight; its
+        # neighbours represent it.
         out[j] = log_lik if log_lik == log_lik else -np.inf
 
 
 @block
 def _profile(x, n, work):
-    """The log-likelihood over Zhang and Stephens' grid of theta = -k / sigma.
+    """Set the log-likelihood on Zhang and Stephens' grid of theta = -k / sigma.
 
-    Each theta has its most likely k. Returns the number of points, with their padding.
+    Each theta has its most likely k. Returns the number of nodes, with their padding.
     """
-    points = _grid_size(n)
-    padded = _padded(points)
+    nodes = _grid_size(n)
+    padded = _padded(nodes)
     theta, k = work.theta[:padded], work.k[:padded]
     first, step = 1.0 / x[0], 1.0 / (3.0 * x[n - np.int64(n / 4.0 + 0.5)])
     for j in range(padded):
-        theta[j] = first + work.step[j] * step if j < points else 0.0
+        theta[j] = first + work.step[j] * step if j < nodes else 0.0
     if abs(theta[0]) * x[0] < _LARGE:
         _set_mean_logs(theta, x, n, work.product, work.exponent, k)
     else:
@@ -184,20 +186,20 @@ def _profile(x, n, work):
 
 
 @block
-def _mean_theta(work, points):
-    """The mean of theta, weighted by its likelihood."""
-    weight, top = work.terms, largest(work.log_lik, points)
-    for j in range(points):
+def _mean_theta(work, nodes):
+    """The mean of theta over the grid, weighted by the likelihood."""
+    weight, top = work.terms, largest(work.log_lik, nodes)
+    for j in range(nodes):
         weight[j] = exp(work.log_lik[j] - top)
-    total = sum_all(weight, points, work.partial_sums)
-    for j in range(points):
+    total = sum_all(weight, nodes, work.partial_sums)
+    for j in range(nodes):
         weight[j] *= work.theta[j]
-    return sum_all(weight, points, work.partial_sums) / total
+    return sum_all(weight, nodes, work.partial_sums) / total
 
 
 @block
 def _fit(x, n, work):
-    """(k, sigma) of the excesses x, with k drawn to 1/2 by the weight of ten draws."""
+    """(k, sigma) of the excesses x; a prior with the weight of ten draws shrinks k to 1/2."""
     theta = _mean_theta(work, _profile(x, n, work))
     shape = _mean_log1p(x, -theta, n, work.terms, work.partial_sums)
     return (n * shape + 5.0) / (n + 10.0), -shape / theta
@@ -205,7 +207,7 @@ def _fit(x, n, work):
 
 @block
 def _set_excesses(tail, n, x):
-    """x = exp(tail[:n]) - exp(tail[n]), scaled, then zeros; returns the status."""
+    """x = scaled exp(tail[:n]) - exp(tail[n]), padded with zeros; returns the status."""
     top = tail[0]
     floor = exp(tail[n] - top)
     for i in range(n):
@@ -234,7 +236,7 @@ def _growth(y):
 
 @block
 def _set_quantiles(floor, k, sigma, work, room):
-    """Scaled weights at the depths of the fit from above, at most the largest."""
+    """Set the smoothed weights: quantiles of the fit at the depths, at most the largest weight."""
     depth, smoothed, log_smoothed = work.depth, work.smoothed, work.log_smoothed
     for i in range(room):
         value = floor + sigma * (depth[i] * _growth(k * depth[i]))
@@ -251,40 +253,40 @@ def _sum_above(x, floor, n, terms, partial_sums):
 
 
 @scalar
-def _clipped(value, limit, top):
-    return exp_normal((limit if value > limit else value) - top)
+def _clipped(value, threshold, top):
+    return exp_normal((threshold if value > threshold else value) - top)
 
 
 @block
-def _clipped_sum(row, limit, top, n, partial_sums, ahead):
-    """Sum of exp(min(row, limit) - top), where none is above 1; NaN if there is one.
+def _clipped_sum(row, threshold, top, n, partial_sums, ahead):
+    """Sum of exp(min(row, threshold) - top), with no term above 1; NaN in the row gives NaN.
 
-    There is time to fetch ``ahead``, which is as long.
+    The loop also prefetches ``ahead``, an array of the same length.
     """
     partial = partial_sums[0]
     fill(partial, PARTIAL_SUMS, 0.0)
     whole, full = n - n % _STEP, n - n % PARTIAL_SUMS
     for first in range(0, whole, _STEP):
-        # A slice, whose indices are plainly not negative, or the loop would not vectorise.
+        # The loop vectorises only over a slice: its indices are visibly not negative.
         piece = row[first : first + _STEP]
         prefetch(ahead, first, first + _STEP)
         for j in range(PARTIAL_SUMS):
             total = partial[j]
             for term in range(_TERMS):
-                total += _clipped(piece[j + term * PARTIAL_SUMS], limit, top)
+                total += _clipped(piece[j + term * PARTIAL_SUMS], threshold, top)
             partial[j] = total
     for first in range(whole, full, PARTIAL_SUMS):
         piece = row[first : first + PARTIAL_SUMS]
         for j in range(PARTIAL_SUMS):
-            partial[j] += _clipped(piece[j], limit, top)
+            partial[j] += _clipped(piece[j], threshold, top)
     for k in range(full, n):
-        partial[k - full] += _clipped(row[k], limit, top)
+        partial[k - full] += _clipped(row[k], threshold, top)
     return sum_all(partial, PARTIAL_SUMS, partial_sums[1:])
 
 
 @block
 def _log_mean_change(log_smoothed, tail, n, size, change, partial_sums):
-    """log of the mean over n draws of smoothed weight / weight, which is 1 outside of the tail."""
+    """log of the mean over n draws of smoothed weight / weight; the ratio is 1 outside the tail."""
     top = tail[0]
     for i in range(size):
         change[i] = log_smoothed[i] - (tail[i] - top)
@@ -300,7 +302,7 @@ def _log_mean_change(log_smoothed, tail, n, size, change, partial_sums):
 
 @block
 def _smooth_row(n, size, clipped, compare, work, result):
-    """Fit and smooth the tail in ``work``; ``clipped`` is the sum of min(w, u), scaled."""
+    """Fit and smooth the tail in ``work``; ``clipped`` is the sum of scaled min(w, u)."""
     tail = work.candidates.value
     top, floor = tail[0], exp(tail[size] - tail[0])
     k, sigma = _fit(work.excess[: _padded(size)], size, work)
@@ -309,7 +311,7 @@ def _smooth_row(n, size, clipped, compare, work, result):
     total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.partial_sums)
     result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
     if compare:
-        # The excesses have done their work.
+        # The excesses are not needed any more: their array is used again.
         result[LOG_MEAN_CHANGE] = _log_mean_change(
             work.log_smoothed, tail, n, size, work.excess, work.partial_sums
         )
@@ -317,21 +319,21 @@ def _smooth_row(n, size, clipped, compare, work, result):
 
 @block
 def _fit_row(row, n, size, compare, work, result, ahead):
-    """The result of a row; ``work`` keeps its tail before and after smoothing.
+    """Set the result of a row; ``work`` then holds its tail before and after smoothing.
 
-    ``ahead`` is the row that comes next, perhaps empty.
+    ``ahead`` is the next row, to prefetch; it may be empty.
     """
     tail = work.candidates.value
     fits = size >= LEAST_TAIL
     found = select_largest(row, n, size + 1 if fits else 1, work.candidates)
     top = tail[0] if found > 0 else 0.0
-    limit, excess = top, 0.0
+    threshold, excess = top, 0.0
     status = TIED if fits else SHORT
     if fits and found > size:
-        limit = tail[size]
+        threshold = tail[size]
         status = _set_excesses(tail, size, work.excess[: _padded(size)])
         excess = sum_all(work.excess, size, work.partial_sums)
-    clipped = _clipped_sum(row, limit, top, n, work.partial_sums, ahead)
+    clipped = _clipped_sum(row, threshold, top, n, work.partial_sums, ahead)
     result[:] = np.nan
     if top == np.inf or clipped != clipped:
         result[STATUS] = BAD
@@ -341,7 +343,7 @@ def _fit_row(row, n, size, compare, work, result, ahead):
     result[LOG_MEAN_CHANGE] = 0.0
     if found == 0:
         status = ZERO
-    elif fits and top - limit <= _EQUAL and top - smallest(row, n) <= _EQUAL:
+    elif fits and top - threshold <= _EQUAL and top - smallest(row, n) <= _EQUAL:
         status = CONSTANT
     elif status == UNBOUNDED:
         result[PARETO_K] = np.inf
@@ -376,21 +378,22 @@ def _store_columns(tile, a, b, width, count, out):
 
 @block
 def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
-    """Rows of sign * x, of shape (A, K, B), ``width`` neighbours along B at once.
+    """Fit rows of sign * x, and write smoothed rows to ``out`` unless it has no elements.
 
-    lo and hi count such groups of neighbours. An ``out`` without elements is not written.
+    x has shape (A, K, B); a row is x[a, :, b]. ``width`` neighbours along B are taken together, as
+    a tile. lo and hi count tiles.
     """
     length, columns = x.shape[1], x.shape[2]
-    groups = (columns + width - 1) // width
+    tiles = (columns + width - 1) // width
     work = _make_work(sizes.max())
-    # Columns are smoothed in a tile of rows, rows where they will stand.
+    # If B is 1, rows are smoothed in out itself; otherwise in a tile.
     write = out.size > 0
     in_place = write and columns == 1
     tile = np.empty((width, 0 if in_place else length))
     flat = x.reshape(x.size)
     size = 0
     for item in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
-        a, b = item // groups, item % groups * width
+        a, b = item // tiles, item % tiles * width
         neighbours = min(width, columns - b)
         if in_place:
             tile = out.reshape(out.shape[0], length)[a : a + 1]
@@ -402,7 +405,7 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
             if sizes[a, b + j] != size:
                 size = sizes[a, b + j]
                 _set_tail_length(size, work)
-            # Whoever wants the weights does not ask by how much they changed.
+            # A caller that asks for the smoothed weights does not ask for the mean change.
             _fit_row(tile[j], length, size, not write, work, results[a, b + j], ahead)
             if write and results[a, b + j, STATUS] == FITTED:
                 _write_tail(tile[j], size, work)
@@ -412,7 +415,7 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
 
 @block
 def fits(part, parts, tails, lo, hi, results, theta, k, log_lik):
-    """Fit rows of the M + 1 largest log weights; a grid without points is not wanted."""
+    """Fit rows of the M + 1 largest log weights; return the grid if its arrays have columns."""
     size = tails.shape[1] - 1
     work = _make_work(size)
     _set_tail_length(size, work)

@@ -19,7 +19,7 @@ from ..draws.densities import elliptical_block, weigh_block
 from ..draws.mixtures import expect, log_joint
 from ..draws.sampling import sample_block
 from ..jit.compile import block
-from ..math.copies import load_points
+from ..math.copies import load_rows
 from ..math.instructions import read_again
 from ..state.state import (
     GROUPS,
@@ -30,7 +30,7 @@ from ..state.state import (
     state_size,
 )
 from ..state.top_k import COUNT as KEPT
-from ..state.top_k import LIMIT, VALUES
+from ..state.top_k import THRESHOLD, VALUES
 from .block_reduce import push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
@@ -96,7 +96,7 @@ def _open_row(prefix_row, reset, count, limit):
     """Start the row of a chunk: values up to the threshold of the prefix are not needed."""
     if cuda.threadIdx.x == 0:
         count[0] = 0
-        limit[0] = -np.inf if reset else prefix_row[LIMIT]
+        limit[0] = -np.inf if reset else prefix_row[THRESHOLD]
     cuda.syncthreads()
 
 
@@ -104,7 +104,7 @@ def _open_row(prefix_row, reset, count, limit):
 def _close_row(row, count, limit):
     """Note in their row how many there are, and above what."""
     if cuda.threadIdx.x == 0:
-        row[LIMIT] = limit[0]
+        row[THRESHOLD] = limit[0]
         row[KEPT] = float(count[0])
 
 
@@ -227,7 +227,7 @@ def fold_largest() -> Any:
         row = prefix[i, VALUES:]
         if me == 0:
             count[0] = np.int64(0 if reset else prefix[i, KEPT])
-            limit[0] = -np.inf if reset else prefix[i, LIMIT]
+            limit[0] = -np.inf if reset else prefix[i, THRESHOLD]
         cuda.syncthreads()
         for c in range(top_rows.shape[1]):
             there = np.int64(top_rows[i, c, KEPT])
@@ -237,7 +237,7 @@ def fold_largest() -> Any:
                     top_rows[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots
                 )
             if me == 0:
-                limit[0] = max(limit[0], top_rows[i, c, LIMIT])
+                limit[0] = max(limit[0], top_rows[i, c, THRESHOLD])
             cuda.syncthreads()
         if count[0] > needed:
             thin(row, count, limit, needed, count[1:], slots)
@@ -298,7 +298,7 @@ def log_prob(dim: int) -> Any:
         p = np.int64(b) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
-            load_points(points[p : p + 1, i], centre[middle], 1, v)
+            load_rows(points[p : p + 1, i], centre[middle], 1, v)
             elliptical_block(density, i, v, dim, work, 1, work.log_q)
             out[p, i] = work.log_q[0]
 
@@ -322,7 +322,7 @@ def expectations(dim: int, components: int) -> Any:
         work = _one_lane(v, packed, reals, doubles, places, angle)
         p = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
-            load_points(points[p : p + 1], centre, 1, v)
+            load_rows(points[p : p + 1], centre, 1, v)
             log_joint(density, log_weight, dim, work, 1, terms)
             expect(terms, log_weight, probs, p, 1, work)
             out[0, p] = work.log_q[0]

@@ -1,1 +1,1 @@
-"""A block of draws: sampled, then weighed by its log densities."""
+"""Blocks of draws: sampling, log densities and log weights."""

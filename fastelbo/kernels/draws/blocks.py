@@ -1,27 +1,28 @@
-"""One block of lanes: what it is drawn from, and what is asked of it.
+"""Data structures of a block of draws: its plan, its log-density terms, its workspace.
 
-A block is a structure of arrays: ``v[d, lane]`` is coordinate d of one draw per lane, and the loop
-over lanes is the innermost, with unit stride and no call left in it. On a CPU core a block is
-`LANES` draws, so that all of it stays in the first-level cache; on a CUDA thread, one draw.
+A block is a structure of arrays: ``v[d, lane]`` is coordinate d of the draw in that lane. The loop
+over lanes is the innermost loop; it has unit stride, and every call in it is inlined. On a CPU, a
+block has `LANES` draws, so that it fits the first-level cache. On a CUDA thread, it has one draw.
 
-Every log density that a model or an approximation asks for is a `Term` of one of a few kinds:
+Every log density of a model or an approximation is a `Term` of one of these kinds:
 
 `ELLIPTICAL`
-    A `Density`: a mixture (often of one component) whose components depend on the squared norm of
-    an affine form of the draw, ``|F v - t|^2``, with F the identity, diagonal or lower triangular.
-    The linear-Gaussian likelihood is one. The caller chooses the coordinates that v stands for when
-    it makes the affine forms.
+    A `Density`: a mixture, often of one component. A component depends on the squared norm of an
+    affine form of the draw, ``|F v - t|^2``; F is the identity, diagonal or lower triangular. The
+    linear-Gaussian likelihood is one. The caller makes the affine forms, and so chooses the
+    coordinates v.
 `ZERO`
-    Log density 0, the likelihood of a distribution that is its own model.
+    Log density 0: the likelihood of a distribution that is its own model.
 `SUPPLIED`
-    Values that were computed elsewhere, one a draw.
+    Values computed elsewhere, one per draw.
 
-On the CPU the kind is a number, which the one kernel looks at once a block. A CUDA kernel is
+On the CPU, one kernel handles all kinds and reads the kind once per block. A CUDA kernel is
 compiled for its kinds.
 
-`sampling` draws blocks and `densities` weighs them. Both are written once for float64 and float32,
-the type of their arrays; a literal would be float64, and is first converted to that type. Log
-densities leave in float64, with constants that float32 would round away.
+`sampling` draws blocks and `densities` evaluates their log densities. The source is the same for
+float64 and float32: it takes the type of its arrays, and converts each literal to this type, as a
+literal is float64. Log densities are returned in float64, with constants that float32 would round
+away.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ from ..jit.compile import block, by_precision, scalar
 from ..math.sums import make_partial_sums
 
 LANES = 512
-# Coordinates are taken four at a time.
+# Loops over coordinates take four at a time.
 TILE = 4
-# Draws in a chunk. A part of the stream version: the last bits of a result change with it.
+# Draws in a chunk. It is part of the stream version: the last bits of a result depend on it.
 CHUNK = 8192
 
-# A float64 or, of one precision throughout a plan, a float32.
+# float64 or float32; all arrays of a plan have the same precision.
 Real = NDArray[np.floating[Any]]
 
 
@@ -51,8 +52,8 @@ GAUSSIAN, STUDENT_T = range(2)
 class Density(NamedTuple):
     """log sum_c exp(log_const_c + g_c(|F_c v - t_c|^2)), for each data point.
 
-    The family's g is -s/2 (Gaussian) or -(df + D)/2 log1p(s/df) (Student-t). The leading axis is
-    the data point, of length 1 where all share the entry.
+    The family's g(s) is -s/2 (Gaussian) or -(df + D)/2 log1p(s/df) (Student-t). The first axis is
+    the data point; its length is 1 if all data points share the entry.
     """
 
     radial: int  # the family of all components
@@ -67,7 +68,7 @@ ZERO, ELLIPTICAL, SUPPLIED = range(3)
 
 
 class Term(NamedTuple):
-    """One log density of some data points: its kind, and the fields that this kind reads."""
+    """One log density of some data points: its kind, and the fields of each kind."""
 
     kind: int
     density: Density  # ELLIPTICAL
@@ -76,9 +77,9 @@ class Term(NamedTuple):
 
 
 class Sampler(NamedTuple):
-    """v = location_c + S_c y, with y standard normal or Student-t and c chosen by thresholds.
+    """v = location_c + S_c y; y is standard normal or Student-t, thresholds choose c.
 
-    With no location at all (C = 0), v is y itself.
+    Without a location (C = 0), v is y.
     """
 
     radial: int  # the family of y
@@ -89,7 +90,7 @@ class Sampler(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All that the draws of some data points need: how to make them, and what to ask of them."""
+    """How to draw for some data points, and the log densities to evaluate at the draws."""
 
     sampler: Sampler
     q: Term
@@ -99,7 +100,7 @@ class Plan(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """What one thread needs to hold while it works on a block."""
+    """Arrays of one thread for its current block."""
 
     v: Real  # (padded D, LANES); rows from D on stay 0
     packed: Real  # (D, LANES)
@@ -126,19 +127,19 @@ def _single_angles(like):
 
 @by_precision(_single_angles)
 def _angles(like):
-    """Room for the bits of angles."""
+    """Allocate the bits of angles."""
     return np.empty(LANES, np.uint64)
 
 
 @block
 def padded(dim):
-    """``dim`` rounded up to whole tiles."""
+    """``dim`` rounded up to a multiple of `TILE`."""
     return (dim + TILE - 1) // TILE * TILE
 
 
 @block
 def make_workspace(dim, like):
-    """Allocate a `Workspace` for draws of ``dim`` coordinates, of the type of array ``like``."""
+    """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``."""
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
         np.empty((dim, LANES), like.dtype),
@@ -161,5 +162,5 @@ def make_workspace(dim, like):
 
 @block
 def row_of(i, length):
-    """Where data point i finds its entry on an axis that may be shared."""
+    """Index of the entry of data point i on an axis of ``length``, which is 1 if shared."""
     return i if length > 1 else 0

@@ -1,4 +1,4 @@
-"""Log densities of a block of draws, and the log weights that they make."""
+"""Log densities of a block of draws, and their log weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def square_norm_diagonal(factor, target, v, n, out):
 
 @block
 def _add_tile(factor, target, j, d, v, n, acc):
-    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4], from -target at d = 0."""
+    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4]; at d = 0, acc starts at -target."""
     t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
     row0, row1, row2, row3 = factor[j], factor[j + _ONE], factor[j + _TWO], factor[j + _THREE]
     f00, f01, f02, f03 = row0[d], row0[d + _ONE], row0[d + _TWO], row0[d + _THREE]
@@ -62,7 +62,7 @@ def _add_tile(factor, target, j, d, v, n, acc):
 
 @block
 def _close_tile(factor, target, j, v, n, acc, out):
-    """Add the tile on the diagonal, and the four squares to out."""
+    """Add the tile on the diagonal to acc, and the four squares to out."""
     zero = out.dtype.type(0.0)
     t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
     f00 = factor[j, j]
@@ -88,10 +88,10 @@ def _close_tile(factor, target, j, v, n, acc, out):
 def square_norm_triangular(factor, target, v, n, acc, out):
     """out = |factor v - target|^2 for a lower triangular factor.
 
-    In tiles of 4 x 4: 16 products for at most 8 reads and 4 writes.
+    A tile of 4 x 4 has 16 products for at most 8 reads and 4 writes.
     """
-    # The bounds are such that a device's compiler unrolls the loops for few coordinates. Indices
-    # are unsigned, as negative ones would count from the end.
+    # With these loop bounds, a device's compiler unrolls the loops for few coordinates. Indices are
+    # unsigned: a signed one is tested for negative values, which count from the end.
     for j in range(0, target.shape[0], TILE):
         for d in range(0, target.shape[0], TILE):
             if d < j:
@@ -117,7 +117,7 @@ def log_terms(density, i, c, base, square, dim, n, out):
 
 @block
 def log_component(density, i, c, base, v, dim, n, acc, square, out):
-    """out = log_const_c - base + g_c(square), by way of square = |F_c v - t_c|^2."""
+    """out = log_const_c - base + g_c(square), and square = |F_c v - t_c|^2."""
     rows = density.factor.shape[2]
     if rows == 0:
         square_norm_identity(v, padded(dim), n, square)
@@ -141,30 +141,33 @@ def _single_base(like, log_const):
 
 @by_precision(_single_base)
 def _base(like, log_const):
-    """What the constants of components have in common, where their type would round it away."""
+    """A base to subtract from the constants of components: 0 for float64, the largest for float32.
+
+    float32 would round away a large constant that the components share.
+    """
     return 0.0
 
 
 @scalar
 def add_term(top, total, term, one):
-    """A running maximum, and the sum of exponentials relative to it, with one term more.
+    """Add one term to a running maximum, and to the sum of exponentials relative to it.
 
     ``one`` is 1 in their precision.
     """
     zero = one - one
     gap = term - top
     e = exp_normal(-abs(gap))
-    # Both -inf (components of weight 0): the gap is NaN, and nothing is added.
+    # If both are -inf (components of weight 0), the gap is NaN, and nothing is added.
     e = e if gap == gap else zero
     raised = gap > zero
     scaled = total if raised else one
-    kept = one if raised else total
-    return (term if raised else top), scaled * e + kept
+    unscaled = one if raised else total
+    return (term if raised else top), scaled * e + unscaled
 
 
 @block
 def elliptical_block(density, i, v, dim, work, n, out):
-    """out = the log density of data point i at v[:dim, :n]; the sum over components is online."""
+    """out = the log density of data point i at v[:dim, :n]; components are summed one by one."""
     acc, square = work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
@@ -173,7 +176,7 @@ def elliptical_block(density, i, v, dim, work, n, out):
         return
     base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
     one = v.dtype.type(1.0)
-    # top holds the running maximum, total the sum of exponentials relative to it.
+    # top is the running maximum, total the sum of exponentials relative to it.
     log_component(density, i, 0, base, v, dim, n, acc, square, top)
     for k in range(n):
         total[k] = one
@@ -187,7 +190,7 @@ def elliptical_block(density, i, v, dim, work, n, out):
 
 @block
 def supplied_block(values, first, n, out):
-    """out = the values of draws first, first + 1, ...; NaN for a draw that has none."""
+    """out = the values of draws first, first + 1, ...; NaN for a draw without a value."""
     fill(out, n, np.nan)
     for k in range(max(0, -first), min(n, values.shape[0] - first)):
         out[k] = values[first + k]
@@ -195,7 +198,7 @@ def supplied_block(values, first, n, out):
 
 @block
 def log_density_block(term, i, first, v, dim, work, n, out):
-    """out = the log density of data point i at v[:dim, :n], the draws from ``first`` on."""
+    """out = the log density of data point i at v[:dim, :n]; the first draw is ``first``."""
     if term.kind == ELLIPTICAL:
         elliptical_block(term.density, i, v, dim, work, n, out)
     elif term.kind == SUPPLIED:
@@ -207,7 +210,7 @@ def log_density_block(term, i, first, v, dim, work, n, out):
 
 @block
 def weigh_block(plan, i, first, work, n):
-    """Fill the three log densities of the block of draws from ``first`` on, and the log weights."""
+    """Set the three log densities and the log weights of a block; its first draw is ``first``."""
     log_density_block(plan.q, i, first, work.v, plan.dim, work, n, work.log_q)
     log_density_block(plan.prior, i, first, work.v, plan.dim, work, n, work.log_prior)
     log_density_block(plan.likelihood, i, first, work.v, plan.dim, work, n, work.log_likelihood)

@@ -1,7 +1,7 @@
-"""Sums over the components of a mixture, at many points: nothing is drawn.
+"""Sums over the components of a mixture at many data points. Nothing is drawn.
 
-Blocks have fewer lanes than those of draws, so that the terms of all components stay in the cache
-until their sum is known.
+A lane is a data point. A block has fewer lanes than a block of draws, so that the terms of all
+components stay in the cache until they are summed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block
-from ..math.copies import load_points, store_points
+from ..math.copies import load_rows, store_rows
 from ..math.scalar import exp_normal, log, log_positive
 from .blocks import make_workspace
 from .densities import log_component
@@ -19,7 +19,7 @@ _LANES = 128
 
 @block
 def log_joint(density, log_weight, dim, work, n, terms):
-    """terms[c] = log p(x | c); work.log_q = log p(x), work.top its largest term."""
+    """terms[c] = log p(x | c); work.log_q = log p(x); work.top = the largest term of log p(x)."""
     top, total, out = work.top, work.total, work.log_q
     for k in range(n):
         top[k] = -np.inf
@@ -33,7 +33,7 @@ def log_joint(density, log_weight, dim, work, n, terms):
     for c in range(log_weight.shape[0]):
         weight = log_weight[c]
         for k in range(n):
-            # Below a maximum of -inf there is nothing to add.
+            # If the maximum is -inf, e is NaN, and nothing is added.
             e = exp_normal((terms[c, k] + weight) - top[k])
             total[k] += e if e == e else 0.0
     for k in range(n):
@@ -42,7 +42,10 @@ def log_joint(density, log_weight, dim, work, n, terms):
 
 @block
 def expect(terms, log_weight, probs, first, n, work):
-    """The two parts of the ELBO under rows of ``probs``: log_likelihood and log_weight of work."""
+    """The two parts of the ELBO for q in rows of ``probs``.
+
+    work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights).
+    """
     likelihood, kl, q = work.log_likelihood, work.log_weight, work.norm
     for k in range(n):
         likelihood[k] = 0.0
@@ -53,7 +56,7 @@ def expect(terms, log_weight, probs, first, n, work):
         for k in range(n):
             q[k] = probs[0 if shared else first + k, c]
         for k in range(n):
-            # 0 log 0 = 0: a component that q never chooses may give x no density at all.
+            # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
             likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - weight)
             likelihood[k] += likely if q[k] > 0.0 else 0.0
             kl[k] += ratio if q[k] > 0.0 else 0.0
@@ -61,7 +64,7 @@ def expect(terms, log_weight, probs, first, n, work):
 
 @block
 def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
-    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights) at points p in lo to hi."""
+    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights), for points p in lo to hi."""
     dim = centre.shape[0]
     work = make_workspace(dim, density.factor)
     terms = np.empty((log_weight.shape[0], _LANES))
@@ -69,7 +72,7 @@ def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
-        load_points(x[first : first + n], centre, n, work.v)
+        load_rows(x[first : first + n], centre, n, work.v)
         log_joint(density, log_weight, dim, work, n, terms)
         expect(terms, log_weight, probs, first, n, work)
         for k in range(n):
@@ -80,7 +83,7 @@ def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out
 
 @block
 def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
-    """out[p, c] = p(c | x) at points p in lo to hi."""
+    """out[p, c] = p(c | x), for points p in lo to hi."""
     dim = centre.shape[0]
     work = make_workspace(dim, density.factor)
     terms = np.empty((log_weight.shape[0], _LANES))
@@ -88,10 +91,10 @@ def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
-        load_points(x[first : first + n], centre, n, work.v)
+        load_rows(x[first : first + n], centre, n, work.v)
         log_joint(density, log_weight, dim, work, n, terms)
         for c in range(log_weight.shape[0]):
             weight = log_weight[c]
             for k in range(n):
                 terms[c, k] = exp_normal((terms[c, k] + weight) - work.log_q[k])
-        store_points(terms, n, log_weight.shape[0], out[first : first + n])
+        store_rows(terms, n, log_weight.shape[0], out[first : first + n])

@@ -1,4 +1,4 @@
-"""Drawing a block: normals, component choices and Student-t factors, put in their places."""
+"""Draws a block: standard normals, Student-t factors, component choices, location and scale."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def _normals(u, angle, x, y, n):
 def standard_normals(work, dim, key, index, first, n):
     """Fill v[:dim, :n] with the normals of data point ``index``, draws first, first + 1, ...
 
-    In two loops: the dependent chain of one long loop would outgrow what a core reorders.
+    Two loops are faster than one: the dependent chain of one long loop exceeds the reorder buffer
+    of a core.
     """
     v = work.v
     for pair in range((dim + 1) // 2):
@@ -67,7 +68,7 @@ def standard_normals(work, dim, key, index, first, n):
 
 @block
 def choose_components(component, word, thresholds, key, index, first, n):
-    """Mixture choice by integer comparison, so that every backend chooses alike."""
+    """Choose mixture components by integer comparison, so that all backends choose the same."""
     for k in range(n):
         w0, w1, _, _ = random_words(key, index, first + np.uint64(k), _ZERO, CHOICE, _ZERO)
         word[k] = np.int64(word53(w0, w1))
@@ -80,7 +81,7 @@ def choose_components(component, word, thresholds, key, index, first, n):
 
 @scalar
 def _gamma_proposal(key, index, draw, attempt, shape):
-    """One proposal of Marsaglia and Tsang (2000) for shape >= 1: its value, and if it stands."""
+    """One proposal of Marsaglia and Tsang (2000), for shape >= 1: (value, accepted)."""
     d = shape - 1.0 / 3.0
     w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_NORMAL, attempt)
     x, _ = normal_pair(w0, w1, w2, w3)
@@ -100,7 +101,7 @@ def _either(bit, one, zero):
 
 @block
 def _gather_eight(values, component, base, n, out):
-    """out[k] = values[component[k]] where that is one of eight from ``base``."""
+    """out[k] = values[component[k]] if component[k] is one of base, ..., base + 7."""
     last = values.shape[0] - 1
     v0, v1 = values[base], values[min(base + 1, last)]
     v2, v3 = values[min(base + 2, last)], values[min(base + 3, last)]
@@ -119,8 +120,7 @@ def _gather_eight(values, component, base, n, out):
 def gather(values, component, n, out):
     """out[k] = values[component[k]].
 
-    Indexed loads do not vectorise beside a store that might overlap them; selects do, by the bits
-    of the index.
+    Indexed loads do not vectorise if a store may overlap them. Selects by the bits of the index do.
     """
     count = values.shape[0]
     if count > _MOST_SELECTS:
@@ -138,9 +138,10 @@ def gather(values, component, n, out):
 def student_factors(factor, df, least, least_chi2, key, index, first, n):
     """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least.
 
-    In float64 always: proposals are to be accepted alike whatever the precision of a draw.
+    Always in float64, so that acceptance does not depend on the precision of the draws.
     """
-    # The first proposal of all lanes at once; about one lane in twenty then goes on alone.
+    # All lanes make their first proposal together. About one lane in twenty needs more proposals,
+    # which it makes alone. A rejected proposal is stored negated.
     for k in range(n):
         shape = 0.5 * df[k]
         shape = shape if shape >= 1.0 else shape + 1.0
@@ -177,7 +178,7 @@ def _single_least_chi2(like):
 
 @by_precision(_single_least_chi2)
 def _least_chi2(like):
-    """The least chi-square draw, so that one of tiny degrees of freedom stays finite squared."""
+    """Lower bound of a chi-square draw: the square of v stays finite even for tiny ``df``."""
     return 2.0**-1000
 
 
@@ -201,8 +202,8 @@ def place_diagonal(v, component, location, scale, n, where, width):
 def place_triangular(v, component, location, scale, n, packed, lane, row):
     """v = location_c + L_c v, in place.
 
-    The lanes of one component are packed side by side first, so that the triangular product runs
-    over them without a gather for each entry.
+    The lanes of one component are packed first, so that the triangular product needs no gather for
+    each entry.
     """
     dim = location.shape[1]
     for c in range(location.shape[0]):
@@ -229,7 +230,7 @@ def place_triangular(v, component, location, scale, n, packed, lane, row):
 
 @block
 def sample_block(sampler, i, dim, work, key, index, first, n):
-    """Draw ``work.v[:dim, :n]`` for data point i, whose address is ``index``."""
+    """Draw ``work.v[:dim, :n]`` for data point i of the plan; its address is ``index``."""
     v = work.v
     standard_normals(work, dim, key, index, first, n)
     choices = sampler.location.shape[1]

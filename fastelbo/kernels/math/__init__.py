@@ -1,1 +1,1 @@
-"""Scalar functions, sums, selection, copies and instructions that kernels are made of."""
+"""Building blocks of kernels: scalar functions, sums, selection, copies and instructions."""

@@ -1,9 +1,11 @@
-"""Points copied into blocks and out of them, and vectors copied and filled, as loops.
+"""Loops that copy rows of a matrix into blocks and out of them, and copy and fill vectors.
 
-A block keeps each coordinate of its points together. Four coordinates are copied at a time: a loop
-over one coordinate loads each cache line again for the next coordinate, and a loop over the
-coordinates of each point does not vectorise. A slice assignment would bring numba's check of shapes
-with it, whose message takes longer to compile than most kernels.
+A row becomes a lane of a block; a block stores each coordinate of all its lanes contiguously. Four
+coordinates are copied at a time. A loop over one coordinate would load each cache line again for
+the next coordinate, and a loop over the coordinates of one row does not vectorise.
+
+These are loops, not slice assignments: numba checks the shapes of a slice assignment, and the
+message of that check takes longer to compile than most kernels.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from ..jit.compile import block
 
 
 @block
-def load_points(x, centre, n, v):
-    """v[d, k] = x[k, d] - centre[d], for n points."""
+def load_rows(x, centre, n, v):
+    """v[d, k] = x[k, d] - centre[d], for n rows of x."""
     dim = centre.shape[0]
     tiled = dim - dim % 4
     for d in range(0, tiled, 4):
@@ -31,8 +33,8 @@ def load_points(x, centre, n, v):
 
 
 @block
-def store_points(v, n, dim, x):
-    """x[k, d] = v[d, k], for n points."""
+def store_rows(v, n, dim, x):
+    """x[k, d] = v[d, k], for n rows of x."""
     tiled = dim - dim % 4
     for d in range(0, tiled, 4):
         for k in range(n):
@@ -47,7 +49,7 @@ def store_points(v, n, dim, x):
 
 @block
 def all_finite(v, n, dim):
-    """Whether no coordinate of n points is infinite or NaN."""
+    """Whether all coordinates of n lanes are finite."""
     for d in range(dim):
         bad = np.int64(0)
         for k in range(n):
@@ -73,7 +75,7 @@ def copy(x, n, out):
 
 @block
 def least(x):
-    """The least of x; +inf where it is empty."""
+    """The smallest of x; +inf if x is empty."""
     value = np.inf
     for k in range(x.shape[0]):
         value = min(value, x[k])

@@ -1,4 +1,4 @@
-"""Instructions of a CUDA device, and to its compiler, that Python has no words for."""
+"""Instructions of a CUDA device, and hints to its compiler, that Python cannot express."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _mul_wide(typing_context, a, b):
 
 
 def _of_float32(code: str) -> Any:
-    """An instruction that makes a float32 of one."""
+    """An instruction from a float32 to a float32."""
 
     @intrinsic
     def instruction(typing_context, x):
@@ -46,24 +46,24 @@ _exp2_approx = _of_float32("ex2.approx.ftz.f32")
 
 
 def _wide_product_on_device(a: Any, b: Any) -> Any:
-    # A product of 64 bits is made of several, and of those of upper halves that are 0, too.
+    # A 64-bit product compiles to several 32-bit products, even of upper halves that are 0.
     return lambda a, b: _mul_wide(a, b)
 
 
 @by_target(_wide_product_on_device)
 def wide_product(a: np.uint64, b: np.uint64) -> np.uint64:
-    """a b, where a is below 2^32, and the lower half of b alone is read."""
+    """a b, for a below 2^32; only the lower half of b is read."""
     return a * (b & _U32)
 
 
 def _single_root_on_device(x: Any) -> Any:
-    # The last half ulp, and subnormal numbers, would take ten more.
+    # The last half ulp and subnormal numbers would take ten more instructions.
     return lambda x: _sqrt_approx(x)
 
 
 @by_target(_single_root_on_device)
 def single_root(x: np.float32) -> np.float32:
-    """Square root of a float32 that is not subnormal; on a device, within 2^-23 of it."""
+    """Square root of a float32 that is not subnormal; on a device, within a factor 1 + 2^-23."""
     return np.float32(math.sqrt(x))
 
 
@@ -73,7 +73,7 @@ def _single_exp2_on_device(x: Any) -> Any:
 
 @by_target(_single_exp2_on_device)
 def single_exp2(x: np.float32) -> np.float32:
-    """2^x of a float32, 0 below 2^-126; on a device, within 2^-21.5 of it."""
+    """2^x of a float32, 0 below 2^-126; on a device, within a factor 1 + 2^-21.5."""
     y = np.float32(np.exp2(x))
     return np.float32(0.0) if y < np.float32(2.0**-126) else y
 
@@ -94,4 +94,4 @@ def _forget_on_device() -> Any:
 
 @by_target(_forget_on_device)
 def read_again() -> None:
-    """What was read from memory before is to be read again, not kept in registers."""
+    """Make the compiler read values from memory again, and not reuse those in registers."""

@@ -1,16 +1,18 @@
 """Scalar maths: exp, log, sine and cosine, Philox. Plain Python, without branches.
 
-Every function takes and returns scalars, holds no branch (a select is not one), no call that
-stays a call and no conversion between integers and floats that AVX2 lacks, so that a loop around
+Every function takes and returns scalars. It has no branch (a select is not a branch), every call
+is inlined, and it needs no conversion between integers and floats that AVX2 lacks. So a loop around
 it vectorises. The same source runs as plain Python, under numba on a CPU, and on a GPU.
 
-A product is added only to what is no product itself: of ``a b + c d`` a compiler that contracts
-may round either away, and which one would depend on what stands around.
+No function adds two products, unless they are exact. In ``a b + c d``, a compiler that contracts
+may fuse either product into the addition. The surrounding code would decide which one, and the last
+bit would depend on it.
 
-The polynomials are minimax approximations (Remez exchange in 60 digits); their own error is given
-beside each, as a fraction of the result, where 1 ulp is at most 2.2e-16.
+The polynomials are minimax approximations (Remez exchange in 60 digits). A comment beside each
+gives its error as a fraction of the result; 1 ulp is at most 2.2e-16.
 
-What blocks ask for in either precision is `by_precision`: float64 here, float32 in `single`.
+Functions that blocks need in both precisions are `by_precision`: float64 here, float32 in
+`scalar32`.
 """
 
 from __future__ import annotations
@@ -25,31 +27,31 @@ from .instructions import wide_product
 
 # --- floating point -------------------------------------------------------------------------
 
-# Adding 1.5 * 2^52 leaves the nearest integer in the low bits of the sum: a rounding that
-# vectorises everywhere and raises nowhere.
+# x + 1.5 * 2^52 has the nearest integer to x in its low bits. This rounding always vectorises and
+# never raises.
 _ROUND = 6755399441055744.0
 _TWO52 = 4503599627370496.0
 _TWO52_BITS = np.uint64(0x4330000000000000)
 
 _LOG2E = 1.4426950408889634
-# ln 2 in two parts; the first ends in 20 zero bits, so that n * _LN2_HI is exact for |n| < 2^20.
+# ln 2 in two parts. The first ends in 20 zero bits, so that n * _LN2_HI is exact for |n| < 2^20.
 _LN2_HI = 0.6931471803691238
 _LN2_LO = 1.9082149292705877e-10
 
-# The largest and smallest arguments with a finite non-zero exponential, a little beyond.
+# Slightly beyond the largest and smallest arguments with a finite, non-zero exponential.
 _EXP_MAX = 709.79
 _EXP_MIN = -745.2
-# Here the power of two is 2^-1023, whose bits as a factor are those of 0.
+# At this argument the power of two is 2^-1023; its exponent bits are 0, so the factor is 0.
 _EXP_ZERO = -709.0
 _ROUND_BIASED = _ROUND + 1023.0
 
 
 @scalar
 def _exp_beside(x, n):
-    """exp(x) / 2^n, n the whole number next to x / ln 2."""
+    """exp(x) / 2^n, where n is the integer nearest to x / ln 2."""
     r = (x - n * _LN2_HI) - n * _LN2_LO
-    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2; 8.8e-18 where r < 0, and 1.8e-17 where r > 0 and
-    # an ulp is twice as large.
+    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2. Error: 8.8e-18 for r < 0; 1.8e-17 for r > 0,
+    # where an ulp is twice as large.
     p = 2.5086968622116385707e-8
     p = p * r + 2.7625781016617833178e-7
     p = p * r + 2.7557308891482639726e-6
@@ -66,13 +68,13 @@ def _exp_beside(x, n):
 
 @by_precision(scalar32.exp)
 def exp(x: float) -> float:
-    """Exponential, within 1 ulp; subnormal results too."""
-    # Clamped by comparisons that are false for NaN, which therefore passes through.
+    """Exponential, within 1 ulp, including subnormal results."""
+    # These comparisons are false for NaN, so NaN passes through.
     x = _EXP_MAX if x > _EXP_MAX else x
     x = _EXP_MIN if x < _EXP_MIN else x
     n = (x * _LOG2E + _ROUND) - _ROUND
     y = _exp_beside(x, n)
-    # 2^n in two factors, each a normal number where their product may not be one.
+    # 2^n as two factors: each is a normal number, even where 2^n is subnormal or infinite.
     biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
     half = biased >> np.uint64(1)
     y = y * np.uint64(half << np.uint64(52)).view(np.float64)
@@ -81,12 +83,13 @@ def exp(x: float) -> float:
 
 @by_precision(scalar32.exp_normal)
 def exp_normal(x: float) -> float:
-    """Exponential, within 1 ulp, where it is a normal number, and 0 below these.
+    """Exponential, within 1 ulp if it is a normal number; 0 if it is smaller.
 
-    For weights beside one of 1, to which less adds nothing. Nothing keeps x below 709.
+    For weights that are added to a weight of 1: smaller ones change nothing. The function does not
+    check that x is below 709.
     """
     x = _EXP_ZERO if x < _EXP_ZERO else x
-    # n and its bits as an exponent, from one rounding.
+    # One rounding gives both n and its exponent bits.
     biased = x * _LOG2E + _ROUND_BIASED
     y = _exp_beside(x, biased - _ROUND_BIASED)
     return y * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
@@ -94,13 +97,13 @@ def exp_normal(x: float) -> float:
 
 @by_precision(scalar32.exp_quickly)
 def exp_quickly(x: float) -> float:
-    """Exponential as quick as its precision has it, x below 709, and 88 in single precision."""
+    """The fastest exponential of its precision, for x below 709 (below 88 in single precision)."""
     return exp_normal(x)
 
 
 _MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
 _SQRT_HALF_BITS = np.uint64(0x3FE6A09E667F3BCD)
-# Added before the bits of sqrt(1/2) are taken off, so that the difference stays positive.
+# Added before the bits of sqrt(1/2) are subtracted, so that the difference stays positive.
 _EXPONENT_BIAS = np.uint64(1023 << 52)
 _ONE_BITS = np.uint64(0x3FF0000000000000)
 _NAN = float("nan")
@@ -118,7 +121,7 @@ def log_positive(x: float) -> float:
     f = m - 1.0
     s = f / (2.0 + f)
     z = s * s
-    # log(1 + f) = 2 s + s z R(z); 9.1e-18.
+    # log(1 + f) = 2 s + s z R(z). Error: 9.1e-18.
     p = 0.14619097411090310848
     p = p * z + 0.15331497695876502154
     p = p * z + 0.18182896211173212454
@@ -126,14 +129,14 @@ def log_positive(x: float) -> float:
     p = p * z + 0.28571428626652149343
     p = p * z + 0.39999999999897885324
     p = p * z + 0.66666666666666697487
-    # 2 s = f - s f, written through f^2/2 so that the rounded s enters only the small terms.
+    # 2 s = f - s f. Written with f^2/2, so that the rounded s enters only the small terms.
     half = 0.5 * f * f
     return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
 
 
 @scalar
 def split_exponent(x: float) -> tuple[float, float]:
-    """(m, k) of x = 2^k m with m in [1, 2), for a positive, normal, finite x."""
+    """(m, k) such that x = 2^k m, with m in [1, 2), for a positive, normal, finite x."""
     bits = np.float64(x).view(np.uint64)
     k = np.uint64((bits >> np.uint64(52)) | _TWO52_BITS).view(np.float64) - (_TWO52 + 1023.0)
     return np.uint64((bits & _MANTISSA) | _ONE_BITS).view(np.float64), k
@@ -141,7 +144,7 @@ def split_exponent(x: float) -> tuple[float, float]:
 
 @scalar
 def log(x: float) -> float:
-    """Natural logarithm over the whole range: log(0) = -inf, NaN below zero."""
+    """Natural logarithm of any number: -inf at 0, NaN below 0."""
     small = x < _TINY
     y = log_positive(x * _TWO54 if small else x)
     y = y - 54.0 * 0.6931471805599453 if small else y
@@ -154,7 +157,7 @@ def log(x: float) -> float:
 def log1p(x: float) -> float:
     """log(1 + x) for x >= 0, within 2 ulp."""
     u = 1.0 + x
-    # The rounding error of 1 + x, to first order; at x = inf the correction would be NaN.
+    # Corrects the rounding error of 1 + x, to first order. At x = inf the correction is NaN.
     correction = (x - (u - 1.0)) / u
     y = log(u)
     return y + correction if u < np.inf else y
@@ -167,9 +170,9 @@ _HALF_PI_LO = 6.123233995736766e-17
 
 @scalar
 def sincos_quarter(f: float) -> tuple[float, float]:
-    """(sin, cos) of f pi/2 for |f| <= 1/2, within 1 ulp, sine relative to itself near 0."""
+    """(sin, cos) of f pi/2 for |f| <= 1/2, within 1 ulp; near 0, the sine's error is relative."""
     z = f * f
-    # sin(f pi/2) = f (pi/2 + z S(z)); 2.0e-17.
+    # sin(f pi/2) = f (pi/2 + z S(z)). Error: 2.0e-17.
     s = 5.6422251022788126212e-8
     s = s * z - 3.5987029524150498366e-6
     s = s * z + 1.6044116661508994389e-4
@@ -177,7 +180,7 @@ def sincos_quarter(f: float) -> tuple[float, float]:
     s = s * z + 7.9692626246144245123e-2
     s = s * z - 0.64596409750624617451
     sine = f + f * ((z * s + _HALF_PI_LO) + (_HALF_PI - 1.0))
-    # cos(f pi/2) = 1 + z C(z); 1.2e-19.
+    # cos(f pi/2) = 1 + z C(z). Error: 1.2e-19.
     c = -6.3293947513221506999e-9
     c = c * z + 4.710678397114688088e-7
     c = c * z - 2.5202039027893448578e-5
@@ -190,7 +193,7 @@ def sincos_quarter(f: float) -> tuple[float, float]:
 
 @scalar
 def two_sum(a, b):
-    """a + b as the rounded sum and its exact error (Knuth)."""
+    """The rounded sum of a and b, and its exact error (Knuth)."""
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
@@ -208,10 +211,10 @@ _PHILOX_W1 = np.uint64(0xBB67AE85)
 
 @scalar
 def philox(c0, c1, c2, c3, k0, k1):
-    """Philox4x32-10 (Salmon et al., 2011): four counter and two key words to four random words.
+    """Philox4x32-10 (Salmon et al., 2011): four random words from four counter and two key words.
 
-    A 32-bit word is the lower half of a uint64. Words are cut to it where they are multiplied,
-    which costs nothing, as the multiplication reads the lower half alone.
+    A 32-bit word is the lower half of a uint64; the upper half may hold other bits. A
+    multiplication reads the lower half only, so truncation costs nothing.
     """
     for _ in range(10):
         p0 = wide_product(_PHILOX_M0, c0)
@@ -227,7 +230,7 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 _FIRST_BIT = np.uint64(1 << 63)
 _SECOND_BIT = np.uint64(1 << 62)
-# What a Philox call is for: the last word of its address.
+# Purpose of a Philox call: part of its address.
 NORMAL = np.uint64(0)
 CHOICE = np.uint64(1)
 GAMMA_NORMAL = np.uint64(2)
@@ -255,8 +258,8 @@ def word53(high, low):
 
 @scalar
 def uniform(high, low):
-    """(word53 + 1) / 2^53, in (0, 1], exactly; never 0."""
-    # Each word becomes a float through the mantissa of 2^52 + word, as AVX2 has no conversion.
+    """(word53 + 1) / 2^53, exactly: in (0, 1], never 0."""
+    # AVX2 has no conversion of integers. The mantissa of 2^52 + word holds the word.
     a = np.uint64(high | _TWO52_BITS).view(np.float64) - _TWO52
     b = np.uint64((low >> np.uint64(11)) | _TWO52_BITS).view(np.float64) - _TWO52
     return a * 2.3283064365386963e-10 + (b + 1.0) * 1.1102230246251565e-16
@@ -264,29 +267,29 @@ def uniform(high, low):
 
 @by_precision(scalar32.radius_argument)
 def radius_argument(kind, high, low):
-    """`uniform` of two words as `radius` takes it, in the precision of ``kind``."""
+    """The argument of `radius` in the precision of ``kind``; in float64, `uniform` of the words."""
     return uniform(high, low)
 
 
 @by_precision(scalar32.radius)
 def radius(u):
-    """Radius of a pair of standard normals, from u uniform in (0, 1] (Box and Muller, 1958)."""
+    """Radius of a pair of standard normals; u is uniform in (0, 1] (Box and Muller, 1958)."""
     return math.sqrt(-2.0 * log_positive(u))
 
 
 @by_precision(scalar32.point_at)
 def point_at(r, angle):
-    """(r cos, r sin) of an angle given as 64 random bits.
+    """(r cos, r sin) of an angle; the angle is 64 random bits.
 
-    The angle is quadrant + f right angles: two bits and 52. It is never a rounded float, whose
-    cosine would be off by many ulp near its zeros.
+    The angle is quadrant + f right angles: two bits give the quadrant, 52 bits give f in
+    [-1/2, 1/2). It is never rounded to one float: its cosine would be many ulp wrong near a zero.
     """
     f = _ONE_BITS | ((angle >> np.uint64(10)) & _MANTISSA)
     s, c = sincos_quarter(np.uint64(f).view(np.float64) - 1.5)
     odd = (angle & _SECOND_BIT) != np.uint64(0)
     x = s if odd else c
     y = c if odd else s
-    # Signs by quadrant: cosine + - - +, sine + + - -.
+    # Signs in the four quadrants: cosine + - - +, sine + + - -.
     x = np.uint64(np.float64(r * x).view(np.uint64) ^ ((angle + _SECOND_BIT) & _FIRST_BIT))
     y = np.uint64(np.float64(r * y).view(np.uint64) ^ (angle & _FIRST_BIT))
     return x.view(np.float64), y.view(np.float64)
@@ -294,7 +297,7 @@ def point_at(r, angle):
 
 @by_precision(scalar32.angle_bits)
 def angle_bits(kind, high, low):
-    """64 random bits, from two words; for a ``kind`` of float32, 32 of them."""
+    """64 random bits from two words; for a ``kind`` of float32, only 32 bits."""
     return (high << _S32) | low
 
 

@@ -1,11 +1,15 @@
-"""The largest values of a row, in order, with their places.
+"""Selection of the largest values of a row, in descending order, with their places in the row.
 
-Branches on random data are what makes a selection slow, so there are few: comparisons with a limit
-are packed into the bits of a word, whose ones are taken out one by one; candidates are thinned out
-by counting, and sorted in short runs, which are then merged from both ends. A run is sorted by
-counting how many of its values are above each: of short integers, as more of them are compared at
-once. Few are so close that these say nothing, and are put right afterwards. Of equal values, the
-one that stands first in the row comes first.
+Branches on random data make a selection slow, so this code has few of them:
+
+- Comparisons with a threshold are packed into the bits of a word. A loop visits the set bits only.
+- Candidates are thinned by counting: bisection finds a higher threshold.
+- Candidates are sorted in short runs, and the runs are merged from both ends.
+- The rank of a value in its run is the number of larger values. Ranks come from 32-bit keys, as
+  more of them are compared at once. A few values are too close for such keys: their order is
+  corrected afterwards.
+
+Of equal values, the first in the row comes first.
 """
 
 from __future__ import annotations
@@ -20,22 +24,22 @@ from .copies import copy, fill
 from .simd import BITS, lowest_bit, word_above
 from .sums import from_order_key, largest, order_key
 
-# A run this long is ranked by comparing all pairs, which vectorises. So much room is left behind
-# all candidates.
+# Length of a run. A run is ranked by comparing all pairs, which vectorises. Behind the candidates,
+# room for one more run stays free.
 RUN = 128
-# Values that all of a run are compared with at once.
+# The whole run is compared with this many of its values at once.
 _STEP = 8
-# Steps from the least to the largest value of a run, of which an integer has room for one more.
+# Steps from the smallest to the largest value of a run. A 32-bit key has room for one more step.
 _STEPS = 2.0**31 / RUN - 2.0
-# Below the key of any value.
+# A key below the key of every value.
 _LEAST = np.int64(-(2**63))
-# Values of a row that tell where about its largest begin.
+# Size of the sample of a row from which the first threshold is guessed.
 _SAMPLE = 256
-# Bisections of the range of the candidates before they are sorted instead.
+# If this many bisections find no threshold, the candidates are sorted instead.
 _BISECTIONS = 16
 
-# Candidates with their places, and room to sort them: by integers in the order of the values, which
-# are compared sooner.
+# Candidates with their places, and room to sort them. Keys are integers in the order of the values:
+# integers are faster to compare.
 Candidates = namedtuple(
     "Candidates", ["value", "place", "key", "other_key", "other_place", "coarse", "rank"]
 )
@@ -43,7 +47,7 @@ Candidates = namedtuple(
 
 @block
 def make_candidates(size):
-    """Room to select up to ``size`` values."""
+    """Allocate room to select up to ``size`` values."""
     room = max(256, 4 * size) + RUN
     return Candidates(
         np.empty(room),
@@ -57,16 +61,16 @@ def make_candidates(size):
 
 
 @block
-def take_above(x, n, limit, start, value, place):
-    """Put values of x[start:n] above the limit in front, and their places.
+def take_above(x, n, threshold, start, value, place):
+    """Copy the values of x[start:n] above the threshold to ``value``, their indices to ``place``.
 
-    Returns how many, and where it stopped: where ``value``, which may be x, has no room for as many
-    as there are bits in a word.
+    Returns how many, and the index in x at which it stopped. It stops before n if ``value`` has no
+    room for another `BITS` values. ``value`` may be x.
     """
     count, room = np.uint64(0), np.uint64(value.shape[0] - BITS)
     first = start
     while first + BITS <= n and count <= room:
-        word = word_above(x, first, limit)
+        word = word_above(x, first, threshold)
         while word != 0:
             k = first + lowest_bit(word)
             value[count], place[count] = x[np.uint64(k)], k
@@ -75,7 +79,7 @@ def take_above(x, n, limit, start, value, place):
         first += BITS
     if n - first < BITS and count <= room:
         for k in range(first, n):
-            if x[k] > limit:
+            if x[k] > threshold:
                 value[count], place[count] = x[k], k
                 count += np.uint64(1)
         first = n
@@ -83,16 +87,16 @@ def take_above(x, n, limit, start, value, place):
 
 
 @block
-def _count_above(values, limit, n):
+def _count_above(values, threshold, n):
     count = np.int64(0)
     for k in range(n):
-        count += np.int64(1) if values[k] > limit else np.int64(0)
+        count += np.int64(1) if values[k] > threshold else np.int64(0)
     return count
 
 
 @block
 def smallest(values, n):
-    """Least of values[:n], none of which is NaN."""
+    """The smallest of values[:n]; none of them is NaN."""
     best = order_key(np.inf)
     for k in range(n):
         best = min(best, order_key(values[k]))
@@ -101,15 +105,16 @@ def smallest(values, n):
 
 @block
 def _set_coarse_keys(value, n, coarse):
-    """Nearly the order of value[:n] in integers, each different: of one step, the first is largest.
+    """Set 32-bit keys that nearly have the order of value[:n].
 
-    Whatever stands behind is below all.
+    All keys differ. Within one step, an earlier value has a larger key. Keys from n on are below
+    all others.
     """
     low, high = smallest(value, n), largest(value, n)
     scale = _STEPS / (high - low) if high > low else 0.0
     for k in range(RUN):
         step = (value[k] - low) * scale
-        # Not a number where values are infinitely far apart.
+        # The step is NaN if the range of the values overflows.
         step = step if step < _STEPS else _STEPS
         step = np.int32(step + 1.0) if k < n else np.int32(0)
         coarse[k] = step * np.int32(RUN) + np.int32(RUN - 1 - k)
@@ -117,21 +122,21 @@ def _set_coarse_keys(value, n, coarse):
 
 @block
 def _set_ranks(coarse, n, rank):
-    """How many of the first n keys of a run are above each."""
+    """rank[k] = how many of the first n keys of a run are above coarse[k]."""
     for k in range(RUN):
         rank[k] = np.int32(0)
     for i in range(0, n, _STEP):
         for k in range(RUN):
             above = np.int32(0)
             for j in range(_STEP):
-                # The sign of the difference.
+                # The sign bit of the difference is 1 if the other key is larger.
                 above += np.int32(np.uint32(coarse[k] - coarse[i + j]) >> np.uint32(31))
             rank[k] += above
 
 
 @block
 def _mend(key, place, n):
-    """Sort keys that are nearly so, descending; equal ones stay in turn."""
+    """Sort nearly sorted keys, descending; equal keys keep their order."""
     rises = np.int64(0)
     for k in range(1, n):
         rises += np.int64(1) if key[k] > key[k - 1] else np.int64(0)
@@ -148,12 +153,12 @@ def _mend(key, place, n):
 
 @block
 def _sort_run(value, place, n, coarse, rank, out_key, out_place):
-    """Sort the first n of one run, descending; `_LEAST` stands behind them."""
+    """Sort the first n values of one run, descending; `_LEAST` fills the output behind them."""
     _set_coarse_keys(value, n, coarse)
     _set_ranks(coarse, n, rank)
     for k in range(n):
         target = np.uint64(rank[k])
-        # Of the zeros, neither is larger.
+        # Adding 0.0 turns -0.0 into 0.0, so that both zeros have one key.
         out_key[target] = order_key(value[k] + 0.0)
         out_place[target] = place[k]
     _mend(out_key, out_place, n)
@@ -161,12 +166,13 @@ def _sort_run(value, place, n, coarse, rank, out_key, out_place):
 
 @block
 def _merge_runs(key, place, middle, n, out_key, out_place):
-    """Merge key[:middle] and the rest of key[:n], not longer, both descending.
+    """Merge two descending runs: key[:middle], and key[middle:n], which is not longer.
 
-    From both ends at once, so that two chains of comparisons run side by side. The first run does
-    not end before its chain does. The second may, and has `_LEAST` behind it then.
+    The merge goes from both ends at once, so that two chains of comparisons run side by side. The
+    first run is at least half of the keys, so it lasts until the chains end. The second run may end
+    sooner; `_LEAST` follows it then.
     """
-    # Unsigned, as a negative index would count from the end.
+    # Unsigned indices: a signed one is tested for negative values, which count from the end.
     a, b, border = np.uint64(0), np.uint64(middle), np.uint64(middle)
     c, d = np.uint64(middle - 1), np.uint64(n - 1)
     front, back = np.uint64(0), np.uint64(n - 1)
@@ -198,7 +204,7 @@ def _is_descending(value, n):
 
 @block
 def sort_descending(candidates, n):
-    """Sort the first ``n`` candidates."""
+    """Sort the first ``n`` candidates, descending."""
     value, place, key, other_key, other_place, coarse, rank = candidates
     if _is_descending(value, n):
         return
@@ -226,47 +232,53 @@ def sort_descending(candidates, n):
 
 @block
 def _bisect(values, n, least, most):
-    """A limit with ``least`` to ``most`` of the values above it; NaN where none is found soon."""
+    """A threshold with ``least`` to ``most`` values above it; NaN if `_BISECTIONS` find none."""
     low, high = smallest(values, n), largest(values, n)
     for _ in range(_BISECTIONS):
-        limit = 0.5 * low + 0.5 * high
-        above = _count_above(values, limit, n)
+        threshold = 0.5 * low + 0.5 * high
+        above = _count_above(values, threshold, n)
         if above < least:
-            high = limit
+            high = threshold
         elif above > most:
-            low = limit
+            low = threshold
         else:
-            return limit
+            return threshold
     return np.nan
 
 
 @block
 def thin(candidates, n, size):
-    """Leave ``size`` of the largest candidates, or a few more, in front.
+    """Move the ``size`` largest candidates, and perhaps a few more, to the front.
 
-    Returns how many, and a limit: whatever is not above it, and comes later, is not needed.
+    Returns how many, and a threshold: later values are needed only if they are above it.
     """
     value, place = candidates.value, candidates.place
-    limit = _bisect(value, n, size, size + size // 8)
-    if limit != limit:
+    threshold = _bisect(value, n, size, size + size // 8)
+    if threshold != threshold:
         sort_descending(candidates, n)
         return size, value[size - 1]
-    count, _ = take_above(value, n, limit, 0, value, candidates.other_place)
+    count, _ = take_above(value, n, threshold, 0, value, candidates.other_place)
     for k in range(count):
-        # Never before k: what is moved is still in its place.
+        # other_place[k] >= k, so that this place is not overwritten yet.
         place[k] = place[np.uint64(candidates.other_place[k])]
-    return count, limit
+    return count, threshold
 
 
 @scalar
 def rank_in_sample(expected):
-    """A rank in a sample that is most likely below another, whose place is expected there."""
+    """A rank in a sample, two standard deviations further down than the ``expected`` rank.
+
+    The sample value at this rank is most likely below the value that has the ``expected`` rank.
+    """
     return np.int64(expected + 2.0 * math.sqrt(expected)) + 1
 
 
 @block
-def guess_limit(row, n, size, sample):
-    """A limit that most likely has ``size`` of a long row above it, from a sample of the row."""
+def guess_threshold(row, n, size, sample):
+    """A threshold that most likely has ``size`` values of the row above it.
+
+    It comes from a sample of the row. For a short row, it is -inf.
+    """
     if n < 2 * _SAMPLE:
         return -np.inf
     step = n // _SAMPLE
@@ -277,29 +289,32 @@ def guess_limit(row, n, size, sample):
 
 
 @block
-def _gather(row, n, size, limit, candidates):
-    """Put what may be among the ``size`` largest of row[:n] in front of the candidates."""
+def _gather(row, n, size, threshold, candidates):
+    """Make candidates of all values that may be among the ``size`` largest; returns how many.
+
+    Values of row[:n] up to the threshold are ignored.
+    """
     value, place = candidates.value, candidates.place
-    # A run of room is left behind the candidates, for sorting them.
+    # Room for one run stays free behind the candidates, for sorting them.
     room = value.shape[0] - RUN
     count = start = 0
     while start < n:
-        found, start = take_above(row, n, limit, start, value[count:room], place[count:])
+        found, start = take_above(row, n, threshold, start, value[count:room], place[count:])
         count += found
         if count > size and (start == n or count > room - BITS):
-            count, limit = thin(candidates, count, size)
+            count, threshold = thin(candidates, count, size)
     return count
 
 
 @block
 def select_largest(row, n, size, candidates):
-    """Put the ``size`` largest of row[:n] in front of the candidates, descending.
+    """Make the ``size`` largest values of row[:n] the first candidates, descending.
 
-    Fewer where there are not so many above -inf; returns how many. NaN is never among them.
+    Returns how many: fewer than ``size`` if fewer values are above -inf. NaN is never selected.
     """
-    limit = guess_limit(row, n, size, candidates.value)
-    count = _gather(row, n, size, limit, candidates)
-    if count < size and limit != -np.inf:
+    threshold = guess_threshold(row, n, size, candidates.value)
+    count = _gather(row, n, size, threshold, candidates)
+    if count < size and threshold != -np.inf:
         count = _gather(row, n, size, -np.inf, candidates)
     sort_descending(candidates, count)
     return min(count, size)

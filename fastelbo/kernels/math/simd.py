@@ -1,8 +1,8 @@
 """Instructions that no loop compiles to: comparisons as the bits of a word, and prefetching.
 
-A loop that sets bits one by one vectorises, but into shifts and a reduction. One comparison of
-vectors is what the instruction sets offer. The hardware prefetches the next elements of an array,
-but not across other work that stands in between.
+A loop that sets bits one by one vectorises, but into shifts and a reduction. The instruction sets
+have one comparison of vectors that returns bits. The hardware prefetches the next elements of an
+array, but not if other work comes in between.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ BITS = 64
 _INT = ir.IntType(64)
 
 
-def word_above(x: Any, first: int, limit: float) -> np.uint64:
-    """The word whose bit k tells whether x[first + k] is above the limit, for a contiguous x."""
-    return np.uint64(sum(1 << k for k in range(BITS) if x[first + k] > limit))
+def word_above(x: Any, first: int, threshold: float) -> np.uint64:
+    """A word whose bit k is set if x[first + k] is above the threshold; x is contiguous."""
+    return np.uint64(sum(1 << k for k in range(BITS) if x[first + k] > threshold))
 
 
 def lowest_bit(word: np.uint64) -> int:
-    """The place of the lowest one of a word other than 0."""
+    """The index of the lowest set bit of a word; the word is not 0."""
     return (int(word) & -int(word)).bit_length() - 1
 
 
 @intrinsic
-def _word_above(typing_context, x, first, limit):
+def _word_above(typing_context, x, first, threshold):
     def generate(context, builder, signature, args):
         array = context.make_array(signature.args[0])(context, builder, args[0])
         vector = ir.VectorType(ir.DoubleType(), BITS)
@@ -39,17 +39,17 @@ def _word_above(typing_context, x, first, limit):
         none = ir.Constant(vector, ir.Undefined)
         one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
         same = ir.Constant(ir.VectorType(ir.IntType(32), BITS), [0] * BITS)
-        limits = builder.shuffle_vector(one, none, same)
-        return builder.bitcast(builder.fcmp_ordered(">", values, limits), _INT)
+        thresholds = builder.shuffle_vector(one, none, same)
+        return builder.bitcast(builder.fcmp_ordered(">", values, thresholds), _INT)
 
     return types.uint64(x, types.int64, types.float64), generate
 
 
 @overload(word_above)
-def _word_above_overload(x, first, limit):
+def _word_above_overload(x, first, threshold):
     if x.layout != "C" or x.dtype != types.float64:
         return None
-    return lambda x, first, limit: _word_above(x, first, limit)
+    return lambda x, first, threshold: _word_above(x, first, threshold)
 
 
 @intrinsic
@@ -65,14 +65,14 @@ def _lowest_bit_overload(word):
     return lambda word: _lowest_bit(word)
 
 
-# Bytes that come from memory at once.
+# Bytes of a cache line.
 _LINE = 64
-# Arguments of LLVM's: to be read, kept in the second level of caches, data.
+# Arguments of llvm.prefetch: for reading, into the second-level cache, data.
 _HOW = (0, 2, 1)
 
 
 def prefetch(x: Any, first: int, stop: int) -> None:
-    """Bring x[first:stop], as far as there is such a part, nearer."""
+    """Prefetch x[first:stop] into the cache; elements beyond the end of x are ignored."""
 
 
 @intrinsic

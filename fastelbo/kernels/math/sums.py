@@ -1,8 +1,8 @@
 """Sums over the lanes of a block: the arithmetic of the mergeable state.
 
-A sum is made of `PARTIAL_SUMS` partial sums: partial sum j takes every term whose place is j modulo
-`PARTIAL_SUMS`, and the partial sums are added in one fixed order. So the loop vectorises without
-leave to reorder, which would let the last bit depend on the code around it.
+A sum consists of `PARTIAL_SUMS` partial sums. Partial sum j takes the terms whose index is j modulo
+`PARTIAL_SUMS`. The partial sums are added in one fixed order. So the loop vectorises, and the
+compiler needs no permission to reorder: with it, the last bit would depend on the surrounding code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ..jit.compile import block, exact, scalar
 from .scalar import exp_normal
 
 PARTIAL_SUMS = 32
-# Terms that a partial sum takes before it goes back to memory.
+# A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
 
@@ -22,7 +22,7 @@ _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
 
 @block
 def make_partial_sums():
-    """Room for three sums at a time."""
+    """Allocate the partial sums of three sums."""
     return np.empty((3, PARTIAL_SUMS))
 
 
@@ -59,7 +59,7 @@ def sum_all(x, n, partial_sums):
 
 @block
 def range_sum(x, start, stop):
-    """Sum of the few values x[start:stop], in four partial sums."""
+    """Sum of a few values, x[start:stop], in four partial sums."""
     a = b = c = d = 0.0
     k = start
     while k + 4 <= stop:
@@ -76,7 +76,7 @@ def range_sum(x, start, stop):
 
 @block
 def finite_sum(x, n, partial_sums):
-    """How many values are finite, and their sum."""
+    """Count and sum of the finite values."""
     total = sum_all(x, n, partial_sums)
     if abs(total) < np.inf:
         return n, total
@@ -119,21 +119,21 @@ def square_deviations(x, mean, n, partial_sums):
 
 @scalar
 def order_key(x):
-    """Integers in the order of the floats (NaN aside), whose maximum vectorises freely."""
+    """An integer for a float, in the same order (NaN aside); a maximum of integers vectorises."""
     bits = np.float64(x).view(np.int64)
     return bits ^ ((bits >> np.int64(63)) & _ALL_BUT_SIGN)
 
 
 @scalar
 def from_order_key(key):
-    """The float of an `order_key`."""
+    """The float that has this `order_key`."""
     bits = key ^ ((key >> np.int64(63)) & _ALL_BUT_SIGN)
     return np.int64(bits).view(np.float64)
 
 
 @block
 def largest(x, n):
-    """Largest of x[:n], none of which is NaN."""
+    """The largest of x[:n]; none of them is NaN."""
     best = order_key(-np.inf)
     for k in range(n):
         best = max(best, order_key(np.float64(x[k])))
@@ -142,7 +142,7 @@ def largest(x, n):
 
 @block
 def peak_and_sum(x, n, partial_sums):
-    """The largest of x[:n], NaN aside, and the sum of all."""
+    """The largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
     peak, partial = partial_sums[0], partial_sums[1]
     for j in range(PARTIAL_SUMS):
         peak[j] = -np.inf
@@ -166,7 +166,7 @@ def peak_and_sum(x, n, partial_sums):
 
 @block
 def scale_weights(x, top, n, w, partial_sums):
-    """w = exp(x - top) for a ``top`` that no x exceeds, and its sum; NaN where one of x is."""
+    """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN."""
     for k in range(n):
         w[k] = exp_normal(x[k] - top)
     return sum_all(w, n, partial_sums)
@@ -174,10 +174,10 @@ def scale_weights(x, top, n, w, partial_sums):
 
 @block
 def sum_of_rest(w, total, n):
-    """The sum of scaled weights without one maximal weight, which is 1."""
+    """The sum of the scaled weights without one maximal weight, which is 1."""
     if total >= 2.0:
         return total - 1.0
-    # The rest is small against 1: add it up by itself.
+    # The rest is small against 1: sum it separately, to keep its digits.
     place = 0
     while w[place] != 1.0:
         place += 1
@@ -186,7 +186,7 @@ def sum_of_rest(w, total, n):
 
 @block
 def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
-    """Centred second moments of w and x, and their co-moment, over finite x."""
+    """Centred second moments of w and of x, and their co-moment, over finite x."""
     second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]
     partial_sums[:] = 0.0
     whole = n - n % _STEP

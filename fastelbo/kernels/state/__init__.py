@@ -1,1 +1,1 @@
-"""The mergeable state of a data point, and its largest log weights."""
+"""The mergeable state of a data point, and the top k of its log weights."""

@@ -1,8 +1,9 @@
-"""Importance-weight groups in the mergeable state: k draws in a row by address.
+"""Importance-weight groups in the mergeable state: k consecutive draws by address.
 
-The value of a group is the log mean of its weights. A sum of weights is held relative to
-exp(shift). Chunks cut through groups: a chunk's state keeps the end of a group that began before
-it, the moments of the complete ones, and the group still open.
+The value of a group is the log mean of its weights. A sum of weights is stored relative to
+exp(shift). A chunk's border may split a group. So the state of a chunk has three parts: the head
+(the end of a group that began in an earlier chunk), the moments of the complete groups, and the
+open group (not complete yet).
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from ..math.scalar import exp, log_positive
 from ..math.sums import range_sum, square_deviations
 
 # Fields of one group size.
-HEAD_COUNT = 0  # the end of a group that began before this state's first draw
+HEAD_COUNT = 0  # the end of a group that began before the first draw of this state
 HEAD_SHIFT = 1
 HEAD_SUM = 2
-OPEN_COUNT = 3  # the group still open
+OPEN_COUNT = 3  # the open group
 OPEN_SHIFT = 4
 OPEN_SUM = 5
-CLOSED = 6  # how many complete groups, with the mean and second moment of their values
+CLOSED = 6  # number of complete groups, then mean and second moment of their values
 CLOSED_MEAN = 7
 CLOSED_M2 = 8
-CLOSED_ZERO = 9  # complete groups without a single positive weight: value -inf
+CLOSED_ZERO = 9  # number of complete groups whose weights are all 0: value -inf
 GROUP_SIZE = 10
 
-# Below this a sum of weights relative to the block's maximum has lost terms to underflow.
+# A sum of weights relative to the block's maximum, if below this, may have lost terms to underflow.
 UNDERFLOW = 1e-250
 
 
 @block
 def clear_groups(groups):
-    """Make the fields of every group size those of no draws."""
+    """Reset the groups to zero draws; the caller has set all fields to 0."""
     for offset in range(0, groups.shape[0], GROUP_SIZE):
         groups[offset + HEAD_SHIFT] = -np.inf
         groups[offset + OPEN_SHIFT] = -np.inf
@@ -57,7 +58,7 @@ def extend_open(group, count, shift, total):
 
 @exact
 def close_group(group, size):
-    """Turn the open group, now complete, into a value."""
+    """The open group is complete: add its value to the moments, and open an empty group."""
     group[CLOSED] += 1.0
     if group[OPEN_SUM] > 0.0:
         value = group[OPEN_SHIFT] + log_positive(group[OPEN_SUM] / size)
@@ -93,8 +94,8 @@ def merge_closed(group, count, zero, mean, m2):
 def merge_group(group, other, size):
     """Append the next chunk's groups of one size to a state that begins at draw 0."""
     if group[OPEN_COUNT] > 0.0:
-        # The next chunk goes on in the open group: with its head, or, where it never reached the
-        # group's end, with all it has.
+        # The next chunk continues the open group. This part is its head, or all its draws if it
+        # does not reach the end of the group.
         piece = HEAD_COUNT if other[HEAD_COUNT] > 0.0 else OPEN_COUNT
         extend_open(group, other[piece], other[piece + 1], other[piece + 2])
         if group[OPEN_COUNT] == size:
@@ -112,7 +113,7 @@ def merge_group(group, other, size):
 
 @block
 def _group_sums(w, start, size, count, values):
-    """Sums of ``count`` groups of ``size`` weights in a row; returns the least of them."""
+    """Set the sums of ``count`` consecutive groups of ``size`` weights; return the smallest sum."""
     least = np.inf
     for g in range(count):
         total = range_sum(w, start + g * size, start + (g + 1) * size)
@@ -123,13 +124,13 @@ def _group_sums(w, start, size, count, values):
 
 @block
 def _extend_by_segment(group, log_weight, w, top, start, stop):
-    """Add draws start to stop of a block, whose maximum is ``top``, to the open group."""
+    """Add draws start to stop of a block to the open group; the block's maximum is ``top``."""
     count = float(stop - start)
     total = range_sum(w, start, stop)
     if total >= UNDERFLOW:
         extend_open(group, count, top, total)
         return
-    # Relative to the block's maximum, weights were lost to underflow: take the segment's own.
+    # Relative to the block's maximum, weights may underflow: use the segment's own maximum.
     shift = -np.inf
     for k in range(start, stop):
         shift = max(shift, log_weight[k])
@@ -142,7 +143,7 @@ def _extend_by_segment(group, log_weight, w, top, start, stop):
 
 @block
 def finish_group(group, size):
-    """The open group has reached its end: it is complete, or the tail of an earlier chunk's."""
+    """Close the open group at its end, or make it the head if it began in an earlier chunk."""
     if group[OPEN_COUNT] == size:
         close_group(group, size)
     else:
@@ -154,30 +155,30 @@ def finish_group(group, size):
 
 @block
 def _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums):
-    """Take in ``count`` complete groups of a block."""
+    """Add ``count`` complete groups of a block."""
     least = _group_sums(w, start, size, count, values)
-    kept = count
+    n_values = count
     if least < UNDERFLOW:
-        kept = 0
+        n_values = 0
         for g in range(count):
             if values[g] >= UNDERFLOW:
-                values[kept] = values[g]
-                kept += 1
+                values[n_values] = values[g]
+                n_values += 1
             else:
                 first = start + g * size
                 _extend_by_segment(group, log_weight, w, top, first, first + size)
                 close_group(group, float(size))
-    if kept > 0:
-        for g in range(kept):
+    if n_values > 0:
+        for g in range(n_values):
             values[g] = log_positive(values[g] / size)
-        mean = range_sum(values, 0, kept) / kept
-        m2 = square_deviations(values, mean, kept, partial_sums)
-        merge_closed(group, float(kept), 0.0, top + mean, m2)
+        mean = range_sum(values, 0, n_values) / n_values
+        m2 = square_deviations(values, mean, n_values, partial_sums)
+        merge_closed(group, float(n_values), 0.0, top + mean, m2)
 
 
 @block
 def push_groups(group, size, first, log_weight, w, top, n, values, partial_sums):
-    """Cut the block at draw ``first`` into groups of ``size`` draws by address; take them in."""
+    """Cut the block from draw ``first`` into groups of ``size`` draws by address, and add them."""
     phase = first % size
     start = 0
     if phase > 0:

@@ -1,15 +1,16 @@
-"""The mergeable state: what is kept of the draws of one data point.
+"""The mergeable state: a summary of the draws of one data point.
 
-A state is one row of floats (counts are exact up to 2^53). `push_block` takes a block of log
-weights into the state of a chunk; `merge` appends the state of the next chunk. Chunk states are
-merged from the left, in the order of their addresses, so that the result does not depend on who
-computed which.
+A state is one row of floats (counts are exact up to 2^53). `push_block` adds a block of log weights
+to the state of a chunk. `merge` appends the state of the next chunk. Chunk states are merged from
+the left, in the order of their addresses, so that the result does not depend on which thread
+computed which chunk.
 
-The scaled weights are w = exp(l - max). Their sum leaves one maximal weight out: it is
-``1 + rest``, and ``log1p(rest)`` keeps what a sum near 1 would lose (Blanchard, Higham and Higham,
-2021). Sums are carried in two floats across blocks. Second moments are centred and merged by the
-formula of Chan, Golub and LeVeque (1979); raw ones would cancel when the weights are nearly equal.
-A zero weight (l = -inf) is counted, and never enters a moment of l.
+The scaled weights are w = exp(l - max), where l is the log weight. Their sum is ``1 + rest``: the
+rest leaves one maximal weight out. ``log1p(rest)`` keeps the digits that a sum near 1 would lose
+(Blanchard, Higham and Higham, 2021). Across blocks, sums are compensated sums of two floats. Second
+moments are centred, and merged by the formula of Chan, Golub and LeVeque (1979): raw moments would
+cancel if the weights are nearly equal. A zero weight (l = -inf) is counted, but never enters a
+moment of l.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Floats = NDArray[np.float64]
 # Fields of a state.
 COUNT = 0
 BAD = 1  # log weights that are NaN or +inf
-FIRST_BAD = 2  # address of the first of them
+FIRST_BAD = 2  # address of the first bad log weight
 MAX = 3
 REST_HI = 4
 REST_LO = 5
@@ -57,7 +58,7 @@ LOG_LIKELIHOOD = 12
 LOG_RATIO = 16
 GROUPS = 20  # where the importance-weight groups begin
 
-# Fields of a term, from its offset: finite values only.
+# Fields of a term, from its offset. They count finite values only.
 FINITE = 0
 SUM_HI = 1
 SUM_LO = 2
@@ -65,13 +66,13 @@ M2 = 3
 
 
 def state_size(group_sizes: int) -> int:
-    """Length of a state that follows this many importance-weight group sizes."""
+    """Length of a state with this number of importance-weight group sizes."""
     return GROUPS + GROUP_SIZE * group_sizes
 
 
 @block
 def clear(state):
-    """Make the state that of no draws."""
+    """Reset the state to zero draws."""
     state[:] = 0.0
     state[MAX] = -np.inf
     state[FIRST_BAD] = np.inf
@@ -83,7 +84,7 @@ def clear(state):
 
 @exact
 def _merge_term(state, other, offset):
-    """Append the other's moments of one term."""
+    """Append the moments of one term of the other state."""
     na, nb = state[offset + FINITE], other[offset + FINITE]
     if nb == 0.0:
         return
@@ -103,7 +104,7 @@ def _merge_term(state, other, offset):
 
 @exact
 def _merge_weights(state, other):
-    """Append the other's scaled weights; to be called before the term of l is merged."""
+    """Append the scaled weights of the other state. Call it before the term of l is merged."""
     na, nb = state[LOG_WEIGHT + FINITE], other[LOG_WEIGHT + FINITE]
     if nb == 0.0:
         return
@@ -115,7 +116,7 @@ def _merge_weights(state, other):
     fa, fb = exp(state[MAX] - top), exp(other[MAX] - top)
     sum_a = (1.0 + (state[REST_HI] + state[REST_LO])) * fa
     sum_b = (1.0 + (other[REST_HI] + other[REST_LO])) * fb
-    # One of the two maximal weights stays left out; the other, of size f, joins the rest.
+    # The rest leaves one of the two maximal weights out; the other, of size f, joins the rest.
     joined = fb if state[MAX] >= other[MAX] else fa
     high, error = two_sum(state[REST_HI] * fa, other[REST_HI] * fb)
     high, error2 = two_sum(high, joined)
@@ -133,7 +134,7 @@ def _merge_weights(state, other):
 
 @block
 def merge_moments(state, other):
-    """Append everything but the groups."""
+    """Append the other state, except its groups."""
     state[COUNT] += other[COUNT]
     state[BAD] += other[BAD]
     state[FIRST_BAD] = min(state[FIRST_BAD], other[FIRST_BAD])
@@ -144,7 +145,7 @@ def merge_moments(state, other):
 
 @block
 def merge(state, other, iw_sizes):
-    """Append ``other``, the state of the draws that follow, to a state that begins at draw 0."""
+    """Append ``other``, the state of the next draws, to a state that begins at draw 0."""
     merge_moments(state, other)
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
@@ -160,7 +161,7 @@ def merge(state, other, iw_sizes):
 
 @block
 def _set_term(state, offset, x, n, partial_sums):
-    """Moments of one term over a block."""
+    """Set the moments of one term over a block."""
     finite, total = finite_sum(x, n, partial_sums)
     mean = total / finite if finite > 0 else 0.0
     state[offset + FINITE] = float(finite)
@@ -171,9 +172,9 @@ def _set_term(state, offset, x, n, partial_sums):
 
 @block
 def _set_weights(state, log_weight, first, n, w, partial_sums):
-    """Counts and moments of a block's log weights and of its scaled weights, left in ``w``.
+    """Set counts and moments of a block's log weights and scaled weights; fill ``w`` with these.
 
-    A log weight that is NaN or +inf is counted, and becomes -inf.
+    A log weight that is NaN or +inf is counted as bad, and becomes -inf.
     """
     state[COUNT] = float(n)
     state[BAD] = 0.0
@@ -218,10 +219,10 @@ def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, part
 
 @block
 def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, partial_sums, n):
-    """Take a block of log weights, whose first draw is ``first``, into the state of its chunk.
+    """Add a block of log weights to the state of its chunk; the block's first draw is ``first``.
 
-    ``fresh`` is room for the state of the block alone, ``w`` and ``values`` for its weights, and
-    ``partial_sums`` for sums.
+    The other arrays are room: ``fresh`` for the state of the block alone, ``w`` for its scaled
+    weights, ``values`` for the values of its groups, ``partial_sums`` for sums.
     """
     _set_weights(fresh, log_weight, first, n, w, partial_sums)
     merge_moments(state, fresh)
@@ -230,7 +231,7 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, parti
 
 @block
 def push_block(state, fresh, iw_sizes, first, work, n):
-    """Take a weighed block into the state of its chunk, as `push_log_weights`, with its terms."""
+    """Add a block and its log-density terms to the state of its chunk; see `push_log_weights`."""
     log_ratio = work.scratch[0]
     for k in range(n):
         log_ratio[k] = work.log_q[k] - work.log_prior[k]
@@ -253,7 +254,7 @@ def push_block(state, fresh, iw_sizes, first, work, n):
 
 
 def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]:
-    """Mean of one term and its standard error; an infinite draw makes the mean ``infinite``."""
+    """Mean of one term, and its standard error. One infinite draw makes the mean ``infinite``."""
     n, finite = states[:, COUNT], states[:, offset + FINITE]
     mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite
     se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n)
@@ -262,7 +263,7 @@ def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]
 
 
 def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
-    """Every quantity that a set of states holds, one row a data point.
+    """All quantities of some states, by name; ``states`` has one row per data point.
 
     ``iw_value`` and ``iw_se`` have shape (N, group_sizes).
     """
@@ -273,7 +274,7 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
         rest = states[:, REST_HI] + states[:, REST_LO]
         total = 1.0 + rest
         log_evidence = states[:, MAX] + (np.log1p(rest) - np.log(n))
-        # Zero weights join the second moment as a group of their own, of mean and moment 0.
+        # Merge the zero weights into the second moment: their mean and their moment are 0.
         m2 = states[:, M2_WEIGHT] + (total / finite) ** 2 * (finite * zero / n)
         mean = total / n
         relative_variance = m2 / (n - 1.0) / mean**2
@@ -300,7 +301,7 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
             "kl_se": kl_se,
             "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
             "n_zero": zero,
-            # Nothing of what is read keeps the states.
+            # Copies, so that the results do not keep the states alive.
             "n_bad": states[:, BAD].copy(),
             "first_bad": states[:, FIRST_BAD].copy(),
         }

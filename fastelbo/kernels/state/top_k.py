@@ -1,12 +1,12 @@
-"""The largest values of a stream, kept beside the mergeable state.
+"""The k largest values of a stream (top k), stored beside the mergeable state.
 
-What is kept stands in a row of floats: a limit, a count, and the values, in no order. Nothing that
-comes later is needed unless it is above the limit, for so many values that are not below it are
-kept already. Which others are kept depends on how the stream was cut, the largest ones among them
-do not.
+A row of floats stores a threshold, a count, and the values, in no order. The threshold is -inf, or
+at least k values at or above it are stored already, in this row or an earlier one. So a later value
+is needed only if it is above the threshold. The k largest values do not depend on how the stream
+was cut. The other stored values do.
 
-While a stream runs, a `TopK` has room for several times as many values, so that they have to be
-thinned out only now and then.
+While a stream runs, a `TopK` has room for several times k values, so that it is thinned only now
+and then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..math.copies import copy, fill
 from ..math.selection import (
     RUN,
     Candidates,
-    guess_limit,
+    guess_threshold,
     make_candidates,
     select_largest,
     take_above,
@@ -28,27 +28,27 @@ from ..math.selection import (
 )
 
 # Fields of a row.
-LIMIT = 0
+THRESHOLD = 0
 COUNT = 1
 VALUES = 2
 
-# Values that may be pushed at once.
+# Most values that one push may bring.
 MOST_PUSHED = 2048
-# Values that are kept for one that is needed, before they are thinned out.
+# A stream with more than this times ``capacity`` values is thinned.
 _SURPLUS = 3
 
-# Room for the streams of several lanes: values, limits, counts; and to thin one of them out.
-TopK = namedtuple("TopK", ["value", "limit", "count", "candidates"])
+# The streams of several lanes: values, thresholds and counts; and room to thin one of them.
+TopK = namedtuple("TopK", ["value", "threshold", "count", "candidates"])
 
 
 def row_size(capacity: int) -> int:
-    """Length of the row that keeps the ``capacity`` largest; none for 0."""
+    """Length of a row for the ``capacity`` largest values; 0 if ``capacity`` is 0."""
     return VALUES + capacity + capacity // 8 if capacity else 0
 
 
 @block
 def make_top_k(lanes, capacity):
-    """Room for the streams of ``lanes`` neighbours; hardly any for a capacity of 0."""
+    """Allocate the streams of ``lanes`` neighbours; they take little memory for a capacity of 0."""
     candidates = make_candidates(capacity + MOST_PUSHED if capacity > 0 else 0)
     return TopK(
         np.empty((lanes, candidates.value.shape[0] if capacity > 0 else 0)),
@@ -59,26 +59,26 @@ def make_top_k(lanes, capacity):
 
 
 @block
-def open_row(top_k, lane, limit):
-    """Begin a stream, of which nothing up to ``limit`` is needed."""
-    top_k.limit[lane] = limit
+def open_row(top_k, lane, threshold):
+    """Begin a stream: values at or below the threshold are not needed."""
+    top_k.threshold[lane] = threshold
     top_k.count[lane] = 0
 
 
 @block
 def clear_row(row):
-    """Make the row that of an empty stream."""
-    row[LIMIT] = -np.inf
+    """Reset the row to an empty stream."""
+    row[THRESHOLD] = -np.inf
     row[COUNT] = 0.0
 
 
 @block
 def close_row(top_k, lane, capacity, row):
-    """Put what the stream has left into its row."""
+    """Write the values of the stream to its row."""
     if top_k.count[lane] > row.shape[0] - VALUES:
         _thin_lane(top_k, lane, capacity)
     count = top_k.count[lane]
-    row[LIMIT] = top_k.limit[lane]
+    row[THRESHOLD] = top_k.threshold[lane]
     row[COUNT] = float(count)
     copy(top_k.value[lane], count, row[VALUES:])
 
@@ -90,27 +90,27 @@ def _thin_lane(top_k, lane, capacity):
         top_k.value[lane], spare.place, spare.key, spare.other_key, spare.other_place,
         spare.coarse, spare.rank,
     )  # fmt: skip
-    count, limit = thin(candidates, top_k.count[lane], capacity)
+    count, threshold = thin(candidates, top_k.count[lane], capacity)
     top_k.count[lane] = count
-    top_k.limit[lane] = max(limit, top_k.limit[lane])
+    top_k.threshold[lane] = max(threshold, top_k.threshold[lane])
 
 
 @block
 def push_top(top_k, lane, capacity, x, n, top):
-    """Take what may be among the largest from x[:n], whose maximum is ``top``."""
-    if not top > top_k.limit[lane]:
+    """Add the values of x[:n] that may be among the largest; the maximum of x[:n] is ``top``."""
+    if not top > top_k.threshold[lane]:
         return
     value, place = top_k.value[lane], top_k.candidates.place
     if top_k.count[lane] + n > value.shape[0] - RUN:
         _thin_lane(top_k, lane, capacity)
-    count, limit = top_k.count[lane], top_k.limit[lane]
-    if limit > -np.inf:
-        found, _ = take_above(x, n, limit, 0, value[count:], place)
+    count, threshold = top_k.count[lane], top_k.threshold[lane]
+    if threshold > -np.inf:
+        found, _ = take_above(x, n, threshold, 0, value[count:], place)
     else:
-        guess = guess_limit(x, n, capacity, top_k.candidates.value)
+        guess = guess_threshold(x, n, capacity, top_k.candidates.value)
         found, _ = take_above(x, n, guess, 0, value[count:], place)
         if found >= capacity:
-            top_k.limit[lane] = guess
+            top_k.threshold[lane] = guess
         elif guess != -np.inf:
             found, _ = take_above(x, n, -np.inf, 0, value[count:], place)
     top_k.count[lane] = count + found
@@ -120,15 +120,15 @@ def push_top(top_k, lane, capacity, x, n, top):
 
 @block
 def push_top_row(top_k, lane, capacity, row):
-    """Take in what another stream left in its row."""
+    """Add the values in the row of another stream."""
     count = np.int64(row[COUNT])
     push_top(top_k, lane, capacity, row[VALUES:], count, np.inf)
-    top_k.limit[lane] = max(top_k.limit[lane], row[LIMIT])
+    top_k.threshold[lane] = max(top_k.threshold[lane], row[THRESHOLD])
 
 
 @block
 def sort_row(row, size, candidates, out):
-    """The ``size`` largest of a row, descending; -inf where there are not so many."""
+    """out = the ``size`` largest values of a row, descending; -inf if the row has fewer."""
     count = np.int64(row[COUNT])
     found = select_largest(row[VALUES:], count, size, candidates)
     copy(candidates.value, found, out)
