@@ -18,7 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
-from fastelbo.kernels.draws import blocks, densities, sampling
+from fastelbo.kernels.draws import blocks, densities, radial, sampling
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection
 from fastelbo.kernels.state import state
@@ -40,7 +40,7 @@ def standard_normals(work, key, n):
 
 @kernel
 def student_factors(factor, df, least, key, n):
-    sampling.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
+    radial.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
 
 
 @kernel

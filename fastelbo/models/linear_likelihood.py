@@ -14,7 +14,8 @@ from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import GAUSSIAN, Term
+from ..kernels.draws.blocks import Term
+from ..kernels.draws.radial import GAUSSIAN
 from ..validation import Floats, as_floats, cholesky, positive
 from . import lowering
 from .protocol import Frame, Points

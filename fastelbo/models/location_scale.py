@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import digamma, poch
 
 from ..errors import InvalidInputError
-from ..kernels.draws.blocks import GAUSSIAN, STUDENT_T
+from ..kernels.draws.radial import GAUSSIAN, STUDENT_T
 from ..validation import (
     MAX_DIM,
     Floats,

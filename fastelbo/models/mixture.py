@@ -14,7 +14,7 @@ from ..validation import (
     probabilities,
 )
 from .distributions import Elliptical
-from .location_scale import Gaussian, StudentT
+from .location_scale import LocationScale
 from .lowering import Components
 
 
@@ -42,10 +42,10 @@ class Mixture(Elliptical):
 
     family = "mixture"
     weights: Floats
-    components: Gaussian | StudentT
+    components: LocationScale
 
-    def __init__(self, weights: ArrayLike, components: Gaussian | StudentT) -> None:
-        if not isinstance(components, (Gaussian, StudentT)):
+    def __init__(self, weights: ArrayLike, components: LocationScale) -> None:
+        if not isinstance(components, LocationScale):
             raise InvalidInputError(
                 f"components must be a Gaussian or StudentT, got {type(components).__name__}"
             )

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
-from ..kernels.draws.blocks import GAUSSIAN, SUPPLIED, ZERO, Density, Term
+from ..kernels.draws.blocks import SUPPLIED, ZERO, Density, Term
+from ..kernels.draws.radial import GAUSSIAN
 from ..validation import as_count, as_unchecked_floats
 from .protocol import Frame, Points
 

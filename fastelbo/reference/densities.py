@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
-from scipy.special import poch
 
 from .parameters import component
+from .radial import log_radial
 from .stream import Array
 
 
@@ -45,10 +45,7 @@ def log_prob(dist: Any, z: Array) -> Array:
         np.log(diagonal).sum(axis=-1),
         z.shape[-1],
     )
-    if dist.family == "gaussian":
-        return np.asarray(-0.5 * (square + dim * np.log(2.0 * np.pi)) - log_det)
-    df = np.asarray(dist.df)
-    return np.asarray(_t_log_constant(df, dim) - log_det - 0.5 * (df + dim) * np.log1p(square / df))
+    return log_radial(dist, square, log_det, dim)
 
 
 def component_log_prob(mixture: Any, z: Array) -> Array:
@@ -79,16 +76,6 @@ def _solve_lower(lower: Array, b: Array) -> Array:
         done = np.einsum("...j,...j->...", lower[..., i, :i], y[..., :i])
         y[..., i] = (b[..., i] - done) / lower[..., i, i]
     return y
-
-
-def _t_log_constant(df: Array, dim: int) -> Array:
-    """``log Gamma((df + D) / 2) - log Gamma(df / 2) - (D / 2) log(df pi)``.
-
-    By Gamma(a + 1) = a Gamma(a), since the two log Gammas of a large df would cancel.
-    """
-    a, half = 0.5 * df, 0.5 * (dim % 2)
-    steps = np.log1p((half + np.arange(dim // 2)) / a[..., None]).sum(axis=-1)
-    return np.asarray(np.log(poch(a, half) / a**half) + steps - 0.5 * dim * np.log(2.0 * np.pi))
 
 
 def log_likelihood(

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .parameters import component, simple
+from .radial import scale_radius
 from .stream import (
     CHOICE,
     Array,
     Words,
     address,
-    chi_square,
     standard_normals,
     word53,
     words_at,
@@ -41,28 +41,19 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
     index, draw = address(index, 32, "index")[:, None], address(draw, 40, "draw")[None, :]
     y = standard_normals(key, index, draw, simple(q).mean.shape[-1])
     if q.family != "mixture":
-        return _affine(
-            q,
-            y
-            if q.family == "gaussian"
-            else _widen(y, key, index, draw, np.asarray(q.df)[..., None]),
-        )
+        df = getattr(q, "df", None)
+        df = None if df is None else np.asarray(df)[..., None]
+        return _affine(q, scale_radius(q.family, df, y, key, index, draw))
     words, n_components = words_at(key, index, draw, CHOICE), q.weights.shape[-1]
     choice = _choose(q.weights, word53(words[0], words[1]))
-    if q.components.family == "student_t":
-        df = np.broadcast_to(q.components.df, (len(index), n_components))
-        y = _widen(y, key, index, draw, np.take_along_axis(df, choice, axis=-1))
+    df = getattr(q.components, "df", None)
+    if df is not None:
+        df = np.take_along_axis(np.broadcast_to(df, (len(index), n_components)), choice, axis=-1)
+    y = scale_radius(q.components.family, df, y, key, index, draw)
     z = np.empty_like(y)
     for c in range(n_components):
         np.copyto(z, _affine(component(q, c), y), where=(choice == c)[..., None])
     return z
-
-
-def _widen(eps: Array, key: int, index: Words, draw: Words, df: Array) -> Array:
-    """Standard Student t from standard normals: one chi-square a draw, shared by the
-    coordinates.
-    """
-    return eps * np.sqrt(df / chi_square(key, index, draw, df))[..., None]
 
 
 def _choose(weights: Array, word: Words) -> NDArray[np.intp]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..draws.blocks import Density, Real, row_of
-from ..draws.densities import add_term, log_terms
+from ..draws.densities import add_term
+from ..draws.radial import log_radial
 from ..jit.compile import block
 from ..math.scalar import log_positive
 from .device import BLOCK_THREADS, SIMULATED, cuda, device_kernel
@@ -117,7 +118,7 @@ def log_prob(dim: int) -> Any:
                 x0, x1, x2, x3 = x0 + y0 * y0, x1 + y1 * y1, x2 + y2 * y2, x3 + y3 * y3
                 x4, x5, x6, x7 = x4 + y4 * y4, x5 + y5 * y5, x6 + y6 * y6, x7 + y7 * y7
             square[0] = sum_over_rows(x0, x1, x2, x3, x4, x5, x6, x7)
-            log_terms(density, i, c, 0.0, square, dim, 1, term)
+            log_radial(density, i, c, 0.0, square, dim, 1, term)
             if c == 0:
                 top = term[0]
             else:

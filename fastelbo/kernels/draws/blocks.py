@@ -45,10 +45,6 @@ CHUNK = 8192
 Real = NDArray[np.floating[Any]]
 
 
-# Elliptical families, by the radial part of their log density.
-GAUSSIAN, STUDENT_T = range(2)
-
-
 class Density(NamedTuple):
     """log sum_c exp(log_const_c + g_c(|F_c v - t_c|^2)), for each data point.
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from ..jit.compile import block, by_precision, scalar
 from ..math.copies import fill
-from ..math.scalar import exp_normal, log1p, log_positive
-from .blocks import ELLIPTICAL, STUDENT_T, SUPPLIED, TILE, padded, row_of
+from ..math.scalar import exp_normal, log_positive
+from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
+from .radial import log_radial
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 
@@ -101,21 +102,6 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 
 @block
-def log_terms(density, i, c, base, square, dim, n, out):
-    """out = log_const_c - base + g_c(square)."""
-    const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
-    if density.radial == STUDENT_T:
-        df = density.df[row_of(i, density.df.shape[0]), c]
-        power = square.dtype.type(0.5 * (df + dim))
-        for k in range(n):
-            out[k] = const - power * log1p(square[k] / df)
-    else:
-        half = square.dtype.type(0.5)
-        for k in range(n):
-            out[k] = const - half * square[k]
-
-
-@block
 def log_component(density, i, c, base, v, dim, n, acc, square, out):
     """out = log_const_c - base + g_c(square), and square = |F_c v - t_c|^2."""
     rows = density.factor.shape[2]
@@ -128,7 +114,7 @@ def log_component(density, i, c, base, v, dim, n, acc, square, out):
             square_norm_diagonal(factor[0], target, v, n, square)
         else:
             square_norm_triangular(factor, target, v, n, acc, square)
-    log_terms(density, i, c, base, square, dim, n, out)
+    log_radial(density, i, c, base, square, dim, n, out)
 
 
 @scalar

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from ..jit.compile import block, by_precision, scalar
-from ..math.copies import fill, least
+from ..jit.compile import block
+from ..math.gather import gather
 from ..math.scalar import (
     CHOICE,
-    GAMMA_NORMAL,
-    GAMMA_UNIFORM,
     NORMAL,
     angle_bits,
-    exp,
-    log_positive,
-    normal_pair,
     point_at,
     radius,
     radius_argument,
     random_words,
-    uniform,
     word53,
 )
-from .blocks import STUDENT_T, row_of
+from .blocks import row_of
+from .radial import scale_radius
 
 _ZERO = np.uint64(0)
-_ATTEMPTS = 16
-_MOST_SELECTS = 64
 
 
 @block
@@ -77,109 +68,6 @@ def choose_components(component, word, thresholds, key, index, first, n):
         threshold = thresholds[c]
         for k in range(n):
             component[k] += np.int64(1) if word[k] >= threshold else np.int64(0)
-
-
-@scalar
-def _gamma_proposal(key, index, draw, attempt, shape):
-    """One proposal of Marsaglia and Tsang (2000), for shape >= 1: (value, accepted)."""
-    d = shape - 1.0 / 3.0
-    w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_NORMAL, attempt)
-    x, _ = normal_pair(w0, w1, w2, w3)
-    w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_UNIFORM, attempt)
-    t = 1.0 + x / math.sqrt(9.0 * d)
-    cube = t * t * t
-    positive = cube > 0.0
-    cube = cube if positive else 1.0
-    bound = 0.5 * x * x + d - d * cube + d * log_positive(cube)
-    return d * cube, positive & (log_positive(uniform(w0, w1)) < bound)
-
-
-@scalar
-def _either(bit, one, zero):
-    return one if bit != 0 else zero
-
-
-@block
-def _gather_eight(values, component, base, n, out):
-    """out[k] = values[component[k]] if component[k] is one of base, ..., base + 7."""
-    last = values.shape[0] - 1
-    v0, v1 = values[base], values[min(base + 1, last)]
-    v2, v3 = values[min(base + 2, last)], values[min(base + 3, last)]
-    v4, v5 = values[min(base + 4, last)], values[min(base + 5, last)]
-    v6, v7 = values[min(base + 6, last)], values[min(base + 7, last)]
-    for k in range(n):
-        place = component[k] - base
-        one, two, four = place & 1, place & 2, place & 4
-        low = _either(two, _either(one, v3, v2), _either(one, v1, v0))
-        high = _either(two, _either(one, v7, v6), _either(one, v5, v4))
-        value = _either(four, high, low)
-        out[k] = value if (place & -8) == 0 else out[k]
-
-
-@block
-def gather(values, component, n, out):
-    """out[k] = values[component[k]].
-
-    Indexed loads do not vectorise if a store may overlap them. Selects by the bits of the index do.
-    """
-    count = values.shape[0]
-    if count > _MOST_SELECTS:
-        for k in range(n):
-            out[k] = values[component[k]]
-        return
-    if count == 1:
-        fill(out, n, values[0])
-        return
-    for base in range(0, count, 8):
-        _gather_eight(values, component, base, n, out)
-
-
-@block
-def student_factors(factor, df, least, least_chi2, key, index, first, n):
-    """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least.
-
-    Always in float64, so that acceptance does not depend on the precision of the draws.
-    """
-    # All lanes make their first proposal together. About one lane in twenty needs more proposals,
-    # which it makes alone. A rejected proposal is stored negated.
-    for k in range(n):
-        shape = 0.5 * df[k]
-        shape = shape if shape >= 1.0 else shape + 1.0
-        value, accepted = _gamma_proposal(key, index, first + np.uint64(k), _ZERO, shape)
-        factor[k] = value if accepted else -value
-    for k in range(n):
-        attempt = 1
-        while factor[k] < 0.0:
-            shape = 0.5 * df[k]
-            shape = shape if shape >= 1.0 else shape + 1.0
-            value, accepted = _gamma_proposal(
-                key, index, first + np.uint64(k), np.uint64(attempt), shape
-            )
-            attempt += 1
-            factor[k] = value if accepted or attempt == _ATTEMPTS else -value
-    if least < 2.0:
-        for k in range(n):
-            shape = 0.5 * df[k]
-            _, _, w2, w3 = random_words(
-                key, index, first + np.uint64(k), _ZERO, GAMMA_UNIFORM, _ZERO
-            )
-            boost = exp(log_positive(uniform(w2, w3)) / shape)
-            factor[k] *= boost if shape < 1.0 else 1.0
-    for k in range(n):
-        chi2 = 2.0 * factor[k]
-        chi2 = chi2 if chi2 > least_chi2 else least_chi2
-        factor[k] = math.sqrt(df[k] / chi2)
-
-
-@scalar
-def _single_least_chi2(like):
-    return 2.0**-100
-
-
-@by_precision(_single_least_chi2)
-def _least_chi2(like):
-    """Lower bound of a chi-square draw: the square of v stays finite even for tiny ``df``."""
-    return 2.0**-1000
 
 
 @block
@@ -240,14 +128,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
     else:
         for k in range(n):
             work.component[k] = np.int64(0)
-    if sampler.radial == STUDENT_T:
-        df = sampler.df[row_of(i, sampler.df.shape[0])]
-        gather(df, work.component, n, work.log_q)
-        factor = work.scratch[0]
-        student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
-        for d in range(dim):
-            for k in range(n):
-                v[d, k] *= factor[k]
+    scale_radius(sampler, i, dim, work, key, index, first, n)
     if choices > 0:
         location = sampler.location[row_of(i, sampler.location.shape[0])]
         scale = sampler.scale[row_of(i, sampler.scale.shape[0])]

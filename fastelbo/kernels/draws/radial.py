@@ -1,0 +1,128 @@
+"""The radial part of each elliptical family: its log density and its draws.
+
+A family's density depends on ``s = |S^-1 (z - m)|^2`` through a function g(s), `log_radial`. A draw
+is a standard normal vector times a factor, `scale_radius`. A new family adds its code and a branch
+in each of the two.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..jit.compile import block, by_precision, scalar
+from ..math.copies import least
+from ..math.gather import gather
+from ..math.scalar import (
+    GAMMA_NORMAL,
+    GAMMA_UNIFORM,
+    exp,
+    log1p,
+    log_positive,
+    normal_pair,
+    random_words,
+    uniform,
+)
+from .blocks import row_of
+
+# Codes of the families, which `Density` and `Sampler` name.
+GAUSSIAN, STUDENT_T = range(2)
+
+_ZERO = np.uint64(0)
+_ATTEMPTS = 16
+
+
+@block
+def log_radial(density, i, c, base, square, dim, n, out):
+    """out = log_const_c - base + g_c(square)."""
+    const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
+    if density.radial == STUDENT_T:
+        df = density.df[row_of(i, density.df.shape[0]), c]
+        power = square.dtype.type(0.5 * (df + dim))
+        for k in range(n):
+            out[k] = const - power * log1p(square[k] / df)
+    else:
+        half = square.dtype.type(0.5)
+        for k in range(n):
+            out[k] = const - half * square[k]
+
+
+@block
+def scale_radius(sampler, i, dim, work, key, index, first, n):
+    """Turn the standard normals v[:dim, :n] into draws of the family, with scale 1."""
+    if sampler.radial == STUDENT_T:
+        v = work.v
+        df = sampler.df[row_of(i, sampler.df.shape[0])]
+        gather(df, work.component, n, work.log_q)
+        factor = work.scratch[0]
+        student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
+        for d in range(dim):
+            for k in range(n):
+                v[d, k] *= factor[k]
+
+
+# --- Student-t ----------------------------------------------------------------------------------
+
+
+@scalar
+def _gamma_proposal(key, index, draw, attempt, shape):
+    """One proposal of Marsaglia and Tsang (2000), for shape >= 1: (value, accepted)."""
+    d = shape - 1.0 / 3.0
+    w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_NORMAL, attempt)
+    x, _ = normal_pair(w0, w1, w2, w3)
+    w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_UNIFORM, attempt)
+    t = 1.0 + x / math.sqrt(9.0 * d)
+    cube = t * t * t
+    positive = cube > 0.0
+    cube = cube if positive else 1.0
+    bound = 0.5 * x * x + d - d * cube + d * log_positive(cube)
+    return d * cube, positive & (log_positive(uniform(w0, w1)) < bound)
+
+
+@block
+def student_factors(factor, df, least, least_chi2, key, index, first, n):
+    """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least.
+
+    Always in float64, so that acceptance does not depend on the precision of the draws.
+    """
+    # All lanes make their first proposal together. About one lane in twenty needs more proposals,
+    # which it makes alone. A rejected proposal is stored negated.
+    for k in range(n):
+        shape = 0.5 * df[k]
+        shape = shape if shape >= 1.0 else shape + 1.0
+        value, accepted = _gamma_proposal(key, index, first + np.uint64(k), _ZERO, shape)
+        factor[k] = value if accepted else -value
+    for k in range(n):
+        attempt = 1
+        while factor[k] < 0.0:
+            shape = 0.5 * df[k]
+            shape = shape if shape >= 1.0 else shape + 1.0
+            value, accepted = _gamma_proposal(
+                key, index, first + np.uint64(k), np.uint64(attempt), shape
+            )
+            attempt += 1
+            factor[k] = value if accepted or attempt == _ATTEMPTS else -value
+    if least < 2.0:
+        for k in range(n):
+            shape = 0.5 * df[k]
+            _, _, w2, w3 = random_words(
+                key, index, first + np.uint64(k), _ZERO, GAMMA_UNIFORM, _ZERO
+            )
+            boost = exp(log_positive(uniform(w2, w3)) / shape)
+            factor[k] *= boost if shape < 1.0 else 1.0
+    for k in range(n):
+        chi2 = 2.0 * factor[k]
+        chi2 = chi2 if chi2 > least_chi2 else least_chi2
+        factor[k] = math.sqrt(df[k] / chi2)
+
+
+@scalar
+def _single_least_chi2(like):
+    return 2.0**-100
+
+
+@by_precision(_single_least_chi2)
+def _least_chi2(like):
+    """Lower bound of a chi-square draw: the square of v stays finite even for tiny ``df``."""
+    return 2.0**-1000
