@@ -225,25 +225,18 @@ def test_public_names_have_examples(name):
 # --- importing ----------------------------------------------------------------------------------
 
 IMPORT = """
-import json, sys, time
+import json, sys
 import numba
 from numba.core import event
 
-start = time.perf_counter()
 with event.install_recorder("numba:compile") as compiled:
     import fastelbo
-seconds = time.perf_counter() - start
 loaded = [name for name in ("matplotlib", "tqdm", "pandas", "xarray") if name in sys.modules]
-print(json.dumps([seconds, len(compiled.buffer), loaded]))
+print(json.dumps([len(compiled.buffer), loaded]))
 """
 
 
 def test_importing_is_light():
-    runs = [
-        json.loads(subprocess.check_output([sys.executable, "-c", IMPORT], text=True))
-        for _ in range(3)
-    ]
-    assert all(compilations == 0 for _, compilations, _ in runs)
-    assert not any(loaded for *_, loaded in runs)
-    # The quickest of three, on a machine that may be busy.
-    assert min(seconds for seconds, *_ in runs) < 1.0
+    """Nothing is compiled, and nothing optional imported; benchmarks/bench_startup.py times it."""
+    printed = subprocess.check_output([sys.executable, "-c", IMPORT], text=True)
+    assert json.loads(printed) == [0, []]

@@ -139,7 +139,7 @@ def test_pytest_options_shown_exist(pytestconfig):
         for command in commands()
         if "pytest" in command and "-m" in command[2:]
     }
-    assert marks == {"slow", "gpu"}
+    assert marks == {"slow", "gpu", "simulator"}
     assert any(line.startswith("slow:") for line in pytestconfig.getini("markers"))
 
 
