@@ -51,8 +51,8 @@ def test_printed_bounds_say_what_they_bound():
 
 
 def test_bias_stated_is_the_one_measured():
-    # K = 100, v = .364 (ESS/K .733): the mean error of 100 000 estimates, with a standard error of
-    # .0002, is -v / 2K = -.0018.
+    # K = 100, v = .364 (ESS/K .733). The mean error of 100 000 estimates is -v / 2K = -.0018, with
+    # a standard error of .0002.
     est = fe.estimate(linear_gaussian(np.ones(100_000)), PRIOR, n_samples=100, rng=0)
     error = est.log_evidence - -1.5155121234846454
     se = error.std() / np.sqrt(error.size)

@@ -14,7 +14,7 @@ import fastelbo
 
 PACKAGE = Path(fastelbo.__file__).parent
 
-# Prints a log density and how often its kernel was read from the disk and compiled.
+# Prints a log density, and how often its kernel was read from the disk and how often compiled.
 PROGRAM = """
 import fastelbo as fe
 from fastelbo.kernels.cpu import drivers, launch
@@ -65,7 +65,7 @@ def test_hit_and_never_stale(copy: Path) -> None:
 
 
 def test_an_edit_after_the_import_is_not_taken_for_what_was_compiled(copy: Path) -> None:
-    # This process compiles the source that it imported, under the name of that source.
+    # This process compiles the source that it imported, and caches it under that source's name.
     edit = """
 import fastelbo as fe
 from pathlib import Path

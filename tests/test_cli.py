@@ -17,7 +17,7 @@ PNG = b"\x89PNG"
 
 @pytest.fixture
 def short_demo(monkeypatch):
-    """A demonstration without its tables, for tests of what is around them."""
+    """A demonstration without its tables, for tests of the output around them."""
     monkeypatch.setattr(demo, "digits_report", lambda: "digits")
     monkeypatch.setattr(demo, "galaxies_report", lambda: "galaxies")
 
@@ -119,7 +119,7 @@ def log_weights(shape=(3, 2000)):
 
 
 def write_header(path, shape):
-    """A file that says it has an array of this shape."""
+    """A file whose header declares an array of this shape."""
     with path.open("wb") as file:
         header = {"descr": "<f8", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
@@ -188,7 +188,7 @@ def test_estimate_as_json(weights, capsys):
     assert printed["iw_elbo_5_se"] == est.iw_elbo(5).se.tolist()
     low, high = est.confidence_interval("log_evidence")
     assert printed["log_evidence_interval"] == [low.tolist(), high.tolist()]
-    # Not told apart by log weights.
+    # Log weights alone do not determine the KL divergence.
     assert printed["kl"] == [None] * 3
     assert printed["total"]["log_evidence"] == est.total().log_evidence
 

@@ -12,7 +12,7 @@ SUITE = Path(__file__).parent / "simulator"
 
 @pytest.mark.simulator
 def test_kernels_in_the_simulator():
-    """The suite in tests/simulator, in a process in which numba simulates a device."""
+    """Run the suite in tests/simulator, in a process in which numba simulates a device."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},

@@ -88,7 +88,7 @@ def test_log_prob_broadcasts(kind, batch, lead):
 @pytest.mark.parametrize("df", [0.1, 1.0, 30.0, 1e6, 1e9, 1e15])
 @pytest.mark.parametrize("dim", [1, 2, 3, 17])
 def test_log_prob_of_student_t_for_any_df(df, dim):
-    # Two log-Gammas of a large df cancel: 1e-6 at df = 1e9.
+    # Two log-Gammas of a large df cancel: an error of 1e-6 at df = 1e9.
     z = np.full(dim, 1.5)
     with mpmath.workprec(200):
         half, d = mpmath.mpf(df) / 2, mpmath.mpf(dim)
@@ -100,7 +100,7 @@ def test_log_prob_of_student_t_for_any_df(df, dim):
 
 
 def test_log_prob_far_from_the_origin():
-    # The difference z - mean is exact here, and must be taken before anything is scaled.
+    # The difference z - mean is exact here. It must be computed before any scaling.
     q = fe.Gaussian([1e8, -1e8], cov=[[1.0, 0.6], [0.6, 2.0]])
     near = fe.Gaussian([0.0, 0.0], cov=[[1.0, 0.6], [0.6, 2.0]])
     shift = np.array([0.25, -1.5])
@@ -136,7 +136,7 @@ def test_separated_mixture_does_not_underflow():
     "kind", ["diagonal", "full", "t", "mixture", "mixture_full", "zero_weight"]
 )
 def test_sample_mean_and_covariance(kind):
-    # Within 5 standard errors, taken from the draws: .005 standard deviations of the mean.
+    # Within 5 standard errors, estimated from the draws: for the mean, .005 standard deviations.
     rng = np.random.default_rng(8)
     dist = QS[kind](rng, rng.normal(size=(2, 3)), 1.0)
     z = dist.sample(10**6, rng=9)
@@ -342,7 +342,7 @@ def test_kl_of_categoricals():
 @pytest.mark.parametrize("p_kind", ["diagonal", "full"])
 @pytest.mark.parametrize("q_kind", ["diagonal", "full"])
 def test_kl_against_its_estimate(q_kind, p_kind):
-    # A standard error of about .002.
+    # The standard error is about .002.
     q, p = gaussian(q_kind, 3, (2,), seed=3), gaussian(p_kind, 3, seed=4)
     est = fe.estimate(p, q, 10**6, rng=5)
     assert (np.abs(est.kl - fe.kl_divergence(q, p)) <= 4.5 * est.kl_se).all()

@@ -61,7 +61,7 @@ def test_supplied_values_of_several_chunks(threads):
 def test_supplied_values_in_the_reference(name):
     model, other, q = given(name, 300)
     expected, got = (fe.estimate(m, q, 300, rng=3, backend="numpy") for m in (model, other))
-    # The values are those of the kernels, which the reference's agree with to rounding.
+    # The values come from the kernels. Those of the reference agree up to rounding.
     for field in ("log_evidence", "elbo", "expected_log_likelihood", "kl"):
         np.testing.assert_allclose(getattr(got, field), getattr(expected, field), rtol=1e-11)
 
@@ -73,7 +73,7 @@ def test_supplied_values_in_single_precision():
 
 
 def test_supplied_values_begin_at_their_first_draw():
-    # The terms of one draw alone, as a worker that starts late would ask for them.
+    # The terms of one draw alone, as a worker with later draws would request them.
     likelihood = reference.log_likelihood
     rng = np.random.default_rng(0)
     values = rng.normal(size=(3, 20))

@@ -1,4 +1,4 @@
-"""What is printed of results: classes of k-hat, tables for notebooks."""
+"""Printed results: classes of k-hat, tables for notebooks."""
 
 import dataclasses
 import xml.etree.ElementTree

@@ -1,4 +1,4 @@
-"""What is said about versions and machine."""
+"""The report about versions and machine."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""Rows of arrays as arrays of constant shape, by the compiler of this machine."""
+"""Rows of arrays as arrays of constant shape, compiled for the CPU."""
 
 import numba
 import numpy as np

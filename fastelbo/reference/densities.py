@@ -55,7 +55,7 @@ def component_log_prob(mixture: Any, z: Array) -> Array:
 
 
 def log_mean(weights: ArrayLike, logs: Array) -> Array:
-    """``log sum weights exp(logs)`` over the last axis; -inf where all terms are zero."""
+    """``log sum weights exp(logs)`` over the last axis; -inf if all terms are zero."""
     with np.errstate(divide="ignore"):
         terms = np.log(weights) + logs
         top = terms.max(axis=-1, keepdims=True)
@@ -90,24 +90,25 @@ def log_likelihood(
     z
         Latent points, shape (n, K, D).
     rows
-        Data points, the batch of the likelihood flattened, shape (n,).
+        Data points: indices into the flattened batch of the likelihood, shape (n,).
     draws
         Addresses of the draws z, shape (K,).
 
     Returns
     -------
     array of shape (n, K)
-        0; the values that were supplied, NaN for a draw that has none; or
-        ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data space.
+        ``"zero"``: 0. ``"supplied"``: the supplied values, NaN for a draw without one.
+        ``"linear_gaussian"``: ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data
+        space.
     """
     if likelihood.family == "zero":
         return np.zeros(z.shape[:-1])
     if likelihood.family == "supplied":
         values = likelihood.values.reshape(-1, likelihood.values.shape[-1])
         place = draws - likelihood.first_draw
-        known = (place >= 0) & (place < values.shape[1])
+        supplied = (place >= 0) & (place < values.shape[1])
         result = np.full(z.shape[:-1], np.nan)
-        result[:, known] = values[rows][:, place[known]]
+        result[:, supplied] = values[rows][:, place[supplied]]
         return result
     diagonal = likelihood.noise_cov.ndim == 1
     noise = SimpleNamespace(

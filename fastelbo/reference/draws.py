@@ -21,7 +21,7 @@ from .stream import (
 
 
 def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
-    """Draws ``z ~ q``; each is a function of (key, index, draw) alone.
+    """Draws ``z ~ q``. Each draw is a function of (key, index, draw) alone.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
     Returns
     -------
     array of shape (n, K, D)
-        ``mean + L eps sqrt(df / chi2)``, without the root for a Gaussian; mean, L and df are
-        those of the component that a draw chooses from a mixture.
+        ``mean + L eps sqrt(df / chi2)``, without the root for a Gaussian. For a mixture, mean, L
+        and df are those of the component that the draw chooses.
     """
     index, draw = address(index, 32, "index")[:, None], address(draw, 40, "draw")[None, :]
     y = standard_normals(key, index, draw, simple(q).mean.shape[-1])
@@ -57,7 +57,7 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
 
 
 def _choose(weights: Array, word: Words) -> NDArray[np.intp]:
-    """Component of each draw, (n, K), by integer thresholds, so that every device chooses alike."""
+    """Component of each draw, (n, K). Integer thresholds make every device choose the same."""
     cumulative = np.cumsum(weights, axis=-1)
     thresholds = np.floor(cumulative / cumulative[..., -1:] * 2.0**53).astype(np.uint64)
     return np.asarray((word[..., None] >= thresholds[..., None, :-1]).sum(axis=-1))

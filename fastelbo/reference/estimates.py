@@ -13,7 +13,8 @@ from .draws import sample
 from .parameters import select_rows, simple
 from .stream import Array, address
 
-# Numbers in the largest temporary. About ten of them live at once, 80 MB; more are no faster.
+# Numbers in the largest temporary array. About ten such arrays exist at once: 80 MB. Larger arrays
+# are no faster.
 BLOCK_LENGTH = 2**20
 
 
@@ -25,11 +26,11 @@ def elbo_terms(
     Parameters
     ----------
     model
-        Its ``prior`` is a distribution, its ``likelihood`` as `log_likelihood` takes it.
+        Its ``prior`` is a distribution, its ``likelihood`` one that `log_likelihood` accepts.
     q
         Gaussian, StudentT or Mixture.
     n_samples
-        Number of draws K a data point.
+        Number of draws K per data point.
     key
         64-bit key of the stream.
     first_index
@@ -38,8 +39,8 @@ def elbo_terms(
     Returns
     -------
     log_likelihood, log_prior, log_q : arrays of shape (N, K)
-        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``; N is the length of the two
-        batches, broadcast and flattened, 1 for none.
+        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the length of the two
+        batches, broadcast and flattened; it is 1 without a batch.
     """
     prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
@@ -47,8 +48,8 @@ def elbo_terms(
     address([first_index, first_index + max(n_points, 1) - 1], 32, "index")
     address(n_samples - 1, 40, "draw")
 
-    # Neither the numbers of a draw times draws and points, nor the parameters of the points, may
-    # outgrow a block.
+    # A block limits two sizes: numbers of a draw times draws times points, and the parameters of
+    # the points.
     dim = simple(q).mean.shape[-1]
     n_components = max(
         dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in (q, prior)
@@ -73,7 +74,7 @@ def elbo_terms(
             block = np.s_[i : i + points.size, k : k + draws.size]
             z = sample(q_rows, key, first_index + points, draws)
             log_lik[block] = log_likelihood(likelihood, z, data_rows, draws)
-            # With the draws in front, a batch of points lines up with z.
+            # With the draws on the first axis, a batch of points broadcasts against z.
             log_prior[block] = log_prob(prior_rows, z.swapaxes(0, 1)).T
             log_q[block] = log_prob(q_rows, z.swapaxes(0, 1)).T
     return log_lik, log_prior, log_q
@@ -99,8 +100,8 @@ def summaries(
         ``log_evidence`` = log mean w, ``relative_variance`` v = Var(w) / mean(w)^2,
         ``log_evidence_se`` = sqrt(v / K), ``ess`` = (sum w)^2 / sum w^2, and with their ``_se``
         ``elbo`` = mean l, ``expected_log_likelihood``, ``kl`` = mean(log_q - log_prior) and
-        ``jensen_gap`` = log_evidence - elbo.  A standard error that a single draw or an infinite
-        value does not allow is NaN.
+        ``jensen_gap`` = log_evidence - elbo.  A standard error is NaN for a single
+        draw or an infinite value.
     """
     log_weights = log_likelihood + log_prior - log_q
     n_samples, is_zero = log_weights.shape[-1], np.isneginf(log_weights)
@@ -126,7 +127,7 @@ def summaries(
         for name, terms in means.items():
             result[name], result[f"{name}_se"] = _mean_and_se(terms)
         result["jensen_gap"] = result["log_evidence"] - result["elbo"]
-        # To first order, log mean w - mean l moves as the mean of w / E(w) - l.
+        # To first order, log mean w - mean l varies like the mean of w / E(w) - l.
         result["jensen_gap_se"] = _mean_and_se(relative - log_weights)[1]
     result["iw"] = {}
     for size in iw_sizes:
@@ -168,7 +169,7 @@ def exact_mixture(model: Any, probs: Array) -> dict[str, Array]:
     dict of arrays of the common batch shape
         ``log_evidence`` = log sum_c w_c p(x | c), ``expected_log_likelihood`` = sum_c q_c log p(x
         | c), ``kl`` = sum_c q_c log(q_c / w_c) and ``elbo``, their difference, with 0 log 0 = 0.
-        Where q puts mass on a component of weight zero, kl is inf and elbo -inf.
+        If q puts mass on a component of weight zero, kl is inf and elbo -inf.
     """
     logs = component_log_prob(model.mixture, model.x)
     expected = (probs * np.where(probs > 0.0, logs, 0.0)).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""Random words and the standard draws made of them, by address."""
+"""Random words by address, and the standard draws made of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
-Words: TypeAlias = NDArray[Any]  # of uint64, which NumPy's stubs lose in every shift
+Words: TypeAlias = NDArray[Any]  # uint64, a type that NumPy's stubs lose in every shift
 
 NORMAL, CHOICE, GAMMA_NORMAL, GAMMA_UNIFORM = range(4)
 GAMMA_ATTEMPTS = 16
@@ -95,8 +95,8 @@ def _uniform(high: Words, low: Words) -> Array:
 
 def _normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array]:
     radius = np.sqrt(-2.0 * np.log(_uniform(words[0], words[1])))
-    # The angle is an integer quadrant and a remainder in [-pi/4, pi/4).  Only the remainder meets
-    # floating point: the cosine of a rounded angle near pi/2 would have lost its leading digits.
+    # The angle is an integer quadrant and a remainder in [-pi/4, pi/4).  Only the remainder becomes
+    # a float: the cosine of a rounded angle near pi/2 would lose its leading digits.
     quadrant = words[2] >> 30
     remainder = (((words[2] << 32) | words[3]) >> 10) & (2**52 - 1)
     angle = (remainder * 2.0**-52 - 0.5) * (np.pi / 2.0)
@@ -109,8 +109,9 @@ def _normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array
 
 
 def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
-    """Chi-square with ``df`` degrees of freedom by Marsaglia and Tsang (2000); the arguments
-    broadcast.
+    """Chi-square with ``df`` degrees of freedom, by Marsaglia and Tsang (2000).
+
+    The arguments broadcast.
     """
     index, draw, df = np.broadcast_arrays(index, draw, df)
     shape, index, draw, a = df.shape, index.ravel(), draw.ravel(), df.ravel() / 2.0

@@ -1,4 +1,4 @@
-"""What keeps registers free on a CUDA device: views of constant shape, and calls that stay calls.
+"""Views of constant shape, and functions that are not inlined: both save registers on a device.
 
 Sizes and strides that the compiler knows take no registers. A slice keeps them as variables.
 """
@@ -19,9 +19,9 @@ from .device import SIMULATED
 
 
 def viewer(shape: tuple[int, ...]) -> Any:
-    """A function ``view(array, i)``: row i of a C-contiguous array of rows of that shape, alone.
+    """A function ``view(array, i)``: row i alone of a C-contiguous array with rows of ``shape``.
 
-    It comes as a tuple, as functions may not return arrays of their own by themselves.
+    The function returns a tuple, because numba forbids to return an array of its own alone.
     """
 
     if SIMULATED:
@@ -56,14 +56,14 @@ def viewer(shape: tuple[int, ...]) -> Any:
     return view
 
 
-def stay_a_call() -> None:
-    """Keep the function that calls it from being inlined on a device."""
+def prevent_inlining() -> None:
+    """Prevent the compiler from inlining the calling function on a device."""
 
 
 if not SIMULATED:
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def stay_a_call(typing_context: Any) -> Any:
+    def prevent_inlining(typing_context: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             builder.function.attributes.add("noinline")
             return context.get_dummy_value()
