@@ -260,11 +260,11 @@ def _request(
 ) -> EstimateRequest:
     if isinstance(model, type) or not isinstance(model, Model):
         raise InvalidInputError(
-            "model must be a Gaussian, StudentT or Mixture, a LinearGaussian or a MixtureModel; "
+            "model must be a distribution over vectors, a LinearGaussian or a MixtureModel; "
             f"got {_kind(model)}"
         )
     if isinstance(q, type) or not isinstance(q, Proposal):
-        raise InvalidInputError(f"q must be a Gaussian, StudentT or Mixture; got {_kind(q)}")
+        raise InvalidInputError(f"q must be a distribution over vectors; got {_kind(q)}")
     if model.dim != q.dim:
         raise InvalidInputError(
             f"model and q must have one dimension, got {model.dim} and {q.dim}: {model!r}, {q!r}"
