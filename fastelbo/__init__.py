@@ -63,14 +63,14 @@ __all__ = [
 if TYPE_CHECKING:
     from . import datasets, plotting
 else:
-    # Type checkers, which would take it for a promise of every name, do not see this.
+    # Hidden from type checkers: they would accept every name because of it.
     def __getattr__(name):
-        """Import a submodule that few programs need when it is first asked for."""
+        """Import a rarely needed submodule at its first use."""
         if name in ("datasets", "plotting"):
             return importlib.import_module(f".{name}", __name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The names meant for users."""
+    """The public names."""
     return sorted([*__all__, "__version__"])
