@@ -41,7 +41,8 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
             dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as file:
             temporary = file.name
-            np.savez(file, allow_pickle=False, **content)
+            # NumPy 2.0 takes a keyword allow_pickle for one array more.
+            np.savez(file, **content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
