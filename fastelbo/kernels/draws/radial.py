@@ -50,9 +50,7 @@ def log_radial(density, i, c, base, square, dim, n, out):
 
 @block
 def scale_radius(sampler, i, dim, work, key, index, first, n):
-    """Multiply each of the standard normals v[:dim, :n] by the family's factor for its draw."""
-    if sampler.radial == GAUSSIAN:
-        return
+    """Multiply the standard normals v[:dim, :n] by the factors of a family that is not Gaussian."""
     v, factor = work.v, work.scratch[0]
     # The parameter of each draw's component, in float64.
     df = sampler.df[row_of(i, sampler.df.shape[0])]
