@@ -350,7 +350,7 @@ def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:
         )
     if not all(estimate.n_samples and estimate.independent for estimate in estimates):
         raise InvalidInputError(
-            "estimates must have draws, and entries that are data points (not only q's batch)"
+            "estimates must have draws, and entries that are data points with draws of their own"
         )
     return shapes.pop()
 

@@ -83,8 +83,9 @@ def everything(est):
     facts += [bounds.names, bounds.value, bounds.se, bounds.bias]
     facts += [repr(est), repr(bounds), est.summary(), est.pareto_k_table()]
     if est.independent:
-        total = est.total(omit_flagged=True)
-        facts += [list(vars(total).items()), total.bias_correction, total.confidence_interval()]
+        total = est.total()
+        public = [(name, value) for name, value in vars(total).items() if name[0] != "_"]
+        facts += [public, total.bias_correction, total.confidence_interval()]
     return facts
 
 

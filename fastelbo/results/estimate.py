@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
 from ..plotting import plot
-from ..tables import decimals, format_cell, format_table, html_table, pareto_k_table
+from ..tables import format_cell, format_table, html_table, interval_cell, pareto_k_table
 from ..validation import Floats
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
+from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import constant_weights, high_k, warn_total_bias
-from ..weights.intervals import Interval, normal_interval, tail_interval
+from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
 from .bound_tables import BoundTable, bound_table
 from .exports import to_pandas, to_xarray
@@ -59,7 +60,7 @@ class Estimate:
     iw_sizes : tuple of int
         The sizes k that `iw_elbo` knows.
     independent : bool
-        Whether entries are data points, which a total may add up.
+        Whether entries are data points with draws of their own, which a total may add up.
     stream_version : int
         The same request gives the same bits for as long as this number stays.
 
@@ -92,6 +93,8 @@ class Estimate:
     _iw: dict[int, Bound] = field(default_factory=dict)
     # (..., M + 1), the largest log weights of each data point, descending; or None.
     _tail: Floats | None = None
+    # Standard error of the Jensen gap by the delta method, whatever k-hat.
+    _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
@@ -139,9 +142,10 @@ class Estimate:
     ) -> Interval:
         """Confidence interval of one quantity.
 
-        That of the log evidence carries what the draws leave unknown about the weights' tail (see
-        `fastelbo.weights.intervals`), and is there even where the standard error is not; the others
-        are normal.
+        Those of the log evidence and the Jensen gap carry what the draws leave unknown about the
+        weights' tail (see `fastelbo.weights.intervals` and `combined_intervals` beside it), and are
+        there even where the standard error is not. Where the tail may have no mean, they have no
+        upper end. The others are normal.
 
         Parameters
         ----------
@@ -155,7 +159,8 @@ class Estimate:
         -------
         Interval
             (low, high), each of the batch's shape. Without k-hats, or where the tails of all data
-            points would have taken more than 256 MB, that of the log evidence is normal too.
+            points would have taken more than 256 MB, all are normal; that of the log evidence is
+            one-sided where its k-hat is too high.
         """
         if quantity == "iw_elbo":
             if k is None:
@@ -163,10 +168,24 @@ class Estimate:
             return normal_interval(*self.iw_elbo(k), confidence_level)
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
-        if quantity == "log_evidence" and self._tail is not None:
-            v = self.relative_variance
-            return Interval(*tail_interval(self.n_samples, value, v, self._tail, confidence_level))
+        if quantity == "log_evidence":
+            return self._evidence_interval(confidence_level)
+        if quantity == "jensen_gap" and self._tail is not None:
+            errors = np.sqrt(self.relative_variance / self.n_samples), self.elbo_se, self._gap_se
+            evidence = self._evidence_interval(confidence_level)
+            return gap_interval(value, errors, self.log_evidence, evidence, confidence_level)
         return normal_interval(value, se, confidence_level)
+
+    def _evidence_interval(self, confidence_level: float) -> Interval:
+        value, v = self.log_evidence, self.relative_variance
+        if self._tail is not None:
+            ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
+            return Interval(*ends)
+        low, high = normal_interval(value, self.log_evidence_se, confidence_level)
+        # Of a tail that is heavy but was not kept, and of weights of 0, nothing else is known.
+        unknown = high_k(self.pareto_k, self.n_samples) | np.isneginf(value) & np.isnan(low)
+        least, most = one_sided_interval(value, confidence_level)
+        return Interval(np.where(unknown, least, low), np.where(unknown, most, high))
 
     def bounds(self) -> BoundTable:
         """ELBO, importance-weighted bounds and log evidence side by side, with their meaning.
@@ -195,25 +214,18 @@ class Estimate:
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
         return bound_table(bounds, self.relative_variance, self.n_samples)
 
-    def total(self, *, omit_flagged: bool = False) -> Total:
-        """Sums over data points, which are taken as independent.
+    def total(self) -> Total:
+        """Sums over all data points, which have draws of their own.
 
         Each log of a mean is biased by about -v/2K. Over N points the bias adds up like N while
         the standard error grows like sqrt N, so the total of the log evidence adds ``sum v_i/2K``;
-        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares.
-
-        Parameters
-        ----------
-        omit_flagged : bool
-            Leave out data points whose log evidence is not finite, or whose k-hat is too high for a
-            standard error, and list them in ``omitted``. With a q that is too narrow these are
-            the points where the largest weights were drawn; the total of the rest is then too low.
+        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares:
+        NaN where a data point has none. ``total().confidence_interval()`` is there even then.
 
         Raises
         ------
         InvalidInputError
-            If the entries are not data points (only q has a batch), or if some are flagged as
-            above and ``omit_flagged`` is not given.
+            If only q has a batch, or if the rows of log weights share draws.
 
         Warns
         -----
@@ -222,21 +234,13 @@ class Estimate:
         """
         if not self.independent:
             raise InvalidInputError(
-                "total() adds data points, but only q has a batch here: its entries are estimates "
-                "of one quantity, not of parts of a sum"
-            )
-        finite = np.isfinite(self.log_evidence)
-        sound = (finite & ~high_k(self.pareto_k, self.n_samples)).reshape(-1)
-        flagged = tuple(int(i) for i in np.flatnonzero(~sound))
-        if flagged and not omit_flagged:
-            what = "log_evidence is not finite or k-hat is too high"
-            raise InvalidInputError(
-                f"{what} for {len(flagged)} of {sound.size} data points, the first {flagged[:5]}; "
-                "total(omit_flagged=True) adds the rest"
+                "total() adds data points with draws of their own, but here only q has a batch, so "
+                "that the entries are estimates of one quantity, or the rows of log weights share "
+                "draws, so that their errors are not independent"
             )
 
         def values(name: str) -> Floats:
-            return np.asarray(getattr(self, name)).reshape(-1)[sound]
+            return np.asarray(getattr(self, name)).reshape(-1)
 
         sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
         errors = {
@@ -244,21 +248,27 @@ class Estimate:
             for name in QUANTITIES[:-1]
         }
         plain = sums["log_evidence"]
-        # v is not known from one draw; nothing is then corrected, and the standard error is NaN.
-        correction = 0.0
-        if self.n_samples > 1:
-            correction = float(values("relative_variance").sum()) / (2 * self.n_samples)
+        correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(
-            n_points=int(sound.sum()), uncorrected_log_evidence=plain, omitted=flagged, **sums,
-            **errors,
+            n_points=self.log_evidence.size, uncorrected_log_evidence=plain, **sums, **errors,
+            _evidence_interval=self._total_interval,
         )  # fmt: skip
+
+    def _total_interval(self, confidence_level: float) -> tuple[float, float]:
+        intervals = self._evidence_interval(confidence_level)
+        return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+
+    def _bias(self) -> Floats:
+        """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
+        return np.nan_to_num(self.relative_variance) / (2 * max(self.n_samples, 1))
 
     def summary(self, max_rows: int = 10) -> str:
         """A table of the first ``max_rows`` data points: estimate and standard error.
 
-        Log evidence that k-hat leaves without a standard error has its 95 % interval instead.
+        Log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
+        ``>`` and its lower end alone, where there is no upper one.
         """
         text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
         return text if left_out <= 0 else f"{text}\n... {left_out} more"
@@ -289,12 +299,7 @@ class Estimate:
             np.asarray(each[index])
             for each in (self.log_evidence, self.relative_variance, self._tail)
         )
-        low, high = (float(end) for end in tail_interval(self.n_samples, value, v, tail))
-        if not low < high:
-            return ""
-        # As those of a standard error: an interval is four of them wide, and may have no upper end.
-        digits = decimals(0.25 * (min(high, float(value) + 1.0) - low))
-        return f"{float(value):.{digits}f} in [{low:.{digits}f}, {high:.{digits}f}]"
+        return interval_cell(value, *tail_interval(self.n_samples, value, v, tail))
 
     def __repr__(self) -> str:
         if self.log_evidence.size == 1:
@@ -471,6 +476,7 @@ def from_quantities(
         independent=independent,
         _iw=bounds,
         _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] else None,
+        _gap_se=shaped(values["jensen_gap_se"]),
         **fields,
     )
 
