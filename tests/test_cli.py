@@ -179,7 +179,7 @@ def test_estimate_of_a_heavy_tail_prints_its_interval(tmp_path, capsys):
         est = fe.summarize(rows)
     low, high = est.confidence_interval("log_evidence")
     assert np.isnan(est.log_evidence_se[1])
-    assert f"{est.log_evidence[1]:.3f} in [{low[1]:.3f}, {high[1]:.3f}]" in printed
+    assert f"{est.log_evidence[1]:.2f} in [{low[1]:.2f}, {high[1]:.2f}]" in printed
     assert "or in [95 % interval]" in printed
     assert " in [" in printed.split("sum over 2 data points")[1]
 

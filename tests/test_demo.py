@@ -156,6 +156,12 @@ def test_totals_of_the_evidence_are_near_the_truth(runs, exact):
     assert abs(total.log_evidence - exact.sum()) < 4.0 * total.log_evidence_se
     posterior = runs["exact posterior"].total
     assert posterior.log_evidence == pytest.approx(exact.sum(), rel=1e-12)
+    for run in runs.values():
+        low, high = run.total.confidence_interval()
+        assert low - 1e-6 < exact.sum() < high + 1e-6
+    # Some digits have weights that may have no mean.
+    assert high - low < 1e-6
+    assert runs["mean field"].total.confidence_interval()[1] == np.inf
 
 
 # --- warnings and tables ------------------------------------------------------------------------
@@ -164,7 +170,8 @@ def test_totals_of_the_evidence_are_near_the_truth(runs, exact):
 def test_expected_warnings_are_kept_and_others_are_given(model, runs):
     kinds = {name: {text.split(":")[0] for text in run.warnings} for name, run in runs.items()}
     assert kinds["exact posterior"] == {"ConstantWeightsWarning"}
-    assert kinds["mean field"] == {"HighParetoKWarning", "LowESSWarning", "TotalBiasWarning"}
+    assert kinds["wide"] == {"TotalBiasWarning"}
+    assert kinds["mean field"] == {"HighParetoKWarning", "LowESSWarning"}
     with pytest.warns(fe.errors.ShortTailWarning):
         demo.timed_estimate(model, model.exact_posterior(), n_samples=1, rng=0)
 

@@ -53,7 +53,9 @@ def sum_interval(
     >>> from fastelbo.weights.combined_intervals import sum_interval
     >>> from fastelbo.weights.intervals import Interval
     >>> value = np.array([-1.0, -2.0])
-    >>> sum_interval(value, np.zeros(2), Interval(value - [0.3, 0.4], value + [0.6, 0.8]), 0.95)
+    >>> ends = Interval(value - [0.3, 0.4], value + [0.6, 0.8])
+    >>> low, high = sum_interval(value, np.zeros(2), ends, 0.95)
+    >>> round(low, 2), round(high, 2)
     (-3.5, -2.0)
     """
     if not np.isfinite(log_evidence).all() or np.isposinf(intervals.high).any():
