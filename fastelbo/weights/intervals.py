@@ -1,18 +1,18 @@
-"""A confidence interval for log evidence that carries the uncertainty of the weights' tail.
+"""A confidence interval for the log evidence that includes the uncertainty of the weights' tail.
 
-The delta interval, ``log mean -+ z sqrt(v / K)``, knows the tail only by the weights that were
-drawn: with a heavy tail most samples miss the few that would have mattered, and then the mean and
-its error are both too small. Here the tail is that of a generalised Pareto distribution, about
-whose parameters the draws leave a posterior.
+The delta interval, ``log mean -+ z sqrt(v / K)``, knows only the part of the tail that was drawn.
+If the tail is heavy, most samples miss the few largest weights that matter. Then the mean and its
+standard error are both too small. This module models the tail by a generalised Pareto distribution.
+The draws give a posterior of its parameters.
 
 Let u be the largest weight outside of the tail of M draws. The evidence is
 
     E[min(w, u)] + P(w > u) m = E[Y],    Y = w for w <= u, u + m for w > u,
 
-where m is the mean excess over u. Given m, the sample mean of Y is nearly normal, for Y is bounded,
-and its log has the standard error of the delta method; m is independent of it, and
-sigma / (1 - k) for Pareto excesses. The interval is that of the mixture of these normals over the
-posterior of (k, sigma), between the quantiles (1 -+ confidence level) / 2.
+where m is the mean excess over u. Given m, Y is bounded: its sample mean is nearly normal, and the
+log of this mean has the standard error of the delta method. m is independent of this mean; for
+Pareto excesses, m = sigma / (1 - k). The mixture of these normals over the posterior of (k, sigma)
+gives the interval, from its quantile (1 - confidence level) / 2 to (1 + confidence level) / 2.
 
 The posterior is the one that Zhang and Stephens (2009) average for k-hat. With theta = -k / sigma,
 their weights of the grid of theta, exp(profile log-likelihood), are also its exact marginal
@@ -42,27 +42,27 @@ from ..kernels.cpu.tails import FITTED, UNBOUNDED
 from ..validation import Floats
 from .pareto import TailFits, fit_tails, k_threshold
 
-# Nodes of k for each theta: equidistant standard normals, staggered from one theta to the next by
-# the golden ratio, so that the nodes of all of them together leave no gaps.
+# Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
+# theta to the next, so that the nodes of all theta together leave no gaps.
 _NODES = 12
 _NODE_STEP = 0.6
 _GOLDEN = 0.6180339887498949
 
 _ROWS = 256
-# So that the mean excess of the outermost nodes stays finite.
+# Keeps the mean excess of the outermost nodes finite.
 _LARGEST_K = 1.0 - 1e-9
 # The k-hat from which on weights have no variance, and how much wider an interval that is within
 # the limit of k-hat may be for it.
 _NO_VARIANCE = 0.5
 _MOST_WIDER = 0.05
-# Newton steps, or bisections where they leave the bracket.
+# Most steps: Newton steps, or bisection if a Newton step leaves the bracket.
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
 
 
 class Interval(NamedTuple):
-    """Ends of a confidence interval, one entry a data point."""
+    """The ends of a confidence interval, one entry per data point."""
 
     low: Floats
     high: Floats
@@ -97,16 +97,16 @@ def tail_interval(
     tail: Floats,
     confidence_level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Confidence interval of log evidence from moments and the largest log weights.
+    """Confidence interval of the log evidence from mean, variance and tail of the weights.
 
     Parameters
     ----------
     n_samples : int
-        K.
+        K, the number of draws.
     log_evidence, relative_variance : ndarray
-        log mean and Var(w) / E(w)^2 of the K weights, one entry a data point.
+        log mean and Var(w) / E(w)^2 of the K weights, one entry per data point.
     tail : ndarray
-        (..., M + 1): the largest log weights of each, in any order.
+        (..., M + 1): the largest log weights of each data point, in any order.
     confidence_level : float
         Between 0 and 1.
 
@@ -155,7 +155,7 @@ def tail_interval(
     both = ~endless
     low[both] = _lower_ends(n_samples, fits.pareto_k[both], low[both], high[both], delta_low[both])
     low[endless] = one_sided_interval(value[endless], confidence_level).low
-    # Where a single weight is most of the sum, the fit may leave the estimate itself outside.
+    # If one weight dominates the sum, the fitted interval may exclude the estimate itself.
     low = np.minimum(low, value)
     return low.reshape(shape), np.maximum(high, value).reshape(shape)
 
@@ -179,10 +179,10 @@ def _posterior(fits: TailFits, n_samples: int, tail_length: int) -> tuple[Floats
 
     Weights add up to 1 less the probability that the tail has no mean.
     """
-    # Wilson and Hilferty: M k(theta) / k is a Gamma(M), whose cube root is nearly normal.
+    # M k(theta) / k is Gamma(M). Its cube root is nearly normal (Wilson and Hilferty).
     spread = 1.0 / (3.0 * np.sqrt(tail_length))
     middle = 1.0 - spread**2
-    # The standard normal above which k < 1.
+    # k < 1 for standard normals above this limit.
     limit = np.where(fits.k > 0.0, (np.cbrt(fits.k) - middle) / spread, -np.inf)
     log_share = log_ndtr(-limit)
     within = fits.log_likelihood + log_share
@@ -193,16 +193,16 @@ def _posterior(fits: TailFits, n_samples: int, tail_length: int) -> tuple[Floats
     nodes, node_weights = _nodes(fits.k.shape[1])
     normal = -ndtri_exp(log_share[..., None] + log_ndtr(nodes))
     k = np.minimum(fits.k[..., None] / (middle + spread * normal) ** 3, _LARGEST_K)
-    # A theta of exactly 0 has no weight.
+    # theta = 0 has weight 0; any other value avoids a division by 0.
     theta = np.where(fits.theta == 0.0, 1.0, fits.theta)
     mean_excess = -k / theta[..., None] / (1.0 - k)
     weights = weight[..., None] * node_weights
     return mean_excess.reshape(len(k), -1), weights.reshape(len(k), -1)
 
 
-def _nodes(points: int) -> tuple[Floats, Floats]:
-    """Standard normals and their weights, (points, nodes)."""
-    offset = (np.arange(points)[:, None] * _GOLDEN) % 1.0
+def _nodes(grid_size: int) -> tuple[Floats, Floats]:
+    """Standard normal nodes and their weights, each (grid size, nodes)."""
+    offset = (np.arange(grid_size)[:, None] * _GOLDEN) % 1.0
     nodes = _NODE_STEP * (np.arange(_NODES) + offset - 0.5 * _NODES)
     weights = np.exp(-0.5 * nodes**2)
     return nodes, weights / weights.sum(axis=1, keepdims=True)
@@ -211,7 +211,7 @@ def _nodes(points: int) -> tuple[Floats, Floats]:
 def _given_excess(
     n_samples: int, value: Floats, v: Floats, tail: Floats, mean_excess: Floats
 ) -> tuple[Floats, Floats]:
-    """Log evidence and its standard error, for each mean excess (rows, nodes) over u."""
+    """Log evidence and its standard error for each mean excess over u, (rows, nodes)."""
     top = tail.max(axis=1)
     w = np.exp(tail - top[:, None])
     u = w.min(axis=1)
