@@ -2,99 +2,207 @@
 
 A lane is a data point. A block has fewer lanes than a block of draws, so that the terms of all
 components stay in the cache until they are summed.
+
+Terms log p(x | c) may be so large that an ulp of one is many nats. So the term of the most probable
+component is subtracted first. Weights are factors of the exponentials, and probabilities are
+divided by their own sum.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block
+from ..jit.compile import block, scalar
 from ..math.copies import load_rows, store_rows
-from ..math.scalar import exp_normal, log, log_positive
+from ..math.scalar import exp_normal, log, log_positive, two_sum
 from .blocks import make_workspace
 from .densities import log_component
+from .far import far_distance
 
 _LANES = 128
+_TINY = 2.0**-1022
+# Differences of terms whose exponentials are far from overflow and from 0.
+_MODERATE = 700.0
 
 
 @block
-def log_joint(density, log_weight, dim, work, n, terms):
-    """terms[c] = log p(x | c); work.log_q = log p(x); work.top = the largest term of log p(x)."""
-    top, total, out = work.top, work.total, work.log_q
-    for k in range(n):
-        top[k] = -np.inf
-        total[k] = 0.0
-    for c in range(log_weight.shape[0]):
-        log_component(density, 0, c, 0.0, work.v, dim, n, work.accumulator, work.square, terms[c])
-        weight = log_weight[c]
-        for k in range(n):
-            joint = terms[c, k] + weight
-            top[k] = joint if joint > top[k] else top[k]
-    for c in range(log_weight.shape[0]):
-        weight = log_weight[c]
-        for k in range(n):
-            # If the maximum is -inf, e is NaN, and nothing is added.
-            e = exp_normal((terms[c, k] + weight) - top[k])
-            total[k] += e if e == e else 0.0
-    for k in range(n):
-        out[k] = top[k] + log_positive(total[k]) if top[k] > -np.inf else -np.inf
+def component_terms(density, dim, work, n, terms):
+    """terms[c] = log p(x | c)."""
+    for c in range(terms.shape[0]):
+        log_component(density, 0, c, 0.0, work.v, dim, work, n, True, terms[c])
 
 
 @block
-def expect(terms, log_weight, probs, first, n, work):
-    """The two parts of the ELBO for q in rows of ``probs``.
+def find_top(density, weights, dim, work, n, terms):
+    """Find the most probable component of each lane.
 
-    work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights).
+    work.top = its term, work.norm = its weight, work.log_prior = the log of that, work.log_q = the
+    sum of term and log. A lane whose terms are all -inf gets terms that order its components, and
+    -inf in work.log_q.
     """
-    likelihood, kl, q = work.log_likelihood, work.log_weight, work.norm
+    best, top, own, log_own = work.log_q, work.top, work.norm, work.log_prior
+    for k in range(n):
+        best[k], top[k], own[k], log_own[k] = -np.inf, -np.inf, 1.0, 0.0
+    for c in range(weights.shape[1]):
+        weight, log_weight = weights[0, c], weights[1, c]
+        for k in range(n):
+            joint = terms[c, k] + log_weight
+            better = joint > best[k]
+            best[k] = joint if better else best[k]
+            top[k] = terms[c, k] if better else top[k]
+            own[k] = weight if better else own[k]
+            log_own[k] = log_weight if better else log_own[k]
+    far = np.int64(0)
+    for k in range(n):
+        far += np.int64(0) if best[k] > -np.inf else np.int64(1)
+    if far > 0:
+        for k in range(n):
+            if not best[k] > -np.inf:
+                _order_far(density, weights, dim, work, k, terms)
+
+
+@block
+def _order_far(density, weights, dim, work, k, terms):
+    """Replace the terms of a lane, all -inf: the nearest components keep their constants.
+
+    Beyond 1e154 scales, an ulp of a distance is more than 1e292 nats.
+    """
+    nearest, joint = np.inf, -np.inf
+    for c in range(weights.shape[1]):
+        peak, total = far_distance(density, 0, c, work.v, dim, k)
+        terms[c, k] = peak * peak * total
+        nearest = min(nearest, terms[c, k] if weights[0, c] > 0.0 else np.inf)
+    for c in range(weights.shape[1]):
+        term = density.log_const[0, c] if terms[c, k] == nearest else -np.inf
+        terms[c, k] = term
+        if term + weights[1, c] > joint:
+            joint = term + weights[1, c]
+            work.top[k] = term
+            work.norm[k], work.log_prior[k] = weights[0, c], weights[1, c]
+
+
+@scalar
+def _share(gap, ratio, log_ratio):
+    """ratio exp(gap).
+
+    The log is rounded, and so is used only where a factor may overflow or underflow.
+    """
+    moderate = abs(gap) <= _MODERATE
+    share = exp_normal(gap if moderate else gap + log_ratio)
+    return ratio * share if moderate else share
+
+
+@block
+def exponentiate(weights, work, n, terms):
+    """terms[c] = w_c exp(t_c) over that of the top component; work.total = their sum."""
+    top, own, log_own = work.top, work.norm, work.log_prior
+    total, lost = work.total, work.square
+    for k in range(n):
+        own[k] = max(own[k], _TINY)
+        total[k], lost[k] = 0.0, 0.0
+    for c in range(weights.shape[1]):
+        weight, log_weight = weights[0, c], weights[1, c]
+        for k in range(n):
+            share = _share(terms[c, k] - top[k], weight / own[k], log_weight - log_own[k])
+            terms[c, k] = share
+            total[k], rounded = two_sum(total[k], share)
+            lost[k] += rounded
+    for k in range(n):
+        total[k] += lost[k]
+
+
+@block
+def expect(weights, probs, first, work, n, terms):
+    """work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights).
+
+    q is in rows of ``probs``.
+    """
+    likelihood, kl, q = work.log_likelihood, work.log_weight, work.accumulator[0]
     for k in range(n):
         likelihood[k] = 0.0
         kl[k] = 0.0
-    shared = probs.shape[0] == 1
-    for c in range(log_weight.shape[0]):
-        weight = log_weight[c]
-        for k in range(n):
-            q[k] = probs[0 if shared else first + k, c]
+    for c in range(weights.shape[1]):
+        log_weight = weights[1, c]
+        _load_probs(probs, first, c, n, q)
         for k in range(n):
             # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
-            likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - weight)
+            likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - log_weight)
             likelihood[k] += likely if q[k] > 0.0 else 0.0
             kl[k] += ratio if q[k] > 0.0 else 0.0
 
 
 @block
-def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
-    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights), for points p in lo to hi."""
-    dim = centre.shape[0]
-    work = make_workspace(dim, density.factor)
-    terms = np.empty((log_weight.shape[0], _LANES))
-    blocks = (hi - lo + _LANES - 1) // _LANES
-    for item in range(part * blocks // parts, (part + 1) * blocks // parts):
-        first = lo + item * _LANES
-        n = min(_LANES, hi - first)
-        load_rows(x[first : first + n], centre, n, work.v)
-        log_joint(density, log_weight, dim, work, n, terms)
-        expect(terms, log_weight, probs, first, n, work)
+def expect_below_top(probs, first, work, n, terms, out):
+    """out = E_q (log p(x | c) - top)."""
+    top, q = work.top, work.accumulator[0]
+    for k in range(n):
+        out[k] = 0.0
+    for c in range(terms.shape[0]):
+        _load_probs(probs, first, c, n, q)
         for k in range(n):
-            out[0, first + k] = work.log_q[k]
-            out[1, first + k] = work.log_likelihood[k]
-            out[2, first + k] = work.log_weight[k]
+            below = q[k] * (terms[c, k] - top[k])
+            out[k] += below if q[k] > 0.0 else 0.0
 
 
 @block
-def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
-    """out[p, c] = p(c | x), for points p in lo to hi."""
+def _load_probs(probs, first, c, n, q):
+    shared = probs.shape[0] == 1
+    for k in range(n):
+        q[k] = probs[0 if shared else first + k, c]
+
+
+@block
+def expect_block(density, weights, probs, first, dim, work, n, terms, out):
+    """out[:, first : first + n] = the rows of `expectations` for the points in work.v."""
+    component_terms(density, dim, work, n, terms)
+    expect(weights, probs, first, work, n, terms)
+    find_top(density, weights, dim, work, n, terms)
+    below = work.scratch[0]
+    expect_below_top(probs, first, work, n, terms, below)
+    exponentiate(weights, work, n, terms)
+    for k in range(n):
+        # log p(x) - top; nothing of the size of the terms is in the gap.
+        above = work.log_prior[k] + log_positive(work.total[k])
+        gap = above + (work.log_weight[k] - below[k])
+        out[0, first + k] = work.top[k] + above if work.log_q[k] > -np.inf else -np.inf
+        out[1, first + k] = work.log_likelihood[k]
+        out[2, first + k] = work.log_weight[k]
+        # Rounding must not make a divergence negative.
+        out[3, first + k] = max(gap, 0.0)
+
+
+@block
+def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out):
+    """out[:, p], for points p in lo to hi.
+
+    Its rows are log p(x), E_q log p(x | c), KL(q || weights) and KL(q || p(c | x)).
+    """
     dim = centre.shape[0]
     work = make_workspace(dim, density.factor)
-    terms = np.empty((log_weight.shape[0], _LANES))
+    terms = np.empty((weights.shape[1], _LANES))
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
         load_rows(x[first : first + n], centre, n, work.v)
-        log_joint(density, log_weight, dim, work, n, terms)
-        for c in range(log_weight.shape[0]):
-            weight = log_weight[c]
+        expect_block(density, weights, probs, first, dim, work, n, terms, out)
+
+
+@block
+def posterior(part, parts, density, weights, centre, x, lo, hi, out):
+    """out[p, c] = p(c | x), for points p in lo to hi."""
+    dim = centre.shape[0]
+    work = make_workspace(dim, density.factor)
+    terms = np.empty((weights.shape[1], _LANES))
+    blocks = (hi - lo + _LANES - 1) // _LANES
+    for item in range(part * blocks // parts, (part + 1) * blocks // parts):
+        first = lo + item * _LANES
+        n = min(_LANES, hi - first)
+        load_rows(x[first : first + n], centre, n, work.v)
+        component_terms(density, dim, work, n, terms)
+        find_top(density, weights, dim, work, n, terms)
+        exponentiate(weights, work, n, terms)
+        for c in range(weights.shape[1]):
             for k in range(n):
-                terms[c, k] = exp_normal((terms[c, k] + weight) - work.log_q[k])
-        store_rows(terms, n, log_weight.shape[0], out[first : first + n])
+                terms[c, k] /= work.total[k]
+        store_rows(terms, n, weights.shape[1], out[first : first + n])
