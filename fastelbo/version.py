@@ -4,4 +4,4 @@ __version__ = "0.1.0"
 
 # The same request gives the same bits for as long as this number stays: it stands for the draws of
 # an address, the chunks and the order of every sum. Results and checkpoints name it.
-STREAM_VERSION = 1
+STREAM_VERSION = 2

@@ -106,9 +106,7 @@ class CUDABackend:
         def run(lo: int, count: int, most_bytes: int) -> None:
             part = slice(lo, lo + count)
             rows = probs if len(probs) == 1 else probs[part]
-            out[:, part] = cuda_launch.mixture_expectations(
-                density, weights, centre, x[part], rows
-            )
+            out[:, part] = cuda_launch.mixture_expectations(density, weights, centre, x[part], rows)
 
         with self.device.select(self.index):
             in_slices(self.device, len(x), 8 * (x.shape[1] + weights.shape[1] + 4), run)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
 from .parameters import component
-from .radial import log_radial
+from .radial import LARGEST, log_radial
 from .stream import Array
 
 
@@ -59,8 +59,11 @@ def nearest_components(mixture: Any, z: Array) -> Array:
     distances, logs = [], []
     for c in range(mixture.weights.shape[-1]):
         y, log_det = _whiten(component(mixture, c), z)
+        y = np.clip(y, -LARGEST, LARGEST)
         size = np.maximum(np.abs(y).max(axis=-1), 1.0)
-        distances.append(size * np.linalg.norm(y / size[..., None], axis=-1))
+        # May be inf, for all components alike.
+        with np.errstate(over="ignore"):
+            distances.append(size * np.linalg.norm(y / size[..., None], axis=-1))
         logs.append(-log_det)
     distance = np.stack(np.broadcast_arrays(*distances), axis=-1)
     least = np.where(mixture.weights > 0.0, distance, np.inf).min(axis=-1, keepdims=True)

@@ -9,6 +9,7 @@ from scipy.special import poch
 
 from .stream import Array, Words, chi_square
 
+LARGEST = np.finfo(float).max
 # Distances whose squares do not overflow.
 _LARGE = 1e150
 _LARGE_SHAPE = 30.0
@@ -20,7 +21,7 @@ def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
     ``log_det`` is the log determinant of the scale. Squares that overflow are divided by the
     square of the largest coordinate.
     """
-    dim = y.shape[-1]
+    dim, y = y.shape[-1], np.clip(y, -LARGEST, LARGEST)
     size = np.maximum(np.abs(y).max(axis=-1), 1.0)
     share = y / size[..., None]
     square = np.einsum("...d,...d->...", share, share)
@@ -29,13 +30,13 @@ def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
     if dist.family == "gaussian":
         return np.asarray(gaussian)
     df = np.asarray(dist.df)
-    finite = np.minimum(df, np.finfo(float).max / 2)
+    finite = np.minimum(df, LARGEST / 2.0)
     size = size / np.sqrt(finite)
     moderate = np.minimum(size, _LARGE)
     power = np.where(
         size < _LARGE,
         np.log1p(moderate * moderate * square),
-        2.0 * np.log(size) + np.log(square),
+        2.0 * np.log(np.maximum(size, _LARGE)) + np.log(np.maximum(square, 1.0)),
     )
     with np.errstate(over="ignore"):
         radial = (0.5 * finite + 0.5 * dim) * power

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..draws.blocks import CHUNK, Workspace, padded, row_of
+from ..draws.blocks import CHUNK, Density, Workspace, padded, row_of
 from ..draws.densities import elliptical_block, weigh_block
 from ..draws.mixtures import expect_block
 from ..draws.sampling import sample_block
@@ -282,10 +282,28 @@ def terms(form: Form) -> Any:
     return fill_terms
 
 
+def _shift_known(shifted: bool) -> Any:
+    """A function after which a compiler knows that a density has no shift, if it has none."""
+
+    @block
+    def same(density):
+        return density
+
+    @block
+    def without(density):
+        nothing = density.shift[:, :0]
+        return Density(
+            density.radial, density.factor, density.target, nothing, density.log_const, density.df
+        )
+
+    return same if shifted else without
+
+
 @functools.cache
 def log_prob(dim: int, shifted: bool) -> Any:
     """Kernel: out[p, i] = log density of member i at points[p, i]; one point a thread."""
     rows, packed_rows = padded(dim), padded(dim) if shifted else 1
+    known_shift = _shift_known(shifted)
 
     @device_kernel
     def fill_log_prob(density, centre, points, n_blocks, out):
@@ -301,7 +319,8 @@ def log_prob(dim: int, shifted: bool) -> Any:
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
             load_rows(points[p : p + 1, i], centre[middle], 1, v)
-            elliptical_block(density, i, v, dim, work, 1, work.log_q)
+            known = known_shift(density)
+            elliptical_block(known, i, v, dim, work, 1, work.log_q)
             out[p, i] = work.log_q[0]
 
     return fill_log_prob
@@ -311,6 +330,7 @@ def log_prob(dim: int, shifted: bool) -> Any:
 def expectations(dim: int, components: int, shifted: bool) -> Any:
     """Kernel: out[:, p] = the rows of `mixtures.expectations` at point p; one a thread."""
     rows, packed_rows = padded(dim), padded(dim) if shifted else 1
+    known_shift = _shift_known(shifted)
 
     @device_kernel
     def fill_expectations(density, weights, centre, points, probs, out):
@@ -325,7 +345,8 @@ def expectations(dim: int, components: int, shifted: bool) -> Any:
         p = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             load_rows(points[p : p + 1], centre, 1, v)
-            expect_block(density, weights, probs, p, dim, work, 1, terms, out)
+            known = known_shift(density)
+            expect_block(known, weights, probs, p, dim, work, 1, terms, out)
 
     return fill_expectations
 

@@ -8,7 +8,7 @@ from ..jit.compile import block, by_precision, scalar
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
-from .far import any_zero, mend_far
+from .far import any_zero, has_zero, mend_far
 from .radial import GAUSSIAN, STUDENT_T, log_radial
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
@@ -112,35 +112,29 @@ def move(v, shift, rows, n, out):
 
 
 @block
-def _square_norm(density, i, c, v, dim, n, acc, out):
-    """out = |F_c v - t_c|^2."""
+def log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, out):
+    """out = log_const_c - base + g_c(square), and square = |F_c (v - shift_c) - t_c|^2.
+
+    If ``mend``, also where the square overflows; a Student-t is always mended. The arrays of a
+    workspace are passed one by one: the whole would be counted as used array by array.
+    """
     rows = density.factor.shape[2]
+    place = v
+    if density.shift.shape[1] > 0:
+        move(v, density.shift[row_of(i, density.shift.shape[0]), c], padded(dim), n, moved)
+        place = moved
     if rows == 0:
-        square_norm_identity(v, padded(dim), n, out)
+        square_norm_identity(place, padded(dim), n, square)
     else:
         factor = density.factor[row_of(i, density.factor.shape[0]), c]
         target = density.target[row_of(i, density.target.shape[0]), c]
         if rows == 1:
-            square_norm_diagonal(factor[0], target, v, n, out)
+            square_norm_diagonal(factor[0], target, place, n, square)
         else:
-            square_norm_triangular(factor, target, v, n, acc, out)
-
-
-@block
-def log_component(density, i, c, base, v, dim, work, n, mend, out):
-    """out = log_const_c - base + g_c(square), and work.square = |F_c (v - shift_c) - t_c|^2.
-
-    If ``mend``, also where the square overflows; a Student-t is always mended.
-    """
-    if density.shift.shape[1] > 0:
-        shift = density.shift[row_of(i, density.shift.shape[0]), c]
-        move(v, shift, padded(dim), n, work.packed)
-        _square_norm(density, i, c, work.packed, dim, n, work.accumulator, work.square)
-    else:
-        _square_norm(density, i, c, v, dim, n, work.accumulator, work.square)
-    log_radial(density, i, c, base, work.square, dim, n, out)
-    if mend or density.radial == STUDENT_T:
-        mend_far(density, i, c, base, v, dim, n, work.square, out)
+            square_norm_triangular(factor, target, place, n, acc, square)
+    log_radial(density, i, c, base, square, dim, n, out)
+    if (mend or density.radial == STUDENT_T) and has_zero(out, n):
+        mend_far(density, i, c, base, v, dim, n, out)
 
 
 @scalar
@@ -180,19 +174,20 @@ def add_term(top, total, term, one):
 @block
 def _sum_components(density, i, v, dim, work, n, mend, out):
     """out = the log density of data point i at v[:dim, :n]; components are summed one by one."""
+    moved, acc, square = work.packed, work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
     if components == 1:
-        log_component(density, i, 0, 0.0, v, dim, work, n, mend, out)
+        log_component(density, i, 0, 0.0, v, dim, n, mend, moved, acc, square, out)
         return
     base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
     one = v.dtype.type(1.0)
     # top is the running maximum, total the sum of exponentials relative to it.
-    log_component(density, i, 0, base, v, dim, work, n, mend, top)
+    log_component(density, i, 0, base, v, dim, n, mend, moved, acc, square, top)
     for k in range(n):
         total[k] = one
     for c in range(1, components):
-        log_component(density, i, c, base, v, dim, work, n, mend, term)
+        log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, term)
         for k in range(n):
             top[k], total[k] = add_term(top[k], total[k], term[k], one)
     for k in range(n):

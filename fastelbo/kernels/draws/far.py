@@ -1,8 +1,8 @@
 """Log densities at points so far from a component that a square overflows.
 
 A square overflows at distances from 1e154 scales on. A Student-t density is finite there, and a
-Gaussian one up to 1.9e154. Lanes with such a square are few: `mend_far` computes them again, one by
-one, with distances divided by a power of two.
+Gaussian one up to 1.9e154. Such lanes are few: `mend_far` computes them again, one by one, with
+distances divided by a power of two.
 """
 
 from __future__ import annotations
@@ -71,20 +71,25 @@ def _far_log_radial(density, i, c, dim, peak, total):
 
 
 @block
-def mend_far(density, i, c, base, v, dim, n, square, out):
-    """out = log_const_c - base + g_c, in the lanes whose ``square`` is not finite."""
-    far = np.int64(0)
-    for k in range(n):
-        far += np.int64(0) if square[k] < np.inf else np.int64(1)
-    if far == 0:
-        return
+def mend_far(density, i, c, base, v, dim, n, out):
+    """Replace ``out``, log_const_c - base + g_c, in the lanes where it is -inf or NaN."""
     const = density.log_const[row_of(i, density.log_const.shape[0]), c] - base
+    # The density of a component of weight 0 is 0 everywhere.
     if const == -np.inf:
         return
     for k in range(n):
-        if not square[k] < np.inf:
+        if not out[k] > -np.inf:
             peak, total = far_distance(density, i, c, v, dim, k)
             out[k] = const + _far_log_radial(density, i, c, dim, peak, total)
+
+
+@block
+def has_zero(log_density, n):
+    """Whether a log density is -inf or NaN."""
+    zeros = np.int64(0)
+    for k in range(n):
+        zeros += np.int64(0) if log_density[k] > -np.inf else np.int64(1)
+    return zeros > 0
 
 
 def _none_on_device(log_density, n):
@@ -93,12 +98,9 @@ def _none_on_device(log_density, n):
 
 @by_target(_none_on_device)
 def any_zero(log_density, n):
-    """Whether a log density is -inf or NaN.
+    """As `has_zero`, of Gaussians.
 
-    Never on a device: what the second look finds there, densities between exp(-1e308) and
+    Never on a device: what a second look finds there, densities between exp(-9e307) and
     exp(-2e308), is not worth the registers.
     """
-    zeros = np.int64(0)
-    for k in range(n):
-        zeros += np.int64(0) if log_density[k] > -np.inf else np.int64(1)
-    return zeros > 0
+    return has_zero(log_density, n)

@@ -28,37 +28,35 @@ _MODERATE = 700.0
 @block
 def component_terms(density, dim, work, n, terms):
     """terms[c] = log p(x | c)."""
+    v, moved, acc, square = work.v, work.packed, work.accumulator, work.square
     for c in range(terms.shape[0]):
-        log_component(density, 0, c, 0.0, work.v, dim, work, n, True, terms[c])
+        log_component(density, 0, c, 0.0, v, dim, n, True, moved, acc, square, terms[c])
 
 
 @block
 def find_top(density, weights, dim, work, n, terms):
-    """Find the most probable component of each lane.
+    """work.component = the most probable component, work.log_q = log of w_c p(x | c) there.
 
-    work.top = its term, work.norm = its weight, work.log_prior = the log of that, work.log_q = the
-    sum of term and log. A lane whose terms are all -inf gets terms that order its components, and
-    -inf in work.log_q.
+    A lane whose terms are all -inf gets terms that order its components, and -inf in work.log_q.
+    work.top = the component's term, work.norm = 1 / weight, work.log_prior = log weight.
     """
-    best, top, own, log_own = work.log_q, work.top, work.norm, work.log_prior
+    best, component = work.log_q, work.component
     for k in range(n):
-        best[k], top[k], own[k], log_own[k] = -np.inf, -np.inf, 1.0, 0.0
+        best[k], component[k] = -np.inf, np.int64(0)
     for c in range(weights.shape[1]):
-        weight, log_weight = weights[0, c], weights[1, c]
+        log_weight = weights[1, c]
         for k in range(n):
             joint = terms[c, k] + log_weight
             better = joint > best[k]
             best[k] = joint if better else best[k]
-            top[k] = terms[c, k] if better else top[k]
-            own[k] = weight if better else own[k]
-            log_own[k] = log_weight if better else log_own[k]
-    far = np.int64(0)
+            component[k] = np.int64(c) if better else component[k]
     for k in range(n):
-        far += np.int64(0) if best[k] > -np.inf else np.int64(1)
-    if far > 0:
-        for k in range(n):
-            if not best[k] > -np.inf:
-                _order_far(density, weights, dim, work, k, terms)
+        if not best[k] > -np.inf:
+            _order_far(density, weights, dim, work, k, terms)
+        c = component[k]
+        work.top[k] = terms[c, k]
+        work.norm[k] = 1.0 / max(weights[0, c], _TINY)
+        work.log_prior[k] = weights[1, c]
 
 
 @block
@@ -73,12 +71,10 @@ def _order_far(density, weights, dim, work, k, terms):
         terms[c, k] = peak * peak * total
         nearest = min(nearest, terms[c, k] if weights[0, c] > 0.0 else np.inf)
     for c in range(weights.shape[1]):
-        term = density.log_const[0, c] if terms[c, k] == nearest else -np.inf
-        terms[c, k] = term
-        if term + weights[1, c] > joint:
-            joint = term + weights[1, c]
-            work.top[k] = term
-            work.norm[k], work.log_prior[k] = weights[0, c], weights[1, c]
+        terms[c, k] = density.log_const[0, c] if terms[c, k] == nearest else -np.inf
+        if terms[c, k] + weights[1, c] > joint:
+            joint = terms[c, k] + weights[1, c]
+            work.component[k] = c
 
 
 @scalar
@@ -94,18 +90,21 @@ def _share(gap, ratio, log_ratio):
 
 @block
 def exponentiate(weights, work, n, terms):
-    """terms[c] = w_c exp(t_c) over that of the top component; work.total = their sum."""
-    top, own, log_own = work.top, work.norm, work.log_prior
+    """terms[c] = w_c exp(t_c) over that of the top component; work.total = their sum.
+
+    Loops have few arrays: with more, a compiler does not check that they are apart, and does not
+    vectorise.
+    """
+    top, inverse, log_own = work.top, work.norm, work.log_prior
     total, lost = work.total, work.square
     for k in range(n):
-        own[k] = max(own[k], _TINY)
         total[k], lost[k] = 0.0, 0.0
     for c in range(weights.shape[1]):
         weight, log_weight = weights[0, c], weights[1, c]
         for k in range(n):
-            share = _share(terms[c, k] - top[k], weight / own[k], log_weight - log_own[k])
-            terms[c, k] = share
-            total[k], rounded = two_sum(total[k], share)
+            terms[c, k] = _share(terms[c, k] - top[k], weight * inverse[k], log_weight - log_own[k])
+        for k in range(n):
+            total[k], rounded = two_sum(total[k], terms[c, k])
             lost[k] += rounded
     for k in range(n):
         total[k] += lost[k]
@@ -113,59 +112,44 @@ def exponentiate(weights, work, n, terms):
 
 @block
 def expect(weights, probs, first, work, n, terms):
-    """work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights).
+    """Expectations under q, which is in rows of ``probs``.
 
-    q is in rows of ``probs``.
+    work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights), and
+    work.scratch[0] = E_q (log p(x | c) - top).
     """
-    likelihood, kl, q = work.log_likelihood, work.log_weight, work.accumulator[0]
+    likelihood, kl, below = work.log_likelihood, work.log_weight, work.scratch[0]
+    top, q = work.top, work.accumulator[0]
     for k in range(n):
-        likelihood[k] = 0.0
-        kl[k] = 0.0
+        likelihood[k], kl[k], below[k] = 0.0, 0.0, 0.0
+    shared = probs.shape[0] == 1
     for c in range(weights.shape[1]):
         log_weight = weights[1, c]
-        _load_probs(probs, first, c, n, q)
+        for k in range(n):
+            q[k] = probs[0 if shared else first + k, c]
         for k in range(n):
             # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
             likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - log_weight)
             likelihood[k] += likely if q[k] > 0.0 else 0.0
             kl[k] += ratio if q[k] > 0.0 else 0.0
-
-
-@block
-def expect_below_top(probs, first, work, n, terms, out):
-    """out = E_q (log p(x | c) - top)."""
-    top, q = work.top, work.accumulator[0]
-    for k in range(n):
-        out[k] = 0.0
-    for c in range(terms.shape[0]):
-        _load_probs(probs, first, c, n, q)
         for k in range(n):
-            below = q[k] * (terms[c, k] - top[k])
-            out[k] += below if q[k] > 0.0 else 0.0
-
-
-@block
-def _load_probs(probs, first, c, n, q):
-    shared = probs.shape[0] == 1
-    for k in range(n):
-        q[k] = probs[0 if shared else first + k, c]
+            relative = q[k] * (terms[c, k] - top[k])
+            below[k] += relative if q[k] > 0.0 else 0.0
 
 
 @block
 def expect_block(density, weights, probs, first, dim, work, n, terms, out):
     """out[:, first : first + n] = the rows of `expectations` for the points in work.v."""
     component_terms(density, dim, work, n, terms)
-    expect(weights, probs, first, work, n, terms)
     find_top(density, weights, dim, work, n, terms)
-    below = work.scratch[0]
-    expect_below_top(probs, first, work, n, terms, below)
+    expect(weights, probs, first, work, n, terms)
     exponentiate(weights, work, n, terms)
     for k in range(n):
         # log p(x) - top; nothing of the size of the terms is in the gap.
         above = work.log_prior[k] + log_positive(work.total[k])
-        gap = above + (work.log_weight[k] - below[k])
-        out[0, first + k] = work.top[k] + above if work.log_q[k] > -np.inf else -np.inf
-        out[1, first + k] = work.log_likelihood[k]
+        gap = above + (work.log_weight[k] - work.scratch[0, k])
+        possible = work.log_q[k] > -np.inf
+        out[0, first + k] = work.top[k] + above if possible else -np.inf
+        out[1, first + k] = work.log_likelihood[k] if possible else -np.inf
         out[2, first + k] = work.log_weight[k]
         # Rounding must not make a divergence negative.
         out[3, first + k] = max(gap, 0.0)
