@@ -29,7 +29,7 @@ def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
         gaussian = -0.5 * (square * size) * size - (0.5 * dim * np.log(2.0 * np.pi) + log_det)
     if dist.family == "gaussian":
         return np.asarray(gaussian)
-    df = np.asarray(dist.df)
+    df = np.asarray(dist.parameter)
     finite = np.minimum(df, LARGEST / 2.0)
     size = size / np.sqrt(finite)
     moderate = np.minimum(size, _LARGE)
@@ -41,21 +41,23 @@ def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
     with np.errstate(over="ignore"):
         radial = (0.5 * finite + 0.5 * dim) * power
     student = _t_log_constant(finite, dim) - log_det - radial
-    return np.where(df < np.inf, student, gaussian)
+    return np.asarray(np.where(df < np.inf, student, gaussian))
 
 
 def scale_radius(
-    family: str, df: Array | None, y: Array, key: int, index: Words, draw: Words
+    family: str, parameter: Array | None, y: Array, key: int, index: Words, draw: Words
 ) -> Array:
     """Draws of the family with scale 1, (n, K, D), from standard normals y.
 
-    Student t: one chi-square a draw, shared by the coordinates; df is (n, K) or broadcasts to it.
+    ``parameter`` of the family is (n, K) or broadcasts to it. Student t: one chi-square a draw,
+    which the coordinates share.
     """
-    if family == "gaussian" or df is None:
+    if family == "gaussian" or parameter is None:
         return y
     # A draw of infinite df is that of any df so large that all digits are the same.
-    finite = np.minimum(df, 1e300)
-    return np.asarray(y * np.sqrt(finite / chi_square(key, index, draw, finite))[..., None])
+    finite = np.minimum(parameter, 1e300)
+    factor = np.sqrt(finite / chi_square(key, index, draw, finite))
+    return np.asarray(y * factor[..., None])
 
 
 def _t_log_constant(df: Array, dim: int) -> Array:
@@ -75,4 +77,4 @@ def _log_half_step(a: Array) -> Array:
     # The difference of two of Stirling's series (DLMF 5.11.8).
     with np.errstate(under="ignore"):
         series = far * (-1 / 8 + far**2 / 192 - far**4 / 640 + far**6 * 17 / 14336)
-    return np.where(a < _LARGE_SHAPE, np.log(poch(near, 0.5) / np.sqrt(near)), series)
+    return np.asarray(np.where(a < _LARGE_SHAPE, np.log(poch(near, 0.5) / np.sqrt(near)), series))

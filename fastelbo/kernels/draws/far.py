@@ -14,7 +14,7 @@ import numpy as np
 from ..jit.compile import block, by_target
 from ..math.scalar import log, log1p
 from .blocks import row_of
-from .radial import STUDENT_T
+from .radial import GAUSSIAN, STUDENT_T
 
 # A factor and a coordinate are each multiplied by this: a distance by its square.
 _ROOT_UNIT = 2.0**-500
@@ -74,8 +74,8 @@ def _far_log_radial(density, i, c, dim, peak, total):
 def mend_far(density, i, c, base, v, dim, n, out):
     """Replace ``out``, log_const_c - base + g_c, in the lanes where it is -inf or NaN."""
     const = density.log_const[row_of(i, density.log_const.shape[0]), c] - base
-    # The density of a component of weight 0 is 0 everywhere.
-    if const == -np.inf:
+    # The density of a component of weight 0 is 0 everywhere; other families have no such points.
+    if const == -np.inf or (density.radial != STUDENT_T and density.radial != GAUSSIAN):
         return
     for k in range(n):
         if not out[k] > -np.inf:
