@@ -115,7 +115,7 @@ def array_launches() -> dict[str, Launch]:
     mixture = fe.Mixture(np.full(count, 0.25), fe.Gaussian(np.zeros((count, dim)), cov=np.eye(dim)))
     density, centre = mixture._lowered(())
     points = np.zeros((10, dim))
-    log_weight = np.zeros(count)
+    weights, probs = np.zeros((2, count)), np.zeros((1, count))
     with recorded() as found:
         for dtype in (np.float32, np.float64):
             cuda_launch.DeviceStates(1, np.array([10, 100]), 100).reduce(
@@ -126,7 +126,7 @@ def array_launches() -> dict[str, Launch]:
                 np.zeros((1, 1000), dtype), 1
             )
         cuda_launch.log_prob(density, centre, points[:, None])
-        cuda_launch.mixture_expectations(density, log_weight, centre[0], points, log_weight[None])
+        cuda_launch.mixture_expectations(density, weights, centre[0], points, probs)
     with recorded(multiplies=True) as by_warps:
         cuda_launch.log_prob(density, centre, points[:, None])
     names = (
