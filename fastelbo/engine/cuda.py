@@ -97,20 +97,18 @@ class CUDABackend:
         return cuda_launch.put_plan(request.plan(lo, count))
 
     def _component_sums(
-        self, density: Density, log_weight: Floats, centre: Floats, x: Floats, probs: Floats
+        self, density: Density, weights: Floats, centre: Floats, x: Floats, probs: Floats
     ) -> Floats:
         """See `models.protocol.ComponentSums`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        out = np.empty((3, len(x)))
+        out = np.empty((4, len(x)))
 
         def run(lo: int, count: int, most_bytes: int) -> None:
             part = slice(lo, lo + count)
             rows = probs if len(probs) == 1 else probs[part]
-            out[:, part] = cuda_launch.mixture_expectations(
-                density, log_weight, centre, x[part], rows
-            )
+            out[:, part] = cuda_launch.mixture_expectations(density, weights, centre, x[part], rows)
 
         with self.device.select(self.index):
-            in_slices(self.device, len(x), 8 * (x.shape[1] + len(log_weight) + 3), run)
+            in_slices(self.device, len(x), 8 * (x.shape[1] + weights.shape[1] + 4), run)
         return out

@@ -358,14 +358,15 @@ def _exact(
             "q must have as many classes as the mixture has components, "
             f"{model.n_classes}; got {q.probs.shape[-1]}"
         )
-    log_evidence, likelihood, kl = backend.expectations(model, q.probs)
+    log_evidence, likelihood, kl, gap = backend.expectations(model, q.probs)
     shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
-    elbo = likelihood - kl
+    # The terms may be so large that an ulp of them is more than the gap.
+    elbo = log_evidence - gap
     return Estimate(
         n_samples=0, log_evidence=log_evidence, log_evidence_se=zero, elbo=elbo, elbo_se=zero,
         expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
-        jensen_gap=log_evidence - elbo, jensen_gap_se=zero, ess=unknown,
+        jensen_gap=gap, jensen_gap_se=zero, ess=unknown,
         relative_variance=unknown, pareto_k=unknown, n_zero=zero,
         independent=shape == model.batch_shape,
     )  # fmt: skip

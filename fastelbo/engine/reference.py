@@ -50,5 +50,5 @@ class NumPyBackend:
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""
         values = reference.exact_mixture(model, probs)
-        names = ("log_evidence", "expected_log_likelihood", "kl")
+        names = ("log_evidence", "expected_log_likelihood", "kl", "jensen_gap")
         return Expectations(*(values[name] for name in names))

@@ -142,6 +142,9 @@ class Elliptical(Distribution):
         result = launch.log_prob(*self._lowered(shape[free:]), points).reshape(shape)
         if np.isnan(result).any():
             require_finite(given, "z")
+            # A difference of a point and a location overflowed: in quarters it does not.
+            quarter = self._lowered(shape[free:], 0.25)
+            result = launch.log_prob(*quarter, 0.25 * points).reshape(shape)
         return result
 
     def _log_prob_on_device(self, z: Any) -> DeviceFloats:
@@ -161,10 +164,13 @@ class Elliptical(Distribution):
             shaped: DeviceFloats = result.reshape(*free, *batch)
             return shaped
 
-    def _lowered(self, batch: tuple[int, ...]) -> tuple[Density, Floats]:
-        """The density of every member of a batch, and the centre that it is relative to."""
-        components, points = self._components, Points(batch)
-        centre = lowering.mixture_mean(components, points)
+    def _lowered(self, batch: tuple[int, ...], unit: float = 1.0) -> tuple[Density, Floats]:
+        """The density of every member of a batch, and the centre that it is relative to.
+
+        Of points in other units: those that the density takes are ``unit`` times as large.
+        """
+        components, points = self._components.times(unit), Points(batch)
+        centre = lowering.exact_centre(components, points)
         density = lowering.density(components, points, Frame(centre, None, None))
         return density, constant(centre)
 

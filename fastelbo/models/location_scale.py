@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import digamma, poch
 
 from ..errors import InvalidInputError
 from ..kernels.draws.radial import GAUSSIAN, STUDENT_T
@@ -17,13 +16,16 @@ from ..validation import (
     MAX_DIM,
     Floats,
     as_floats,
+    as_unchecked_floats,
     broadcast_shape,
     cholesky,
     positive,
+    require_finite,
     square_matrices,
 )
 from .distributions import Elliptical
 from .lowering import Components
+from .student_constants import entropy_excess, log_const
 
 _LOG_2PI = math.log(2.0 * math.pi)
 # Below, a chi-square draw can fall under the smallest float, and the draws are no longer Student's.
@@ -196,7 +198,7 @@ class StudentT(LocationScale):
     Parameters
     ----------
     df : array_like, shape (...)
-        Degrees of freedom, at least 0.1.
+        Degrees of freedom, at least 0.1; inf for the Gaussian limit.
     mean : array_like, shape (..., D)
         Location (the mean where ``df > 1``).
     scale : array_like, shape (..., D) or scalar, optional
@@ -230,7 +232,9 @@ class StudentT(LocationScale):
     ) -> None:
         if (scale is None) == (scale_tril is None):
             raise InvalidInputError("exactly one of scale and scale_tril is expected")
-        freedom = as_floats(df, "df")
+        freedom = np.array(as_unchecked_floats(df, "df"))
+        # Infinite degrees of freedom stand for the Gaussian.
+        require_finite(np.where(freedom == np.inf, 1.0, freedom), "df")
         if (freedom < LEAST_DF).any():
             raise InvalidInputError(f"df must be at least {LEAST_DF}, got {freedom.min()}")
         self._set(df=freedom)
@@ -243,7 +247,7 @@ class StudentT(LocationScale):
 
     @property
     def _log_base(self) -> Floats:
-        return student_log_const(self.df, self.dim)
+        return log_const(self.df, self.dim)
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"df": self.df.shape, **super()._parameter_shapes()}
@@ -254,22 +258,5 @@ class StudentT(LocationScale):
         ``log det S - c + (df + D)/2 (digamma((df + D)/2) - digamma(df/2))``, c the log of the
         normalising constant (Kotz and Nadarajah, 2004, section 1.8).
         """
-        power = 0.5 * (self.df + self.dim)
-        value = self._log_det() - self._log_base + power * (digamma(power) - digamma(0.5 * self.df))
+        value = self._log_det() - self._log_base + entropy_excess(self.df, self.dim)
         return np.array(np.broadcast_to(value, self.batch_shape))
-
-
-def student_log_const(df: Floats, dim: int) -> Floats:
-    """log of Gamma((df + D)/2) / (Gamma(df/2) (df pi)^(D/2)).
-
-    As a product over whole steps of the Gamma function, and `scipy.special.poch` for the odd half:
-    a difference of two log-Gammas cancels for large df.
-    """
-    half = 0.5 * df
-    result = np.full(np.shape(df), -0.5 * dim * _LOG_2PI)
-    for step in range(dim // 2):
-        result = result + np.log1p(step / half)
-    if dim % 2:
-        start = half + dim // 2
-        result = result + np.log(poch(start, 0.5) / np.sqrt(half))
-    return np.asarray(result)

@@ -7,13 +7,15 @@ Every distribution over a vector is a mixture of location-scale `Components` (of
 density among them depends on ``|S^-1 (z - m)|^2``. In the coordinates v of the draw, with
 ``z = centre + T v``, that is ``|F v - t|^2``, F = S^-1 T and t = S^-1 (m - centre): the `Density`
 of the kernels. For a single q, v is the standardised draw itself (T = S_q), so that log q needs no
-solve, and nothing of the size of z is ever subtracted from anything of that size.
+solve, and nothing of the size of z is ever subtracted from anything of that size. For several
+components, v is z - centre; a component many of its scales from the centre is
+``|F (v - (m - centre))|^2``, as F v and t would cancel.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +30,11 @@ from .protocol import Frame, Points, Source
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _NO_VALUES = constant(np.zeros((1, 0)))
+_NO_SHIFT = np.zeros((1, 0, 0))
+# Scales between a component and the centre from which F v - t would lose more than a few ulp.
+_FAR = 8.0
+# A chi-square draw over its degrees of freedom is 1 from here on.
+_MOST_DF = 1e300
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +56,18 @@ class Components:
     @property
     def dim(self) -> int:
         return int(self.mean.shape[-1])
+
+    def times(self, unit: float) -> Components:
+        """The same density, as a function of points that are ``unit`` times as large."""
+        if unit == 1.0:
+            return self
+        return replace(
+            self,
+            mean=unit * self.mean,
+            scale=None if self.scale is None else unit * self.scale,
+            scale_tril=None if self.scale_tril is None else unit * self.scale_tril,
+            log_base=self.log_base + self.dim * math.log(unit),
+        )
 
     @property
     def single(self) -> bool:
@@ -97,13 +116,19 @@ def _enlarged(array: Floats, *lengths: int) -> Floats:
 
 
 def make_density(
-    radial: int, factor: Floats, target: Floats, log_const: Floats, df: Floats
+    radial: int,
+    factor: Floats,
+    target: Floats,
+    log_const: Floats,
+    df: Floats,
+    shift: Floats = _NO_SHIFT,
 ) -> Density:
     """A `Density` of constant arrays, its affine forms padded with zeros to whole tiles."""
     rows, dim = factor.shape[2:]
     factor = _enlarged(factor, padded(rows) if rows > 1 else rows, padded(dim))
     target = _enlarged(target, padded(target.shape[2]))
-    return Density(radial, *map(constant, (factor, target, log_const, df)))
+    shift = _enlarged(shift, padded(shift.shape[2]))
+    return Density(radial, *map(constant, (factor, target, shift, log_const, df)))
 
 
 def make_sampler(
@@ -142,7 +167,24 @@ def density(components: Components, points: Points, frame: Frame) -> Density:
         factor = transform_lower(inverse, frame)
     factor = np.broadcast_to(factor, (factor.shape[0], count, *factor.shape[2:]))
     target = np.broadcast_to(target, (target.shape[0], count, dim))
-    return make_density(components.radial, factor, target, log_const, df)
+    if frame.scale is not None or frame.scale_tril is not None:
+        return make_density(components.radial, factor, target, log_const, df)
+    far = _distance(factor, shift) > _FAR
+    own_shift = np.where(far[..., None], shift, 0.0) if far.any() else _NO_SHIFT
+    target = np.where(far[..., None], 0.0, target)
+    return make_density(components.radial, factor, target, log_const, df, own_shift)
+
+
+def _distance(factor: Floats, shift: Floats) -> Floats:
+    """(n or 1, C) distances of components from the centre: the largest |entry| of F shift.
+
+    If F is triangular, its terms are added as if they were independent, so that none cancel.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        if factor.shape[2] == 1:
+            return np.asarray(np.abs(factor[:, :, 0] * shift).max(axis=-1))
+        square = (factor * factor) @ (shift * shift)[..., None]
+        return np.asarray(np.sqrt(square.max(axis=(-2, -1))))
 
 
 def transform_lower(lower: Floats, frame: Frame) -> Floats:
@@ -172,20 +214,25 @@ def _single_source(q: Components, points: Points) -> Source:
     frame = Frame(points.select(q.mean, 2)[:, 0], scale, tril)
     nothing = np.zeros((1, 0, 0))
     sampler = make_sampler(
-        q.radial, nothing, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), df
+        q.radial, nothing, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), _df_of_draws(df)
     )
     own = make_density(q.radial, np.zeros((1, 1, 0, dim)), nothing, log_const, df)
     return Source(sampler, frame, elliptical_term(own))
 
 
 def source(q: Components, points: Points) -> Source:
-    """The draws of q: standardised where there is one component, else relative to the mean."""
+    """The draws of q: standardised where there is one component, else relative to a centre."""
     if q.single:
         return _single_source(q, points)
-    centre = mixture_mean(q, points)
+    centre = exact_centre(q, points)
     frame = Frame(centre, None, None)
     own = elliptical_term(density(q, points, frame))
     return Source(draw_components(q, points, centre), frame, own)
+
+
+def _df_of_draws(df: Floats) -> Floats:
+    """Finite degrees of freedom, from which a draw comes out as it would for infinite ones."""
+    return np.minimum(df, _MOST_DF)
 
 
 def elliptical_term(density: Density) -> Term:
@@ -206,11 +253,18 @@ def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     location = np.broadcast_to(location, (location.shape[0], count, q.dim))
     scale = np.broadcast_to(scale, (scale.shape[0], count, *scale.shape[2:]))
     _, df = _log_const(q, points)
-    return make_sampler(q.radial, location, scale, thresholds(log_weight), df)
+    return make_sampler(q.radial, location, scale, thresholds(log_weight), _df_of_draws(df))
 
 
-def mixture_mean(components: Components, points: Points) -> Floats:
-    """(n or 1, D) weighted mean of the components' locations."""
+def exact_centre(components: Components, points: Points) -> Floats:
+    """(n or 1, D) a centre whose differences from the components' locations are exact.
+
+    The weighted mean of the locations. A coordinate is 0 if a location is more than a quarter of
+    the mean away from it: the difference would be rounded, and is not much smaller.
+    """
     weight = np.exp(points.select(components.log_weight, 1))
     mean = points.select(components.mean, 2)
-    return np.asarray((weight[:, None, :] @ mean)[:, 0])
+    centre = (weight[:, None, :] @ mean)[:, 0]
+    with np.errstate(over="ignore"):
+        spread = np.abs(mean - centre[:, None, :]).max(axis=1)
+    return np.where(spread <= 0.25 * np.abs(centre), centre, 0.0)

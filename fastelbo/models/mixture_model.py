@@ -18,6 +18,9 @@ from .categorical import Categorical
 from .mixture import Mixture
 from .protocol import ComponentSums, Expectations, Frame, Points
 
+# Differences of numbers below it do not overflow.
+_LARGE = 2.0**1022
+
 
 class MixtureModel:
     """A mixture whose latent variable is the component that made x.
@@ -79,28 +82,35 @@ class MixtureModel:
 
     def exact_posterior(self) -> Categorical:
         """p(c | x), the responsibilities."""
-        points = constant(self.x.reshape(-1, self.x.shape[-1]))
+        points = constant(self._unit * self.x.reshape(-1, self.x.shape[-1]))
         probs = mixture_posterior(*self._lowered, points)
-        return Categorical._of(probs.reshape(*self.batch_shape, -1))
+        return Categorical._of(probs.reshape(*self.batch_shape, self.n_classes))
 
     def expectations(self, probs: Floats, sums: ComponentSums) -> Expectations:
-        """log p(x), E_q log p(x | c) and KL(q || weights), each of the common batch's shape.
+        """log p(x), E_q log p(x | c), and KL of q from weights and posterior, of the common shape.
 
         For the probabilities (..., C) of q; ``sums`` runs on the CPU, or is another backend's.
         """
         shape = broadcast_shape(model=self.batch_shape, q=probs.shape[:-1])
         dim, count = self.x.shape[-1], probs.shape[-1]
-        points = np.broadcast_to(self.x, (*shape, dim)).reshape(-1, dim)
+        points = np.broadcast_to(self._unit * self.x, (*shape, dim)).reshape(-1, dim)
         # One q for all data points stays one.
         whole = probs if probs.size == count else np.broadcast_to(probs, (*shape, count))
         rows = sums(*self._lowered, constant(points), constant(whole.reshape(-1, count)))
-        return Expectations(*rows.reshape(3, *shape))
+        return Expectations(*rows.reshape(4, *shape))
+
+    @cached_property
+    def _unit(self) -> float:
+        """The unit of points and locations in kernels, so that no difference overflows."""
+        largest = max(np.abs(a).max(initial=0.0) for a in (self.x, self.mixture.components.mean))
+        return 1.0 if largest < _LARGE else 0.25
 
     @cached_property
     def _lowered(self) -> tuple[Density, Floats, Floats]:
-        """The components' density without their weights, log weights, and the centre."""
-        components, points = self.mixture._components, Points(())
-        centre = lowering.mixture_mean(components, points)
+        """The components' density without their weights, (2, C) weights and logs, the centre."""
+        components, points = self.mixture._components.times(self._unit), Points(())
+        centre = lowering.exact_centre(components, points)
         unweighted = replace(components, log_weight=np.zeros_like(components.log_weight))
         density = lowering.density(unweighted, points, Frame(centre, None, None))
-        return density, constant(components.log_weight), constant(centre[0])
+        weights = np.stack([self.mixture.weights, components.log_weight])
+        return density, constant(weights), constant(centre[0])

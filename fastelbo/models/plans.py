@@ -48,12 +48,23 @@ def single_density(density: Density) -> Density:
     """The density in float32, but for its constants, which may be large."""
     df = density.df
     if density.radial == STUDENT_T:
-        df = np.clip(df, 1.0 / _SINGLE_MOST_DF, _SINGLE_MOST_DF)
+        df = np.where(df < _SINGLE_MOST_DF, df, np.inf)
+    if density.shift.size:
+        # What a kernel computes in the place of a target.
+        _single(_whitened(density.factor, density.shift))
     return density._replace(
         factor=_single(density.factor),
         target=_single(density.target),
+        shift=_single(density.shift),
         df=constant(df.astype(np.float32)),
     )
+
+
+def _whitened(factor: Real, shift: Real) -> Any:
+    """F shift of each component."""
+    if factor.shape[2] == 1:
+        return factor[:, :, 0] * shift
+    return (factor @ shift[..., None])[..., 0]
 
 
 def _single_term(term: Term) -> Term:

@@ -133,9 +133,10 @@ class Expectations(NamedTuple):
     log_evidence: Floats
     expected_log_likelihood: Floats
     kl: Floats
+    jensen_gap: Floats  # KL(q || posterior)
 
 
-# (component density, log weights, centre, points, probs) -> the rows of `Expectations`.
+# (component density, weights and their logs, centre, points, probs) -> the rows of `Expectations`.
 ComponentSums = Callable[[Density, Floats, Floats, Floats, Floats], Floats]
 
 
@@ -154,7 +155,7 @@ class ExactModel(Protocol):
         ...
 
     def expectations(self, probs: Floats, sums: ComponentSums) -> Expectations:
-        """log p(x), E_q log p(x | c) and KL(q || prior) for q's ``probs`` (..., C).
+        """log p(x), E_q log p(x | c), and KL from prior and posterior, for q's ``probs`` (..., C).
 
         ``sums`` is the backend's: it sums over components.
         """

@@ -17,6 +17,7 @@ from .protocol import Frame, Points
 _NOTHING = np.zeros((1, 0))
 NO_DENSITY = Density(
     GAUSSIAN, constant(np.zeros((1, 0, 0, 0))), constant(np.zeros((1, 0, 0))),
+    constant(np.zeros((1, 0, 0))),
     constant(_NOTHING), constant(_NOTHING),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
 from .parameters import component, select_rows
-from .radial import log_radial
+from .radial import LARGEST, log_radial
 from .stream import Array
 
 # Families that are log densities alone; all others are distributions.
@@ -37,25 +37,41 @@ def log_prob(dist: Any, z: Array) -> Array:
     """
     if dist.family == "mixture":
         return log_mean(dist.weights, component_log_prob(dist, z))
+    y, log_det = _whiten(dist, z)
+    return log_radial(dist, y, log_det)
+
+
+def _whiten(dist: Any, z: Array) -> tuple[Array, Array]:
+    """``L^-1 (z - mean)`` and log det L."""
     if dist.scale is not None:
-        y, diagonal = (z - dist.mean) / dist.scale, dist.scale
-    else:
-        y, diagonal = (
-            _solve_lower(dist.scale_tril, z - dist.mean),
-            np.diagonal(dist.scale_tril, axis1=-2, axis2=-1),
-        )
-    square, log_det, dim = (
-        np.einsum("...d,...d->...", y, y),
-        np.log(diagonal).sum(axis=-1),
-        z.shape[-1],
-    )
-    return log_radial(dist, square, log_det, dim)
+        return (z - dist.mean) / dist.scale, np.log(dist.scale).sum(axis=-1)
+    diagonal = np.diagonal(dist.scale_tril, axis1=-2, axis2=-1)
+    return _solve_lower(dist.scale_tril, z - dist.mean), np.log(diagonal).sum(axis=-1)
 
 
 def component_log_prob(mixture: Any, z: Array) -> Array:
     """Log density of each component, the components on the last axis."""
     components = [log_prob(component(mixture, c), z) for c in range(mixture.weights.shape[-1])]
     return np.stack(np.broadcast_arrays(*components), axis=-1)
+
+
+def nearest_components(mixture: Any, z: Array) -> Array:
+    """Logs that order the components where all densities underflow: -inf but for the nearest.
+
+    Those have minus the log determinant of their scale. Weights of 0 are passed over.
+    """
+    distances, logs = [], []
+    for c in range(mixture.weights.shape[-1]):
+        y, log_det = _whiten(component(mixture, c), z)
+        y = np.clip(y, -LARGEST, LARGEST)
+        size = np.maximum(np.abs(y).max(axis=-1), 1.0)
+        # May be inf, for all components alike.
+        with np.errstate(over="ignore"):
+            distances.append(size * np.linalg.norm(y / size[..., None], axis=-1))
+        logs.append(-log_det)
+    distance = np.stack(np.broadcast_arrays(*distances), axis=-1)
+    least = np.where(mixture.weights > 0.0, distance, np.inf).min(axis=-1, keepdims=True)
+    return np.where(distance == least, np.stack(logs, axis=-1), -np.inf)
 
 
 def log_mean(weights: ArrayLike, logs: Array) -> Array:

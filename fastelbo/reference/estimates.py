@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.special import rel_entr
 
-from .densities import TERMS, component_log_prob, log_density, log_mean
+from .densities import (
+    TERMS,
+    component_log_prob,
+    log_density,
+    log_mean,
+    nearest_components,
+)
 from .draws import sample
 from .parameters import select_rows, simple
 from .stream import Array, address
@@ -161,16 +167,31 @@ def exact_mixture(model: Any, probs: Array) -> dict[str, Array]:
     -------
     dict of arrays of the common batch shape
         ``log_evidence`` = log sum_c w_c p(x | c), ``expected_log_likelihood`` = sum_c q_c log p(x
-        | c), ``kl`` = sum_c q_c log(q_c / w_c) and ``elbo``, their difference, with 0 log 0 = 0.
+        | c), ``kl`` = sum_c q_c log(q_c / w_c), ``elbo``, their difference, and ``jensen_gap``,
+        that of log evidence and ELBO, with 0 log 0 = 0.
         If q puts mass on a component of weight zero, kl is inf and elbo -inf.
     """
     logs = component_log_prob(model.mixture, model.x)
-    expected = (probs * np.where(probs > 0.0, logs, 0.0)).sum(axis=-1)
-    kl = np.zeros_like(expected) + rel_entr(probs, model.mixture.weights).sum(axis=-1)
-    log_evidence = np.zeros_like(expected) + log_mean(model.mixture.weights, logs)
+    weights = np.asarray(model.mixture.weights)
+    expected = _expectation(probs, logs)
+    kl = np.zeros_like(expected) + rel_entr(probs, weights).sum(axis=-1)
+    # Relative to the largest term, of which an ulp may be many nats.
+    top = np.where(weights > 0.0, logs, -np.inf).max(axis=-1, keepdims=True)
+    nothing = np.isneginf(top)
+    ordered = np.where(nothing, nearest_components(model.mixture, model.x), logs)
+    below = ordered - np.where(nothing, 0.0, top)
+    rest = log_mean(weights, below)
+    gap = np.maximum(rest + (kl - _expectation(probs, below)), 0.0)
+    log_evidence = np.zeros_like(expected) + (top[..., 0] + rest)
     return {
         "log_evidence": log_evidence,
-        "elbo": expected - kl,
+        "elbo": log_evidence - gap,
         "expected_log_likelihood": expected,
         "kl": kl,
+        "jensen_gap": gap,
     }
+
+
+def _expectation(probs: Array, values: Array) -> Array:
+    """Sum of probs times values over the last axis, with 0 times anything = 0."""
+    return np.asarray((probs * np.where(probs > 0.0, values, 0.0)).sum(axis=-1))

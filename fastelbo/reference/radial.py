@@ -9,16 +9,39 @@ from scipy.special import poch
 
 from .stream import Array, Words, chi_square
 
+LARGEST = np.finfo(float).max
+# Distances whose squares do not overflow.
+_LARGE = 1e150
+_LARGE_SHAPE = 30.0
 
-def log_radial(dist: Any, square: Array, log_det: Array, dim: int) -> Array:
-    """Log density of a Gaussian or StudentT at squared scaled distances ``square``.
 
-    ``log_det`` is the log determinant of the scale.
+def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
+    """Log density of a Gaussian or StudentT at whitened points y = L^-1 (z - mean), (..., D).
+
+    ``log_det`` is the log determinant of the scale. Squares that overflow are divided by the
+    square of the largest coordinate.
     """
+    dim, y = y.shape[-1], np.clip(y, -LARGEST, LARGEST)
+    size = np.maximum(np.abs(y).max(axis=-1), 1.0)
+    share = y / size[..., None]
+    square = np.einsum("...d,...d->...", share, share)
+    with np.errstate(over="ignore"):
+        gaussian = -0.5 * (square * size) * size - (0.5 * dim * np.log(2.0 * np.pi) + log_det)
     if dist.family == "gaussian":
-        return np.asarray(-0.5 * (square + dim * np.log(2.0 * np.pi)) - log_det)
+        return np.asarray(gaussian)
     df = np.asarray(dist.parameter)
-    return np.asarray(_t_log_constant(df, dim) - log_det - 0.5 * (df + dim) * np.log1p(square / df))
+    finite = np.minimum(df, LARGEST / 2.0)
+    size = size / np.sqrt(finite)
+    moderate = np.minimum(size, _LARGE)
+    power = np.where(
+        size < _LARGE,
+        np.log1p(moderate * moderate * square),
+        2.0 * np.log(np.maximum(size, _LARGE)) + np.log(np.maximum(square, 1.0)),
+    )
+    with np.errstate(over="ignore"):
+        radial = (0.5 * finite + 0.5 * dim) * power
+    student = _t_log_constant(finite, dim) - log_det - radial
+    return np.asarray(np.where(df < np.inf, student, gaussian))
 
 
 def scale_radius(
@@ -31,7 +54,9 @@ def scale_radius(
     """
     if family == "gaussian" or parameter is None:
         return y
-    factor = np.sqrt(parameter / chi_square(key, index, draw, parameter))
+    # A draw of infinite df is that of any df so large that all digits are the same.
+    finite = np.minimum(parameter, 1e300)
+    factor = np.sqrt(finite / chi_square(key, index, draw, finite))
     return np.asarray(y * factor[..., None])
 
 
@@ -42,4 +67,14 @@ def _t_log_constant(df: Array, dim: int) -> Array:
     """
     a, half = 0.5 * df, 0.5 * (dim % 2)
     steps = np.log1p((half + np.arange(dim // 2)) / a[..., None]).sum(axis=-1)
-    return np.asarray(np.log(poch(a, half) / a**half) + steps - 0.5 * dim * np.log(2.0 * np.pi))
+    ratio = _log_half_step(a) if dim % 2 else 0.0
+    return np.asarray(ratio + steps - 0.5 * dim * np.log(2.0 * np.pi))
+
+
+def _log_half_step(a: Array) -> Array:
+    """``log(Gamma(a + 1/2) / (Gamma(a) sqrt(a)))``; the log Gammas of a large a would cancel."""
+    near, far = np.minimum(a, _LARGE_SHAPE), 1.0 / np.maximum(a, _LARGE_SHAPE)
+    # The difference of two of Stirling's series (DLMF 5.11.8).
+    with np.errstate(under="ignore"):
+        series = far * (-1 / 8 + far**2 / 192 - far**4 / 640 + far**6 * 17 / 14336)
+    return np.asarray(np.where(a < _LARGE_SHAPE, np.log(poch(near, 0.5) / np.sqrt(near)), series))

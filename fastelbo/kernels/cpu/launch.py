@@ -130,38 +130,38 @@ def choose(thresholds: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]
 
 def mixture_expectations(
     density: Density,
-    log_weight: NDArray[np.float64],
+    weights: NDArray[np.float64],
     centre: NDArray[np.float64],
     points: NDArray[np.float64],
     probs: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Rows log p(x), E_q log p(x | c) and KL(q || weights), for data points (M, D).
+    """Rows log p(x), E_q log p(x | c), KL(q || weights), KL(q || p(c | x)), for data points (M, D).
 
     ``probs``, of shape (M or 1, C), is q. The components of the density do not include their
-    weights.
+    weights: ``weights`` holds them and, in a second row, their logarithms.
     """
-    out = np.empty((3, len(points)))
+    out = np.empty((4, len(points)))
     paced(
         len(points),
         lambda lo, hi: launch(
-            mixtures.expectations, density, log_weight, centre, points, probs, lo, hi, out
+            mixtures.expectations, density, weights, centre, points, probs, lo, hi, out
         ),
-        _FIRST // max(1, len(log_weight)),
+        _FIRST // max(1, weights.shape[1]),
     )
     return out
 
 
 def mixture_posterior(
     density: Density,
-    log_weight: NDArray[np.float64],
+    weights: NDArray[np.float64],
     centre: NDArray[np.float64],
     points: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """p(c | x) of shape (M, C), for data points (M, D)."""
-    out = np.empty((len(points), len(log_weight)))
+    out = np.empty((len(points), weights.shape[1]))
     paced(
         len(points),
-        lambda lo, hi: launch(mixtures.posterior, density, log_weight, centre, points, lo, hi, out),
-        _FIRST // max(1, len(log_weight)),
+        lambda lo, hi: launch(mixtures.posterior, density, weights, centre, points, lo, hi, out),
+        _FIRST // max(1, weights.shape[1]),
     )
     return out

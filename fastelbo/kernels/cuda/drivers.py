@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..draws.blocks import CHUNK, Workspace, padded, row_of
+from ..draws.blocks import CHUNK, Density, Workspace, padded, row_of
 from ..draws.densities import elliptical_block, weigh_block
-from ..draws.mixtures import expect, log_joint
+from ..draws.mixtures import expect_block
 from ..draws.sampling import sample_block
 from ..jit.compile import block
 from ..math.copies import load_rows
@@ -83,8 +83,10 @@ def _one_lane(v, packed, reals, doubles, places, angle):
 
 
 def _packed(form: Form) -> int:
-    """Number of coordinates that a triangular sampler needs as scratch memory; else 1."""
-    return form.dim if form.sampler.rows > 1 else 1
+    """Coordinates that a triangular sampler, or a component with a shift, sets aside."""
+    terms = (form.q, form.prior, form.likelihood)
+    aside = form.sampler.rows > 1 or any(term.density.has_shift for term in terms)
+    return padded(form.dim) if aside else 1
 
 
 def _near_size(group_sizes: int) -> int:
@@ -295,16 +297,34 @@ def terms(form: Form) -> Any:
     return fill_terms
 
 
+def _shift_known(shifted: bool) -> Any:
+    """A function after which a compiler knows that a density has no shift, if it has none."""
+
+    @block
+    def same(density):
+        return density
+
+    @block
+    def without(density):
+        nothing = density.shift[:, :0]
+        return Density(
+            density.radial, density.factor, density.target, nothing, density.log_const, density.df
+        )
+
+    return same if shifted else without
+
+
 @functools.cache
-def log_prob(dim: int) -> Any:
-    """Kernel: out[p, i] = log density of member i at points[p, i]; one point per thread."""
-    rows = padded(dim)
+def log_prob(dim: int, shifted: bool) -> Any:
+    """Kernel: out[p, i] = log density of member i at points[p, i]; one point a thread."""
+    rows, packed_rows = padded(dim), padded(dim) if shifted else 1
+    known_shift = _shift_known(shifted)
 
     @device_kernel
     def fill_log_prob(density, centre, points, n_blocks, out):
         i, b = cuda.blockIdx.x // n_blocks, cuda.blockIdx.x % n_blocks
         v = cuda.local.array((rows, 1), np.float64)
-        packed = cuda.local.array((1, 1), np.float64)
+        packed = cuda.local.array((packed_rows, 1), np.float64)
         reals = cuda.local.array((_REALS, 1), np.float64)
         doubles = cuda.local.array((_DOUBLES, 1), np.float64)
         places = cuda.local.array((2, 1), np.int64)
@@ -314,21 +334,23 @@ def log_prob(dim: int) -> Any:
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
             load_rows(points[p : p + 1, i], centre[middle], 1, v)
-            elliptical_block(density, i, v, dim, work, 1, work.log_q)
+            known = known_shift(density)
+            elliptical_block(known, i, v, dim, work, 1, work.log_q)
             out[p, i] = work.log_q[0]
 
     return fill_log_prob
 
 
 @functools.cache
-def expectations(dim: int, components: int) -> Any:
-    """Kernel: out[:, p] = log p(x), E_q log p(x | c), KL(q || weights); one point p per thread."""
-    rows = padded(dim)
+def expectations(dim: int, components: int, shifted: bool) -> Any:
+    """Kernel: out[:, p] = the rows of `mixtures.expectations` at point p; one a thread."""
+    rows, packed_rows = padded(dim), padded(dim) if shifted else 1
+    known_shift = _shift_known(shifted)
 
     @device_kernel
-    def fill_expectations(density, log_weight, centre, points, probs, out):
+    def fill_expectations(density, weights, centre, points, probs, out):
         v = cuda.local.array((rows, 1), np.float64)
-        packed = cuda.local.array((1, 1), np.float64)
+        packed = cuda.local.array((packed_rows, 1), np.float64)
         reals = cuda.local.array((_REALS, 1), np.float64)
         doubles = cuda.local.array((_DOUBLES, 1), np.float64)
         places = cuda.local.array((2, 1), np.int64)
@@ -338,11 +360,8 @@ def expectations(dim: int, components: int) -> Any:
         p = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             load_rows(points[p : p + 1], centre, 1, v)
-            log_joint(density, log_weight, dim, work, 1, terms)
-            expect(terms, log_weight, probs, p, 1, work)
-            out[0, p] = work.log_q[0]
-            out[1, p] = work.log_likelihood[0]
-            out[2, p] = work.log_weight[0]
+            known = known_shift(density)
+            expect_block(known, weights, probs, p, dim, work, 1, terms, out)
 
     return fill_expectations
 

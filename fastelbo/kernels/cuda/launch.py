@@ -108,8 +108,9 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
     """Log density of member i at points[:, i]; points (M, members, D) and result on the device."""
     count, members, dim = points.shape
     out = device.room((count, members))
-    kernel, threads = drivers.log_prob(dim), device.BLOCK_THREADS
-    if density.factor.shape[2] > 1 and dim <= quadratic.MOST and device.multiplies():
+    kernel, threads = drivers.log_prob(dim, density.shift.shape[1] > 0), device.BLOCK_THREADS
+    by_warps = density.factor.shape[2] > 1 and density.shift.shape[1] == 0
+    if by_warps and dim <= quadratic.MOST and device.multiplies():
         kernel, threads = quadratic.log_prob(dim), quadratic.THREADS
         density = quadratic.ordered(density, dim)
     n_blocks = -(-count // threads)
@@ -123,16 +124,16 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
 
 
 def mixture_expectations(
-    density: Density, log_weight: Floats, centre: Floats, points: Floats, probs: Floats
+    density: Density, weights: Floats, centre: Floats, points: Floats, probs: Floats
 ) -> Floats:
     """As `mixture_expectations` of `kernels/cpu/launch.py`, on the device."""
-    out = device.room((3, len(points)))
+    out = device.room((4, len(points)))
     device.launch(
-        drivers.expectations(points.shape[1], len(log_weight)),
+        drivers.expectations(points.shape[1], weights.shape[1], density.shift.shape[1] > 0),
         -(-len(points) // device.BLOCK_THREADS),
-        device.put_all(density), *map(device.put, (log_weight, centre, points, probs)), out,
+        device.put_all(density), *map(device.put, (weights, centre, points, probs)), out,
     )  # fmt: skip
-    return device.fetch(out) if len(points) else np.empty((3, 0))
+    return device.fetch(out) if len(points) else np.empty((4, 0))
 
 
 def put_plan(plan: Plan) -> Plan:

@@ -28,6 +28,7 @@ class AffineForms(NamedTuple):
     rows: int
     radial: int
     has_df: bool
+    has_shift: bool = False
 
 
 class TermForm(NamedTuple):
@@ -86,6 +87,7 @@ def _term_form(term: Term) -> TermForm:
         density.factor.shape[2],
         density.radial,
         density.df.shape[1] > 0,
+        density.shift.shape[1] > 0,
     )
     return TermForm(term.kind, sizes)
 
@@ -177,19 +179,40 @@ def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
     return load
 
 
+def _shift_loader(part: AffineForms, columns: int) -> Any:
+    """A function that views the shifts of data point i, where they are."""
+    view = viewer((part.components, columns))
+
+    if part.has_shift:
+
+        @block
+        def load(shift, i):
+            return view(shift, row_of(i, shift.shape[0]))
+
+    else:
+
+        @block
+        def load(shift, i):
+            return (shift[:, :0],)
+
+    return load
+
+
 def _density_loader(part: AffineForms, form: Form) -> Any:
     """A function that makes the `Density` of data point i alone, in shared memory if it fits."""
     radial = part.radial
     load_forms = _forms_loader(part.components, part.rows, padded(form.dim), form)
     load_constants = _row_loader(part.components, np.float64)
     load_df = _row_loader(part.components if part.has_df else 0, form.real)
+    load_shift = _shift_loader(part, padded(form.dim))
 
     @block
     def load(density, i):
         factor, target = load_forms(density.factor, density.target, i)
         (log_const,) = load_constants(density.log_const, i)
         (df,) = load_df(density.df, i)
-        return Density(radial, factor, target, log_const, df)
+        (shift,) = load_shift(density.shift, i)
+        return Density(radial, factor, target, shift, log_const, df)
 
     return load
 

@@ -46,15 +46,19 @@ Real = NDArray[np.floating[Any]]
 
 
 class Density(NamedTuple):
-    """log sum_c exp(log_const_c + g_c(|F_c v - t_c|^2)), for each data point.
+    """log sum_c exp(log_const_c + g_c(|F_c (v - shift_c) - t_c|^2)), for each data point.
 
     The family's g(s) is -s/2 (Gaussian) or -(df + D)/2 log1p(s/df) (Student-t). The first axis is
     the data point; its length is 1 if all data points share the entry.
+
+    A component has a shift or a target t, and zeros for the other. A shift is subtracted before
+    anything is multiplied, so that a far component loses no digit.
     """
 
     radial: int  # the family of all components
     factor: Real  # (N or 1, C, 0 identity | 1 diagonal | D lower triangular, D)
-    target: Real  # (N or 1, C, D); here and above, D is `padded` with zeros
+    target: Real  # (N or 1, C, D); here, above and below, D is `padded` with zeros
+    shift: Real  # (N or 1, C, D), or (1, 0, 0) if no component has one
     log_const: NDArray[np.float64]  # (N or 1, C)
     df: Real  # (N or 1, C), or (1, 0) for Gaussian components
 
@@ -99,7 +103,7 @@ class Workspace(NamedTuple):
     """Arrays of one thread for its current block."""
 
     v: Real  # (padded D, LANES); rows from D on stay 0
-    packed: Real  # (D, LANES)
+    packed: Real  # (padded D, LANES)
     accumulator: Real  # (4, LANES)
     norm: Real  # (LANES,)
     top: Real  # (LANES,)
@@ -138,7 +142,7 @@ def make_workspace(dim, like):
     """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``."""
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
-        np.empty((dim, LANES), like.dtype),
+        np.empty((padded(dim), LANES), like.dtype),
         np.empty((4, LANES), like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),

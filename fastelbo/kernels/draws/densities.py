@@ -8,7 +8,8 @@ from ..jit.compile import block, by_precision, scalar
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
-from .radial import log_radial
+from .far import any_zero, has_zero, mend_far
+from .radial import GAUSSIAN, STUDENT_T, log_radial
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 
@@ -102,19 +103,38 @@ def square_norm_triangular(factor, target, v, n, acc, out):
 
 
 @block
-def log_component(density, i, c, base, v, dim, n, acc, square, out):
-    """out = log_const_c - base + g_c(square), and square = |F_c v - t_c|^2."""
+def move(v, shift, rows, n, out):
+    """out[:rows] = v - shift."""
+    for d in range(rows):
+        here = shift[d]
+        for k in range(n):
+            out[d, k] = v[d, k] - here
+
+
+@block
+def log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, out):
+    """out = log_const_c - base + g_c(square), and square = |F_c (v - shift_c) - t_c|^2.
+
+    If ``mend``, also where the square overflows; a Student-t is always mended. The arrays of a
+    workspace are passed one by one: the whole would be counted as used array by array.
+    """
     rows = density.factor.shape[2]
+    place = v
+    if density.shift.shape[1] > 0:
+        move(v, density.shift[row_of(i, density.shift.shape[0]), c], padded(dim), n, moved)
+        place = moved
     if rows == 0:
-        square_norm_identity(v, padded(dim), n, square)
+        square_norm_identity(place, padded(dim), n, square)
     else:
         factor = density.factor[row_of(i, density.factor.shape[0]), c]
         target = density.target[row_of(i, density.target.shape[0]), c]
         if rows == 1:
-            square_norm_diagonal(factor[0], target, v, n, square)
+            square_norm_diagonal(factor[0], target, place, n, square)
         else:
-            square_norm_triangular(factor, target, v, n, acc, square)
+            square_norm_triangular(factor, target, place, n, acc, square)
     log_radial(density, i, c, base, square, dim, n, out)
+    if (mend or density.radial == STUDENT_T) and has_zero(out, n):
+        mend_far(density, i, c, base, v, dim, n, out)
 
 
 @scalar
@@ -152,26 +172,37 @@ def add_term(top, total, term, one):
 
 
 @block
-def elliptical_block(density, i, v, dim, work, n, out):
+def _sum_components(density, i, v, dim, work, n, mend, out):
     """out = the log density of data point i at v[:dim, :n]; components are summed one by one."""
-    acc, square = work.accumulator, work.square
+    moved, acc, square = work.packed, work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
     if components == 1:
-        log_component(density, i, 0, 0.0, v, dim, n, acc, square, out)
+        log_component(density, i, 0, 0.0, v, dim, n, mend, moved, acc, square, out)
         return
     base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
     one = v.dtype.type(1.0)
     # top is the running maximum, total the sum of exponentials relative to it.
-    log_component(density, i, 0, base, v, dim, n, acc, square, top)
+    log_component(density, i, 0, base, v, dim, n, mend, moved, acc, square, top)
     for k in range(n):
         total[k] = one
     for c in range(1, components):
-        log_component(density, i, c, base, v, dim, n, acc, square, term)
+        log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, term)
         for k in range(n):
             top[k], total[k] = add_term(top[k], total[k], term[k], one)
     for k in range(n):
         out[k] = (base + top[k]) + log_positive(total[k])
+
+
+@block
+def elliptical_block(density, i, v, dim, work, n, out):
+    """out = the log density of data point i at v[:dim, :n].
+
+    Where a Gaussian comes out as 0, all of its squares may have overflowed: it is summed again.
+    """
+    _sum_components(density, i, v, dim, work, n, False, out)
+    if density.radial == GAUSSIAN and any_zero(out, n):
+        _sum_components(density, i, v, dim, work, n, True, out)
 
 
 @block

@@ -2,99 +2,191 @@
 
 A lane is a data point. A block has fewer lanes than a block of draws, so that the terms of all
 components stay in the cache until they are summed.
+
+Terms log p(x | c) may be so large that an ulp of one is many nats. So the term of the most probable
+component is subtracted first. Weights are factors of the exponentials, and probabilities are
+divided by their own sum.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block
+from ..jit.compile import block, scalar
 from ..math.copies import load_rows, store_rows
-from ..math.scalar import exp_normal, log, log_positive
+from ..math.scalar import exp_normal, log, log_positive, two_sum
 from .blocks import make_workspace
 from .densities import log_component
+from .far import far_distance
 
 _LANES = 128
+_TINY = 2.0**-1022
+# Differences of terms whose exponentials are far from overflow and from 0.
+_MODERATE = 700.0
 
 
 @block
-def log_joint(density, log_weight, dim, work, n, terms):
-    """terms[c] = log p(x | c); work.log_q = log p(x); work.top = the largest term of log p(x)."""
-    top, total, out = work.top, work.total, work.log_q
-    for k in range(n):
-        top[k] = -np.inf
-        total[k] = 0.0
-    for c in range(log_weight.shape[0]):
-        log_component(density, 0, c, 0.0, work.v, dim, n, work.accumulator, work.square, terms[c])
-        weight = log_weight[c]
-        for k in range(n):
-            joint = terms[c, k] + weight
-            top[k] = joint if joint > top[k] else top[k]
-    for c in range(log_weight.shape[0]):
-        weight = log_weight[c]
-        for k in range(n):
-            # If the maximum is -inf, e is NaN, and nothing is added.
-            e = exp_normal((terms[c, k] + weight) - top[k])
-            total[k] += e if e == e else 0.0
-    for k in range(n):
-        out[k] = top[k] + log_positive(total[k]) if top[k] > -np.inf else -np.inf
+def component_terms(density, dim, work, n, terms):
+    """terms[c] = log p(x | c)."""
+    v, moved, acc, square = work.v, work.packed, work.accumulator, work.square
+    for c in range(terms.shape[0]):
+        log_component(density, 0, c, 0.0, v, dim, n, True, moved, acc, square, terms[c])
 
 
 @block
-def expect(terms, log_weight, probs, first, n, work):
-    """The two parts of the ELBO for q in rows of ``probs``.
+def find_top(density, weights, dim, work, n, terms):
+    """work.component = the most probable component, work.log_q = log of w_c p(x | c) there.
 
-    work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights).
+    A lane whose terms are all -inf gets terms that order its components, and -inf in work.log_q.
+    work.top = the component's term, work.norm = 1 / weight, work.log_prior = log weight.
     """
-    likelihood, kl, q = work.log_likelihood, work.log_weight, work.norm
+    best, component = work.log_q, work.component
     for k in range(n):
-        likelihood[k] = 0.0
-        kl[k] = 0.0
+        best[k], component[k] = -np.inf, np.int64(0)
+    for c in range(weights.shape[1]):
+        log_weight = weights[1, c]
+        for k in range(n):
+            joint = terms[c, k] + log_weight
+            better = joint > best[k]
+            best[k] = joint if better else best[k]
+            component[k] = np.int64(c) if better else component[k]
+    for k in range(n):
+        if not best[k] > -np.inf:
+            _order_far(density, weights, dim, work, k, terms)
+        c = component[k]
+        work.top[k] = terms[c, k]
+        work.norm[k] = 1.0 / max(weights[0, c], _TINY)
+        work.log_prior[k] = weights[1, c]
+
+
+@block
+def _order_far(density, weights, dim, work, k, terms):
+    """Replace the terms of a lane, all -inf: the nearest components keep their constants.
+
+    Beyond 1e154 scales, an ulp of a distance is more than 1e292 nats.
+    """
+    nearest, joint = np.inf, -np.inf
+    for c in range(weights.shape[1]):
+        peak, total = far_distance(density, 0, c, work.v, dim, k)
+        terms[c, k] = peak * peak * total
+        nearest = min(nearest, terms[c, k] if weights[0, c] > 0.0 else np.inf)
+    for c in range(weights.shape[1]):
+        terms[c, k] = density.log_const[0, c] if terms[c, k] == nearest else -np.inf
+        if terms[c, k] + weights[1, c] > joint:
+            joint = terms[c, k] + weights[1, c]
+            work.component[k] = c
+
+
+@scalar
+def _share(gap, ratio, log_ratio):
+    """ratio exp(gap).
+
+    The log is rounded, and so is used only where a factor may overflow or underflow.
+    """
+    moderate = abs(gap) <= _MODERATE
+    share = exp_normal(gap if moderate else gap + log_ratio)
+    return ratio * share if moderate else share
+
+
+@block
+def exponentiate(weights, work, n, terms):
+    """terms[c] = w_c exp(t_c) over that of the top component; work.total = their sum.
+
+    Loops have few arrays: with more, a compiler does not check that they are apart, and does not
+    vectorise.
+    """
+    top, inverse, log_own = work.top, work.norm, work.log_prior
+    total, lost = work.total, work.square
+    for k in range(n):
+        total[k], lost[k] = 0.0, 0.0
+    for c in range(weights.shape[1]):
+        weight, log_weight = weights[0, c], weights[1, c]
+        for k in range(n):
+            terms[c, k] = _share(terms[c, k] - top[k], weight * inverse[k], log_weight - log_own[k])
+        for k in range(n):
+            total[k], rounded = two_sum(total[k], terms[c, k])
+            lost[k] += rounded
+    for k in range(n):
+        total[k] += lost[k]
+
+
+@block
+def expect(weights, probs, first, work, n, terms):
+    """Expectations under q, which is in rows of ``probs``.
+
+    work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights), and
+    work.scratch[0] = E_q (log p(x | c) - top).
+    """
+    likelihood, kl, below = work.log_likelihood, work.log_weight, work.scratch[0]
+    top, q = work.top, work.accumulator[0]
+    for k in range(n):
+        likelihood[k], kl[k], below[k] = 0.0, 0.0, 0.0
     shared = probs.shape[0] == 1
-    for c in range(log_weight.shape[0]):
-        weight = log_weight[c]
+    for c in range(weights.shape[1]):
+        log_weight = weights[1, c]
         for k in range(n):
             q[k] = probs[0 if shared else first + k, c]
         for k in range(n):
             # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
-            likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - weight)
+            likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - log_weight)
             likelihood[k] += likely if q[k] > 0.0 else 0.0
             kl[k] += ratio if q[k] > 0.0 else 0.0
+        for k in range(n):
+            relative = q[k] * (terms[c, k] - top[k])
+            below[k] += relative if q[k] > 0.0 else 0.0
 
 
 @block
-def expectations(part, parts, density, log_weight, centre, x, probs, lo, hi, out):
-    """out[:, p] = log p(x), E_q log p(x | c) and KL(q || weights), for points p in lo to hi."""
+def expect_block(density, weights, probs, first, dim, work, n, terms, out):
+    """out[:, first : first + n] = the rows of `expectations` for the points in work.v."""
+    component_terms(density, dim, work, n, terms)
+    find_top(density, weights, dim, work, n, terms)
+    expect(weights, probs, first, work, n, terms)
+    exponentiate(weights, work, n, terms)
+    for k in range(n):
+        # log p(x) - top; nothing of the size of the terms is in the gap.
+        above = work.log_prior[k] + log_positive(work.total[k])
+        gap = above + (work.log_weight[k] - work.scratch[0, k])
+        possible = work.log_q[k] > -np.inf
+        out[0, first + k] = work.top[k] + above if possible else -np.inf
+        out[1, first + k] = work.log_likelihood[k] if possible else -np.inf
+        out[2, first + k] = work.log_weight[k]
+        # Rounding must not make a divergence negative.
+        out[3, first + k] = max(gap, 0.0)
+
+
+@block
+def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out):
+    """out[:, p], for points p in lo to hi.
+
+    Its rows are log p(x), E_q log p(x | c), KL(q || weights) and KL(q || p(c | x)).
+    """
     dim = centre.shape[0]
     work = make_workspace(dim, density.factor)
-    terms = np.empty((log_weight.shape[0], _LANES))
+    terms = np.empty((weights.shape[1], _LANES))
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
         load_rows(x[first : first + n], centre, n, work.v)
-        log_joint(density, log_weight, dim, work, n, terms)
-        expect(terms, log_weight, probs, first, n, work)
-        for k in range(n):
-            out[0, first + k] = work.log_q[k]
-            out[1, first + k] = work.log_likelihood[k]
-            out[2, first + k] = work.log_weight[k]
+        expect_block(density, weights, probs, first, dim, work, n, terms, out)
 
 
 @block
-def posterior(part, parts, density, log_weight, centre, x, lo, hi, out):
+def posterior(part, parts, density, weights, centre, x, lo, hi, out):
     """out[p, c] = p(c | x), for points p in lo to hi."""
     dim = centre.shape[0]
     work = make_workspace(dim, density.factor)
-    terms = np.empty((log_weight.shape[0], _LANES))
+    terms = np.empty((weights.shape[1], _LANES))
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
         load_rows(x[first : first + n], centre, n, work.v)
-        log_joint(density, log_weight, dim, work, n, terms)
-        for c in range(log_weight.shape[0]):
-            weight = log_weight[c]
+        component_terms(density, dim, work, n, terms)
+        find_top(density, weights, dim, work, n, terms)
+        exponentiate(weights, work, n, terms)
+        for c in range(weights.shape[1]):
             for k in range(n):
-                terms[c, k] = exp_normal((terms[c, k] + weight) - work.log_q[k])
-        store_rows(terms, n, log_weight.shape[0], out[first : first + n])
+                terms[c, k] /= work.total[k]
+        store_rows(terms, n, weights.shape[1], out[first : first + n])

@@ -37,12 +37,15 @@ _ATTEMPTS = 16
 def log_radial(density, i, c, base, square, dim, n, out):
     """out = log_const_c - base + g_c(square)."""
     const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
+    gaussian = density.radial == GAUSSIAN
     if density.radial == STUDENT_T:
         df = density.df[row_of(i, density.df.shape[0]), c]
+        gaussian = df == np.inf
         power = square.dtype.type(0.5 * (df + dim))
-        for k in range(n):
-            out[k] = const - power * log1p(square[k] / df)
-    if density.radial == GAUSSIAN:
+        if not gaussian:
+            for k in range(n):
+                out[k] = const - power * log1p(square[k] / df)
+    if gaussian:
         half = square.dtype.type(0.5)
         for k in range(n):
             out[k] = const - half * square[k]
