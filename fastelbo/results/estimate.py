@@ -460,7 +460,7 @@ def from_quantities(
         for j, k in enumerate(sizes)
     }
     bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         gap = fields["log_evidence"] - fields["elbo"]
     return Estimate(
         n_samples=n_samples,

@@ -34,6 +34,7 @@ from ..state.state import (
     MAX,
     REST_HI,
     SUM_HI,
+    TERM_SIZE,
     clear,
 )
 from .block_reduce import combine, sum_and_max
@@ -376,6 +377,6 @@ def push_row(state, row, start, stop, slots):
     if cuda.threadIdx.x == 0:
         state[FIRST_BAD] += float(start)
         # The terms of a weight are not known: of one stands the weight, the other is 0.
-        for field in range(4):
+        for field in range(TERM_SIZE):
             state[LOG_LIKELIHOOD + field] = state[LOG_WEIGHT + field]
         state[LOG_RATIO + FINITE] = state[COUNT]
