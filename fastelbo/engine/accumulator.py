@@ -36,8 +36,9 @@ class LogWeightAccumulator:
         Group sizes of the importance-weighted bounds. One above the number of draws is absent from
         the result.
     tail_draws : int
-        How many of the largest log weights are kept for k-hat, at most 4096, which is enough for
-        the full tail of 1.8 million draws: up to 36 kB a data point. 0 for no k-hat.
+        How many of the largest log weights, and of the smallest, are kept for k-hats, at most 4096,
+        which is enough for the full tail of 1.8 million draws: up to 73 kB a data point. 0 for no
+        k-hat.
     first_draw : int
         Address of the first draw that will come, a multiple of 8192: the accumulator of a worker
         that takes the draws from there on, to be merged into that of the draws before.
@@ -204,6 +205,9 @@ class LogWeightAccumulator:
     @classmethod
     def load(cls, path: str | Path) -> LogWeightAccumulator:
         """The accumulator that was saved.
+
+        One of version 1 goes on too. It did not follow the smallest log weights, so that
+        ``pareto_k_elbo`` of its results is NaN.
 
         Raises
         ------

@@ -28,7 +28,7 @@ from .densities import log_likelihood, log_prob
 from .draws import sample
 from .estimates import elbo_terms, exact_mixture, summaries
 from .stream import philox, standard_normals
-from .tails import pareto_k
+from .tails import pareto_k, plain_pareto_k
 
 __all__ = [
     "elbo_terms",
@@ -36,6 +36,7 @@ __all__ = [
     "log_likelihood",
     "log_prob",
     "pareto_k",
+    "plain_pareto_k",
     "philox",
     "sample",
     "standard_normals",
