@@ -80,7 +80,9 @@ def jackknife(weights, order):
         for j in range(m + 1)
     ]
     value = mpmath.fsum(c * mean for c, mean in zip(factors, means, strict=True))
-    condition = mpmath.fsum(abs(c) * (abs(mean) + 1) for c, mean in zip(factors, means, strict=True))
+    condition = mpmath.fsum(
+        abs(c) * (abs(mean) + 1) for c, mean in zip(factors, means, strict=True)
+    )
     return (value, condition), error
 
 

@@ -70,7 +70,9 @@ def test_k_hat_of_student_t(df, backend):
 
 @pytest.mark.parametrize("backend", ["cpu", "numpy"])
 def test_cauchy_has_no_elbo(backend):
-    with pytest.warns(fe.errors.HighParetoKWarning, match=r"lower tail.*: elbo_se and kl_se are NaN") as told:
+    with pytest.warns(
+        fe.errors.HighParetoKWarning, match=r"lower tail.*: elbo_se and kl_se are NaN"
+    ) as told:
         got = fe.estimate(NORMAL, cauchy(), 10_000, rng=0, backend=backend)
     assert len(told) == 1
     assert got.pareto_k_elbo > 1.5
@@ -89,7 +91,9 @@ def test_cauchy_has_no_elbo(backend):
 @pytest.mark.parametrize("backend", ["cpu", "numpy"])
 def test_terms_by_their_own_tails(backend):
     model, q = linear_gaussian([1.0, -2.0, 0.0]), fe.StudentT(1.0, np.zeros((3, 1)), scale=1.0)
-    with pytest.warns(fe.errors.HighParetoKWarning, match="elbo_se, kl_se and expected_log_likelihood_se are NaN"):
+    with pytest.warns(
+        fe.errors.HighParetoKWarning, match="elbo_se, kl_se and expected_log_likelihood_se are NaN"
+    ):
         got = fe.estimate(model, q, 10_000, rng=1, backend=backend)
     assert np.isnan([got.elbo_se, got.kl_se, got.expected_log_likelihood_se]).all()
 
@@ -103,7 +107,9 @@ def test_each_mean_has_a_rule_of_its_own():
         "elbo": np.array([-1.0, -1.0, -1.0, -1.0, -1.0, -np.inf, -1.0]),
         "relative_variance": np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1e-20]),
     }
-    flags = {name: np.flatnonzero(each).tolist() for name, each in heavy_means(values, 1000).items()}
+    flags = {
+        name: np.flatnonzero(each).tolist() for name, each in heavy_means(values, 1000).items()
+    }
     assert flags == {"elbo": [0, 1, 2], "kl": [0], "expected_log_likelihood": [1]}
 
 

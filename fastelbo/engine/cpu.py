@@ -55,7 +55,11 @@ class CPUBackend:
         self, request: EstimateRequest, i: int, first: int, stop: int
     ) -> tuple[Floats, Floats, Floats]:
         """See `term_tails.DrawTerms`."""
-        rows = (np.empty((1, stop - first)), np.empty((1, stop - first)), np.empty((1, stop - first)))
+        rows = (
+            np.empty((1, stop - first)),
+            np.empty((1, stop - first)),
+            np.empty((1, stop - first)),
+        )
         launch(
             drivers.terms, request.plan(i, 1), np.uint64(request.key), request.first_index + i,
             first, stop, first, *rows, n_threads=self.n_threads,

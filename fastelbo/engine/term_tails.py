@@ -34,7 +34,7 @@ def term_tails(pareto_k_elbo: Floats, n_samples: int, capacity: int, draw: DrawT
     size = min(kept_draws(n_samples), capacity)
     heavy = np.flatnonzero(high_k(pareto_k_elbo, n_samples))
     tails = np.empty((2, len(heavy), size))
-    for j, i in enumerate(heavy):
+    for j, i in enumerate(heavy.tolist()):
         kept = np.empty((2, 0))
         for first in range(0, n_samples, _PIECE):
             log_likelihood, log_prior, log_q = draw(i, first, min(n_samples, first + _PIECE))

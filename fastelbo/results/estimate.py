@@ -484,9 +484,7 @@ def from_quantities(
         n_samples=n_samples,
         log_evidence_se=shaped(np.sqrt(values["relative_variance"] / n_samples) + suppressed),
         jensen_gap=shaped(gap),
-        jensen_gap_se=shaped(
-            np.where(heavy["elbo"], np.nan, values["jensen_gap_se"] + suppressed)
-        ),
+        jensen_gap_se=shaped(np.where(heavy["elbo"], np.nan, values["jensen_gap_se"] + suppressed)),
         pareto_k=shaped(k),
         pareto_k_elbo=shaped(k_elbo),
         independent=independent,

@@ -70,9 +70,7 @@ def states(
             weigh_block(plan, i, first, work, n)
             push_block(state, fresh, iw_sizes, first, work, n)
             if capacity > 0:
-                push_both(
-                    top_k, 0, capacity, work.log_weight, n, fresh[MAX], work.scratch[0]
-                )
+                push_both(top_k, 0, capacity, work.log_weight, n, fresh[MAX], work.scratch[0])
             first += n
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for s in range(STREAMS):

@@ -187,9 +187,7 @@ def summaries(
                     state, fresh, iw_sizes, start, tile[j], w, values, partial_sums, count
                 )
                 if capacity > 0:
-                    push_both(
-                        top_k, STREAMS * j, capacity, tile[j], count, fresh[MAX], values
-                    )
+                    push_both(top_k, STREAMS * j, capacity, tile[j], count, fresh[MAX], values)
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):

@@ -195,9 +195,7 @@ def _push_whole_groups(group, size, start, count, log_weight, w, top, values, pa
         mean = range_sum(values, 0, n_values) / n_values
         m2 = square_deviations(values, mean, n_values, partial_sums)
         scale = scale_of(top + mean)
-        merge_closed(
-            group, float(n_values), 0.0, (top + mean) * scale, m2 * scale * scale, scale
-        )
+        merge_closed(group, float(n_values), 0.0, (top + mean) * scale, m2 * scale * scale, scale)
 
 
 @block
