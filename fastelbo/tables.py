@@ -1,4 +1,4 @@
-"""Tables as text and HTML: they lay out what they are given."""
+"""Layout of tables as text and as HTML."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _WIDEST = 1e16
 def pareto_k_table(
     classes: Sequence[tuple[str, str, NDArray[np.bool_]]], ess: Floats | None = None
 ) -> str:
-    """Data points by class of Pareto k-hat, as ArviZ and the R package loo print them.
+    """Number of data points in each class of Pareto k-hat, as ArviZ and the R package loo print it.
 
     Parameters
     ----------
     classes : sequence of (str, str, ndarray of bool)
-        Interval and name of each class, and which data points are in it; see
-        `fastelbo.pareto.pareto_k_classes`.
+        Interval and name of each class, and a flag for each data point that is in it; see
+        `fastelbo.weights.pareto.pareto_k_classes`.
     ess : ndarray, optional
-        Effective sample sizes, one a data point. The least of each class becomes a column.
+        Effective sample size of each data point. A column shows the least of each class.
 
     Examples
     --------
@@ -51,7 +51,10 @@ def pareto_k_table(
 
 
 def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table for a notebook: headings first, all text escaped, nothing from outside of it."""
+    """A table for a notebook. The first row has the headings. All text is escaped.
+
+    The table loads no external resources.
+    """
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
@@ -64,7 +67,7 @@ def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
 
 
 def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
-    """A value and its error, to the digits that the error leaves standing."""
+    """A value and its standard error, rounded to two digits of the error."""
     number = float(np.asarray(value).item())
     if se is None:
         return fixed(number, 2 if abs(number) < 10.0 else 1)
@@ -92,7 +95,7 @@ def fixed(number: float, digits: int) -> str:
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned to the right under their headings."""
+    """Columns, aligned to the right under their headings."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(lines)

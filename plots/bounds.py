@@ -1,10 +1,10 @@
-"""Every bound on the log evidence of one data point, beside its exact value.
+"""Every bound on the log evidence of one data point, with the exact value.
 
 z ~ N(0, 1), x | z ~ N(z, 1), x = 1, and q = N(0, 1). Left: bounds from k weights. The ELBO (k = 1)
-and the importance-weighted bounds rise to the log evidence from below. The jackknife is nearer from
-few weights, and is no bound. Right: the Renyi bounds of order alpha, which fall through the log
-evidence at alpha = 0 to the ELBO at alpha = 1; the CUBO of order n is the one of alpha = 1 - n.
-Takes about 20 seconds.
+and the importance-weighted bounds rise to the log evidence from below. With few weights the
+jackknife is closer, but it is no bound. Right: the Renyi bounds of order alpha. They fall with
+alpha: they equal the log evidence at alpha = 0 and the ELBO at alpha = 1. The CUBO of order n is
+the Renyi bound of alpha = 1 - n. Takes about 20 seconds.
 
     python plots/bounds.py [--small] [OUTPUT]
 """
@@ -29,11 +29,12 @@ BAND_SES = 1.96
 def exact_iw_elbo(sizes):
     """E log of the mean of k weights: the integral of (exp(-t) - phi(t / k)^k) dt / t over t > 0.
 
-    phi is the Laplace transform of the weights' law; both integrals are sums at equidistant points.
+    phi is the Laplace transform of the distribution of a weight. Both integrals are sums at
+    equidistant points.
     """
     z = np.linspace(-12.0, 12.0, 1001)
     density = np.exp(-0.5 * z**2) / np.sqrt(2.0 * np.pi) * (z[1] - z[0])
-    # In units of the evidence, so that the exponentials meet where t is about 1.
+    # Weights in units of the evidence, so that both terms fall where t is about 1.
     weights = np.exp(-0.5 * (X - z) ** 2) / np.sqrt(2.0 * np.pi) / np.exp(LOG_EVIDENCE)
     log_t, step = np.linspace(-30.0, 100.0, 5001, retstep=True)
     t = np.exp(log_t)
@@ -46,7 +47,7 @@ def exact_iw_elbo(sizes):
 
 
 def exact_renyi(alpha):
-    """log(E w^s) / s with s = 1 - alpha, the ELBO where that is 0."""
+    """log(E w^s) / s with s = 1 - alpha; the ELBO if s is 0."""
     power = 1.0 - np.asarray(alpha)
     with np.errstate(invalid="ignore", divide="ignore"):
         log_moment = np.where(power == 0.0, 1.0, xlog1py(1.0, power) / power)
@@ -71,7 +72,7 @@ def draw_curve(ax, x, value, se, colour, marker, label):
 def draw_sizes(ax, log_weights):
     """Bounds against the number of weights in them."""
     ax.axhline(0.0, color="black", linestyle="--", linewidth=1, label="exact log evidence")
-    # Before the curves, so that the margins are those of this scale.
+    # The scale is set before the curves, so that the margins fit it.
     ax.set_yscale("asinh", linear_width=1e-3)
     ax.plot(
         SIZES, exact_iw_elbo(SIZES) - LOG_EVIDENCE, color=BLUE, linewidth=1, label="exact bound"

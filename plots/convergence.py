@@ -1,7 +1,7 @@
 """How estimates converge: evidence and bounds of ten digits against the number of draws.
 
-The ELBO and the importance-weighted bounds settle below the evidence, each at a distance of its
-own. The estimate of the evidence settles on it, with an error that falls like 1 / sqrt(K).
+The ELBO and the importance-weighted bounds settle below the evidence, each at its own distance. The
+estimate of the evidence converges to it. Its error falls like 1 / sqrt(K).
 
     python plots/convergence.py [OUTPUT]
 """

@@ -1,9 +1,9 @@
-"""How often a 95 % interval of the log evidence holds the true value, against the tail index.
+"""How often a 95 % interval of the log evidence covers the true value, against the tail index.
 
-The delta interval, log mean -+ 1.96 sqrt(v / K), knows of the weights' tail only what was drawn.
-As the tail index k nears 1/2, from which on the weights have no variance, it misses the truth ever
-more often, and k-hat flags only a part of the estimates. The tail interval keeps its level.
-Takes about a minute.
+The delta interval, log mean -+ 1.96 sqrt(v / K), knows only the drawn part of the weights' tail.
+From tail index k = 1/2 on, the weights have no variance. As k nears 1/2, the delta interval misses
+the truth more and more often, and k-hat flags only a part of the estimates. The tail interval keeps
+its level. Takes about a minute.
 
     python plots/coverage.py [--small] [OUTPUT]
 """

@@ -1,4 +1,4 @@
-"""Log weights of known tail index k, 0 < k < 1, whose log evidence is 0; for the figures."""
+"""Log weights for the figures, of known tail index k, 0 < k < 1, and log evidence 0."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def gaussian_widths(rng, shape, k):
 
 
 def exactly_pareto(rng, shape, k):
-    """p = Exp(1), q = Exp(1 / (1 - k)): all of the weights are Pareto, of index k."""
+    """p = Exp(1), q = Exp(1 / (1 - k)): all weights are Pareto, of index k."""
     return np.log1p(-k) + k * rng.standard_exponential(shape)
 
 

@@ -1,9 +1,9 @@
 """Pareto k-hat against the true tail index k of the weights, with its spread.
 
-Where the weights are exactly Pareto, k-hat is on the diagonal. Weights of a q that is too narrow
-have their Pareto tail so far out that draws see less of it: k-hat is then too low for a heavy tail,
-and rises with the number of draws. With few draws the prior of the fit draws k-hat towards 1/2.
-Takes about 25 seconds.
+If the weights are exactly Pareto, k-hat is on the diagonal. If q is too narrow, the Pareto tail of
+the weights is far out, and the draws reach less of it. Then k-hat is too low for a heavy tail, and
+rises with the number of draws. With few draws, the prior of the fit pulls k-hat towards 1/2. Takes
+about 25 seconds.
 
     python plots/pareto_k.py [--small] [OUTPUT]
 """

@@ -1,4 +1,4 @@
-"""Throughput of each workload by who performs it, and the least time the machine allows.
+"""Throughput of each workload by implementation, and the least time that the machine allows.
 
 pytest --benchmark-only --benchmark-json=out.json
 python plots/throughput.py out.json [OUTPUT]
@@ -32,7 +32,7 @@ STYLES = {
 
 
 def read(path):
-    """{workload: (unit, {implementation: ns a unit}, floor in ns)}, where there are peers."""
+    """{workload: (unit, {implementation: ns per unit}, floor in ns)} of workloads with peers."""
     workloads = {}
     for benchmark in json.loads(path.read_text())["benchmarks"]:
         info = benchmark["extra_info"]
@@ -45,7 +45,7 @@ def read(path):
 
 
 def draw(workloads):
-    """One row a workload, one mark an implementation, on a logarithmic axis."""
+    """One row per workload, one mark per implementation, on a logarithmic axis."""
     figure, ax = plt.subplots(figsize=(9.0, 0.42 * len(workloads) + 1.6), layout="constrained")
     names = list(workloads)
     for y, (_, by_name, floor) in enumerate(workloads.values()):
@@ -77,7 +77,7 @@ def draw(workloads):
 def main() -> None:
     """Draw the figure and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("json", type=Path, help="what --benchmark-json wrote")
+    parser.add_argument("json", type=Path, help="file that --benchmark-json wrote")
     default = Path(__file__).with_suffix(".png")
     parser.add_argument("output", type=Path, nargs="?", default=default, help="image to write")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
 """The models and approximations that tests and benchmarks share.
 
-`CASES` maps a name to a function without arguments that builds ``(model, q)``. Every kind of q
-meets every kind of prior and of noise; dimensions, numbers of features and batches cycle through
-the product with periods that have no common factor.
+`CASES` maps a name to a function without arguments that builds ``(model, q)``. It combines every
+kind of q with every kind of prior and of noise. Dimensions, numbers of features and batches cycle
+through the combinations, with periods that have no common factor.
 """
 
 import itertools
@@ -26,7 +26,7 @@ def scales(rng, *shape):
 
 
 def around(rng, centre, count, spread):
-    """Locations of components about a centre, on an axis of their own."""
+    """Locations of components around a centre, with an axis for the components."""
     return centre[..., None, :] + spread * rng.normal(size=(count, centre.shape[-1]))
 
 
@@ -93,9 +93,9 @@ def linear(
     spread=0.7,
     seed=0,
 ):
-    """A linear-Gaussian model of data that it made itself, and a q of that kind near the latents.
+    """A linear-Gaussian model with data drawn from it, and a q of that kind near the latents.
 
-    ``shift`` is where the latents lie, ``spread`` the width of q and its distance from them.
+    ``shift`` is the centre of the latents, ``spread`` the width of q and its distance from them.
     """
     rng = np.random.default_rng(seed)
     loadings = rng.normal(size=(features, dim)) / np.sqrt(dim)
@@ -114,7 +114,7 @@ def linear(
 
 
 def plain(model, q, *, dim=2, model_batch=(), q_batch=(), seed=0):
-    """A distribution in the place of the model: likelihood 1, and itself the prior."""
+    """A distribution as the model, which is the prior with likelihood 1, and a q."""
     rng = np.random.default_rng(seed)
     target = QS[model](rng, rng.normal(size=(*model_batch, dim)), 1.0)
     return target, QS[q](rng, rng.normal(size=(*q_batch, dim)), 1.2)

@@ -1,6 +1,6 @@
-"""Which runs the tests belong to."""
+"""Which runs include the tests."""
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leave them out where benchmarks alone are asked for, which need less installed."""
+    """Skip the tests in runs of benchmarks alone, which need fewer packages."""
     return True if config.getoption("benchmark_only", default=False) else None

@@ -1,4 +1,4 @@
-"""Random words and the normals that they make, on a device and on the CPU."""
+"""Random words and the normals made from them, on a device and on the CPU."""
 
 import numpy as np
 
@@ -33,7 +33,7 @@ def _fill(key, index, words, normals):
 
 
 def words_and_normals():
-    """Of the device, then of the CPU: words (n, 4) and normals (n, 2)."""
+    """Words (n, 4) and normals (n, 2), first of the device, then of the CPU."""
     n = BLOCKS * BLOCK_THREADS
     key, index = np.uint64(0x0123456789ABCDEF), np.uint64(7)
     there = room((n, 4), np.uint64), room((n, 2))

@@ -1,4 +1,4 @@
-"""What several test files need."""
+"""Helpers for several test files."""
 
 import contextlib
 import math
@@ -14,13 +14,13 @@ from fastelbo.kernels.jit.compile import kernel
 from fastelbo.models import plans
 from fastelbo.models.protocol import Points
 
-# Where the warnings about an estimate are not the point of a test.
+# For tests that are not about the warnings of an estimate.
 IGNORE_DIAGNOSTICS = "ignore::fastelbo.errors.FastElboWarning"
 
 
 @contextlib.contextmanager
 def quiet():
-    """No warnings about an estimate."""
+    """Suppress warnings about an estimate."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fe.errors.FastElboWarning)
         yield
@@ -32,7 +32,7 @@ def ulps(got, exact):
 
 
 def bits(estimate):
-    """Every array of an estimate, bit by bit."""
+    """The bits of every array of an estimate."""
     return {name: np.asarray(value).tobytes() for name, value in estimate.to_dict().items()}
 
 
@@ -42,7 +42,7 @@ def linear_gaussian(x=1.0):
 
 
 def elementwise(function):
-    """A loop around one scalar function, which LLVM vectorises as it does in the blocks."""
+    """A loop around one scalar function. LLVM vectorises it as it does in the blocks."""
 
     def run(x, out):
         for k in range(x.size):
@@ -70,7 +70,7 @@ def plainly(function):
 
 
 def errors(function, got, x):
-    """Errors in ulp of the exact value, which is kept to 40 digits beyond a float's."""
+    """Errors in ulp of the exact value, which has 40 more digits than a float."""
     with mpmath.workprec(200), np.errstate(over="ignore"):
         exact = [function(mpmath.mpf(float(value))) for value in x]
         rounded = np.array([float(value) for value in exact]).astype(got.dtype)
@@ -85,7 +85,7 @@ def errors(function, got, x):
 
 
 def assert_single_precision(model, q, n_samples, **options):
-    """The docstring's bound, for each draw and log density, none of them much narrower than q."""
+    """Check the docstring's bound for all draws and log densities, none much narrower than q."""
     exact = fe.elbo_terms(model, q, n_samples, rng=1)
     got = fe.elbo_terms(model, q, n_samples, rng=1, precision="float32", **options)
     batch = np.broadcast_shapes(model.batch_shape, q.batch_shape)

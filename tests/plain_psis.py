@@ -1,4 +1,4 @@
-"""Pareto smoothing of one row in plain NumPy, by the formulas and nothing else."""
+"""Pareto smoothing of one row in plain NumPy: the formulas and nothing else."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ def tail_length(n, r_eff=1.0):
 
 
 def gpd_fit(x):
-    """(k, sigma) of Zhang and Stephens, with ten draws' worth of k = 1/2."""
+    """(k, sigma) of Zhang and Stephens, with a prior of k = 1/2 that is worth ten draws."""
     x = np.sort(x)
     n = len(x)
     points = 30 + int(np.sqrt(n))
@@ -30,7 +30,7 @@ def log_mean(a):
 def psis(row, r_eff=1.0):
     """(smoothed log ratios, k-hat, raw and smoothed log evidence)."""
     size = tail_length(len(row), r_eff)
-    # Of equal values the first comes first.
+    # A stable sort: equal values keep their order.
     order = np.argsort(-row, kind="stable")
     top, tail = row.max(), row[order[:size]] - row.max()
     floor = np.exp(row[order[size]] - top)

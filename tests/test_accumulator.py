@@ -1,4 +1,4 @@
-"""Log weights in pieces: the bits of the whole, merges, checkpoints, adversarial streams."""
+"""Log weights in pieces: the same bits as in one, merges, checkpoints, adversarial streams."""
 
 import io
 import json
@@ -182,7 +182,7 @@ def test_merging_elsewhere_is_equal_to_rounding(cut):
     for name in expected:
         if not name.startswith("iw_elbo"):
             np.testing.assert_allclose(got[name], expected[name], rtol=1e-11, err_msg=name)
-    # Groups begin anew, and those that were open are left out.
+    # After a merge groups start again, and open groups are left out.
     for size in (10, 100):
         parts = [p[:, : p.shape[1] // size * size] for p in np.split(WEIGHTS, [cut], axis=1)]
         groups = np.concatenate(parts, axis=1)
@@ -244,7 +244,7 @@ def test_a_damaged_checkpoint_is_refused(checkpoint):
             loaded = fe.LogWeightAccumulator.load(checkpoint)
         except fe.errors.CheckpointError:
             continue
-        # A bit of the archive's own bookkeeping that nothing depends on.
+        # The changed bit belongs to the archive's own bookkeeping, and no result depends on it.
         assert bits(loaded.result()) == whole()
 
 
@@ -361,7 +361,7 @@ def test_a_checkpoint_is_an_ordinary_archive(checkpoint):
 
 
 def assert_exact(value, exact, n):
-    """The error bound of a compensated sum of exponentials."""
+    """Check the error bound of a compensated sum of exponentials."""
     tolerance = np.spacing(abs(exact)) / 2 + 2.0**-53 * (3.0 * np.log(n) + 2 + np.log2(CHUNK) + 4)
     assert abs(value - exact) <= tolerance
 
@@ -371,7 +371,7 @@ def test_ascending_weights():
     accumulator = filled(step * np.arange(lo, lo + 9999) for lo in range(0, n - 9998, 9999))
     n = accumulator.n_samples
     exact = np.log(np.expm1(n * step) / np.expm1(step) / n)
-    # Each log weight is rounded, to 1e-19 at most, and so is their exact sum, to three roundings.
+    # Each log weight is rounded, by at most 1e-19. The exact sum has three roundings.
     result = accumulator.result()
     assert_exact(result.log_evidence, exact, n)
     assert result.elbo == pytest.approx(step * (n - 1) / 2, rel=1e-15)

@@ -1,7 +1,7 @@
 """Imports of the benchmarks point one way and form no circle.
 
-They are read from the source. `importlib`, by which `benchmarks.implementations` finds the modules
-of its own folder, is not followed.
+The test reads them from the source. It does not follow `importlib`, with which
+`benchmarks.implementations` finds the modules of its own folder.
 """
 
 import ast
@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "benchmarks"
 
-# From the inside out. A file or folder imports from layers above its own line only; files of one
-# folder may import each other.
+# Layers, from the inside out. A file or folder imports only from the lines above its own. Files of
+# one folder may import each other.
 LAYERS = [
     {"inputs", "machine", "gpu_machine", "gpu_workloads"},
     {"forms"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"report", "gpu_report", "registers"},
 ]
 DEPTH = {f"benchmarks.{name}": depth for depth, layer in enumerate(LAYERS) for name in layer}
-# Every import runs the package's own `__init__` first, which therefore imports nothing.
+# Every import runs the package's own `__init__` first, so `__init__` imports nothing.
 DEPTH["benchmarks"] = -1
 
 
@@ -52,7 +52,7 @@ def targets(name, node):
         parts = name.split(".")
         depth = node.level - (PATHS[name].name == "__init__.py")
         base = parts[: len(parts) - depth] + base
-    # "from . import x" imports a module, where a module of that name exists.
+    # "from . import x" imports a module if a module of that name exists.
     return {".".join([*base, alias.name]) for alias in node.names} | {".".join(base)}
 
 

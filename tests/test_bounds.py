@@ -17,8 +17,8 @@ from scipy.stats import hypergeom
 import fastelbo as fe
 
 INF = np.inf
-# Bands are this many standard errors wide on either side: a right value is outside of one of a
-# hundred of them with probability 7e-4.
+# Half-width of a band, in standard errors. Correct values leave one of a hundred bands with
+# probability 7e-4.
 SIGMAS = 4.5
 
 
@@ -55,7 +55,7 @@ def test_all_subsets(length, scale):
     for k in range(1, length):
         error = jackknife_error(lambda y, k=k: subset_mean(y, k), x)
         np.testing.assert_allclose(se[k - 1], error, rtol=1e-6, atol=1e-12)
-    # For all draws, of the log evidence without one of them.
+    # For all draws, it is the jackknife error of the log evidence.
     np.testing.assert_allclose(se[-1], jackknife_error(log_mean, x), rtol=1e-6, atol=1e-12)
 
 
@@ -63,7 +63,7 @@ def test_all_subsets_with_zero_weights():
     x = np.array([0.3, -INF, 1.0, -2.0, -INF, 0.1, 0.2])
     sizes = range(1, 8)
     value, se = fe.iw_elbo(np.stack([x, np.zeros(7)]), sizes)
-    # Two zero weights make a group of two.
+    # Two zero weights can form a group of two.
     assert np.isneginf(value[0, :2]).all()
     assert np.isnan(se[0, :2]).all()
     np.testing.assert_allclose(value[0, 2:], [subset_mean(x, k) for k in range(3, 8)], rtol=1e-14)
@@ -109,7 +109,7 @@ def test_curve_and_single_sizes_agree():
 
 
 def test_rows_do_not_touch_each_other():
-    # Rows of widely different ranges, in slices of which the last is not full.
+    # Rows of very different ranges, in slices; the last slice is not full.
     rng = np.random.default_rng(4)
     x = rng.normal(size=(2500, 21)) * np.exp(rng.normal(0, 1.5, (2500, 1)))
     together = fe.iw_elbo(x, [2, 7, 20])
@@ -122,7 +122,7 @@ def test_rows_do_not_touch_each_other():
 # --- importance-weighted bound: exact law -------------------------------------------------------
 
 SIZES = np.array([1, 2, 10, 100])
-# 1000 repeats give a standard deviation to 2.2%: the band catches an error that is off by 11%.
+# 1000 repeats give a standard deviation within 2.2%: the band catches an error that is 11% off.
 REPEATS, SE_BAND = 1000, SIGMAS * 0.0224
 
 
@@ -135,7 +135,7 @@ def test_gamma_weights(shape, method):
     spread = value.std(axis=0, ddof=1)
     assert (np.abs(value.mean(axis=0) - expected) < SIGMAS * spread / math.sqrt(REPEATS)).all()
     np.testing.assert_allclose(np.sqrt((se**2).mean(axis=0)), spread, rtol=SE_BAND)
-    # The first term of the variance is known: groups of one, and all draws in one.
+    # The first term of the variance is known for groups of one, and for one group of all draws.
     assert spread[0] == pytest.approx(math.sqrt(polygamma(1, shape) / 500), rel=SE_BAND)
     total = fe.iw_elbo(x, 500)
     error = math.sqrt(polygamma(1, 500 * shape))
@@ -146,7 +146,7 @@ def test_all_subsets_vary_less_than_disjoint_groups():
     x = gamma_weights(0.3, (400, 500), seed=2)
     groups = logsumexp(x.reshape(400, 50, 10), axis=2).mean(axis=1) - math.log(10)
     ratio = fe.iw_elbo(x, 10).value.var() / groups.var()
-    # 400 repeats of correlated estimates: the ratio is known to 5%.
+    # 400 repeats of correlated estimates give the ratio within 5%.
     assert 0.5 < ratio < 0.9
 
 
@@ -155,7 +155,7 @@ def test_partitions_estimate_the_same():
     complete = fe.iw_elbo(x, 30)
     partitions = fe.iw_elbo(x, 30, method="partitions", rng=5)
     difference = partitions.value - complete.value
-    # Not the same statistic, but close to it: 16 partitions leave a part of the difference.
+    # Not the same statistic, but a close one: 16 partitions leave a part of the difference.
     assert 0.0 < difference.std() < 0.3 * complete.value.std()
     assert abs(difference.mean()) < SIGMAS * difference.std() / math.sqrt(200)
     again = fe.iw_elbo(x, 30, method="partitions", rng=5)
@@ -176,10 +176,10 @@ def test_weights_that_are_worlds_apart():
     x = np.array([[0.0, 0.0, -1e9, -1e9, -1e9, -1e300], [0.0, 0.0, -1e3, -1e3, -1e3, -2e3]])
     with pytest.warns(fe.errors.ShortTailWarning, match=r"1 of 2 \(first: 0\)"):
         value, se = fe.iw_elbo(x, 5, rng=0)
-    # The row that is narrow enough is averaged over all its subsets, of which each has a 0.
+    # The second row is narrow enough for an average over all its subsets; each subset has a 0.
     np.testing.assert_allclose(value[1], subset_mean(x[1], 5), rtol=1e-14)
     assert np.isfinite(se[1])
-    # All that partitions give is a value between the least and the greatest of a subset.
+    # Partitions only give a value between the least and the greatest value of a subset.
     assert math.log(1 / 5) - 1e-15 <= value[0] <= math.log(2 / 5) + 1e-15
 
 
@@ -209,7 +209,7 @@ def test_importance_weighted_table(which):
     bound = fe.iw_elbo(x, sorted(TABLE))
     expected = np.array([TABLE[k][which] for k in sorted(TABLE)])
     assert (np.abs(bound.value - expected) < SIGMAS * bound.se).all()
-    # Errors small enough to tell the first sizes apart.
+    # The errors are small enough to distinguish the first sizes.
     assert (bound.se < 0.01).all()
 
 
@@ -227,7 +227,7 @@ def test_power_mean_values(which):
         se = bound.value.std(ddof=1) / math.sqrt(50)
         assert abs(bound.value.mean() - expected) < SIGMAS * se
         assert se < 3e-3
-        # 50 repeats give a standard deviation to 10%: catches an error off by a factor of 1.5.
+        # 50 repeats give a standard deviation within 10%: catches an error off by a factor of 1.5.
         ratio = np.nanmean(bound.se) / bound.value.std(ddof=1)
         assert 0.6 < ratio < 1.5
 
@@ -283,7 +283,7 @@ def test_log_evidence_is_a_power_mean():
 @given(hnp.arrays(np.float64, st.integers(4, 12), elements=st.floats(-300, 300)))
 @settings(max_examples=60, deadline=None)
 def test_order_of_bounds(x):
-    # For one set of draws, by algebra.
+    # These orders hold for any one set of draws, by algebra.
     with quiet():
         curve = fe.iw_elbo(x, range(1, len(x) + 1)).value
         renyi = [fe.renyi_bound(x, a).value for a in (1.0, 0.999, 0.5, 0.0)]
@@ -296,7 +296,7 @@ def test_order_of_bounds(x):
 
 
 def test_heavy_powers_are_flagged():
-    # w exactly Pareto of index k: w^2 has no variance from k = 1/4 on, no mean from 1/2 on.
+    # w is exactly Pareto of index k: w^2 has no variance from k = 1/4 on, no mean from 1/2 on.
     uniform = np.random.default_rng(12).random((3, 20_000))
     x = -np.array([[0.1], [0.4], [0.8]]) * np.log(uniform)
     with pytest.warns(fe.errors.HighParetoKWarning, match=r"2 of 3 \(first: 1\)") as record:
@@ -359,7 +359,7 @@ def test_jackknife(order, length, scale):
     ],
 )
 def test_jackknife_of_dominant_weights(x):
-    # Without the largest weights nothing of the sum is left to subtract from.
+    # The sum without its largest weights cannot come from a subtraction: no digit would be left.
     for order in (1, 2):
         assert fe.jackknife(x, order).value == pytest.approx(exact_jackknife(x, order), rel=1e-14)
 
@@ -438,7 +438,7 @@ def test_any_array(bound):
     x.setflags(write=False)
     np.testing.assert_array_equal(bound(x), expected)
     assert bound(x[:0]).value.shape == (0, 3)
-    # Log weights of a common offset: the bound moves with them.
+    # A common offset of the log weights moves the bound by the same amount.
     shifted = bound(x + 1000.0)
     np.testing.assert_allclose(shifted.value, expected.value + 1000.0, rtol=1e-15)
     np.testing.assert_allclose(shifted.se, expected.se, rtol=1e-6)

@@ -18,8 +18,8 @@ def coverage(interval, truth):
 
 @pytest.mark.parametrize("variance", [2.0, 0.9], ids=["k=-2", "k=.1"])
 def test_delta_interval(variance):
-    # A standard error of .0034: the band is 5.8 of them wide on either side, and catches a
-    # standard error that is wrong by 12%.
+    # The coverage has a standard error of .0034. The band is 5.8 of them on either side, and
+    # catches a standard error that is wrong by 12%.
     q = fe.Gaussian(np.zeros((REPEATS, 1)), scale=math.sqrt(variance))
     p = fe.Gaussian([0.0], scale=1.0)
     est = fe.estimate(p, q, 10_000, rng=31, iw_sizes=[10])
@@ -39,15 +39,15 @@ def test_interval_of_a_bound():
 
 
 def total_coverage(points, n_samples, repeats, **options):
-    """Share of 95% intervals of the total that hold the truth: corrected, and uncorrected.
+    """Share of 95% intervals of the total that cover the truth: corrected, and uncorrected.
 
-    q is the prior, and v = 2/sqrt 3 exp(x^2/6) - 1 of .4 to 2, 1 on average.
+    q is the prior. v = 2/sqrt 3 exp(x^2/6) - 1 is .4 to 2, and 1 on average.
     """
     model = linear_gaussian(np.linspace(1.0, 2.4, points))
     truth, prior = model.exact_log_evidence().sum(), fe.Gaussian([0.0], scale=1.0)
     held = np.zeros(2)
     for seed in range(repeats):
-        # That k-hat now and then withholds an error is not the matter here.
+        # Without k-hat, because it would sometimes withhold an error.
         est = fe.estimate(model, prior, n_samples, rng=seed, iw_sizes=[], pareto_k=False, **options)
         assert 0.9 < est.relative_variance.mean() < 1.1
         total = est.total()
@@ -58,9 +58,9 @@ def total_coverage(points, n_samples, repeats, **options):
 
 
 def test_total():
-    # A bias of 5 against a standard error of 3.2: without its correction .65 of the intervals
-    # would hold. With 1000 repeats the band is 4.3 standard errors on either side, and catches a
-    # third of the correction left out. (One thread: launches this small would wait for each other.)
+    # The bias is 5, the standard error 3.2: without correction .65 of the intervals would cover.
+    # With 1000 repeats the band is 4.3 standard errors on either side. It catches a correction that
+    # is a third too small. (One thread: launches this small would wait for each other.)
     corrected, uncorrected = total_coverage(1000, n_samples=100, repeats=1000, n_threads=1)
     assert 0.92 <= corrected <= 0.98
     assert uncorrected < 0.75
@@ -68,8 +68,8 @@ def test_total():
 
 @pytest.mark.slow
 def test_total_of_many_points():
-    # A bias of 50 against a standard error of 10. The band of 400 repeats is 2.7 standard errors
-    # of a share of 95% on either side; the bits, and so the outcome, are fixed.
+    # The bias is 50, the standard error 10. With 400 repeats the band is 2.7 standard errors of a
+    # share of 95% on either side. The bits are fixed, and so is the outcome.
     corrected, uncorrected = total_coverage(10**5, n_samples=1000, repeats=400)
     assert 0.92 <= corrected <= 0.98
     assert uncorrected < 0.05

@@ -1,13 +1,18 @@
+"""The CUDA kernels in numba's simulator, without a GPU."""
+
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SUITE = Path(__file__).parent / "simulator"
 
 
+@pytest.mark.simulator
 def test_kernels_in_the_simulator():
-    """The suite in tests/simulator, in a process in which numba simulates a device."""
+    """Run the suite in tests/simulator, in a process in which numba simulates a device."""
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},

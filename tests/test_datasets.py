@@ -24,7 +24,7 @@ def test_galaxies_are_in_1000_km_s():
     assert velocity[0] == 9.172
     assert velocity[-1] == 34.279
     assert (np.diff(velocity) >= 0.0).all()
-    # A copy in wide use has 26.690 in this place.
+    # A widely used copy has 26.690 here.
     assert velocity[77] == 26.96
 
 

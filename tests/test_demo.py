@@ -1,4 +1,4 @@
-"""What the demonstration says holds: about the models, about the three q, about the tables."""
+"""The claims of the demonstration hold: about the models, the three q and the tables."""
 
 import warnings
 
@@ -80,7 +80,8 @@ def test_the_posterior_does_not_factorise(model):
 def test_mean_field_is_the_best_diagonal_q_and_its_gap_is_known(model, runs):
     posterior, q = model.exact_posterior(), runs["mean field"].q
     gap = fe.kl_divergence(q, posterior)
-    # With variances 1 / Lambda_dd the trace term is D: half the log of prod Lambda_dd / |Lambda|.
+    # With variances 1 / Lambda_dd, the trace term is D. Half of log(prod Lambda_dd / |Lambda|) is
+    # left.
     precision = np.linalg.inv(posterior.cov[0])
     closed = 0.5 * (np.log(np.diagonal(precision)).sum() - np.linalg.slogdet(precision)[1])
     assert gap == pytest.approx(closed, rel=1e-10)
@@ -122,7 +123,7 @@ def test_bounds_are_in_order(runs, exact):
         est = runs[name].estimate
         bound = est.iw_elbo(10).value
         assert (est.elbo < bound).all()
-        # 100 groups of 10: now and then the error of the bound exceeds its distance.
+        # 100 groups of 10: sometimes the error of the bound exceeds its distance from the evidence.
         assert (bound < exact).mean() > 0.99
         assert est.elbo.mean() < bound.mean() < est.iw_elbo(100).value.mean() < exact.mean()
 

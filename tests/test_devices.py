@@ -52,13 +52,13 @@ def test_auto_takes_a_device_for_much_work(monkeypatch, worth):
     if worth:
         assert fe.elbo_terms(p, p, 10).log_q.shape == (10,)
     else:
-        # That there is no device after all shows who was chosen.
+        # The error that no device exists shows that a device was chosen.
         with pytest.raises(fe.errors.InvalidInputError, match="device must be below 0"):
             fe.elbo_terms(p, p, 10)
 
 
 def test_little_work_is_launched_without_advice():
-    """As numba, which advises against grids of few blocks, and only where there is a device."""
+    """`Kernel` warns as numba does on a device, about grids of few blocks."""
     started = []
 
     class Kernel:
@@ -99,3 +99,13 @@ def test_what_numba_cuda_misses_in_newer_numpy_is_there():
         "import fastelbo.kernels.cuda.device; assert np.row_stack([[1], [2]]).shape == (2, 1)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_numba_may_come_without_numba_cuda():
+    code = (
+        "import sys; sys.modules['numba.cuda'] = None; "
+        "from fastelbo.kernels.cuda import device; sys.exit(device.missing())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "numba.cuda" in done.stderr
+    assert "Traceback" not in done.stderr

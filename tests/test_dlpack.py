@@ -1,4 +1,4 @@
-"""What DLPack capsules say, in the words of the CUDA array interface.
+"""DLPack capsules, translated to the CUDA array interface.
 
 NumPy's own capsules have the same structure as those of a device.
 """
@@ -53,7 +53,7 @@ def test_interface(name):
     assert told["strides"] in (array.strides, None if array.flags.c_contiguous else array.strides)
     if array.size:
         assert told["data"] == (expected["data"][0], False)
-    # The work of the owner is done before that of the default stream begins.
+    # The owner's work ends before later work on the default stream begins.
     assert there.streams == [told["stream"]] == [1]
 
 

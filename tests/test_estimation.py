@@ -30,7 +30,7 @@ ignore_diagnostics = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
 
 def caught(function, *args, **kwargs):
-    """What the call returns, and the kinds of its warnings."""
+    """The result of the call, and the categories of its warnings."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         result = function(*args, **kwargs)
@@ -114,7 +114,7 @@ def test_terms_are_the_densities_of_the_draws():
 
 PRIOR_Q = fe.Gaussian([0.0], scale=1.0)
 NEAR_Q = fe.Gaussian([0.4], scale=0.4**0.5)
-IW_BOUNDS = {  # x = 1: of q = N(0, 1) and of q = N(.4, variance .4)
+IW_BOUNDS = {  # at x = 1: with q = N(0, 1), and with q = N(.4, variance .4)
     1: (-1.91893853, -1.53708390),
     2: (-1.65347379, -1.52827771),
     5: (-1.55741058, -1.52139426),
@@ -126,7 +126,7 @@ IW_BOUNDS = {  # x = 1: of q = N(0, 1) and of q = N(.4, variance .4)
 
 
 def assert_within(value, se, truth, z=4.5):
-    """Within z standard errors of the truth, up to the digits that the truth is given to."""
+    """Check that a value is within z standard errors of the truth, up to the truth's digits."""
     assert (np.abs(value - truth) <= z * se + 1e-8).all(), (value, se, truth)
 
 
@@ -139,13 +139,13 @@ def bounded(request):
 
 @pytest.mark.parametrize("k", IW_BOUNDS)
 def test_known_bounds(bounded, k):
-    # Catches .003 to .005 of a bound of q = N(0, 1), and .001 of the other's.
+    # Catches errors of .003 to .005 nats with q = N(0, 1), and of .001 with the other q.
     est, truth = bounded
     assert_within(*est.iw_elbo(k), truth[k])
 
 
 def test_known_evidence(bounded):
-    # Catches .003 and .001 nats.
+    # Catches errors of .003 and .001 nats.
     est, truth = bounded
     assert_within(est.log_evidence, est.log_evidence_se, -1.5155121234846454)
     assert_within(est.elbo, est.elbo_se, truth[1])
@@ -179,7 +179,7 @@ def test_known_elbo_and_ess():
 )
 @pytest.mark.parametrize("q", ["gaussian", "t", "mixture"])
 def test_known_evidence_of_other_models(model, truth, q):
-    # Wide q, so that every weight is bounded; catches .01 nats.
+    # q is wide, so that every weight is bounded. Catches errors of .01 nats.
     wide = {
         "gaussian": fe.Gaussian([0.0], scale=2.5),
         "t": fe.StudentT(3.0, [0.0], scale=1.5),
@@ -210,7 +210,7 @@ def test_exact_posterior_gives_equal_weights(case):
     model, _ = case()
     truth, posterior = model.exact_log_evidence(), model.exact_posterior()
     log_weights = fe.log_weights(model, posterior, 600, rng=9)
-    # Rounding of the terms, which at a noise variance of 1e-6 are themselves far larger.
+    # Room for the rounding of the terms. They are far larger at a noise variance of 1e-6.
     tolerance = 1e-10 * (1.0 + np.abs(truth))
     assert (np.abs(log_weights - truth[..., None]) <= tolerance[..., None]).all()
 
@@ -228,9 +228,9 @@ def test_estimate_with_the_exact_posterior():
 
 
 def test_standard_errors_are_the_spread_of_repeats():
-    # 4000 data points of one x: each standard error to 5 of its own, 1.1% each.
+    # 4000 data points with one x: each standard error is within 5 of its own errors, of 1.1% each.
     with quiet():
-        # The k-hat of 2 of them is too high by chance.
+        # By chance, the k-hat of 2 of them is too high.
         est = fe.estimate(linear_gaussian(np.ones(4000)), NEAR_Q, 1000, rng=11)
     for name in ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap"):
         spread = getattr(est, name).std(ddof=1)
@@ -242,7 +242,7 @@ def test_standard_errors_are_the_spread_of_repeats():
 
 # --- invariances ------------------------------------------------------------------------------
 
-# A batch that is no multiple of anything and several chunks.
+# A batch size that is no multiple of anything, and several chunks.
 SEVERAL = {
     "linear": lambda: linear("full", "mixture", "full", dim=3, model_batch=(5,), q_batch=(5,)),
     "student": lambda: plain("mixture_full", "mixture_t", model_batch=(5,)),
@@ -252,7 +252,7 @@ N_SAMPLES = 3 * CHUNK + 1234
 
 @pytest.fixture(scope="module", params=SEVERAL, ids=str)
 def whole(request):
-    """A case, and its estimate as it comes."""
+    """A case, and its estimate with default options."""
     model, q = SEVERAL[request.param]()
     return model, q, caught(fe.estimate, model, q, N_SAMPLES, rng=12)[0]
 
@@ -367,7 +367,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def run_python(script, *args, **environment):
-    """A script in a process of its own; what it printed."""
+    """Run a script in a process of its own; return what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", script, *args],
         env=os.environ | environment,
@@ -417,7 +417,7 @@ def test_analytic_kl():
     np.testing.assert_array_equal(est.elbo, est.expected_log_likelihood - est.kl)
     np.testing.assert_array_equal(est.elbo_se, est.expected_log_likelihood_se)
     assert (np.abs(est.elbo - sampled.elbo) <= 4.5 * sampled.kl_se).all()
-    # The sampled ELBO stays where a bound of one draw and the gap are asked for.
+    # The bound of one draw and the gap still use the sampled ELBO.
     np.testing.assert_array_equal(est.iw_elbo(1), sampled.iw_elbo(1))
     for name in ("log_evidence", "log_evidence_se", "jensen_gap", "jensen_gap_se", "ess"):
         np.testing.assert_array_equal(getattr(est, name), getattr(sampled, name))
@@ -448,7 +448,7 @@ def test_high_k_is_told_once_and_leaves_no_standard_error():
     model = fe.Gaussian([[0.0], [5.0], [1.0], [8.0]], scale=1.0)
     with pytest.warns(fe.errors.HighParetoKWarning) as found:
         est = fe.estimate(model, fe.Gaussian([0.0], scale=2.0), 1000, rng=14)
-    # The effective sample size of these is low, too, which goes without saying.
+    # The effective sample size is low too, but that needs no second warning.
     assert len(found) == 1
     assert found[0].filename == __file__
     message = str(found[0].message)
@@ -520,7 +520,7 @@ def test_tails_that_would_fill_the_memory_are_not_kept(monkeypatch):
 
 
 def test_streamed_tails_are_those_of_the_whole():
-    # More draws than are ever kept, by chunks, of which the first has the largest weights.
+    # More draws than are ever kept, in chunks; the first chunk has the largest weights.
     model, q = CASES["plain_t"]()
     n_samples = 2_000_000
     with quiet():
@@ -531,7 +531,7 @@ def test_streamed_tails_are_those_of_the_whole():
 
 
 def test_all_weights_zero():
-    # The density of p overflows to 0 at every draw of the second.
+    # At every draw of the second data point, the density of p is 0 by overflow of its exponent.
     model = fe.Gaussian([[0.0], [0.0]], scale=[[1.0], [1e-200]])
     with pytest.warns(fe.errors.AllWeightsZeroWarning, match=r"1 of 2 data points \(worst: 1\)"):
         est = fe.estimate(model, fe.Gaussian([0.0], scale=1.5), 1000, rng=15)
@@ -548,12 +548,12 @@ def test_all_weights_zero():
 @ignore_diagnostics
 @pytest.mark.parametrize("backend", ["cpu", "numpy"])
 def test_some_weights_zero(backend):
-    # Narrower by 1e200 than q's own narrow component: of weight 0 wherever that was not chosen.
+    # p is the narrow component of q: draws of the other component have weight 0.
     model = fe.Gaussian([0.0], scale=1e-200)
     q = fe.Mixture([0.5, 0.5], fe.Gaussian([[0.0], [0.0]], scale=[[1.0], [1e-200]]))
     est = fe.estimate(model, q, 10_000, rng=16, backend=backend)
     assert 4700 < est.n_zero < 5300
-    # Every other weight is p / (q's half of it): 2.
+    # Every other weight is p / (p / 2) = 2.
     share = 1.0 - est.n_zero / 10_000
     assert est.log_evidence == pytest.approx(np.log(2.0 * share), abs=1e-12)
     assert est.ess == pytest.approx(10_000 * share, rel=1e-12)
@@ -565,7 +565,7 @@ def test_some_weights_zero(backend):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_bad_weights_are_refused(monkeypatch, bad):
-    # No distribution of this package makes one, so it is put in by hand.
+    # No distribution of this package makes such a value, so the test inserts it.
     terms = [np.zeros((3, 20)) for _ in range(3)]
     terms[1][1, 4] = terms[1][2, 3] = bad
     monkeypatch.setattr(engine_reference.NumPyBackend, "terms", lambda self, task: terms)
@@ -648,7 +648,7 @@ def test_confidence_interval(many, level):
     tail = many.relative_variance, many._tail
     expected = tail_interval(10_000, many.log_evidence, *tail, level)
     np.testing.assert_array_equal((low, high), expected)
-    # The weights are bounded, and the interval is nearly the delta method's.
+    # The weights are bounded, so the interval is nearly that of the delta method.
     np.testing.assert_allclose(high - low, 2.0 * half * many.log_evidence_se, rtol=0.01)
     for name in ("elbo", "expected_log_likelihood", "kl", "jensen_gap"):
         low, high = many.confidence_interval(name, level)
@@ -665,7 +665,7 @@ def test_confidence_interval(many, level):
     [
         (lambda e: e.iw_elbo(11), r"k must be one of .*\(1, 10, 100\), got 11"),
         (lambda e: e.confidence_interval("ess"), "quantity must be one of .*'ess'"),
-        (lambda e: e.confidence_interval("iw_elbo"), "k is expected"),
+        (lambda e: e.confidence_interval("iw_elbo"), "k must be given"),
         (lambda e: e.confidence_interval("iw_elbo", k=3), "got 3"),
         (lambda e: e.confidence_interval("elbo", 1.0), "confidence_level.*1.0"),
         (lambda e: e.confidence_interval("elbo", 95), "confidence_level.*95"),
@@ -779,7 +779,7 @@ def test_mixture_model_at_its_posterior(mixture_model):
 
 
 def test_mixture_model_with_an_impossible_component():
-    # Its density at x overflows to 0, and q does not choose it: 0 times -inf is 0 here.
+    # The second component has log density -inf at x, and probability 0 in q: 0 times -inf is 0.
     own = fe.Gaussian([[0.0], [1.0]], scale=[[1.0], [1e-200]])
     model = fe.MixtureModel([[0.0]], fe.Mixture([0.5, 0.5], own))
     est = fe.estimate(model, model.exact_posterior())
@@ -804,7 +804,7 @@ with open("/proc/self/status") as status:
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs Linux's /proc")
 @pytest.mark.parametrize("n_samples", [10**7, pytest.param(10**8, marks=pytest.mark.slow)])
 def test_memory_is_flat(n_samples):
-    # The draws of 10^7 would take 800 MB. The first run may compile: take it from the cache.
+    # 10^7 draws would take 800 MB. A first run fills the cache, so that the others do not compile.
     run_python(PEAK, "100")
     few, many = (int(run_python(PEAK, str(n))) / 1024 for n in (10**4, n_samples))
     assert many - few < 60.0, f"{few:.0f} MB at 10^4 draws, {many:.0f} MB at {n_samples}"

@@ -94,7 +94,7 @@ def test_as_a_group_of_a_datatree():
 
 def test_as_a_group_of_arviz_inference_data():
     with warnings.catch_warnings():
-        # Of its coming changes, and of groups that are not of its own scheme.
+        # ArviZ warns about its coming changes, and about groups outside of its own scheme.
         warnings.simplefilter("ignore")
         arviz = pytest.importorskip("arviz")
         if not hasattr(arviz, "InferenceData"):

@@ -1,14 +1,14 @@
 """Compiled CUDA kernels against this machine's CPU: on a GPU, or on the machine of `ptx_machine`.
 
-``python -m pytest -m gpu`` takes an NVIDIA GPU. Under NVIDIA's compute-sanitizer, of the CUDA
-toolkit, the same suite tells of races and of memory that is not there::
+``python -m pytest -m gpu`` needs an NVIDIA GPU. Under NVIDIA's compute-sanitizer, a part of the
+CUDA toolkit, the same suite reports races and invalid memory accesses::
 
     compute-sanitizer --tool memcheck --target-processes all python -m pytest -m gpu -x
     compute-sanitizer --tool racecheck --target-processes all python -m pytest -m gpu -x -k small
     compute-sanitizer --tool synccheck --target-processes all python -m pytest -m gpu -x -k small
 
-Where there is none, the machine runs the same PTX and looks for the same. To compile a kernel takes
-seconds: there, of many cases a few are run, and the others with ``-m slow``.
+Without a GPU, the machine runs the same PTX and reports the same errors. A kernel takes seconds to
+compile, so the machine runs only a few of the many cases, and the others with ``-m slow``.
 """
 
 import numpy as np
@@ -67,7 +67,7 @@ def both(model, q, n_samples, **options):
         ]
 
 
-# Two chunks, the second of which ends within a tile.
+# Two chunks; the second one ends within a tile.
 DRAWS = 8192 + 1300
 
 
@@ -81,7 +81,7 @@ def test_small_estimates(place, name):
 def test_small_estimates_without_groups(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=()))
-    # Draws of single precision differ in their last digits, which a narrow density magnifies.
+    # Draws in single precision differ in their last digits. A narrow density magnifies this.
     single = both(model, q, DRAWS, iw_sizes=(), precision="float32", pareto_k=False)
     assert_close(*single, 1e-3)
 
@@ -93,7 +93,7 @@ def test_small_terms_in_single_precision(place, name):
 
 @pytest.mark.parametrize(("n_samples", "iw_sizes"), [(2 * DRAWS, (2, 9000)), (1300, range(1, 21))])
 def test_small_estimates_with_group_sizes(place, n_samples, iw_sizes):
-    """Of a size beyond a chunk, and more of them than shared memory has room for."""
+    """A group size larger than a chunk, and more group sizes than fit into shared memory."""
     model, q = linear(model_batch=(3,), q_batch=(3,))
     assert_close(*both(model, q, n_samples, iw_sizes=iw_sizes, first_index=2**31 + 5))
 
@@ -110,7 +110,7 @@ def test_many_draws():
 
 
 def test_words_are_the_same_and_normals_within_4_ulp(place):
-    # Here, for without a device numba.cuda is not to be imported.
+    # Imported here, because numba.cuda must not be imported without a device.
     from device_draws import words_and_normals
 
     (words, normals), (expected_words, expected_normals) = words_and_normals()
@@ -142,7 +142,7 @@ def test_arrays_of_other_libraries(library):
     expected = p.log_prob(x.reshape(-1, 4))
     result = p.log_prob(z)
     np.testing.assert_allclose(result.copy_to_host(), expected, rtol=1e-9, atol=1e-9)
-    # Back to the library, without a copy.
+    # The library takes the result without a copy.
     if library == "torch":
         back = xp.as_tensor(result, device="cuda").cpu().numpy()
         np.testing.assert_array_equal(back, result.copy_to_host())
@@ -155,14 +155,14 @@ def test_small_summaries(place, dtype):
     from fastelbo.kernels.cuda import device
 
     x = np.random.default_rng(1).standard_cauchy((4, DRAWS))
-    x[1] = np.round(x[1])  # most of the largest ones equal
-    x[2] = np.sort(x[2])  # each the largest so far
+    x[1] = np.round(x[1])  # most of the largest values are equal
+    x[2] = np.sort(x[2])  # each value is the largest so far
     x[3, ::3] = -np.inf
     x = x.astype(dtype)
     there = device.put(x)
     for options in ({}, {"iw_sizes": ()}, {"iw_sizes": (), "pareto_k": False}):
         got, expected = (fe.summarize(rows, **options).to_dict() for rows in (there, x))
-        # Without groups, the weights of float32 are of single precision.
+        # Without groups, rows of float32 have weights of single precision.
         assert_close(got, expected, 1e-9 if dtype == "float64" or not options else 5e-7)
 
 

@@ -1,4 +1,4 @@
-"""What the report on a GPU makes of times, where there is none."""
+"""The report on a GPU, made from given times, without a GPU."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""What `summarize` takes: files, other libraries' arrays, pieces, more than the memory holds."""
+"""Inputs of `summarize`: files, other libraries' arrays, pieces, data larger than the memory."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""The interval of log evidence that knows of its tail: coverage, width, quadrature, fallbacks."""
+"""The tail interval of the log evidence: coverage, width, quadrature, fallbacks."""
 
 import itertools
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
 
 def reduce(rows):
-    """What a stream keeps of rows of log weights: log mean, relative variance, largest ones."""
+    """What a stream keeps of rows of log weights: log mean, relative variance, largest values."""
     top = rows.max(axis=1, keepdims=True)
     weights = np.exp(rows - top)
     mean = weights.mean(axis=1)
@@ -46,7 +46,7 @@ def pareto(rng, shape, k):
 
 
 def coverage(draw, k, repeats, n=10_000, seed=0, **options):
-    """Shares flagged, covered, and either; widths of the unflagged, relative to delta's."""
+    """Shares covered, and covered or flagged; mean width of the unflagged, relative to delta's."""
     flags, covered, widths = [], [], []
     for part in range(repeats // 250):
         rows = draw(np.random.default_rng([seed, part]), (250, n), k, **options)
@@ -65,13 +65,13 @@ def coverage(draw, k, repeats, n=10_000, seed=0, **options):
 @pytest.mark.parametrize("k", [0.6, 0.75, 0.9])
 @pytest.mark.parametrize("draw", [gaussian, pareto])
 def test_heavy_tails(draw, k):
-    # The share is .945 to .97, with a standard error of at most .0072: six of them from .9. The
-    # delta interval, which has .75 to .89 (and .96 where nearly all are flagged), fails; so it does
-    # in the coverage of all, .944 to .96 here, where it has .31 to .89.
+    # ``either`` is .945 to .97, with a standard error of at most .0072: six of them from .9. The
+    # delta interval has .75 to .89, and .96 where nearly all are flagged. ``covered`` is .944 to
+    # .96. The delta interval has .31 to .89. So the delta interval would fail.
     covered, either, width = coverage(draw, k, 1000)
     assert either > 0.9
     assert covered > 0.9
-    # 1.4 to 1.8: from 700 and more intervals, or the 40 of the unflagged that are left.
+    # 1.4 to 1.8, from 700 or more unflagged intervals, or from the 40 that are left.
     assert width < 2.5
 
 
@@ -79,7 +79,7 @@ def test_heavy_tails(draw, k):
 @pytest.mark.parametrize("k", [0.6, 0.75, 0.9])
 @pytest.mark.parametrize("draw", [gaussian, pareto])
 def test_heavy_tails_in_full(draw, k):
-    # As above, with a standard error of .0036 from .945: 4.2 of them from .93.
+    # As above. The standard error is .0036, and .945 is 4.2 of them from .93.
     covered, either, width = coverage(draw, k, 4000, seed=1)
     assert either >= 0.93
     assert 0.92 <= covered <= 0.98
@@ -90,8 +90,8 @@ def test_heavy_tails_in_full(draw, k):
 @pytest.mark.parametrize("k", [0.1, 0.25, 0.3, 0.4, 0.49])
 @pytest.mark.parametrize("draw", [gaussian, pareto])
 def test_light_tails_in_full(draw, k):
-    # A standard error of .0035, with .95 or .955 in the middle of the band. The delta interval
-    # leaves it at k = .49.
+    # The standard error is .0035. The coverage is .95 or .955, in the middle of the band. The delta
+    # interval leaves the band at k = .49.
     covered, _, width = coverage(draw, k, 4000, seed=2)
     assert 0.93 <= covered <= 0.97
     assert 0.99 < width < (1.1 if k <= 0.3 else 1.3)
@@ -100,7 +100,7 @@ def test_light_tails_in_full(draw, k):
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [1000, 5120])
 def test_ten_dimensions_in_full(n):
-    # True k .4, which reads .53; delta covers .89 and .92. Here .95, as above.
+    # The true k is .4, k-hat .53. The delta interval covers .89 and .92, this one .95, as above.
     covered, either, _ = coverage(gaussian, 0.4, 4000, n, seed=3, dim=10)
     assert 0.93 <= covered <= 0.97
     assert either >= 0.94
@@ -108,7 +108,7 @@ def test_ten_dimensions_in_full(n):
 
 @pytest.mark.parametrize("k", [-1.0, 0.1, 0.3])
 def test_light_tails(k):
-    # .95 with a standard error of .0069.
+    # The coverage is .95, with a standard error of .0069.
     covered, _, width = coverage(gaussian, k, 1000)
     assert 0.92 <= covered <= 0.98
     assert 0.99 < width < 1.1
@@ -118,7 +118,7 @@ def test_light_tails(k):
 
 
 def direct_interval(row, level):
-    """The ends by another way: k given theta on 4000 exact quantiles, and a root finder."""
+    """The ends, computed another way: 4000 exact quantiles of k given theta, and a root finder."""
     n, size = len(row), plain_psis.tail_length(len(row))
     weights = np.sort(np.exp(row - row.max()))[::-1]
     u, x = weights[size], weights[:size] - weights[size]
@@ -218,7 +218,7 @@ def test_without_a_tail():
 
 
 def test_hopeless_tails():
-    # Beside the largest weight all others underflow: nothing bounds the evidence from above.
+    # All weights underflow relative to the largest: nothing bounds the evidence from above.
     low, high = tail_interval(1000, *reduce(heavy_rows(2, k=1000.0)))
     assert np.isfinite(low).all()
     assert (high == np.inf).all()

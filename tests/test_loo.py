@@ -1,4 +1,4 @@
-"""Leave-one-out cross-validation, against its definition and a model where it is known."""
+"""Leave-one-out cross-validation, against its definition and a model with a known answer."""
 
 import warnings
 
@@ -35,7 +35,7 @@ def test_against_conjugate_model():
     result = fe.loo(log_likelihood)
     exact = exact_elpd(y)
     # Over forty other seeds, the largest error of 40 values was .0027 on average and .0065 at most.
-    # Weights upside down, or none, are off by .07 and more.
+    # Inverted weights, or none, have errors of .07 and more.
     np.testing.assert_allclose(result.pointwise, exact, atol=0.015)
     lppd = np.log(np.exp(log_likelihood).mean(axis=0))
     assert np.abs(lppd - exact).max() > 0.05
@@ -69,7 +69,7 @@ def test_against_definition(draws, spread):
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 def test_weights_too_small_for_a_float():
-    # A dozen of the tail's 67 weights, beside the largest, are below the least positive float.
+    # Relative to the largest, a dozen of the tail's 67 weights are below the least positive float.
     rng = np.random.default_rng(4)
     column = np.append(rng.normal(size=55), 800.0 + rng.normal(size=445))
     result = fe.loo(column[:, None])
@@ -105,7 +105,7 @@ def caught(log_likelihood):
 
 def test_outlier_is_flagged():
     y, log_likelihood = conjugate(points=5, draws=4000)
-    # At 12 standard deviations, an observation that moves the posterior by itself.
+    # An observation at 12 standard deviations moves the posterior by itself.
     outlier = norm.logpdf(12.0, np.random.default_rng(2).normal(0.0, 0.5, (4000, 1)))
     result, record = caught(np.hstack([log_likelihood, outlier]))
     assert [entry.category for entry in record] == [errors.HighParetoKWarning]

@@ -264,7 +264,7 @@ def test_script_writes_its_figure(arguments, script, tmp_path):
     image = tmp_path / "figure.png"
     script(*arguments, str(image))
     assert image.read_bytes()[:4] == b"\x89PNG"
-    # The one that is shown is there, and small.
+    # The figure in the repository exists and is small.
     shown = PLOTS / arguments[0].replace(".py", ".png")
     assert shown.read_bytes()[:4] == b"\x89PNG"
     assert shown.stat().st_size < 150_000

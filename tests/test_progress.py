@@ -1,4 +1,4 @@
-"""The bar of a summary: told of every draw, without a trace in the result."""
+"""The bar of a summary: it counts every draw, and does not change the result."""
 
 import sys
 

@@ -38,7 +38,7 @@ def run_select(row, size, value, place):
 )
 def test_fit(c, k, sigma):
     x = scipy.stats.genpareto.rvs(c=c, size=3000, random_state=np.random.default_rng(123))
-    # Excesses over a threshold so small that it takes no digit from them.
+    # The threshold is so small that the excesses over it lose no digit.
     threshold = 1e-6
     fits = fit_tails(np.log(threshold + np.append(x, 0.0))[None])
     assert abs(fits.pareto_k[0] - k) < 1e-10
@@ -63,7 +63,7 @@ def test_smoothed_evidence(s):
     assert abs(result.pareto_k - k) < 1e-10
     assert abs(result.smoothed_log_evidence - smoothed) < 1e-10
     assert abs(result.log_evidence - raw) < 1e-10
-    # The log weights keep the evidence that they were smoothed to.
+    # The smoothed log weights have the smoothed evidence.
     assert abs(fe.logmeanexp(result.log_weights) - smoothed) < 1e-10
     assert (result.tail_length, result.threshold) == (671, 0.7)
 
@@ -106,7 +106,7 @@ def test_against_oracle(kind, n):
     got = fe.psis(rows)
     np.testing.assert_array_equal(rows, before)
     np.testing.assert_array_equal(got.pareto_k, fe.pareto_k(rows))
-    # Excesses of nearly equal weights have lost the digits that these share.
+    # Excesses of nearly equal weights lose the digits that the weights share.
     tolerance = 1e-7 if kind == "nearly_equal" else 1e-10
     fitted = np.isfinite(got.pareto_k)
     assert fitted.all() or kind == "ties"
@@ -151,7 +151,7 @@ def test_layouts(axis, layout):
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_matrices(order, axis):
-    # Wider than the columns that are copied at once, and no multiple of them.
+    # More columns than are copied at once, and no multiple of that number.
     rows = np.random.default_rng(6).normal(size=(13, 200))
     array = np.asarray(rows if axis == 1 else rows.T, order=order)
     got, want = fe.psis(array, axis=axis), fe.psis(rows)
@@ -217,7 +217,7 @@ def test_selection(n, size):
         rng.integers(0, 5, n).astype(float),
         np.zeros(n),
         np.where(rng.random(n) < 0.9, -np.inf, rng.normal(size=n)),
-        # Bisection is of no help with this range, nor with values at the places it samples.
+        # Bisection does not help with this range, nor with such values at the sampled places.
         rng.standard_cauchy(n) ** 51,
         np.where(np.arange(n) % max(1, n // 256) == 0, 1.0, rng.normal(size=n)),
     ]:
@@ -235,9 +235,10 @@ def test_selection(n, size):
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 @pytest.mark.parametrize("k", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_mean_of_k(k):
-    # k-hat has a standard deviation of .06 to .11, so its mean a standard error of at most .0025.
-    # What remains is bias: .02 to 1/2 by the ten draws, at the most extreme k. The band is 5
-    # standard errors from that; a tail twice too long or a fit without that pull leave it.
+    # k-hat has a standard deviation of .06 to .11. Its mean has a standard error of at most .0025.
+    # The rest is bias: the prior, worth ten draws, pulls the most extreme k by .02 towards 1/2. The
+    # band is 5 standard errors from that. A tail twice too long, or a fit without the prior, leaves
+    # the band.
     found = np.concatenate(
         [
             fe.pareto_k(k * np.random.default_rng([11, seed]).standard_exponential((200, 10_000)))
@@ -279,7 +280,7 @@ def test_short_tail(n):
 
 def test_constant_rows():
     rows = np.full((3, 100), -7.25)
-    # By no more than rounding.
+    # The values of the row differ by no more than rounding.
     rows[1] += 1e-12 * np.arange(100)
     result, found = caught(fe.psis, rows)
     assert_unsmoothed(result, rows)
@@ -300,7 +301,7 @@ def test_tied_tails():
     rng = np.random.default_rng(13)
     rows = np.array(
         [
-            # The values of the tail are equal; most of them are, with u; there are too few.
+            # All values of the tail are equal; most equal the threshold u; too few are finite.
             np.append(np.ones(500), rng.normal(size=500) - 10.0),
             np.append([5.0, 4.0, 3.0], np.zeros(997)),
             np.append(rng.normal(size=30), np.full(970, -np.inf)),
@@ -314,7 +315,8 @@ def test_tied_tails():
 
 
 def test_underflow_is_not_a_tie():
-    # Nearly all weights are lost beside the largest: far from too few draws, k-hat is too large.
+    # Nearly all weights underflow relative to the largest. There are enough draws; k-hat is too
+    # large.
     rows = np.array([1000.0 * np.random.default_rng(14).standard_exponential(1000)])
     result, found = caught(fe.psis, rows)
     assert result.pareto_k[0] == np.inf

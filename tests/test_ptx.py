@@ -1,4 +1,4 @@
-"""Every CUDA kernel compiles, for every generation of devices, where there is none."""
+"""Every CUDA kernel compiles for every generation of devices, on a machine without one."""
 
 import functools
 import re
@@ -9,8 +9,8 @@ from ptx_machine.device import missing
 
 from benchmarks import registers
 
-# Registers that each kernel may take: with 128 threads a block, three blocks or more on a core of
-# cc 9.0 for up to 168 of them, and two for up to 255.
+# Most registers of each kernel. With 128 threads per block, a multiprocessor of compute capability
+# 9.0 runs three blocks or more with up to 168 registers, and two with up to 255.
 BUDGET = {
     "states": 168,
     "states without groups": 168,
@@ -36,7 +36,7 @@ def kernels(form, precision):
     return registers.launches(form, precision) if form else registers.array_launches()
 
 
-# Kernels of a form of model and q.
+# Kernels that are compiled for a form of model and q.
 DRAWING = ("states", "states without groups", "terms")
 CASES = [
     *[("gaussian, D=2", "float64", kernel) for kernel in DRAWING],
@@ -48,13 +48,13 @@ CASES = [
 def check(form, precision, kernel, target, budget):
     ptx = registers.compile_ptx(kernels(form, precision)[kernel], target)
     assert f".target sm_{target[0]}{target[1]}" in ptx
-    # Nothing is added to a shared total in whatever order threads come by.
+    # No atomic sum of floats, whose order would differ from run to run.
     assert "atom.add.f" not in ptx.replace("global.", "").replace("shared.", "")
     if kernel in DRAWING:
         # Each product of Philox is one instruction.
         assert ptx.count("mul.wide.u32") >= 20
-    # Approximate division, square roots and functions would mean that fast maths is on, but for
-    # what draws and weights of float32 ask for.
+    # Approximate division, square roots and functions would mean that fast maths is on. Those that
+    # draws and weights of float32 use are exceptions.
     chosen = (
         ("sqrt.approx.ftz.f32", "ex2.approx.ftz.f32") if "float32" in precision + kernel else ()
     )

@@ -1,4 +1,4 @@
-"""The machine that runs PTX: what its instructions do, and what it tells of."""
+"""The machine that runs PTX: results of its instructions, and the errors that it reports."""
 
 from fractions import Fraction
 
@@ -18,7 +18,7 @@ FLOATS = RNG.normal(size=50)
 
 
 def compute(opcode, *operands):
-    """What an instruction makes of arrays."""
+    """The result of an instruction for arrays."""
     found = operation(tuple(opcode.split(".")))
     assert [array.dtype for array in operands] == found.sources
     result = found.function(*operands)
@@ -27,7 +27,7 @@ def compute(opcode, *operands):
 
 
 def integers(function, *operands):
-    """The same of Python's integers."""
+    """The same result for Python's integers."""
     return [function(*map(int, each)) for each in zip(*operands, strict=True)]
 
 
@@ -56,11 +56,11 @@ def test_products():
 
 def test_a_fused_product_is_rounded_once():
     a, b = FLOATS, FLOATS[::-1].copy()
-    # What is left is the rounding of the product.
+    # The rounding error of the product is left.
     exact = [float(Fraction(x) * Fraction(y) - Fraction(x * y)) for x, y in zip(a, b, strict=True)]
     assert np.any(exact)
     np.testing.assert_array_equal(compute("fma.rn.f64", a, b, -(a * b)), exact)
-    # By way of float64 it would be rounded to 1 first.
+    # In float64, it would be rounded to 1 first.
     a, b, c = (np.full(1, x, np.float32) for x in (97.0, 172961 * 2.0**-24, 2.0**-60))
     assert compute("fma.rn.f32", a, b, c) == 1.0 + 2.0**-23
 
@@ -74,7 +74,7 @@ def test_bits():
         np.array(expected, np.uint64),
     )
     np.testing.assert_array_equal(compute("shr.s64", SIGNED, places), SIGNED >> 13)
-    # Shifts by all bits and more leave none.
+    # Shifts by all bits or more give 0.
     np.testing.assert_array_equal(compute("shl.b64", WORDS, places + np.uint32(51)), 0)
 
 
@@ -88,7 +88,7 @@ def test_comparisons_of_nan():
         "setp.nan.f64": [False, True, True],
     }.items():
         np.testing.assert_array_equal(compute(opcode, a, b), expected, err_msg=opcode)
-    # The number of a number and NaN.
+    # Of a number and NaN, the number.
     np.testing.assert_array_equal(compute("max.f64", a, b), [2.0, 2.0, np.nan])
 
 
@@ -123,10 +123,10 @@ def test_other_instructions_are_refused(opcode):
 
 
 def run(body, *arrays, threads=64, blocks=1, functions=""):
-    """What a kernel leaves in the arrays, whose addresses are %rd0, %rd1, ...
+    """Run a kernel with arrays at the addresses %rd0, %rd1, ..., and return the first array.
 
-    %r0 is the thread, and %r1 the block; %rd8 is the thread's number of 8 bytes in the first array,
-    and %rd9 the one in the shared array ``near``.
+    %r0 is the thread and %r1 the block. %rd8 is the address of the thread's number of 8 bytes in
+    the first array, %rd9 that in the shared array ``near``.
     """
     parameters = ", ".join(f".param .u64 p{k}" for k in range(len(arrays)))
     loads = " ".join(f"ld.param.u64 %rd{k}, [p{k}];" for k in range(len(arrays)))
@@ -156,7 +156,7 @@ ZEROS = np.zeros(64, np.int64)
 
 
 def test_threads_part_and_meet():
-    # Of odd threads the numbers below theirs are summed; of even ones, 7.
+    # Odd threads sum the numbers below their own; even threads return 7.
     body = """
         and.b32 %r2, %r0, 1; setp.eq.s32 %p0, %r2, 0; mov.u64 %rd11, 7; @%p0 bra $done;
         mov.u64 %rd11, 0; mov.u32 %r3, 0;
@@ -211,7 +211,7 @@ def test_exchanges_of_a_warp():
 
 
 def test_products_of_a_warp():
-    """Where the elements are is the manual's, section "Matrix fragments for mma.m8n8k4"."""
+    """The manual gives the places of elements: section "Matrix fragments for mma.m8n8k4"."""
     a, b, c = RNG.normal(size=(8, 4)), RNG.normal(size=(4, 8)), RNG.normal(size=(8, 8))
     lane = np.arange(32)
     row, rest = lane // 4, lane % 4
@@ -230,7 +230,7 @@ def test_products_of_a_warp():
 
 # --- what goes wrong ----------------------------------------------------------------------------
 
-# The thread writes its number where it is near; then it reads that of its neighbour.
+# A thread writes its number to ``near``. Then it reads its neighbour's number.
 NEIGHBOUR = """
     cvt.u64.u32 %rd11, %r0; st.shared.u64 [%rd9], %rd11; {barrier}
     xor.b32 %r2, %r0, {mask}; mul.wide.u32 %rd12, %r2, 8; mov.u64 %rd13, near;
@@ -274,7 +274,7 @@ def test_sums_that_are_not_atomic():
 
 @pytest.mark.parametrize("others", ["ld.u64 %rd11, [%rd0];", "atom.add.u64 %rd11, [%rd0], 1;"])
 def test_blocks_know_no_order(others):
-    # All threads of both blocks, and, behind a barrier, one thread of the second.
+    # All threads of both blocks access the number; after a barrier, one of the second writes it.
     body = f"""
         {others} bar.sync 0; setp.eq.s32 %p0, %r0, 0; setp.eq.s32 %p1, %r1, 1;
         and.pred %p2, %p0, %p1; @%p2 st.u64 [%rd0], 7;"""

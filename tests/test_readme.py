@@ -26,14 +26,14 @@ LINKS = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\
 
 
 def blocks(language):
-    """Blocks of this language, those of the README first."""
+    """Blocks of this language; those of the README come first."""
     text = "\n".join(PAGES.values())
     found = re.findall(rf"(?ms)^( *)```{language}\n(.*?)^ *```$", text)
     return [textwrap.dedent(block) for _, block in found]
 
 
 def commands():
-    """Every single command, from the blocks and from the text."""
+    """Every command, from the blocks and from the text."""
     lines = [line for block in blocks("console") for line in block.splitlines()]
     shown = [part.strip() for line in [*lines, *INLINE] for part in line.split("&&")]
     return [
@@ -61,14 +61,14 @@ def speeds(page):
 
 
 def anchors(text):
-    """What a link can name after "#": the headings of a page, as GitHub writes them."""
+    """The names that a link can have after "#": the headings of a page, as GitHub writes them."""
     headings = re.findall(r"(?m)^#+ (.+)$", text)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture(scope="module")
 def demo_output():
-    """What the command prints, run once."""
+    """The output of the command, which runs once."""
     capture = pytest.MonkeyPatch()
     printed = []
     capture.setattr("builtins.print", lambda *args, **_: printed.append(" ".join(map(str, args))))
@@ -139,7 +139,7 @@ def test_pytest_options_shown_exist(pytestconfig):
         for command in commands()
         if "pytest" in command and "-m" in command[2:]
     }
-    assert marks == {"slow", "gpu"}
+    assert marks == {"slow", "gpu", "simulator"}
     assert any(line.startswith("slow:") for line in pytestconfig.getini("markers"))
 
 

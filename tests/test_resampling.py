@@ -1,4 +1,4 @@
-"""Resampling: expected counts, how far counts stray, and draws without replacement."""
+"""Resampling: expected counts, the spread of counts, and draws without replacement."""
 
 import itertools
 
@@ -12,10 +12,11 @@ METHODS = ("systematic", "stratified", "multinomial", "residual")
 each_method = pytest.mark.parametrize("method", METHODS)
 
 WEIGHTS = np.array([0.05, 0.0, 0.4, 0.15, 0.001, 0.25, 0.149])
-# Neither normalised nor near 0.
+# These are neither normalised nor near 0.
 LOG_WEIGHTS = np.where(WEIGHTS > 0, np.log(np.where(WEIGHTS > 0, WEIGHTS, 1.0)), -INF) - 2000.0
 REPEATS = 4000
-# A right value is outside of the band of one of a hundred counts with probability 7e-4.
+# Half-width of a band, in standard errors. One of a hundred correct counts leaves its band with
+# probability 7e-4.
 SIGMAS = 4.5
 
 
@@ -36,7 +37,7 @@ def repeated(n, method, seed):
 @pytest.mark.parametrize("n", [1, 10, 37])
 def test_counts_are_unbiased(method, n):
     got = repeated(n, method, seed=n)
-    # None varies more than independent draws. For n = 10 the band is .04 to .1 of a count.
+    # No method varies more than independent draws. For n = 10 the band is .04 to .1 of a count.
     error = np.sqrt(n * WEIGHTS * (1 - WEIGHTS) / REPEATS)
     assert (np.abs(got.mean(axis=0) - n * WEIGHTS) <= SIGMAS * error).all()
     assert (got[:, WEIGHTS == 0] == 0).all()
@@ -51,7 +52,7 @@ def test_spread_of_counts(n):
     assert (np.abs(spread["stratified"] - expected) < 2 + slack).all()
     assert (np.abs(spread["stratified"] - expected) > 1).any()
     assert (spread["residual"] >= np.floor(expected - slack)).all()
-    # 4000 repeats give a variance to 2.2%, more for a rare index.
+    # 4000 repeats give a variance within 2.2%, less precisely for a rare index.
     likely = WEIGHTS > 0.01
     variance = (expected * (1 - WEIGHTS))[likely]
     np.testing.assert_allclose(spread["multinomial"][:, likely].var(axis=0), variance, rtol=0.15)
@@ -78,7 +79,7 @@ def test_single_positive_weight(method, replace):
 
 @each_method
 def test_last_index_at_the_end(method):
-    # A cumulative sum of many weights ends a little off 1, and zero weights follow it.
+    # A cumulative sum of many weights ends slightly off 1, and zero weights follow.
     row = np.append(np.full(30_000, -np.log(3.0)), -INF)
     indices = fe.resample(row, 200_000, method, rng=1)
     assert indices.max() <= 29_999
@@ -98,7 +99,7 @@ def test_without_replacement():
     def close(got, share):
         return abs(got.mean() - share) < SIGMAS * np.sqrt(share * (1 - share) / repeats)
 
-    # One after the other, in proportion to what is left.
+    # Draws come one after the other, in proportion to the weights that are left.
     for i in np.flatnonzero(WEIGHTS):
         assert close(pairs[:, 0] == i, WEIGHTS[i])
     for i, j in itertools.permutations(np.flatnonzero(WEIGHTS > 0.01), 2):

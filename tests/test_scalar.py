@@ -1,4 +1,4 @@
-"""Scalar maths against mpmath: inside a compiled kernel with the production flags, and plain."""
+"""Scalar maths against mpmath: in a kernel with the production flags, and in plain Python."""
 
 import math
 from fractions import Fraction
@@ -194,7 +194,7 @@ def test_extreme_words_are_finite():
     assert uniform.min() == 2.0**-53
     assert uniform.max() == 1.0
     assert np.isfinite(normals).all()
-    # The largest radius there is, at an angle of 0; a 32-bit word would end at 6.66.
+    # The largest possible radius, at angle 0. With a 32-bit word it would be 6.66.
     assert np.abs(normals).max() == pytest.approx(math.sqrt(2 * 53 * math.log(2.0)), rel=1e-12)
     word53 = ((words[0] << np.uint64(21)) | (words[1] >> np.uint64(11))).astype(object)
     assert all(Fraction(u) == Fraction(w + 1, 2**53) for u, w in zip(uniform, word53, strict=True))

@@ -14,13 +14,13 @@ from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.state import state
 
 SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
-# No multiple of a lane count, of a chunk or of a group size, and prime; the bounds give the values.
+# Prime, and so no multiple of a lane count, of a chunk or of a group size.
 K = 50_021
 
 
 @kernel
 def run_push(terms, first, sizes, out):
-    """State of draws first, first + 1, ..., whose three log densities are the rows of ``terms``."""
+    """State of draws from ``first`` on. Their three log densities are the rows of ``terms``."""
     work, fresh = make_workspace(1, np.empty(0)), np.zeros(out.size)
     state.clear(out)
     for lo in range(0, terms.shape[1], LANES):
@@ -51,7 +51,7 @@ def run_clear(out):
 
 
 def as_terms(log_weights):
-    """Terms of given log weights: a likelihood, beside a prior and a q that cancel but for them."""
+    """Terms with given log weights: these are the likelihood; prior and q cancel."""
     zeros = np.zeros_like(log_weights)
     return np.array([log_weights, zeros, zeros])
 
@@ -117,7 +117,7 @@ def random_terms(n=K, spread=1.0, seed=0):
 @pytest.mark.parametrize("spread", [1e-6, 1.0, 30.0])
 @pytest.mark.parametrize("n", [1, 2, 511, 512, 513, CHUNK, CHUNK + 1, K])
 def test_moments(n, spread):
-    # At 1e-6, a variance from raw moments would have kept 4 digits.
+    # At 1e-6, a variance from raw moments would keep 4 digits.
     terms = random_terms(n, spread)
     assert_close(read(chunked(terms)), expected(terms), rtol=1e-8 if spread < 1.0 else 1e-11)
 
@@ -131,17 +131,17 @@ def test_far_terms_do_not_cancel():
 
 
 def test_sums_are_compensated():
-    # Over 10^6 merges plain sums drift by some 1e-11 of themselves.
+    # Over 10^6 merges, plain sums drift by about 1e-11, relative to their size.
     prefix = fold([], sizes=[])
     run_merge_often(prefix, push(as_terms(np.log([1.0, 0.1])), sizes=[]), 10**6)
     got = read(prefix, [])
     assert got["elbo"] == pytest.approx(np.log(0.1) / 2, rel=1e-15, abs=0.0)
-    # Read as log1p(rest) - log n, each about 14.
+    # It is read as log1p(rest) - log n; both are about 14.
     assert got["log_evidence"] == pytest.approx(np.log(0.55), abs=5e-15)
 
 
 def test_underflow_inside_groups():
-    # Log weights over 2000 nats: most groups have nothing within reach of their block's maximum.
+    # Log weights spread over 2000 nats: most groups underflow relative to their block's maximum.
     log_weights = np.random.default_rng(1).uniform(-2000.0, 0.0, K)
     terms = as_terms(log_weights)
     got, want = read(chunked(terms)), expected(terms)
@@ -187,7 +187,7 @@ def test_zero_weights(terms):
     assert got["kl"] == np.inf
     want["jensen_gap_se"] = np.nan
     assert_close(got, want)
-    # An infinite mean never enters: only maxima and addresses may be infinite.
+    # No infinite mean is merged: only maxima and addresses may be infinite.
     infinite = np.isinf(row)
     assert not np.isnan(row).any()
     for offset in (state.LOG_WEIGHT, state.LOG_LIKELIHOOD, state.LOG_RATIO):

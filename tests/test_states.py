@@ -1,4 +1,4 @@
-"""Collecting slices of data points."""
+"""Collect slices of data points."""
 
 import tracemalloc
 
@@ -15,7 +15,7 @@ def test_memory_of_many_slices(monkeypatch, kept):
     form = StateForm((10, 100), capacity)
     tail_bytes = 8 * slices * points * capacity
     monkeypatch.setattr(states, "_TAIL_BYTES", tail_bytes if kept else 0)
-    # Compiling takes memory, too.
+    # Compilation takes memory too, so it comes before the measurement.
     Reader(1, 1000, form).add(States(1, form))
     reader = Reader(slices * points, 1000, form)
     tracemalloc.start()
@@ -25,7 +25,7 @@ def test_memory_of_many_slices(monkeypatch, kept):
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    # Some twenty numbers a data point, and the tails only where they are wanted.
+    # About twenty numbers per data point, and the tails only if they are kept.
     assert held - (tail_bytes if kept else 0) < 8 * slices * points * 25
     values = reader.quantities()
     assert values["tail"].shape == (slices * points, capacity if kept else 0)

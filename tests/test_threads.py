@@ -12,7 +12,7 @@ from fastelbo.kernels.jit.threads import most_threads, run_on_threads
 
 @block
 def count_parts(part, parts, taken):
-    # Parts of very different size, so that threads overtake one another.
+    # Parts have very different sizes, so that threads overtake one another.
     for _ in range(1 + (part * 7919) % 1000):
         taken[part] += 1
 

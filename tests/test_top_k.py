@@ -1,4 +1,4 @@
-"""The largest values of a stream, however it is cut, against a sort of it all."""
+"""The largest values of a stream, for any cuts, against a sort of the whole stream."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ N = 30_000
 
 @kernel
 def run_stream(x, edges, rows_end, capacity, rows, out):
-    """Rows of several streams, pieces of x between the edges; folded, then sorted into ``out``."""
+    """Fill a row per stream with pieces of x between the edges; fold them, sort into ``out``."""
     stream = top_k.make_top_k(1, capacity)
     piece = 0
     for r in range(rows.shape[0]):
@@ -38,7 +38,7 @@ def run_stream(x, edges, rows_end, capacity, rows, out):
 
 
 def largest(x, capacity, cuts=(), streams=1):
-    """The ``capacity`` largest, of pieces of at most 2048 between the cuts, in so many rows."""
+    """The ``capacity`` largest of x, from ``streams`` rows and pieces of at most 2048 values."""
     edges = np.unique([*range(0, x.size, top_k.MOST_PUSHED), *cuts, x.size])
     ends = np.linspace(0, len(edges) - 1, streams + 1).astype(np.int64)[1:]
     rows = np.full((streams, top_k.row_size(capacity)), np.nan)

@@ -1,6 +1,6 @@
 """Machine code of the hot loops: packed instructions, and no call to a mathematical library.
 
-Run as a script, this file compiles them for the processor that numba is told of, and prints how
+Run as a script, this file compiles the loops for the processor in numba's settings. It prints how
 often each instruction occurs on vector registers.
 """
 
@@ -78,9 +78,9 @@ def set_ranks(coarse, n, rank):
     selection._set_ranks(coarse, n, rank)
 
 
-# A name, the instructions that do the work, and how many of them there are at least on vector
-# registers: ten rounds of two products for Philox, ten terms of a polynomial, half as many for one
-# of float32.
+# For each loop, the instructions that do the work, and their least number on vector registers. The
+# numbers follow from the loops: ten rounds of two products for Philox, ten terms of a polynomial,
+# half as many for float32.
 PHILOX = {r"vpmuludq": 16}
 
 
@@ -93,7 +93,7 @@ def polynomial(kind):
 
 
 def normals(kind):
-    # A logarithm of float64 divides, one of float32 does not.
+    # A float64 logarithm divides, a float32 logarithm does not.
     division = {"vdivpd": 1} if kind == "pd" else {}
     return PHILOX | polynomial(kind) | {f"vsqrt{kind}": 1} | division
 
@@ -112,7 +112,7 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
         "square_norm_triangular" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
         "mixture_density" + suffix: polynomial(kind) | {f"vdiv{kind}": 1},
     }
-# Between the precisions: a log density that leaves float32.
+# Loops that convert between precisions: a log density that leaves float32.
 CONVERTING = {"mixture_density_single": {"vcvtps2pd"}}
 LIBRARY = {"exp", "log", "log1p", "sin", "cos", "sincos", "pow", "sqrt"}
 
@@ -198,7 +198,7 @@ def host_is_wide():
 def machine_code(request, tmp_path_factory):
     if not host_is_wide():
         pytest.skip("needs an x86 processor with AVX2")
-    # Only what is compiled afresh can be read: the cache is empty.
+    # Machine code can be read only after a new compilation, so the cache is empty.
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
     environment |= HASWELL if request.param == "haswell" else {}
     done = subprocess.run(
@@ -220,7 +220,7 @@ def test_hot_loop(machine_code, name):
     conversions = {key.split()[0] for key in packed if re.match("vcvtp[sd]2p[sd]", key)}
     assert conversions <= CONVERTING.get(name, set())
     assert not LIBRARY & set(found[name]["called"])
-    # The order of a sum left to the compiler would depend on the kernel around it.
+    # If the compiler chose the order of a sum, it would depend on the kernel around it.
     assert not found[name]["reorders"]
 
 

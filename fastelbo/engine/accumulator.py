@@ -1,4 +1,4 @@
-"""Estimates from log weights that come in pieces."""
+"""Estimates from log weights that arrive in pieces."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from .states import Reader, StateForm, States
 
 
 class LogWeightAccumulator:
-    """Takes log weights in pieces of any size, and gives the `Estimate` of all so far.
+    """Accumulates log weights in pieces of any size; `result` is the `Estimate` of all so far.
 
-    It holds a folded state for each data point, of a size that does not grow, and the log weights
-    of the chunk of 8192 draws that is not full. Chunks are counted from the first draw, whatever
-    the pieces, so that the result has the bits that `summarize` gives for all draws at once.
+    It stores one folded state of fixed size for each data point, and the log weights of the last,
+    incomplete chunk of 8192 draws. Chunks are counted from the first draw and do not depend on the
+    pieces. The result therefore has the same bits as `summarize` of all draws at once.
 
     Parameters
     ----------
     iw_sizes : iterable of int
-        Group sizes of the importance-weighted bounds. One above the number of draws is absent from
-        the result.
+        Group sizes of the importance-weighted bounds. The result leaves out sizes above the number
+        of draws.
     tail_draws : int
         How many of the largest log weights, and of the smallest, are kept for k-hats, at most 4096,
         which is enough for the full tail of 1.8 million draws: up to 73 kB a data point. 0 for no
         k-hat.
     first_draw : int
-        Address of the first draw that will come, a multiple of 8192: the accumulator of a worker
-        that takes the draws from there on, to be merged into that of the draws before.
+        Address of the first draw, a multiple of 8192. A worker that takes the draws from there on
+        sets it; its accumulator is then merged into the accumulator of the draws before.
 
     Attributes
     ----------
     n_samples : int
-        Draws taken in, for each data point.
+        Number of draws so far, for each data point.
     batch_shape : tuple of int or None
         Shape of the data points; None before the first update.
     exact : bool
-        Whether the result has the bits that all draws would give in one call. Merging keeps it
-        where the other's ``first_draw`` is the draw at which this one ends; elsewhere results
-        differ by rounding, and groups of the importance-weighted bounds begin anew.
+        Whether the result has the same bits as one call with all draws. `merge` keeps it True if
+        the other's ``first_draw`` is the draw at which this accumulator ends. Otherwise results
+        differ by rounding, and the importance-weighted bounds start new groups.
 
     Examples
     --------
@@ -91,12 +91,13 @@ class LogWeightAccumulator:
         self.n_samples = 0
         self.batch_shape = None
         self.exact = True
-        # Address of the next draw: chunks and groups are cut by it.
+        # Address of the next draw. It determines chunks and groups.
         self._next = self.first_draw
         self._form = StateForm(self.iw_sizes, self.tail_draws)
         self._states = States(0, self._form)
         self._pending = np.empty((0, 0))
-        # The chunks' own states, which an exact merge folds; without draws before, they are folded.
+        # States of single chunks, for an exact merge into another accumulator. Empty if first_draw
+        # is 0: no draws come before, and the folded state is enough.
         self._chunks: list[Floats] = []
 
     def __repr__(self) -> str:
@@ -106,24 +107,25 @@ class LogWeightAccumulator:
         )
 
     def update(self, log_weights: ArrayLike | Path, axis: int = -1) -> None:
-        """Take in further draws of every data point.
+        """Add more draws of every data point.
 
         Parameters
         ----------
         log_weights : array_like
-            Of the shape of the first call, but for the number of draws.
+            The shape of the data points must equal that of the first call. The number of draws may
+            differ.
         axis : int
             The axis of the draws.
 
         Raises
         ------
         InvalidInputError
-            Another shape of the data points.
+            If the data points have another shape.
         InvalidWeightError
-            A log weight that is NaN or +inf. Nothing of this piece has then been taken in, and
-            nothing before it is lost.
+            If a log weight is NaN or +inf. Nothing of this piece is then added, and all earlier
+            draws are kept.
         UnsupportedDTypeError
-            Complex, object, string, long double and masked arrays.
+            For complex, object, string, long double and masked arrays.
         """
         array = as_real(as_array(log_weights, "log_weights"), "log_weights")
         if array.ndim == 0:
@@ -132,7 +134,9 @@ class LogWeightAccumulator:
         self._check_batch(batch)
         self._refuse_bad(x)
         if self._next + x.shape[1] > MAX_DRAWS:
-            raise OverflowError(f"draws must be at most {MAX_DRAWS}")
+            raise OverflowError(
+                f"draws must be at most {MAX_DRAWS} in all, got {self._next} + {x.shape[1]}"
+            )
         if self.batch_shape is None:
             self._begin(batch)
         points, length = len(self._pending), x.shape[1]
@@ -150,17 +154,19 @@ class LogWeightAccumulator:
         self.n_samples += length
 
     def merge(self, other: LogWeightAccumulator) -> None:
-        """Append the draws of another accumulator, which stays as it is; see ``exact``.
+        """Append the draws of another accumulator, which does not change; see ``exact``.
 
         Raises
         ------
         InvalidInputError
-            If the other has another ``iw_sizes``, ``tail_draws`` or shape.
+            If ``iw_sizes``, ``tail_draws`` or the shape of the data points differ.
         """
         for name in ("iw_sizes", "tail_draws"):
             mine, others = getattr(self, name), getattr(other, name)
             if mine != others:
-                raise InvalidInputError(f"{name} must be equal to merge, got {mine} and {others}")
+                raise InvalidInputError(
+                    f"{name} of both accumulators must be equal, got {mine} and {others}"
+                )
         if other.batch_shape is None:
             return
         self._check_batch(other.batch_shape)
@@ -176,35 +182,35 @@ class LogWeightAccumulator:
         self.n_samples += other.n_samples
 
     def result(self) -> Estimate:
-        """The estimate from all draws so far; warnings are those of `summarize`."""
+        """The estimate from all draws so far, with the warnings of `summarize`."""
         if self.batch_shape is None or self.n_samples == 0:
-            raise InvalidInputError("the accumulator has no draws yet: update() it first")
+            raise InvalidInputError("the accumulator has no draws yet; call update() first")
         states = self._closed()
         reader = Reader(len(states.moments), self.n_samples, self._form)
         reader.add(states)
         values = reader.quantities()
-        known = [j for j, k in enumerate(self.iw_sizes) if k <= self.n_samples]
+        fitting = [j for j, k in enumerate(self.iw_sizes) if k <= self.n_samples]
         values["iw_value"], values["iw_se"] = (
-            values["iw_value"][:, known],
-            values["iw_se"][:, known],
+            values["iw_value"][:, fitting],
+            values["iw_se"][:, fitting],
         )
         warn_about_weights(self.n_samples, values, self.tail_draws > 0)
-        sizes = [self.iw_sizes[j] for j in known]
+        sizes = [self.iw_sizes[j] for j in fitting]
         return estimate_of_weights(values, self.batch_shape, self.n_samples, sizes)
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint, from which `load` goes on; an existing one is replaced at once.
+        """Write a checkpoint for `load`. An existing file is replaced in one atomic step.
 
         Raises
         ------
         CheckpointError
-            If the file cannot be written; what stood there before stands there still.
+            If the file cannot be written. An existing file is then unchanged.
         """
         checkpoints.write(path, self._facts(), self._arrays())
 
     @classmethod
     def load(cls, path: str | Path) -> LogWeightAccumulator:
-        """The accumulator that was saved.
+        """Read an accumulator from a checkpoint.
 
         One of version 1 goes on too. It did not follow the smallest log weights, so that
         ``pareto_k_elbo`` of its results is NaN.
@@ -212,9 +218,9 @@ class LogWeightAccumulator:
         Raises
         ------
         CheckpointError
-            A file that cannot be read, is cut off or was changed.
+            If the file cannot be read, is truncated or was changed.
         CheckpointMismatchError
-            A checkpoint of another version.
+            If the checkpoint has another version.
         """
         facts, arrays = checkpoints.read(path)
         acc = cls(facts["iw_sizes"], facts["tail_draws"], first_draw=facts["first_draw"])
@@ -228,7 +234,7 @@ class LogWeightAccumulator:
             acc._chunks = [arrays["chunks"]] if arrays["chunks"].size else []
         return acc
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- private --------------------------------------------------------------------------------
 
     def _facts(self) -> dict[str, Any]:
         names = ("iw_sizes", "tail_draws", "first_draw", "n_samples", "batch_shape", "exact")
@@ -247,8 +253,8 @@ class LogWeightAccumulator:
     def _check_batch(self, batch: tuple[int, ...]) -> None:
         if self.batch_shape not in (None, batch):
             raise InvalidInputError(
-                f"log_weights must have data points of shape {self.batch_shape}, as the first "
-                f"ones, got {batch}"
+                f"log_weights must have data points of shape {self.batch_shape}, as in the first "
+                f"update, got {batch}"
             )
 
     def _refuse_bad(self, x: np.ndarray[Any, Any]) -> None:
@@ -259,7 +265,7 @@ class LogWeightAccumulator:
         i, k, j = np.argwhere(bad)[0]
         raise InvalidWeightError(
             f"{int(bad.sum())} log weights are NaN or +inf, the first at data point "
-            f"{i * x.shape[2] + j}, draw {k} of this piece, of which nothing was taken in"
+            f"{i * x.shape[2] + j}, draw {k} of this piece; nothing of this piece was added"
         )
 
     def _begin(self, batch: tuple[int, ...]) -> None:
@@ -269,7 +275,7 @@ class LogWeightAccumulator:
         self._pending = np.empty((points, 0))
 
     def _hold(self, x: np.ndarray[Any, Any]) -> None:
-        """Keep log weights (A, k, B) until their chunk is full."""
+        """Store log weights (A, k, B) until their chunk is complete."""
         rows = np.swapaxes(x, 1, 2).reshape(len(self._pending), x.shape[1])
         if rows.size:
             self._pending = np.concatenate([self._pending, rows], axis=1, dtype=np.float64)
@@ -277,7 +283,7 @@ class LogWeightAccumulator:
     def _push(
         self, x: np.ndarray[Any, Any], first: int, stop: int, start: int | None = None
     ) -> None:
-        """Fold the chunks from draw ``start`` to ``stop`` of x, which begins at draw ``first``."""
+        """Fold the chunks of x from draw ``start`` to ``stop``; x begins at draw ``first``."""
         if x.size == 0:
             return
         states = self._states
@@ -288,7 +294,7 @@ class LogWeightAccumulator:
         fold(part, begin // CHUNK, stop // CHUNK, row_pace(), lambda *_: None)
 
     def _closed(self) -> States:
-        """A copy of the states that has taken in what is pending."""
+        """A copy of the states with the pending draws added."""
         states = self._states.copy()
         held = self._pending.shape[1]
         if self._pending.size:
@@ -299,7 +305,7 @@ class LogWeightAccumulator:
         return states
 
     def _append_chunks(self, other: LogWeightAccumulator) -> None:
-        """Fold the other's chunks one by one, as if their draws had come here."""
+        """Fold the other's chunks one by one, as if their draws had been added here."""
         states = other._states
         if other.first_draw == 0:
             self._states = states.copy()
@@ -311,7 +317,7 @@ class LogWeightAccumulator:
         self._pending, self._next = other._pending.copy(), other._next
 
     def _append_whole(self, other: LogWeightAccumulator) -> None:
-        """Append the other's folded state; groups that are open on either side are left out."""
+        """Append the other's folded state. Incomplete groups of both sides are dropped."""
         self._states, states = self._closed(), other._closed()
         self._states.end_groups()
         self._states.append(states.moments[:, None], states.top_rows)

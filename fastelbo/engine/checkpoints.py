@@ -1,4 +1,4 @@
-"""Checkpoints: facts and arrays in one file that is whole or not there."""
+"""Checkpoints: facts and arrays in one file, which is either complete or absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..kernels.state.groups import GROUP_SIZE
 from ..validation import Floats
 from ..version import STREAM_VERSION
 
-# Version of the format. What the arrays mean changes with the chunk and the stream version, too.
+# Identifies the format. The arrays also depend on the chunk size and on the stream version.
 _FORMAT = {
     "format": "fastelbo accumulator",
     "version": 2,
@@ -33,7 +33,7 @@ _UNNAMED = {"stream_version": 1}
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
-    """Write to a file beside the one that is meant, and then rename it."""
+    """Write a temporary file in the same folder, then rename it to ``path``."""
     target = Path(path)
     header = json.dumps(_FORMAT | dict(facts))
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
@@ -44,7 +44,8 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
             dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as file:
             temporary = file.name
-            np.savez(file, allow_pickle=False, **content)
+            # NumPy 2.0 takes a keyword allow_pickle for one array more.
+            np.savez(file, **content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -57,22 +58,22 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """The facts and the arrays of a checkpoint, checked."""
+    """Read and check the facts and the arrays of a checkpoint."""
     try:
-        # np.load leaves a file open that it opened itself, where that is no archive.
+        # Open the file here: np.load(path) leaves it open if it is not an archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
         checksum = content.pop("checksum").tobytes()
         facts = json.loads(content["header"].tobytes())
         sound = checksum == _checksum(content)
-    # A damaged archive makes its readers raise nearly anything.
+    # Reading a damaged archive can raise nearly any exception.
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     if not sound:
-        raise CheckpointError(f"checkpoint {path} was changed or damaged: its checksum is wrong")
+        raise CheckpointError(f"checkpoint {path} is changed or damaged: its checksum is wrong")
     found = {name: facts.get(name, _UNNAMED.get(name)) for name in _FORMAT}
     if found not in (_FORMAT, _FIRST):
-        raise CheckpointMismatchError(f"checkpoint {path} is of {found}, expected {_FORMAT}")
+        raise CheckpointMismatchError(f"checkpoint {path} has {found}, expected {_FORMAT}")
     del content["header"]
     return facts, _from_first(content) if found == _FIRST else content
 
@@ -106,7 +107,7 @@ def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last; where folders cannot be opened, the system sees to it."""
+    """Write a rename to the disk. Do nothing on systems where folders cannot be opened."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

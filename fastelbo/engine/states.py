@@ -1,4 +1,4 @@
-"""The mergeable states of data points, and what is read of them."""
+"""The mergeable states of data points, and the quantities read from them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..kernels.state import groups, state, top_k
 from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
 
-# Tails of all data points that an estimate keeps for its intervals: 256 MB.
+# Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
 
-# Arrays by name, one row a data point.
+# Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
-# fill(moments, top_rows): write the states of some chunks, (points, chunks, ...) each.
+# fill(moments, top_rows) writes the states of some chunks into arrays (points, chunks, ...).
 Fill = Callable[[Floats, Floats], None]
 
 
 class StateForm(NamedTuple):
-    """What a state keeps beside the moments of single weights."""
+    """What a state stores besides the moments of single weights."""
 
     iw_sizes: tuple[int, ...]  # group sizes of the importance-weighted bounds
     capacity: int  # how many of the largest log weights, and of the smallest; 0 for none
@@ -38,7 +38,7 @@ class StateForm(NamedTuple):
 
 
 class States:
-    """States of data points, folded from the left, chunk by chunk."""
+    """States of data points. Chunks are folded into them one by one, in order."""
 
     def __init__(self, points: int, form: StateForm, n_threads: int | None = None) -> None:
         self.iw_sizes = constant(np.array(form.iw_sizes, dtype=np.int64))
@@ -52,14 +52,14 @@ class States:
         self._fresh = True
 
     def advance(self, n_chunks: int, fill: Fill) -> Floats:
-        """Append chunks, whose states ``fill`` writes; returns these states."""
+        """Append chunks, whose moments and top rows ``fill`` writes; return their moments."""
         points = len(self.moments)
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, *self.top_rows.shape[1:]))
         fill(chunks, top_rows)
         capacity = self.capacity
         if self._fresh and n_chunks == 1:
-            # The row of the only chunk is the row of all.
+            # The top row of a single chunk is already the top row of all draws.
             self.top_rows, capacity = top_rows[:, 0], 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, self.moments,
@@ -69,13 +69,13 @@ class States:
         return chunks
 
     def copy(self) -> States:
-        """States that go on from here by themselves."""
+        """An independent copy of the states."""
         other = copy.copy(self)
         other.moments, other.top_rows = self.moments.copy(), self.top_rows.copy()
         return other
 
     def packed_top_rows(self) -> Floats:
-        """The rows of largest log weights, without the room that is still empty in all of them."""
+        """The top rows (largest log weights), without the columns that no row uses."""
         if not self.capacity or not len(self.top_rows):
             return self.top_rows[..., :0]
         count = self.top_rows[..., top_k.COUNT].astype(np.int64)
@@ -98,20 +98,20 @@ class States:
         self._fresh = not moments[:, state.COUNT].any()
 
     def end_groups(self) -> None:
-        """Leave out the importance-weight groups that are still open."""
-        rows = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
+        """Drop the importance-weight groups that are still incomplete."""
+        parts = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
         open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
-        rows[:, open_group] = 0.0, -np.inf, 0.0
-        self.moments[:, state.GROUPS :] = rows.reshape(len(self.moments), -1)
+        parts[:, open_group] = 0.0, -np.inf, 0.0
+        self.moments[:, state.GROUPS :] = parts.reshape(len(self.moments), -1)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
         """Append states (points, chunks, ...), and rows of largest values for them all."""
 
-        def fill(chunks: Floats, rows: Floats) -> None:
+        def fill(chunks: Floats, chunk_rows: Floats) -> None:
             chunks[...] = moments
             if self.capacity:
-                rows[..., top_k.THRESHOLD], rows[..., top_k.COUNT] = -np.inf, 0.0
-                rows[:, 0] = top_rows
+                chunk_rows[..., top_k.THRESHOLD], chunk_rows[..., top_k.COUNT] = -np.inf, 0.0
+                chunk_rows[:, 0] = top_rows
 
         self.advance(moments.shape[1], fill)
 
@@ -134,7 +134,7 @@ class States:
 
 
 class Reader:
-    """Reads the states of slices of data points, one slice after another."""
+    """Reads quantities from the states of data points, slice by slice."""
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._groups = n_samples, len(form.iw_sizes)
@@ -145,7 +145,7 @@ class Reader:
         self.add(States(0, form))
 
     def add(self, states: States) -> None:
-        """Read the next slice, whose draws are complete."""
+        """Read the next slice, after its last draw."""
         values = state.read(states.moments, self._groups)
         values["pareto_k"], tails = states.tails(self.n_samples)
         values["pareto_k_elbo"], _ = states.tails(self.n_samples, stream=1)

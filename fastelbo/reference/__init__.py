@@ -1,27 +1,27 @@
 """Plain NumPy evaluation of every estimate: the oracle of the tests and ``backend="numpy"``.
 
-Nothing is shared with the kernels, and nothing else of the package is imported, so that an error
-in one cannot hide in the other. Distributions and models are read through these attributes, whose
-leading axes are a batch and broadcast:
+It shares nothing with the kernels and imports nothing else of the package, so that an error in one
+cannot hide in the other. It reads distributions and models through the attributes below. Their
+leading axes are a batch and broadcast. The attribute ``family`` is one of these names:
 
 ``"gaussian"``
-    ``mean (..., D)`` and either ``scale (..., D)`` or ``scale_tril (..., D, D)``, the other None.
+    ``mean (..., D)``, and either ``scale (..., D)`` or ``scale_tril (..., D, D)``, the other None.
 ``"student_t"``
-    The same and ``df (...)``.
+    The same, and the degrees of freedom as ``parameter (...)``, which other families leave None.
 ``"mixture"``
-    ``weights (..., C)`` and ``components``: one of the two above, C its last batch axis.
+    ``weights (..., C)`` and ``components``, one of the two above whose last batch axis is C.
 ``"categorical"``
     ``probs (..., C)``.
 ``"linear_gaussian"``
     A likelihood: ``x (..., P)``, ``loadings (P, D)``, ``noise_cov (P,)`` or ``(P, P)`` and
     ``offset (P,)``.
 ``"supplied"``
-    A likelihood: ``values (..., K)``, the first of them that of the draw ``first_draw``.
+    A likelihood: ``values (..., K)``. The first value is that of the draw ``first_draw``.
 ``"zero"``
     The likelihood 1.
 
-The name is in ``family``. A model has a ``prior``, one of the first three, and a ``likelihood``,
-one of the last three. A mixture model has ``x (..., P)`` and ``mixture``.
+A model has a ``prior``, one of the first three, and a ``likelihood``, one of the last three. A
+mixture model has ``x (..., P)`` and ``mixture``.
 """
 
 from .densities import log_likelihood, log_prob

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
-from .parameters import component
+from .parameters import component, select_rows
 from .radial import log_radial
 from .stream import Array
+
+# Families that are log densities alone; all others are distributions.
+TERMS = ("zero", "supplied", "linear_gaussian")
 
 
 def log_prob(dist: Any, z: Array) -> Array:
@@ -55,7 +59,7 @@ def component_log_prob(mixture: Any, z: Array) -> Array:
 
 
 def log_mean(weights: ArrayLike, logs: Array) -> Array:
-    """``log sum weights exp(logs)`` over the last axis; -inf where all terms are zero."""
+    """``log sum weights exp(logs)`` over the last axis; -inf if all terms are zero."""
     with np.errstate(divide="ignore"):
         terms = np.log(weights) + logs
         top = terms.max(axis=-1, keepdims=True)
@@ -78,6 +82,39 @@ def _solve_lower(lower: Array, b: Array) -> Array:
     return y
 
 
+def log_density(
+    density: Any,
+    z: Array,
+    shape: tuple[int, ...],
+    points: NDArray[np.intp],
+    draws: NDArray[np.intp],
+) -> Array:
+    """Log density of some data points at their draws.
+
+    Parameters
+    ----------
+    density
+        A distribution, or of a family of `TERMS`.
+    z
+        Draws, shape (n, K, D).
+    shape
+        Batch of all data points, to which the density's own broadcasts.
+    points
+        Places of the data points in that batch, flattened, shape (n,).
+    draws
+        Addresses of the draws z, shape (K,).
+
+    Returns
+    -------
+    array of shape (n, K)
+    """
+    if density.family not in TERMS:
+        # With the draws on the first axis, a batch of points broadcasts against z.
+        return log_prob(select_rows(density, shape, points), z.swapaxes(0, 1)).T
+    own = np.arange(math.prod(density.batch_shape)).reshape(density.batch_shape)
+    return log_likelihood(density, z, np.broadcast_to(own, shape).reshape(-1)[points], draws)
+
+
 def log_likelihood(
     likelihood: Any, z: Array, rows: NDArray[np.intp], draws: NDArray[np.intp]
 ) -> Array:
@@ -90,24 +127,25 @@ def log_likelihood(
     z
         Latent points, shape (n, K, D).
     rows
-        Data points, the batch of the likelihood flattened, shape (n,).
+        Data points: indices into the flattened batch of the likelihood, shape (n,).
     draws
         Addresses of the draws z, shape (K,).
 
     Returns
     -------
     array of shape (n, K)
-        0; the values that were supplied, NaN for a draw that has none; or
-        ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data space.
+        ``"zero"``: 0. ``"supplied"``: the supplied values, NaN for a draw without one.
+        ``"linear_gaussian"``: ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data
+        space.
     """
     if likelihood.family == "zero":
         return np.zeros(z.shape[:-1])
     if likelihood.family == "supplied":
         values = likelihood.values.reshape(-1, likelihood.values.shape[-1])
         place = draws - likelihood.first_draw
-        known = (place >= 0) & (place < values.shape[1])
+        supplied = (place >= 0) & (place < values.shape[1])
         result = np.full(z.shape[:-1], np.nan)
-        result[:, known] = values[rows][:, place[known]]
+        result[:, supplied] = values[rows][:, place[supplied]]
         return result
     diagonal = likelihood.noise_cov.ndim == 1
     noise = SimpleNamespace(

@@ -21,7 +21,7 @@ from .stream import (
 
 
 def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
-    """Draws ``z ~ q``; each is a function of (key, index, draw) alone.
+    """Draws ``z ~ q``. Each draw is a function of (key, index, draw) alone.
 
     Parameters
     ----------
@@ -35,21 +35,21 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
     Returns
     -------
     array of shape (n, K, D)
-        ``mean + L eps sqrt(df / chi2)``, without the root for a Gaussian; mean, L and df are
-        those of the component that a draw chooses from a mixture.
+        ``mean + L eps sqrt(df / chi2)``, without the root for a Gaussian. For a mixture, mean, L
+        and df are those of the component that the draw chooses.
     """
     index, draw = address(index, 32, "index")[:, None], address(draw, 40, "draw")[None, :]
     y = standard_normals(key, index, draw, simple(q).mean.shape[-1])
     if q.family != "mixture":
-        df = getattr(q, "df", None)
-        df = None if df is None else np.asarray(df)[..., None]
-        return _affine(q, scale_radius(q.family, df, y, key, index, draw))
+        own = None if q.parameter is None else np.asarray(q.parameter)[..., None]
+        return _affine(q, scale_radius(q.family, own, y, key, index, draw))
     words, n_components = words_at(key, index, draw, CHOICE), q.weights.shape[-1]
     choice = _choose(q.weights, word53(words[0], words[1]))
-    df = getattr(q.components, "df", None)
-    if df is not None:
-        df = np.take_along_axis(np.broadcast_to(df, (len(index), n_components)), choice, axis=-1)
-    y = scale_radius(q.components.family, df, y, key, index, draw)
+    chosen = q.components.parameter
+    if chosen is not None:
+        every = np.broadcast_to(chosen, (len(index), n_components))
+        chosen = np.take_along_axis(every, choice, axis=-1)
+    y = scale_radius(q.components.family, chosen, y, key, index, draw)
     z = np.empty_like(y)
     for c in range(n_components):
         np.copyto(z, _affine(component(q, c), y), where=(choice == c)[..., None])
@@ -57,7 +57,7 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
 
 
 def _choose(weights: Array, word: Words) -> NDArray[np.intp]:
-    """Component of each draw, (n, K), by integer thresholds, so that every device chooses alike."""
+    """Component of each draw, (n, K). Integer thresholds make every device choose the same."""
     cumulative = np.cumsum(weights, axis=-1)
     thresholds = np.floor(cumulative / cumulative[..., -1:] * 2.0**53).astype(np.uint64)
     return np.asarray((word[..., None] >= thresholds[..., None, :-1]).sum(axis=-1))

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.special import rel_entr
 
-from .densities import component_log_prob, log_likelihood, log_mean, log_prob
+from .densities import TERMS, component_log_prob, log_density, log_mean
 from .draws import sample
 from .parameters import select_rows, simple
 from .stream import Array, address
 
-# Numbers in the largest temporary. About ten of them live at once, 80 MB; more are no faster.
+# Numbers in the largest temporary array. About ten such arrays exist at once: 80 MB. Larger arrays
+# are no faster.
 BLOCK_LENGTH = 2**20
 
 
@@ -25,11 +26,11 @@ def elbo_terms(
     Parameters
     ----------
     model
-        Its ``prior`` is a distribution, its ``likelihood`` as `log_likelihood` takes it.
+        Its ``prior`` is a distribution, its ``likelihood`` one that `log_likelihood` accepts.
     q
         Gaussian, StudentT or Mixture.
     n_samples
-        Number of draws K a data point.
+        Number of draws K per data point.
     key
         64-bit key of the stream.
     first_index
@@ -38,8 +39,8 @@ def elbo_terms(
     Returns
     -------
     log_likelihood, log_prior, log_q : arrays of shape (N, K)
-        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``; N is the length of the two
-        batches, broadcast and flattened, 1 for none.
+        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the length of the two
+        batches, broadcast and flattened; it is 1 without a batch.
     """
     prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
@@ -47,13 +48,12 @@ def elbo_terms(
     address([first_index, first_index + max(n_points, 1) - 1], 32, "index")
     address(n_samples - 1, 40, "draw")
 
-    # Neither the numbers of a draw times draws and points, nor the parameters of the points, may
-    # outgrow a block.
+    # A block limits two sizes: numbers of a draw times draws times points, and the parameters of
+    # the points.
     dim = simple(q).mean.shape[-1]
-    n_components = max(
-        dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in (q, prior)
-    )
-    is_full = any(simple(dist).scale_tril is not None for dist in (q, prior))
+    dists = [dist for dist in (q, prior) if dist.family not in TERMS]
+    n_components = max(dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in dists)
+    is_full = any(simple(dist).scale_tril is not None for dist in dists)
     is_linear = likelihood.family == "linear_gaussian"
     width = max(dim, n_components, likelihood.loadings.shape[0] if is_linear else 1)
     draw_step = min(n_samples, max(1, BLOCK_LENGTH // width))
@@ -61,21 +61,15 @@ def elbo_terms(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
     log_lik, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
-    lead = likelihood.batch_shape
-    own = np.arange(int(np.prod(lead, dtype=np.int64))).reshape(lead)
-    row_of_point = np.broadcast_to(own, shape).reshape(-1)
     for i in range(0, n_points, point_step):
         points = np.arange(i, min(i + point_step, n_points))
-        data_rows = row_of_point[points]
-        prior_rows, q_rows = select_rows(prior, shape, points), select_rows(q, shape, points)
+        q_rows = select_rows(q, shape, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))
             block = np.s_[i : i + points.size, k : k + draws.size]
             z = sample(q_rows, key, first_index + points, draws)
-            log_lik[block] = log_likelihood(likelihood, z, data_rows, draws)
-            # With the draws in front, a batch of points lines up with z.
-            log_prior[block] = log_prob(prior_rows, z.swapaxes(0, 1)).T
-            log_q[block] = log_prob(q_rows, z.swapaxes(0, 1)).T
+            for out, density in ((log_lik, likelihood), (log_prior, prior), (log_q, q)):
+                out[block] = log_density(density, z, shape, points, draws)
     return log_lik, log_prior, log_q
 
 
@@ -99,8 +93,8 @@ def summaries(
         ``log_evidence`` = log mean w, ``relative_variance`` v = Var(w) / mean(w)^2,
         ``log_evidence_se`` = sqrt(v / K), ``ess`` = (sum w)^2 / sum w^2, and with their ``_se``
         ``elbo`` = mean l, ``expected_log_likelihood``, ``kl`` = mean(log_q - log_prior) and
-        ``jensen_gap`` = log_evidence - elbo.  A standard error that a single draw or an infinite
-        value does not allow is NaN.
+        ``jensen_gap`` = log_evidence - elbo.  A standard error is NaN for a single
+        draw or an infinite value.
     """
     log_weights = log_likelihood + log_prior - log_q
     n_samples, is_zero = log_weights.shape[-1], np.isneginf(log_weights)
@@ -128,7 +122,7 @@ def summaries(
         for name, terms in means.items():
             result[name], result[f"{name}_se"] = _mean_and_se(terms)
         result["jensen_gap"] = result["log_evidence"] - result["elbo"]
-        # To first order, log mean w - mean l moves as the mean of w / E(w) - l.
+        # To first order, log mean w - mean l varies like the mean of w / E(w) - l.
         result["jensen_gap_se"] = _mean_and_se(relative - log_weights)[1]
     result["iw"] = {}
     for size in iw_sizes:
@@ -170,7 +164,7 @@ def exact_mixture(model: Any, probs: Array) -> dict[str, Array]:
     dict of arrays of the common batch shape
         ``log_evidence`` = log sum_c w_c p(x | c), ``expected_log_likelihood`` = sum_c q_c log p(x
         | c), ``kl`` = sum_c q_c log(q_c / w_c) and ``elbo``, their difference, with 0 log 0 = 0.
-        Where q puts mass on a component of weight zero, kl is inf and elbo -inf.
+        If q puts mass on a component of weight zero, kl is inf and elbo -inf.
     """
     logs = component_log_prob(model.mixture, model.x)
     expected = (probs * np.where(probs > 0.0, logs, 0.0)).sum(axis=-1)

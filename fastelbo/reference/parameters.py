@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from .stream import Array
 
-EVENT_AXES = {"mean": 1, "scale": 1, "scale_tril": 2, "df": 0}
+EVENT_AXES = {"mean": 1, "scale": 1, "scale_tril": 2, "parameter": 0}
 
 
 def simple(dist: Any) -> Any:
-    """The Gaussian or StudentT that a distribution is or is made of."""
+    """The distribution itself, a Gaussian or StudentT, or the components of a mixture."""
     return dist.components if dist.family == "mixture" else dist
 
 
 def with_parameters(dist: Any, change: Callable[[Array, int], Array]) -> Any:
-    """The Gaussian or StudentT whose parameters are change(parameter, number of its event axes)."""
+    """The Gaussian or StudentT with parameters change(parameter, number of its event axes)."""
     parameters = {name: getattr(dist, name, None) for name in EVENT_AXES}
     changed = {
         name: None if p is None else change(np.asarray(p), EVENT_AXES[name])
@@ -30,9 +30,7 @@ def with_parameters(dist: Any, change: Callable[[Array, int], Array]) -> Any:
 
 
 def stacked(parameter: Array, event_axes: int, n_components: int) -> Array:
-    """The parameter with its component axis of full length, where it only broadcast along that
-    axis too.
-    """
+    """The parameter with a component axis of full length, even if it only broadcasts along it."""
     split = parameter.ndim - event_axes
     lead = np.broadcast_shapes(parameter.shape[:split], (n_components,))
     return np.broadcast_to(parameter, lead + parameter.shape[split:])
@@ -50,8 +48,9 @@ def component(mixture: Any, c: int) -> Any:
 
 
 def select_rows(dist: Any, shape: tuple[int, ...], rows: NDArray[np.intp]) -> Any:
-    """Those rows of the batch, broadcast to ``shape`` and flattened; a parameter without a
-    batch stays as it is.
+    """The distribution at ``rows`` of its batch, broadcast to ``shape`` and flattened.
+
+    A parameter without a batch stays as it is.
     """
     if dist.family != "mixture":
         return with_parameters(dist, lambda p, event_axes: take(p, event_axes, shape, rows))
@@ -70,7 +69,7 @@ def select_rows(dist: Any, shape: tuple[int, ...], rows: NDArray[np.intp]) -> An
 def take(
     array: NDArray[Any], event_axes: int, shape: tuple[int, ...], rows: NDArray[np.intp]
 ) -> NDArray[Any]:
-    """Those rows of one parameter's batch, broadcast to ``shape`` and flattened."""
+    """One parameter at ``rows`` of its batch, broadcast to ``shape`` and flattened."""
     split = array.ndim - event_axes
     if split == 0:
         return array

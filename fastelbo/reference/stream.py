@@ -109,14 +109,23 @@ def _normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array
 
 
 def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
-    """Chi-square with ``df`` degrees of freedom by Marsaglia and Tsang (2000); the arguments
-    broadcast.
+    """Chi-square with ``df`` degrees of freedom; the arguments broadcast."""
+    a = df / 2.0
+    gamma, uniform = gamma_parts(key, index, draw, a)
+    # The floor keeps 1 / chi-square and its square finite.
+    return np.maximum(2.0 * gamma * uniform ** (1.0 / a), 2.0**-1000)
+
+
+def gamma_parts(key: int, index: Words, draw: Words, shape: Array) -> tuple[Array, Array]:
+    """(g, u) such that g u^(1/shape) is Gamma(shape), by Marsaglia and Tsang (2000).
+
+    The arguments broadcast. u is 1 for a shape of at least 1.
     """
-    index, draw, df = np.broadcast_arrays(index, draw, df)
-    shape, index, draw, a = df.shape, index.ravel(), draw.ravel(), df.ravel() / 2.0
+    index, draw, a = np.broadcast_arrays(index, draw, shape)
+    whole, index, draw, a = a.shape, index.ravel(), draw.ravel(), a.ravel()
     d = np.where(a < 1.0, a + 1.0, a) - 1.0 / 3.0
     c = 1.0 / np.sqrt(9.0 * d)
-    gamma, boost = np.empty_like(a), np.ones_like(a)
+    gamma, uniform = np.empty_like(a), np.ones_like(a)
     pending = np.arange(a.size)
     for attempt in range(GAMMA_ATTEMPTS):
         x, _ = _normal_pair(
@@ -126,7 +135,7 @@ def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
         if attempt == 0:
             # The method needs a shape of 1 or more: Gamma(a) is Gamma(a + 1) U^(1/a).
             small = a < 1.0
-            boost[small] = _uniform(words[2], words[3])[small] ** (1.0 / a[small])
+            uniform[small] = _uniform(words[2], words[3])[small]
         root = 1.0 + c[pending] * x
         cube = root * root * root
         v = np.where(cube > 0.0, cube, 1.0)
@@ -137,5 +146,4 @@ def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
         pending = pending[~accepted]
         if pending.size == 0:
             break
-    # The floor keeps 1 / chi-square and its square finite.
-    return np.maximum(2.0 * gamma * boost, 2.0**-1000).reshape(shape)
+    return gamma.reshape(whole), uniform.reshape(whole)

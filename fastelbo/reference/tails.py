@@ -1,4 +1,4 @@
-"""Tails of log weights: the generalised Pareto fit, one row after another."""
+"""The generalised Pareto fit to the tails of log weights, row by row."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .stream import Array
 
-# Weights below this beside their largest have lost their digits.
+# Weights below this, relative to the largest one, have lost their digits.
 UNDERFLOW = 1e-290
 LEAST_TAIL = 5
 
@@ -17,8 +17,9 @@ def pareto_k(tails: Array) -> Array:
     Returns
     -------
     array of shape (N,)
-        NaN where M < 5, where a quarter of the tail equals the largest log weight outside of it, or
-        all of the tail is one; inf where three quarters of it underflow beside the largest.
+        NaN if M < 5, if a quarter of the tail equals the largest log weight outside of it, or if
+        all values of the tail are equal. inf if three quarters of the tail underflow relative to
+        the largest.
     """
     return np.array([_row(tail, logs=True) for tail in tails]).reshape(len(tails))
 

@@ -1,11 +1,12 @@
-"""A machine that runs kernels compiled to PTX, in NumPy, where there is no GPU.
+"""A machine that runs kernels compiled to PTX, in NumPy, without a GPU.
 
-numba's simulator runs the Python source of a kernel. This runs what its compiler makes of it, and
-tells, as NVIDIA's compute-sanitizer does, of addresses where nothing is, of two threads that touch
-the same number with no barrier between, and of barriers that not all threads come to. What was
-never written reads as NaN. Sums and products are rounded apart where a GPU's assembler may fuse
-them: results are those of a GPU but for the last bits.
+numba's simulator runs the Python source of a kernel. This machine runs the compiled kernel. It
+reports the errors that NVIDIA's compute-sanitizer reports: invalid addresses, two threads that
+touch the same number without a barrier between, and barriers that some threads do not reach.
 
-It knows the instructions that fastelbo's kernels are compiled to, as "Parallel Thread Execution
-ISA", version 9.0, by NVIDIA describes them, and refuses others.
+Memory that was never written reads as NaN. Products and sums are rounded separately, but a GPU's
+assembler may fuse them, so results equal those of a GPU except for the last bits.
+
+The machine knows the instructions in fastelbo's compiled kernels, as NVIDIA's "Parallel Thread
+Execution ISA", version 9.0, describes them. It refuses others.
 """

@@ -1,4 +1,4 @@
-"""From instructions to steps: functions of the threads that take them."""
+"""Turn instructions into steps: functions that run an instruction for some threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .operations import TYPES, operation
 from .program import Function, Instruction, Program, UnknownPTXError
 from .threads import WARP, Threads
 
-# The bits of a register before anything is written to it: of a float, NaN.
+# The bytes of a register before the first write; as a float they are NaN.
 _GARBAGE = 0xFF
 
 Read = Callable[[Any], Any]
@@ -23,26 +23,26 @@ Write = Callable[[Any, Any], None]
 class Step(NamedTuple):
     """One instruction, ready to run."""
 
-    run: Callable[[Any], None]  # of threads
-    parts: bool  # whether it says where each of them goes next
+    run: Callable[[Any], None]  # takes the threads
+    parts: bool  # whether it sets where each thread goes next
     text: str
 
 
 class Assembler:
-    """The steps of a program, with its parameters, and its registers and memory of one block."""
+    """The steps of a program, its parameters, and the registers and memory of one block."""
 
     def __init__(self, program: Program, threads: Threads, memory: Memory) -> None:
         self.threads, self.memory = threads, memory
         self.functions = {function.name: function for function in program.functions}
         self.parameters: dict[tuple[str, str], Any] = {}
-        # Of each function, where and from what path of calls each thread came.
+        # For each function: from where, and from which path of calls, each thread came.
         self.came_from = {name: np.zeros((2, threads.count), np.int64) for name in self.functions}
         self.block = np.zeros(1, np.uint32)
         self.registers: list[Any] = []
         self._room: list[tuple[int, int]] = []
         self.shared = {name: self.reserve(size, "shared") for name, size in program.shared.items()}
         self.steps: list[Step] = []
-        # Where threads may meet others.
+        # Steps where threads may meet others.
         self.leaders: set[int] = set()
         self.starts: dict[str, int] = {}
         for function in program.functions:
@@ -56,7 +56,7 @@ class Assembler:
             self.parameter(kernel.name, name)[:] = bits
 
     def start_block(self, block: int) -> None:
-        """Forget what the block before left behind."""
+        """Reset the registers and memory that the previous block used."""
         self.block[:] = block
         for register in self.registers:
             register.view(np.uint8)[:] = 0 if register.dtype == np.bool_ else _GARBAGE
@@ -64,13 +64,13 @@ class Assembler:
             self.memory.forget(address, size)
 
     def reserve(self, size: int, kind: str) -> int:
-        """The address of so many bytes of each block."""
+        """Reserve ``size`` bytes for each block; return their address."""
         address = self.memory.reserve(size, kind)
         self._room.append((address, size))
         return address
 
     def parameter(self, function: str, name: str) -> Any:
-        """The bits of a parameter of a function, or of a call in it, one for each thread."""
+        """The bits of a parameter of a function, or of a call in it, for each thread."""
         place = (function, name)
         if place not in self.parameters:
             self.parameters[place] = np.full(self.threads.count, 2**64 - 1, np.uint64)
@@ -86,7 +86,8 @@ class _FunctionAssembler:
         self.base = len(whole.steps)
         self.registers: dict[str, Any] = {}
         self.local = {name: self._reserve_local(size) for name, size in function.local.items()}
-        # Of each, how it is made, and whether it says where threads go next.
+        # For each opcode: the method that makes its step, and whether the step sets where threads
+        # go next.
         self.forms = {
             "bra": (self._branch, True),
             "call": (self._call, True),
@@ -124,19 +125,19 @@ class _FunctionAssembler:
         return self.registers[name]
 
     def _reserve_local(self, size: int) -> Any:
-        """The addresses of so many bytes for each thread."""
+        """Reserve ``size`` bytes for each thread; return their addresses."""
         addresses = [self.whole.reserve(size, "local") for _ in self.threads.numbers]
         return np.array(addresses, np.uint64)
 
     def _address(self, name: str) -> Any:
-        """Where shared or local memory of that name is; None for other names."""
+        """The address of the shared or local memory of that name; None for other names."""
         if name in self.local:
             return self.local[name]
         address = self.whole.shared.get(name)
         return None if address is None else np.full(self.threads.count, address, np.uint64)
 
     def _special(self, name: str) -> Any:
-        """A register that the machine itself writes."""
+        """A special register, which the machine itself writes."""
         if name == "%tid.x":
             return self.threads.numbers.astype(np.uint32)
         if name == "%ntid.x":
@@ -146,7 +147,7 @@ class _FunctionAssembler:
         raise UnknownPTXError(name)
 
     def _source(self, text: str, kind: np.dtype[Any]) -> Read:
-        """What reads an operand."""
+        """A function that reads an operand."""
         if text.startswith("%"):
             array = self._special(text) if "." in text else self._register(text)
         else:
@@ -160,7 +161,7 @@ class _FunctionAssembler:
         return lambda who: array[who].astype(kind)
 
     def _target(self, name: str, kind: np.dtype[Any]) -> Write:
-        """What writes to a register. Narrower numbers get the sign, or zeros, before them."""
+        """A function that writes to a register. Sign or zeros extend narrower numbers."""
         array = self._register(name)
         if array.dtype.itemsize != kind.itemsize:
             kind = np.dtype(f"{'i' if kind.kind == 'i' else 'u'}{array.dtype.itemsize}")
@@ -197,7 +198,7 @@ class _FunctionAssembler:
         return lambda who: write(who, function(*[source(who) for source in sources]))
 
     def _pack(self, instruction: Instruction) -> Callable[[Any], None]:
-        """A register from two halves, or two halves from a register."""
+        """Pack two halves into a register, or unpack a register into two halves."""
         to, of = instruction.operands
         whole = TYPES[instruction.opcode[1]]
         half = np.dtype(f"u{whole.itemsize // 2}")
@@ -217,7 +218,7 @@ class _FunctionAssembler:
     # --- memory ---------------------------------------------------------------------------------
 
     def _memory_operand(self, instruction: Instruction, text: str) -> tuple[Any, Any]:
-        """What reads the addresses of [base + offset], or the parameter of that name."""
+        """A function that reads the addresses of [base + offset], or the parameter of that name."""
         base, _, offset = text.strip("[]").replace(" ", "").partition("+")
         step = int(offset or 0)
         modifiers = set(instruction.opcode[1:-1])
@@ -298,7 +299,7 @@ class _FunctionAssembler:
             (whole.parameter(name, formal), whole.parameter(here, actual))
             for formal, actual in zip(called.parameters, _listed(given), strict=True)
         ]
-        # What is returned is read where the function wrote it.
+        # The caller reads a result where the function wrote it.
         for actual, formal in zip(_listed(results), called.result, strict=True):
             whole.parameters[here, actual] = whole.parameter(name, formal)
         threads, came_from = self.threads, whole.came_from[name]
@@ -362,7 +363,7 @@ class _FunctionAssembler:
 
         def multiply(who: Any) -> None:
             warps = self.threads.meet(who, WARP)
-            # Thread 4 r + k has [r, k] of the left factor and [k, r] of the right one; of the sums,
+            # Thread 4 r + k has [r, k] of the left factor, [k, r] of the right one, and the sums
             # [r, 2 k] and [r, 2 k + 1].
             rows, columns = a(warps).reshape(-1, 8, 4), b(warps).reshape(-1, 8, 4)
             products = np.einsum("wik,wjk->wij", rows, columns).reshape(-1, 2).T
@@ -374,7 +375,7 @@ class _FunctionAssembler:
 
 
 def _kind_of(instruction: Instruction) -> str:
-    """The kind of memory that the instruction names; nothing for a generic pointer."""
+    """The kind of memory that the instruction names; "" for a generic pointer."""
     return next((part for part in instruction.opcode if part in KINDS), "")
 
 

@@ -1,4 +1,4 @@
-"""The machine in the place of `fastelbo.kernels.cuda.device`: a GPU to the backend."""
+"""The machine replaces `fastelbo.kernels.cuda.device`; the backend takes it for a GPU."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TARGET = (9, 0)
 
 
 def missing() -> str | None:
-    """What is missing to compile PTX; None where nothing is."""
+    """What is missing to compile PTX; None if nothing is."""
     if importlib.util.find_spec("numba_cuda") is None:
         return "numba-cuda is not installed: pip install .[ptx]"
     from cuda import pathfinder
@@ -36,15 +36,15 @@ def missing() -> str | None:
 
 
 class DeviceArray(np.ndarray[Any, Any]):
-    """An array in the machine's memory, with what the backend asks of numba's own."""
+    """An array in the machine's memory, with the attributes of numba's that the backend uses."""
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """As the arrays of a device have it."""
+        """As in a device array."""
         return dict(self.__array_interface__)
 
     def is_c_contiguous(self) -> bool:
-        """Whether it is."""
+        """Whether the array is C-contiguous."""
         return bool(self.flags.c_contiguous)
 
 
@@ -68,13 +68,13 @@ def _flat(argument: Any) -> list[int]:
     if isinstance(argument, tuple):
         return [bits for part in argument for bits in _flat(part)]
     if isinstance(argument, float | np.floating):
-        raise NotImplementedError("no kernel has taken a float so far")
+        raise NotImplementedError("the machine passes no float arguments to kernels")
     return [int(argument) % 2**64]
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[Memory]:
-    """A device, with a memory of its own, that is the machine."""
+    """Install the machine, with its own memory, as the device."""
     memory = Memory()
 
     def launch(kernel: Any, blocks: int, *args: Any, threads: int = device.BLOCK_THREADS) -> None:

@@ -1,6 +1,6 @@
-"""Running a program: the threads of a block side by side, and one block after the other.
+"""Run a program: the threads of a block side by side, block after block.
 
-Threads at the same place go on together, those that are behind first, until they meet the others.
+Threads at the same place run together. Threads that are behind run first, until they meet others.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .threads import Threads
 
 
 class Machine:
-    """A program, and what a block of so many threads needs to run it."""
+    """A program, with the state that a block of ``threads`` threads needs to run it."""
 
     def __init__(self, program: Program, threads: int, memory: Memory) -> None:
         self.memory, self.threads = memory, Threads(threads)
         self._assembled = Assembler(program, self.threads, memory)
 
     def launch(self, blocks: int, arguments: Sequence[int]) -> None:
-        """Run so many blocks of the kernel, with the bits of its arguments."""
+        """Run ``blocks`` blocks of the kernel, with the bits of its arguments."""
         assembled = self._assembled
         assembled.take(arguments)
         self.memory.start_launch()

@@ -1,4 +1,4 @@
-"""The memory of the machine, and who touched which of it when."""
+"""The memory of the machine, and a record of which thread touched which word when."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ import numpy as np
 
 
 class MemoryFaultError(Exception):
-    """An address where nothing of that kind is, or between two numbers."""
+    """An address without memory of that kind, or a misaligned one."""
 
 
 class RaceError(Exception):
     """Two threads touched the same number with no barrier between, and one of them wrote."""
 
 
-# What stands where nothing has been written: NaN. A compiler may read it, and not use it.
+# The bytes of memory before the first write: NaN. Compiled code may read them without using them.
 _GARBAGE = 0xFF
 _WORD = 4
 _GUARD = 64
-# Of an access that may be to any kind of memory.
+# Kind of an access that may be to any kind of memory.
 _ANY = ""
 KINDS = ("global", "shared", "local")
 _SEVERAL = -1
 
 
 class _Touches:
-    """Of each word, when it was last touched, by which thread, and whether by several blocks."""
+    """For each word: when and by which thread it was last touched, and if by several blocks."""
 
     def __init__(self, words: int) -> None:
         self.time = np.zeros(words, np.int32)
         self.thread = np.zeros(words, np.int16)
-        # The launch in which more than one block touched it.
+        # The launch in which more than one block touched the word.
         self.shared = np.zeros(words, np.int32)
 
 
 class Memory:
-    """One range of addresses: those of global, shared and local memory, and of generic pointers.
+    """One range of addresses for global, shared and local memory, and for generic pointers.
 
-    A number is known by its first word of four bytes: accesses to a part of a number, and those to
-    several in a word, are not told apart.
+    The record names a number by its first word of four bytes. It does not distinguish accesses to
+    parts of a number, nor accesses to several numbers in one word.
     """
 
     def __init__(self, size: int = 2**24) -> None:
@@ -51,30 +51,30 @@ class Memory:
         self._kind = np.zeros(size // _WORD, np.uint8)
         self._end = _GUARD
         self._reads, self._writes, self._sums = (_Touches(size // _WORD) for _ in range(3))
-        # Barriers count time. Blocks of a launch know no order; other launches are over.
+        # Barriers count time. Blocks of a launch have no order; earlier launches are complete.
         self._now = self._block = self._launch = 1
         self._rng = np.random.default_rng(0)
 
     # --- time -----------------------------------------------------------------------------------
 
     def barrier(self) -> None:
-        """All threads of a block have met."""
+        """Note that all threads of a block have met."""
         self._now += 1
 
     def start_block(self) -> None:
-        """The threads are those of another block now."""
+        """Note that the threads now belong to another block."""
         self._now += 1
         self._block = self._now
 
     def start_launch(self) -> None:
-        """All that was written before has been written."""
+        """Note that all earlier launches are complete."""
         self._now += 1
         self._block = self._launch = self._now
 
-    # --- room -----------------------------------------------------------------------------------
+    # --- allocation -----------------------------------------------------------------------------
 
     def room(self, shape: Any, dtype: Any) -> np.ndarray[Any, Any]:
-        """An array in which nothing has been written."""
+        """An array that is not initialised."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         start = self.reserve(size, "global") - self._base
         return self._bytes[start : start + size].view(dtype).reshape(shape)
@@ -86,7 +86,7 @@ class Memory:
         return there
 
     def reserve(self, size: int, kind: str) -> int:
-        """The address of so many bytes, with nothing on either side."""
+        """Reserve ``size`` bytes, with a gap on either side; return their address."""
         start = self._end
         self._end = -(-(start + size) // _GUARD) * _GUARD + _GUARD
         if self._end > len(self._bytes):
@@ -96,7 +96,7 @@ class Memory:
         return self._base + start
 
     def forget(self, address: int, size: int) -> None:
-        """Nothing has been written there, and nobody has touched it."""
+        """Reset bytes to never written and never touched."""
         start = address - self._base
         self._bytes[start : start + size] = _GARBAGE
         words = slice(start // _WORD, -(-(start + size) // _WORD))
@@ -105,7 +105,7 @@ class Memory:
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Give back what is reserved in between."""
+        """Free at the end what was reserved in between."""
         start = self._end
         try:
             yield
@@ -116,7 +116,7 @@ class Memory:
     # --- access ---------------------------------------------------------------------------------
 
     def load(self, address: Any, dtype: Any, threads: Any, kind: str = _ANY) -> Any:
-        """What stands at the address of each thread."""
+        """The number at the address of each thread."""
         numbers, places, words = self._find(address, dtype, kind)
         for others in (self._writes, self._sums):
             self._check(others, words, threads)
@@ -134,7 +134,7 @@ class Memory:
         numbers[places] = value
 
     def add(self, address: Any, value: Any, dtype: Any, threads: Any, kind: str = _ANY) -> Any:
-        """Add to what stands there, one thread after another in any order; what each found."""
+        """Add each thread's value at its address, in random order; return what each found."""
         numbers, places, words = self._find(address, dtype, kind)
         for others in (self._reads, self._writes):
             self._check(others, words, threads)
@@ -146,7 +146,7 @@ class Memory:
         return found
 
     def _find(self, address: Any, dtype: Any, kind: str) -> tuple[Any, Any, Any]:
-        """All numbers of that type, which of them are meant, and the words where these begin."""
+        """Memory as numbers of that type, the indices of the addresses, and their first words."""
         width = np.dtype(dtype).itemsize
         self.require_multiple(address, width)
         offset = address.astype(np.int64) - self._base
@@ -162,17 +162,17 @@ class Memory:
         return self._views[width].view(dtype), offset // width, words
 
     def require_multiple(self, address: Any, size: int) -> None:
-        """An error for an address that is not a multiple of so many bytes."""
+        """Raise an error if an address is not a multiple of ``size`` bytes."""
         if (address % np.uint64(size)).any():
-            raise MemoryFaultError(f"an address is no multiple of {size}")
+            raise MemoryFaultError(f"an address is not a multiple of {size}")
 
     def _earlier(self, touches: _Touches, words: Any) -> Any:
-        """Whether a word was touched in this launch by an earlier block."""
+        """Whether an earlier block of this launch touched a word."""
         time = touches.time[words]
         return (time >= self._launch) & (time < self._block)
 
     def _check(self, touches: _Touches, words: Any, threads: Any) -> None:
-        """An error if what touched the words is not known to have been before or after."""
+        """Raise an error if these accesses and the recorded ones have no order."""
         if ((touches.shared[words] == self._launch) | self._earlier(touches, words)).any():
             raise RaceError("another block touched the same number")
         thread = touches.thread[words]
@@ -185,7 +185,7 @@ class Memory:
             )
 
     def _note(self, touches: _Touches, words: Any, threads: Any) -> None:
-        """Remember who touched the words now."""
+        """Record which threads touch the words now."""
         touches.shared[words[self._earlier(touches, words)]] = self._launch
         several = (touches.time[words] == self._now) & (touches.thread[words] != threads)
         touches.time[words] = self._now

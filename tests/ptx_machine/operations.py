@@ -1,4 +1,4 @@
-"""Instructions that compute: from an opcode to a function of arrays, one element a thread."""
+"""Instructions that compute: from an opcode to a function of arrays, one element per thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _fused(typing_context, a, b, c):  # type: ignore[no-untyped-def]
     return a(a, b, c), lambda context, builder, signature, args: builder.fma(*args)
 
 
-# The first that fits is taken, and float64 fits float32.
+# numba takes the first signature that fits. float32 comes first, because it fits float64 too.
 @numba.vectorize(["f4(f4,f4,f4)", "f8(f8,f8,f8)"])
 def fma(a, b, c):  # type: ignore[no-untyped-def]
     """a b + c, rounded once."""
@@ -34,7 +34,7 @@ def fma(a, b, c):  # type: ignore[no-untyped-def]
 
 
 def divide(a: Any, b: Any) -> Any:
-    """The quotient of floats, and that of integers towards 0."""
+    """The quotient of floats, or of integers, rounded towards 0."""
     if a.dtype.kind == "f":
         return a / b
     quotient = a // b
@@ -42,7 +42,7 @@ def divide(a: Any, b: Any) -> Any:
 
 
 def high_product(a: Any, b: Any) -> Any:
-    """The upper half of a product of unsigned integers of 64 bits."""
+    """The upper half of a product of unsigned 64-bit integers."""
     half, low = np.uint64(32), np.uint64(2**32 - 1)
     a_high, a_low, b_high, b_low = a >> half, a & low, b >> half, b & low
     first, second = a_low * b_low, a_high * b_low
@@ -51,13 +51,13 @@ def high_product(a: Any, b: Any) -> Any:
 
 
 def insert_bits(a: Any, b: Any, place: Any, length: Any) -> Any:
-    """b, with the lowest bits of a in so many bits from that place on."""
+    """b, with its ``length`` bits from ``place`` on replaced by the lowest bits of a."""
     one, place = np.ones_like(b), place.astype(b.dtype)
     mask = (one << length.astype(b.dtype)) - one
     return (b & ~(mask << place)) | ((a & mask) << place)
 
 
-# Functions of two operands and of one, and how else their opcodes may read.
+# Functions of two operands and of one, and the modifiers that their opcodes may have.
 _TWO_SIDED = {
     "add": np.add,
     "sub": np.subtract,
@@ -97,7 +97,7 @@ _COMPARE = {
 
 
 def _flushed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with 0 in the place of numbers that are not normal."""
+    """The function, with subnormal numbers replaced by 0."""
 
     def flush(a: Any) -> Any:
         return np.where(np.abs(a) < np.finfo(a.dtype).tiny, np.copysign(a.dtype.type(0), a), a)
@@ -110,7 +110,7 @@ def _either_is_nan(a: Any, b: Any) -> Any:
 
 
 def _compare(name: str, kind: str) -> Callable[..., Any]:
-    """A comparison, which says no if one of two floats is NaN; or yes, with a "u" behind it."""
+    """A comparison. If a float is NaN, it is false, or true if the name ends with "u"."""
     if not kind.startswith("f"):
         return _COMPARE[name]
     if name in ("num", "nan"):
@@ -125,7 +125,7 @@ def _convert(target: np.dtype[Any], source: np.dtype[Any], rounding: str | None)
         if rounding not in (None, "rn"):
             raise UnknownPTXError(f"cvt.{rounding}")
         return lambda a: a.astype(target)
-    # Beyond the integers it is the nearest of them; for NaN, 0 or the highest bit alone.
+    # A number out of range becomes the nearest integer; NaN becomes 0 or the highest bit alone.
     info = np.iinfo(target)
     of_nan = 0 if source.itemsize == 4 and target.itemsize < 8 else 1 << (info.bits - 1)
     nan_bits = np.array(of_nan, f"u{target.itemsize}").view(target)
@@ -151,7 +151,7 @@ class Operation:
 
 @functools.cache
 def operation(opcode: tuple[str, ...]) -> Operation:
-    """What the opcode of an instruction that computes does."""
+    """The operation of a computing instruction's opcode."""
     name, *modifiers = opcode
     kind = modifiers[-1]
     if tuple(modifiers[:-1]) in _READINGS.get(name, _PLAIN):

@@ -1,4 +1,4 @@
-"""The text of a PTX module as lists of instructions."""
+"""Parse the text of a PTX module into lists of instructions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Instruction(NamedTuple):
 
     opcode: tuple[str, ...]  # parts between the dots
     operands: tuple[str, ...]
-    guard: str  # a predicate, with "!" before it where it is negated; or nothing
+    guard: str  # a predicate, with "!" before it if it is negated; or ""
     text: str
 
 
@@ -32,7 +32,7 @@ class Function(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A module: the first of its functions is the kernel."""
+    """A module. The first of its functions is the kernel."""
 
     functions: list[Function]
     shared: dict[str, int]  # sizes in bytes
@@ -116,7 +116,7 @@ def _instruction(text: str, scope: str) -> Instruction:
     if found is None:
         raise UnknownPTXError(text)
     guard, opcode, rest = found[1] or "", found[2], found[3]
-    # Parameters of a call are named anew in the braces around each.
+    # Each call has braces in which the names of its parameters start again.
     rest = re.sub(r"\b(param\d+|retval0)\b(?=[\s,)+\]])", rf"\1{scope}", rest)
     operands = re.findall(r"\{[^}]*\}|\([^)]*\)|\[[^\]]*\]|[^\s,]+", rest)
     return Instruction(tuple(opcode.split(".")), tuple(operands), guard, " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""The threads of a block: where each of them is, and which of them wait for others."""
+"""The threads of a block: where each thread is, and which threads wait for others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _RUNNING, _WAITING, _DONE = 0, 1, 2
 
 
 class BarrierError(Exception):
-    """Threads wait for others that do not come."""
+    """Threads wait for others that never arrive."""
 
 
 class Threads:
-    """Places in a program, one a thread, and paths of calls by which they came there."""
+    """The place of each thread in a program, and the path of calls that led there."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -25,16 +25,16 @@ class Threads:
         self._state = np.full(count, _DONE)
 
     def start(self) -> None:
-        """All of them begin."""
+        """Start all threads."""
         self.place[:] = self.path[:] = 0
         self._state[:] = _RUNNING
 
     def finish(self, who: Any) -> None:
-        """These are done."""
+        """Mark these threads as done."""
         self._state[who] = _DONE
 
     def next(self) -> tuple[int, Any] | None:
-        """The first place where threads can go on, and which; None when all are done."""
+        """The first place where threads can run, and these threads; None when all are done."""
         running = self._state == _RUNNING
         if running.any():
             at = int(self.place[running].min())
@@ -47,9 +47,9 @@ class Threads:
         return None
 
     def meet(self, who: Any, group: int) -> Any:
-        """Let these wait where they are; those of whole groups there go on, and are returned.
+        """Let these threads wait. Groups that are complete there go on, and are returned.
 
-        Threads that are done do not count as there, which is stricter than a device.
+        Threads that are done do not count as present, which is stricter than a device.
         """
         self._state[who] = _WAITING
         at = self.place[who][0]

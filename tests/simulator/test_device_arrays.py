@@ -1,4 +1,4 @@
-"""Arrays that are on a (simulated) device already, and what goes wrong there."""
+"""Arrays on a (simulated) device, and their errors."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_summarize(shape, dtype):
 def rows_of_all_kinds():
     rng = np.random.default_rng(3)
     normal = 3.0 * rng.normal(size=(12, 300))
-    normal[1] = np.sort(normal[1])  # each the largest so far
+    normal[1] = np.sort(normal[1])  # each value is the largest so far
     normal[2] = np.sort(normal[2])[::-1]
     normal[3] = 700.0
     normal[4] = -1e5 + 1e-3 * rng.normal(size=300)  # weights nearly equal
@@ -42,7 +42,7 @@ def rows_of_all_kinds():
     normal[7, 33] = 2.0
     normal[8] *= 300.0  # one weight outweighs all
     normal[9, ::4] = normal[9].max()
-    # Where a sample of every ninth looks, the smallest and the largest.
+    # A sample of every ninth value sees only the largest, or only the smallest.
     normal[10] = np.where(np.arange(300) % 9 == 0, 9.0 + rng.random(300), rng.random(300))
     normal[11] = np.where(np.arange(300) % 9 == 0, -9.0, rng.random(300))
     return normal
@@ -50,7 +50,7 @@ def rows_of_all_kinds():
 
 @pytest.mark.parametrize("iw_sizes", [(), (7, 70)])
 def test_summaries_are_those_of_plain_numpy(iw_sizes):
-    # Where all weights are 0, or one outweighs all, plain sums are of no use.
+    # Plain sums fail if all weights are 0, or if one outweighs all.
     x = np.delete(rows_of_all_kinds(), [5, 7, 8], axis=0)
     got = fe.summarize(device.put(x), iw_sizes=iw_sizes).to_dict()
     plain = reference.summaries(x, np.zeros_like(x), np.zeros_like(x), iw_sizes)
@@ -65,12 +65,12 @@ def test_summaries_are_those_of_plain_numpy(iw_sizes):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 5e-7)])
 @pytest.mark.parametrize("pareto_k", [True, False])
 def test_summarize_without_groups(pareto_k, dtype, tolerance):
-    """Those of float32 have weights of single precision."""
+    """Rows of float32 have weights of single precision."""
     x = rows_of_all_kinds().astype(dtype)
     options = {"iw_sizes": (), "pareto_k": pareto_k}
     got = fe.summarize(device.put(x), **options).to_dict()
     expected = fe.summarize(x, **options).to_dict()
-    # Sums of the logarithms themselves are of float64 either way.
+    # Sums of the log weights themselves are float64 in both cases.
     for name in ("elbo", "elbo_se", "n_zero", "n_samples"):
         assert_close({name: got[name]}, {name: expected[name]})
     assert_close(got, expected, tolerance)
@@ -104,7 +104,7 @@ def test_bad_weights_without_groups_are_refused():
 
 
 class Told:
-    """An array that says it is on a device, in the words that are asked for."""
+    """An array that says it is on a device, by the protocols in ``words``."""
 
     def __init__(self, array, *words):
         self.array, self.shape, self.ndim, self.asked = array, array.shape, array.ndim, []
@@ -125,7 +125,7 @@ def test_arrays_of_other_libraries_are_taken_in_place(words):
     assert_close(fe.summarize(Told(x, *words)).to_dict(), fe.summarize(x).to_dict())
     told = Told(x, *words)
     there = devices.adopt(told, "x")
-    # DLPack is asked first, as its owner then waits for what is not yet computed.
+    # DLPack is used first: with it, the owner waits for work that is not yet done.
     assert told.asked == [1] * ("dlpack" in words)
     before = device.fetch(there)[1, 7]
     x[1, 7] = before + 1.0
@@ -138,7 +138,7 @@ def test_arrays_of_other_libraries_are_taken_in_place(words):
 
 def test_largest_weights_of_several_chunks():
     x = np.random.default_rng(1).standard_cauchy((2, 3 * 8192))
-    x[1] = np.round(x[1])  # most of the largest ones equal
+    x[1] = np.round(x[1])  # most of the largest values are equal
     assert_close(fe.summarize(device.put(x)).to_dict(), fe.summarize(x).to_dict())
 
 
@@ -179,7 +179,7 @@ def test_log_prob(batch, by_warps, monkeypatch):
 
 @pytest.mark.parametrize(("dim", "points"), [(2, 3), (8, 33), (10, 5), (13, 40)])
 def test_log_prob_by_warps(dim, points):
-    """Steps of four coordinates, rows of eight, warps of 32 points, and weights of 0."""
+    """Sizes around steps of 4 coordinates, rows of 8 and warps of 32 points; weights of 0."""
     rng = np.random.default_rng(5)
     mean = 2.0 * rng.normal(size=(3, dim))
     t = fe.StudentT([3.0, 8.0, 20.0], mean, scale_tril=triangles(rng, 3, dim))
@@ -219,7 +219,7 @@ def test_device_that_is_not_there():
 
 
 class ShortOfMemory:
-    """Refuses to make arrays of more than so many elements."""
+    """Refuses to make arrays of more than ``most`` elements."""
 
     def __init__(self, most):
         self.most, self.refused, self.room = most, 0, device.room

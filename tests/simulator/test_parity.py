@@ -9,7 +9,7 @@ from helpers import assert_single_precision, quiet, ulps
 import fastelbo as fe
 
 pytestmark = [
-    # Plain Python says where bits are shifted out of unsigned integers.
+    # Plain Python warns when unsigned integers overflow.
     pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
 ]

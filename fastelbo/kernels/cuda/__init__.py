@@ -1,1 +1,1 @@
-"""Drivers of a CUDA device, and what its threads do together."""
+"""Kernels for a CUDA device, and their launches."""

@@ -1,7 +1,7 @@
-"""What the threads of a CUDA block do together: sums, maxima, and the largest values of a stream.
+"""Sums, maxima, and the largest values of a stream, over all threads of a CUDA block.
 
-Every thread of a block calls these functions, with the same arguments but for its own value.
-Sums are taken in one fixed order; atomic operations hand out places alone.
+Every thread of a block calls these functions, with the same arguments except for its own value.
+Sums have one fixed order. Atomic operations only assign places.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from ..jit.compile import exact
 from ..math.selection import rank_in_sample
 from ..math.sums import from_order_key, order_key
 from .device import BLOCK_THREADS, TILE, cuda
-from .views import stay_a_call
+from .views import prevent_inlining
 
-# Partial sums of a row of slots.
+# Number of partial sums of a row of slots.
 _PARTS = min(16, BLOCK_THREADS // 2)
-# Values that may be kept beyond those that are needed, as a fraction of them: one in eight.
+# `thin` may keep more values than needed: one more for every eight.
 _SLACK = 8
-# Tiles of a row from which a sample, of one tile, tells where about its largest values begin.
+# A row of at least this many tiles is sampled first, one tile in all, to guess a threshold.
 _SAMPLED = 4
 
 
 @exact
 def combine(slots, sums):
-    """slots[r, 0] = sum of slots[r] for the first ``sums`` rows; of the next, the maximum."""
+    """slots[r, 0] = sum of slots[r] for the first ``sums`` rows, maximum for the next row."""
     me = cuda.threadIdx.x
     cuda.syncthreads()
     for item in range(me, (sums + 1) * _PARTS, BLOCK_THREADS):
@@ -52,7 +52,7 @@ def sum_and_max(value, bound, slots):
     slots[1, me] = bound
     combine(slots, 1)
     total, top = slots[0, 0], slots[1, 0]
-    # Nobody writes to the slots before all have read them.
+    # Barrier: `slots` must not change until every thread has read them.
     cuda.syncthreads()
     return total, top
 
@@ -61,22 +61,25 @@ def sum_and_max(value, bound, slots):
 
 
 @exact
-def _count_above(values, count, limit, slots):
+def _count_above(values, count, threshold, slots):
     mine = 0.0
     for k in range(cuda.threadIdx.x, count, BLOCK_THREADS):
-        mine += 1.0 if order_key(values[k]) > limit else 0.0
+        mine += 1.0 if order_key(values[k]) > threshold else 0.0
     return sum_and_max(mine, 0.0, slots)[0]
 
 
 @exact
 def _middle(low, high):
-    """The integer halfway between two, which cannot overflow."""
+    """The integer halfway between two, without overflow."""
     return (low & high) + ((low ^ high) >> np.int64(1))
 
 
 @exact
-def _compact(values, count, limit, ties, counter):
-    """Keep what is above the limit, and so many of the values just above it, in place."""
+def _compact(values, count, threshold, ties, counter):
+    """Keep the values whose key is above the threshold, in place.
+
+    If ``ties`` is not negative, keep only so many values whose key is the threshold + 1.
+    """
     me = cuda.threadIdx.x
     end = count[0]
     cuda.syncthreads()
@@ -88,27 +91,27 @@ def _compact(values, count, limit, ties, counter):
         k = start + me
         value = values[k] if k < end else -np.inf
         key = order_key(value)
-        # All of these have been read before one of their places is taken.
+        # Barrier: every thread has read its value before any place is overwritten.
         cuda.syncthreads()
-        kept = key > limit and k < end
-        if kept and ties >= 0 and key == limit + 1:
-            kept = cuda.atomic.add(counter, 0, 1) < ties
-        if kept:
+        keep = key > threshold and k < end
+        if keep and ties >= 0 and key == threshold + 1:
+            keep = cuda.atomic.add(counter, 0, 1) < ties
+        if keep:
             values[cuda.atomic.add(count, 0, 1)] = value
         cuda.syncthreads()
 
 
 @exact
-def thin(values, count, limit, needed, counter, slots):
-    """Keep the ``needed`` largest of values[:count], and few others; raise the limit accordingly.
+def thin(values, count, threshold, needed, counter, slots):
+    """Keep the ``needed`` largest of values[:count], and few others; raise the threshold to match.
 
-    By halving the interval of keys that the limit is in.
+    Bisects the interval of keys that contains the threshold.
     """
     size = count[0]
-    low, high = order_key(limit[0]), order_key(np.inf)
+    low, high = order_key(threshold[0]), order_key(np.inf)
     most = float(needed + needed // _SLACK)
     above = float(size)
-    # More than enough are above low, too few above high.
+    # More than ``most`` values are above low, fewer than ``needed`` above high.
     while above > most and low + 1 < high:
         middle = _middle(low, high)
         found = _count_above(values, size, middle, slots)
@@ -118,72 +121,72 @@ def thin(values, count, limit, needed, counter, slots):
             high = middle
     ties = np.int64(-1)
     if above > most:
-        # Many are equal to the smallest one that is needed.
+        # Many values equal the smallest one that is needed.
         ties = needed - np.int64(_count_above(values, size, high, slots))
     _compact(values, count, low, ties, counter)
     if cuda.threadIdx.x == 0:
-        limit[0] = from_order_key(high if ties >= 0 else low)
+        threshold[0] = from_order_key(high if ties >= 0 else low)
     cuda.syncthreads()
 
 
 @exact
-def push_top(x, n, values, count, limit, needed, counter, slots):
-    """Take what may be among the ``needed`` largest from x[:n], of at most `TILE` values."""
-    stay_a_call()
+def push_top(x, n, values, count, threshold, needed, counter, slots):
+    """Add the values of x[:n] that may be among the ``needed`` largest; n is at most `TILE`."""
+    prevent_inlining()
     for k in range(cuda.threadIdx.x, n, BLOCK_THREADS):
         value = x[k]
-        if value > limit[0]:
+        if value > threshold[0]:
             values[cuda.atomic.add(count, 0, 1)] = value
     cuda.syncthreads()
     full = count[0] > 2 * needed
-    # Nobody counts on before all have seen it.
+    # Barrier: `count` must not change until every thread has read it.
     cuda.syncthreads()
     if full:
-        thin(values, count, limit, needed, counter, slots)
+        thin(values, count, threshold, needed, counter, slots)
 
 
 @exact
-def _guess_limit(row, start, stop, values, count, limit, needed, counter, slots):
-    """Raise the limit to one that most likely has ``needed`` values above it, by a sample."""
+def _guess_threshold(row, start, stop, values, count, threshold, needed, counter, slots):
+    """Raise the threshold, by a sample, so that most likely ``needed`` values are above it."""
     step = (stop - start) // TILE
     for k in range(cuda.threadIdx.x, TILE, BLOCK_THREADS):
         value = row[start + k * step]
-        if value > limit[0]:
+        if value > threshold[0]:
             values[cuda.atomic.add(count, 0, 1)] = value
     cuda.syncthreads()
     least = rank_in_sample(float(needed) / float(step))
     crowded = count[0] > least
     cuda.syncthreads()
     if crowded:
-        thin(values, count, limit, least, counter, slots)
+        thin(values, count, threshold, least, counter, slots)
     if cuda.threadIdx.x == 0:
         count[0] = 0
     cuda.syncthreads()
 
 
 @exact
-def push_top_row(row, start, stop, values, count, limit, needed, counter, slots):
-    """Take what may be among the ``needed`` largest of row[start:stop], after no others."""
-    stay_a_call()
-    known = limit[0]
+def push_top_row(row, start, stop, values, count, threshold, needed, counter, slots):
+    """As `push_top`, for row[start:stop], while there are no values yet."""
+    prevent_inlining()
+    old_threshold = threshold[0]
     cuda.syncthreads()
     if stop - start >= _SAMPLED * TILE:
-        _guess_limit(row, start, stop, values, count, limit, needed, counter, slots)
+        _guess_threshold(row, start, stop, values, count, threshold, needed, counter, slots)
     for _ in range(2):
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
-            push_top(row[first : first + n], n, values, count, limit, needed, counter, slots)
-        enough = count[0] >= needed or limit[0] == known
+            push_top(row[first : first + n], n, values, count, threshold, needed, counter, slots)
+        enough = count[0] >= needed or threshold[0] == old_threshold
         cuda.syncthreads()
         if enough:
             break
-        # The guess was too high.
+        # The guess was too high: start again from the old threshold.
         if cuda.threadIdx.x == 0:
             count[0] = 0
-            limit[0] = known
+            threshold[0] = old_threshold
         cuda.syncthreads()
 
 
-def kept_size(needed: int) -> int:
-    """Room that a stream of values needs while it runs; none where none is needed."""
+def values_size(needed: int) -> int:
+    """Length of the array for the values of a stream while it runs; 0 if none are needed."""
     return 2 * needed + TILE if needed else 0

@@ -1,7 +1,7 @@
-"""The mergeable state, taken from a tile of draws by all threads of a CUDA block.
+"""The mergeable state of a tile of draws, computed by all threads of a CUDA block.
 
-The fields are those of `state` and `groups`, and so is the merging, which one thread does. Here
-are the sums over a tile alone, which `push_block` does on a CPU.
+The fields are those of `state` and `groups`. One thread merges states, with the functions of these
+modules. This file holds only the sums over a tile, which `push_block` computes on a CPU.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from ..state.state import (
 )
 from .block_reduce import combine, sum_and_max
 from .device import BLOCK_THREADS, cuda
-from .views import stay_a_call
+from .views import prevent_inlining
 
-# Rows of `Tile.slots`: eight sums at a time, and a maximum.
+# Rows of `Tile.slots`: up to eight sums at a time, and a maximum.
 SLOTS = 9
-# Groups of fewer draws are summed by one thread each.
+# One thread sums a whole group if the group has fewer draws than this.
 _FEW = 64
 
 
 class Tile(NamedTuple):
-    """Terms of some draws in a row, in shared memory, and room to sum them."""
+    """Terms of consecutive draws in shared memory, and scratch memory for their sums."""
 
     log_weight: Any  # (TILE,)
     log_likelihood: Any  # (TILE,)
@@ -73,9 +73,9 @@ def _is_finite(x):
 
 @exact
 def _sum_terms(tile, first, n):
-    """Counts and sums of the three terms, and the maximum, into the tile's state.
+    """Write counts and sums of the three terms, and the maximum, to the tile's state.
 
-    A log weight that is NaN or +inf is counted, and becomes -inf.
+    A log weight that is NaN or +inf is counted, and replaced by -inf.
     """
     me = cuda.threadIdx.x
     slots, fresh = tile.slots, tile.fresh
@@ -118,7 +118,7 @@ def _sum_terms(tile, first, n):
 
 @exact
 def _scale_weights(tile, n):
-    """The scaled weights, and their sum without one maximal weight, which is 1."""
+    """Scale the weights by the largest, and sum them without one largest weight, which is 1."""
     me = cuda.threadIdx.x
     slots, fresh = tile.slots, tile.fresh
     top = fresh[MAX]
@@ -149,7 +149,7 @@ def _deviation(x, mean):
 
 @exact
 def _centred_moments(tile, n):
-    """Second moments of the terms and of the scaled weights, and their co-moment."""
+    """Second moments of terms and scaled weights; co-moment of scaled and log weights."""
     me = cuda.threadIdx.x
     slots, fresh = tile.slots, tile.fresh
     finite = fresh[LOG_WEIGHT + FINITE]
@@ -193,7 +193,7 @@ def _extend_by_segment(group, tile, start, stop):
     total, top = sum_and_max(total, top, tile.slots)
     shift = tile.fresh[MAX]
     if total < UNDERFLOW and top > -np.inf:
-        # Relative to the tile's maximum, weights were lost to underflow: take the segment's own.
+        # Weights underflow relative to the tile's maximum: use the segment's own maximum.
         total, shift = 0.0, top
         for k in range(start + me, stop, BLOCK_THREADS):
             total += exp(tile.log_weight[k] - top)
@@ -204,7 +204,7 @@ def _extend_by_segment(group, tile, start, stop):
 
 @exact
 def _group_value(tile, start, stop):
-    """Log of the sum of weights of one group; -inf where all are 0."""
+    """Log of the sum of weights of one group; -inf if all are 0."""
     total, shift = 0.0, tile.fresh[MAX]
     for k in range(start, stop):
         total += tile.weight[k]
@@ -222,7 +222,7 @@ def _group_value(tile, start, stop):
 
 @exact
 def _push_small_groups(group, size, start, count, tile):
-    """Take in ``count`` whole groups, one a thread; their values overwrite ``log_ratio``."""
+    """Add ``count`` whole groups; a thread takes one at a time. Values overwrite ``log_ratio``."""
     me = cuda.threadIdx.x
     slots, values = tile.slots, tile.log_ratio
     total, some = 0.0, 0.0
@@ -248,7 +248,7 @@ def _push_small_groups(group, size, start, count, tile):
 
 @exact
 def _push_group_size(group, size, first, tile, n):
-    """Cut the tile at draw ``first`` into groups of ``size`` draws by address; take them in."""
+    """Cut the tile from draw ``first`` into groups of ``size`` draws, by address, and add them."""
     me = cuda.threadIdx.x
     phase = first % size
     start = np.int64(0)
@@ -273,8 +273,8 @@ def _push_group_size(group, size, first, tile, n):
 
 @exact
 def push_tile(state, iw_sizes, first, tile, n):
-    """Take a tile of draws, the first of which is ``first``, into the state of its chunk."""
-    stay_a_call()
+    """Add a tile, whose draws start at ``first``, to the state of its chunk."""
+    prevent_inlining()
     _sum_terms(tile, first, n)
     _scale_weights(tile, n)
     _centred_moments(tile, n)

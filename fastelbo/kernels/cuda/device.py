@@ -1,7 +1,7 @@
-"""The only file that imports numba.cuda: what it needs, the device, and its memory.
+"""The only file that imports numba.cuda: its requirements, the device, and the device's memory.
 
-numba brings numba.cuda along, deprecated; the package numba-cuda takes its place under the same
-name. To import it needs no device, and neither does its simulator (NUMBA_ENABLE_CUDASIM=1).
+numba still contains a deprecated numba.cuda. The package numba-cuda replaces it under the same
+name. The import needs no device, and neither does the simulator (NUMBA_ENABLE_CUDASIM=1).
 """
 
 from __future__ import annotations
@@ -15,30 +15,34 @@ from typing import Any
 import numba
 import numpy as np
 
-# numba advises against grids of fewer blocks, which little work takes.
+# numba warns about grids with fewer blocks. Little work needs no more.
 _FEW_BLOCKS = 128
 
-# What numba-cuda 0.30 asks for, and NumPy 2.5 has taken away, under another name.
-_TAKEN_AWAY = {"row_stack": np.vstack}
-for _name, _function in _TAKEN_AWAY.items():
+# numba-cuda 0.30 needs these names, which NumPy 2.5 has removed; the functions have other names.
+_REMOVED = {"row_stack": np.vstack}
+for _name, _function in _REMOVED.items():
     if not hasattr(np, _name):
         setattr(np, _name, _function)
 
+_not_there: Exception | None = None
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from numba import cuda as _cuda
+    try:
+        from numba import cuda as _cuda
+    except ImportError as _error:
+        _cuda, _not_there = None, _error
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
-# Threads of a block, which work on one chunk of draws together. The simulator's are Python's.
+# Threads per block. Together they work on one chunk of draws. The simulator uses Python threads.
 BLOCK_THREADS = 4 if SIMULATED else 128
-# Draws that each of them makes before what they are is looked at, and of all together.
+# Draws that a thread makes before the block sums them, and draws of the whole block in that time.
 TURNS = 8 if SIMULATED else 4
 TILE = TURNS * BLOCK_THREADS
 
 
 class _SimulatedShared:
-    """Shared arrays told apart by their order in a thread, not by the line that asks for them."""
+    """Shared arrays, identified by their order in a thread, not by the line that requests them."""
 
     def array(self, shape: Any, dtype: Any) -> Any:
         thread: Any = threading.current_thread()
@@ -49,12 +53,12 @@ class _SimulatedShared:
 
 
 class _Simulated:
-    """numba.cuda as functions outside of the kernel's own file see it in the simulator."""
+    """numba.cuda in the simulator, for functions outside of the kernel's own file."""
 
     shared = _SimulatedShared()
 
     def syncthreads(self) -> None:
-        # The simulator's own looks for threads that wait, and takes milliseconds for it.
+        # The simulator's own barrier searches for waiting threads, which takes milliseconds.
         context = _context()
         threads = context.blockDim.x
         context.__dict__.setdefault("barrier", threading.Barrier(threads)).wait()
@@ -74,12 +78,12 @@ cuda: Any = _Simulated() if SIMULATED else _cuda
 
 
 def missing() -> str | None:
-    """What stands between this process and a device; None where nothing does."""
+    """Why this process cannot use a device; None if it can."""
     try:
-        if cuda.is_available():
+        if _cuda is not None and cuda.is_available():
             return None
-        error = _cuda.cuda_error()
-    except Exception as caught:  # whatever the bindings of a broken installation raise
+        error = _not_there or _cuda.cuda_error()
+    except Exception as caught:  # the bindings of a broken installation can raise anything
         error = caught
     reason = " ".join(str(error or "no device, or no libNVVM").split())
     if importlib.util.find_spec("numba_cuda") is None:
@@ -88,12 +92,12 @@ def missing() -> str | None:
 
 
 def count() -> int:
-    """How many devices there are."""
+    """The number of devices."""
     return len(cuda.gpus)
 
 
 def select(index: int) -> Any:
-    """A context in which the device of that index is used."""
+    """A context manager that uses the device of that index."""
     return cuda.gpus[index]
 
 
@@ -103,7 +107,7 @@ def current_index() -> int:
 
 
 def name() -> str:
-    """What the device in use calls itself."""
+    """The name of the device in use."""
     if SIMULATED:
         return "simulator"
     label = cuda.get_current_device().name
@@ -111,20 +115,20 @@ def name() -> str:
 
 
 def free_bytes() -> int:
-    """Memory of the device that is not in use."""
+    """Free memory of the device in use."""
     return 2**30 if SIMULATED else int(cuda.current_context().get_memory_info()[0])
 
 
 def put(array: np.ndarray[Any, Any]) -> Any:
     """A copy of the array on the device."""
     if array.size == 0:
-        # There is nothing of size 0 there, and nobody reads it.
+        # A device cannot copy an array of size 0, and no kernel reads it.
         return cuda.device_array(array.shape, array.dtype)
     return cuda.to_device(np.ascontiguousarray(array))
 
 
 def put_all(parts: Any) -> Any:
-    """A named tuple, of arrays, numbers and other such tuples, with its arrays on the device."""
+    """Copy the arrays of a named tuple to the device. It may hold numbers and such tuples too."""
 
     def moved(part: Any) -> Any:
         if isinstance(part, tuple):
@@ -135,17 +139,17 @@ def put_all(parts: Any) -> Any:
 
 
 def room(shape: Any, dtype: Any = np.float64) -> Any:
-    """An array on the device, of whatever stands there."""
+    """An array on the device, not initialised."""
     return cuda.device_array(shape, dtype)
 
 
 def fetch(array: Any) -> Any:
-    """A copy of a device's array in this machine's memory."""
+    """A copy of a device array in the host's memory."""
     return array.copy_to_host()
 
 
 def launch(kernel: Any, blocks: int, *args: Any, threads: int = BLOCK_THREADS) -> None:
-    """Start a kernel with so many blocks of ``threads``, none of which there may be."""
+    """Start a kernel with ``blocks`` blocks, which may be 0, of ``threads`` threads."""
     if blocks >= _FEW_BLOCKS:
         kernel[blocks, threads](*args)
     elif blocks:
@@ -156,40 +160,40 @@ def launch(kernel: Any, blocks: int, *args: Any, threads: int = BLOCK_THREADS) -
 
 
 def blocks_at_once() -> int:
-    """About as many blocks as the device in use has running at a time."""
+    """Roughly the number of blocks that the device in use runs at a time."""
     return 2**10 if SIMULATED else 8 * int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 def multiplies() -> bool:
-    """Whether warps of the device in use multiply matrices of float64 by an instruction."""
+    """Whether the device in use has an instruction for a warp's matrix product of float64."""
     return SIMULATED or tuple(cuda.get_current_device().compute_capability) >= (8, 0)
 
 
 def synchronize() -> None:
-    """Wait for what has been started, and learn of its errors."""
+    """Wait for all launches, and raise their errors."""
     cuda.synchronize()
 
 
 def holds(value: Any) -> bool:
-    """Whether numba takes the value as an array on a device: its own, CuPy's, torch's or JAX's."""
+    """Whether numba accepts the value as a device array: of numba, CuPy, torch or JAX."""
     if SIMULATED and isinstance(value, _cuda.devicearray.FakeCUDAArray):
         return True
     return hasattr(value, "__cuda_array_interface__")
 
 
 def adopt(value: Any) -> Any:
-    """The array on a device, whoever made it, as numba takes it, without a copy."""
+    """A device array of any library as an array of numba, without a copy."""
     if not SIMULATED:
         return _cuda.as_cuda_array(value)
     if isinstance(value, _cuda.devicearray.FakeCUDAArray):
         return value
-    # The simulator's device is this machine.
+    # The simulator's device is the host.
     there = _HostArray(value)
     return _cuda.devicearray.FakeCUDAArray(np.asarray(there))
 
 
 class _HostArray:
-    """What says that it is on a device, and is in this machine's memory."""
+    """An array that says it is on a device, and is in the host's memory."""
 
     def __init__(self, value: Any) -> None:
         self.owner = value
@@ -199,7 +203,7 @@ class _HostArray:
 
 
 def index_of(value: Any) -> int:
-    """The index of the device that an array is on; 0 where it does not tell."""
+    """The index of an array's device; 0 if the array does not name one."""
     context = getattr(getattr(value, "gpu_data", None), "context", None)
     return 0 if context is None else int(context.device.id)
 
@@ -210,5 +214,5 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def device_kernel(function: Callable[..., Any]) -> Any:
-    """Compile an entry point for a CUDA device, lazily, on its first launch."""
+    """An entry point for a CUDA device, compiled on its first launch."""
     return cuda.jit(fastmath=False)(function)

@@ -1,10 +1,12 @@
 """Grid drivers: which draws the threads of a GPU evaluate.
 
-One block of threads works on one chunk of draws of one data point, tile by tile: each thread draws
-and weighs one draw at a time, as a block of one lane of the functions that a CPU runs. Without
-groups it adds up its own draws, to the end of the chunk; with groups, all of them take each tile
-into the state of the chunk. The states of the chunks of a data point are folded from the left by
-one thread; their largest log weights, by one block.
+One block of threads works on one chunk of draws of one data point, tile by tile. Each thread draws
+and weighs one draw at a time: it calls the functions of the CPU for blocks of one lane. Without
+groups, each thread sums its own draws to the end of the chunk. With groups, all threads together
+add each tile to the state of the chunk.
+
+Then one thread per data point folds the states of the point's chunks from the left, and one block
+per data point folds their largest log weights.
 """
 
 from __future__ import annotations
@@ -29,8 +31,7 @@ from ..state.state import (
     merge,
     state_size,
 )
-from ..state.top_k import COUNT as KEPT
-from ..state.top_k import THRESHOLD, VALUES
+from ..state.top_k import COUNT, THRESHOLD, VALUES
 from .block_reduce import push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
@@ -45,20 +46,20 @@ from .thread_state import (
     stored,
 )
 
-# Group sizes whose sums stand in shared memory.
+# Up to this number of group sizes, the state of a chunk is in shared memory.
 _SHARED_GROUPS = 16
 
 
 # --- one lane -----------------------------------------------------------------------------------
 
-# Numbers of one lane, beside its coordinates: of the precision of the plan, and float64.
+# Numbers per lane besides its coordinates: in the precision of the plan, and in float64.
 _REALS = 8
 _DOUBLES = 7
 
 
 @block
 def _one_lane(v, packed, reals, doubles, places, angle):
-    """A `Workspace` of one lane, from arrays in the registers of a thread."""
+    """A `Workspace` of one lane, whose arrays are in the registers of a thread."""
     for d in range(v.shape[0]):
         v[d, 0] = v.dtype.type(0.0)
     return Workspace(
@@ -82,30 +83,30 @@ def _one_lane(v, packed, reals, doubles, places, angle):
 
 
 def _packed(form: Form) -> int:
-    """Coordinates that a triangular sampler sets aside."""
+    """Number of coordinates that a triangular sampler needs as scratch memory; else 1."""
     return form.dim if form.sampler.rows > 1 else 1
 
 
 def _near_size(group_sizes: int) -> int:
-    """Numbers of a chunk's state in shared memory; with many group sizes it stays where it ends."""
+    """Length of a chunk's state in shared memory; 1 if the state is in global memory."""
     return state_size(group_sizes) if group_sizes <= _SHARED_GROUPS else 1
 
 
 @block
-def _open_row(prefix_row, reset, count, limit):
-    """Start the row of a chunk: values up to the threshold of the prefix are not needed."""
+def _open_row(prefix_row, reset, count, threshold):
+    """Start the row of a chunk. It needs only values above the threshold of the prefix."""
     if cuda.threadIdx.x == 0:
         count[0] = 0
-        limit[0] = -np.inf if reset else prefix_row[THRESHOLD]
+        threshold[0] = -np.inf if reset else prefix_row[THRESHOLD]
     cuda.syncthreads()
 
 
 @block
-def _close_row(row, count, limit):
-    """Note in their row how many there are, and above what."""
+def _close_row(row, count, threshold):
+    """Write the number of values and their threshold to the row."""
     if cuda.threadIdx.x == 0:
-        row[THRESHOLD] = limit[0]
-        row[KEPT] = float(count[0])
+        row[THRESHOLD] = threshold[0]
+        row[COUNT] = float(count[0])
 
 
 # --- kernels ------------------------------------------------------------------------------------
@@ -113,11 +114,11 @@ def _close_row(row, count, limit):
 
 @functools.cache
 def states(form: Form, group_sizes: int) -> Any:
-    """Kernel: the state of each chunk, and its largest log weights; one block a chunk."""
+    """Kernel: the state of each chunk, and its largest log weights; one block per chunk."""
     size, near_size = state_size(group_sizes), _near_size(group_sizes)
     rows, packed_rows = padded(form.dim), _packed(form)
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
-    # Without groups, nothing but the largest log weights has to be seen by other threads.
+    # Without groups, threads share only log weights, to find the largest ones.
     grouped = group_sizes > 0
     tile_size, sums_size = (TILE, 1) if grouped else (1, BLOCK_THREADS)
 
@@ -138,7 +139,7 @@ def states(form: Form, group_sizes: int) -> Any:
         slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
         count = cuda.shared.array(2, np.int64)
-        limit = cuda.shared.array(1, np.float64)
+        threshold = cuda.shared.array(1, np.float64)
         v = cuda.local.array((rows, 1), real)
         packed = cuda.local.array((packed_rows, 1), real)
         reals = cuda.local.array((_REALS, 1), real)
@@ -152,7 +153,7 @@ def states(form: Form, group_sizes: int) -> Any:
         if me == 0:
             clear(state)
         if needed > 0:
-            _open_row(prefix_rows[i], reset, count, limit)
+            _open_row(prefix_rows[i], reset, count, threshold)
         index = np.uint64(first_index + i)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
@@ -181,7 +182,14 @@ def states(form: Form, group_sizes: int) -> Any:
                 push_draws(sums, log_weight, own_terms, first, n, v)
             if needed > 0:
                 push_top(
-                    log_weight, n, top_rows[i, c, VALUES:], count, limit, needed, count[1:], slots
+                    log_weight,
+                    n,
+                    top_rows[i, c, VALUES:],
+                    count,
+                    threshold,
+                    needed,
+                    count[1:],
+                    slots,
                 )
         if not grouped:
             share, likelihoods, ratios = stored(sums)
@@ -192,14 +200,14 @@ def states(form: Form, group_sizes: int) -> Any:
         for field in range(me, size, BLOCK_THREADS):
             states[i, c, field] = state[field]
         if needed > 0:
-            _close_row(top_rows[i, c], count, limit)
+            _close_row(top_rows[i, c], count, threshold)
 
     return fill_states
 
 
 @functools.cache
 def fold() -> Any:
-    """Kernel: append the chunks of each data point to its prefix in order; one thread each."""
+    """Kernel: append each data point's chunks to its prefix, in order; one thread per point."""
 
     @device_kernel
     def fold_chunks(states, iw_sizes, reset, prefix):
@@ -215,7 +223,7 @@ def fold() -> Any:
 
 @functools.cache
 def fold_largest() -> Any:
-    """Kernel: the largest of the rows of the chunks of each data point; one block each."""
+    """Kernel: the largest values in the rows of a data point's chunks; one block per point."""
 
     @device_kernel
     def fold_rows(top_rows, needed, reset, prefix):
@@ -223,32 +231,39 @@ def fold_largest() -> Any:
         i = cuda.blockIdx.x
         slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
-        limit = cuda.shared.array(1, np.float64)
+        threshold = cuda.shared.array(1, np.float64)
         row = prefix[i, VALUES:]
         if me == 0:
-            count[0] = np.int64(0 if reset else prefix[i, KEPT])
-            limit[0] = -np.inf if reset else prefix[i, THRESHOLD]
+            count[0] = np.int64(0 if reset else prefix[i, COUNT])
+            threshold[0] = -np.inf if reset else prefix[i, THRESHOLD]
         cuda.syncthreads()
         for c in range(top_rows.shape[1]):
-            there = np.int64(top_rows[i, c, KEPT])
+            there = np.int64(top_rows[i, c, COUNT])
             for start in range(0, there, TILE):
                 n = min(TILE, there - start)
                 push_top(
-                    top_rows[i, c, VALUES + start :], n, row, count, limit, needed, count[1:], slots
+                    top_rows[i, c, VALUES + start :],
+                    n,
+                    row,
+                    count,
+                    threshold,
+                    needed,
+                    count[1:],
+                    slots,
                 )
             if me == 0:
-                limit[0] = max(limit[0], top_rows[i, c, THRESHOLD])
+                threshold[0] = max(threshold[0], top_rows[i, c, THRESHOLD])
             cuda.syncthreads()
         if count[0] > needed:
-            thin(row, count, limit, needed, count[1:], slots)
-        _close_row(prefix[i], count, limit)
+            thin(row, count, threshold, needed, count[1:], slots)
+        _close_row(prefix[i], count, threshold)
 
     return fold_rows
 
 
 @functools.cache
 def terms(form: Form) -> Any:
-    """Kernel: the three log densities of draws lo to hi; blocks of one data point's draws."""
+    """Kernel: the three log densities of draws lo to hi; a block takes draws of one data point."""
     rows, packed_rows = padded(form.dim), _packed(form)
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
 
@@ -282,7 +297,7 @@ def terms(form: Form) -> Any:
 
 @functools.cache
 def log_prob(dim: int) -> Any:
-    """Kernel: out[p, i] = log density of member i at points[p, i]; one point a thread."""
+    """Kernel: out[p, i] = log density of member i at points[p, i]; one point per thread."""
     rows = padded(dim)
 
     @device_kernel
@@ -307,7 +322,7 @@ def log_prob(dim: int) -> Any:
 
 @functools.cache
 def expectations(dim: int, components: int) -> Any:
-    """Kernel: out[:, p] = log p(x), E_q log p(x | c), KL(q || weights) at point p; one a thread."""
+    """Kernel: out[:, p] = log p(x), E_q log p(x | c), KL(q || weights); one point p per thread."""
     rows = padded(dim)
 
     @device_kernel
@@ -334,7 +349,7 @@ def expectations(dim: int, components: int) -> Any:
 
 @functools.cache
 def summaries(group_sizes: int) -> Any:
-    """Kernel: the state of each chunk of rows that are there already; one block a chunk."""
+    """Kernel: the state of each chunk of existing rows; one block per chunk."""
     return _grouped_summaries(group_sizes) if group_sizes else _streamed_summaries()
 
 
@@ -362,7 +377,7 @@ def _grouped_summaries(group_sizes: int) -> Any:
         weight = cuda.shared.array(TILE, np.float64)
         slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
-        # The terms of a log weight are unknown: its own moments take their place.
+        # The terms are unknown: the log weight replaces the likelihood, 0 the ratio.
         tile = Tile(log_weight, log_weight, values, weight, slots, fresh)
         state = near if near_size == size else states[i, c]
         if me == 0:
@@ -385,20 +400,20 @@ def _grouped_summaries(group_sizes: int) -> Any:
 
 @functools.cache
 def largest() -> Any:
-    """Kernel: the largest log weights of each chunk of rows; one block a chunk."""
+    """Kernel: the largest log weights of each chunk of existing rows; one block per chunk."""
 
     @device_kernel
     def fill_rows(x, first_chunk, n_chunks, needed, reset, prefix_rows, top_rows):
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
-        limit = cuda.shared.array(1, np.float64)
+        threshold = cuda.shared.array(1, np.float64)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, x.shape[1])
-        _open_row(prefix_rows[i], reset, count, limit)
+        _open_row(prefix_rows[i], reset, count, threshold)
         push_top_row(
-            x[i], start, stop, top_rows[i, c, VALUES:], count, limit, needed, count[1:], slots
+            x[i], start, stop, top_rows[i, c, VALUES:], count, threshold, needed, count[1:], slots
         )
-        _close_row(top_rows[i, c], count, limit)
+        _close_row(top_rows[i, c], count, threshold)
 
     return fill_rows

@@ -1,4 +1,4 @@
-"""Launching grids from Python: arrays go to the device, and small results come back."""
+"""Launch kernels from Python: arrays go to the device, small results come back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..draws.blocks import CHUNK, Density, Plan
 from ..state.state import state_size
 from ..state.top_k import VALUES
 from . import device, drivers, quadratic
-from .block_reduce import kept_size
+from .block_reduce import values_size
 from .parameters import form_of_plan
 
 Floats = NDArray[np.float64]
@@ -22,17 +22,16 @@ class DeviceStates:
 
     def __init__(self, points: int, iw_sizes: NDArray[np.int64], capacity: int) -> None:
         self.points, self.capacity, self.group_sizes = points, capacity, len(iw_sizes)
-        # An array on the device has at least one element.
         self.iw_sizes = device.put(iw_sizes)
         self.moments = device.room((points, state_size(self.group_sizes)))
-        self.top_rows = device.room((points, VALUES + kept_size(capacity)))
+        self.top_rows = device.room((points, VALUES + values_size(capacity)))
         self._scratch: tuple[Any, Any] | None = None
         self.draws = 0
 
     @staticmethod
     def bytes_of_chunk(group_sizes: int, capacity: int) -> int:
-        """Memory of one chunk of one data point, and of what is folded of that point."""
-        return 8 * (state_size(group_sizes) + VALUES + kept_size(capacity))
+        """Bytes for one chunk of one data point. The folded state of a point takes as many."""
+        return 8 * (state_size(group_sizes) + VALUES + values_size(capacity))
 
     def reset(self) -> None:
         """Forget all draws."""
@@ -43,7 +42,7 @@ class DeviceStates:
         return self.draws == 0
 
     def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
-        """Append chunks of the ``n_draws`` draws of a plan that is on the device."""
+        """Append chunks of draws of a plan on the device, which has ``n_draws`` draws in all."""
         first, states, top_rows = self._open(n_chunks)
         device.launch(
             drivers.states(form_of_plan(plan), self.group_sizes), self.points * n_chunks, *plan[:4],
@@ -53,7 +52,7 @@ class DeviceStates:
         self._fold(states, top_rows, n_draws)
 
     def reduce(self, x: Any, n_chunks: int) -> None:
-        """Append chunks of the rows of x, which is on the device."""
+        """Append chunks of the rows of x, an array on the device."""
         first, states, top_rows = self._open(n_chunks)
         blocks, chunks = self.points * n_chunks, np.int64(n_chunks)
         device.launch(
@@ -67,9 +66,9 @@ class DeviceStates:
         self._fold(states, top_rows, x.shape[1])
 
     def _open(self, n_chunks: int) -> tuple[np.int64, Any, Any]:
-        """The next chunk, and room for the states and the largest log weights of some."""
+        """The next chunk, and memory for states and largest log weights of ``n_chunks`` chunks."""
         if self._scratch is None or self._scratch[0].shape[1] != n_chunks:
-            # What was there is freed first.
+            # Free the old arrays before the new ones are allocated.
             self._scratch = None
             self._scratch = (
                 device.room((self.points, n_chunks, self.moments.shape[1])),
@@ -90,12 +89,12 @@ class DeviceStates:
         self.draws = min(n_draws, self.draws + states.shape[1] * CHUNK)
 
     def fetch(self) -> tuple[Floats, Floats]:
-        """The states and the rows of largest log weights, when all has been done."""
+        """Wait for all launches; return the states and the rows of largest log weights."""
         return device.fetch(self.moments), device.fetch(self.top_rows)
 
 
 def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int) -> list[Floats]:
-    """The three log densities (points, hi - lo) of draws lo to hi of a plan on the device."""
+    """Three log densities, each (points, hi - lo), of draws lo to hi of a plan on the device."""
     out = [device.room((points, hi - lo)) for _ in range(3)]
     n_blocks = -(-(hi - lo) // device.TILE)
     device.launch(
@@ -106,7 +105,7 @@ def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int)
 
 
 def log_prob(density: Density, centre: Floats, points: Any) -> Any:
-    """Log density of member i at points[:, i], on the device as the points (M, members, D) are."""
+    """Log density of member i at points[:, i]; points (M, members, D) and result on the device."""
     count, members, dim = points.shape
     out = device.room((count, members))
     kernel, threads = drivers.log_prob(dim), device.BLOCK_THREADS
@@ -118,7 +117,7 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
         kernel, members * n_blocks, device.put_all(density), device.put(centre), points,
         np.int64(n_blocks), out, threads=threads,
     )  # fmt: skip
-    # Whoever takes the result may be on another stream.
+    # The caller may use the result on another stream.
     device.synchronize()
     return out
 
@@ -126,7 +125,7 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
 def mixture_expectations(
     density: Density, log_weight: Floats, centre: Floats, points: Floats, probs: Floats
 ) -> Floats:
-    """As `launch.mixture_expectations`, on the device."""
+    """As `mixture_expectations` of `kernels/cpu/launch.py`, on the device."""
     out = device.room((3, len(points)))
     device.launch(
         drivers.expectations(points.shape[1], len(log_weight)),
@@ -137,5 +136,5 @@ def mixture_expectations(
 
 
 def put_plan(plan: Plan) -> Plan:
-    """The plan with its arrays on the device."""
+    """Copy the plan's arrays to the device."""
     return cast(Plan, device.put_all(plan))

@@ -1,7 +1,7 @@
-"""Parameters of one data point in the shared memory of a CUDA block, their sizes constants.
+"""Parameters of one data point in the shared memory of a CUDA block; their sizes are constants.
 
-A kernel is compiled for a `Form`: loops over what has a constant size are unrolled, and what they
-work on stays in registers.
+A kernel is compiled for a `Form`. The compiler unrolls loops over constant sizes, and so keeps the
+arrays of these loops in registers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ..jit.compile import block
 from .device import BLOCK_THREADS, cuda
 from .views import viewer
 
-# Bytes of shared memory for the affine forms of one data point, and numbers of the other rows.
+# Limits of what one data point copies to shared memory: bytes of all its affine forms, and numbers
+# of any other row.
 _SHARED_BYTES = 20 * 1024
 _SHARED_ROW = 128
 
@@ -30,14 +31,14 @@ class AffineForms(NamedTuple):
 
 
 class TermForm(NamedTuple):
-    """Kind of a term, and the sizes of its density."""
+    """The kind of a term, and the sizes of its density."""
 
     kind: int
     density: AffineForms
 
 
 class Form(NamedTuple):
-    """What a kernel is compiled for: the sizes of a plan."""
+    """What a kernel is compiled for: precision, sizes and kinds of a plan."""
 
     precision: str
     dim: int
@@ -94,7 +95,7 @@ def _term_form(term: Term) -> TermForm:
 
 @block
 def _load(source, i, out):
-    """out[0] = source[i], two axes, by all threads."""
+    """out[0] = source[i], for a source with two axes; all threads copy."""
     row = row_of(i, source.shape[0])
     for c in range(cuda.threadIdx.x, source.shape[1], BLOCK_THREADS):
         out[0, c] = source[row, c]
@@ -118,10 +119,10 @@ def _load_matrices(source, i, out):
 
 
 def _row_loader(count: int, kind: Any) -> Any:
-    """A function that copies row i of an array (N or 1, count) into shared memory.
+    """A function that copies row i of an array (N or 1, count) to shared memory.
 
-    Its size is then a constant: what is done for several components, or for none, vanishes. It
-    comes as a tuple, as functions may not return arrays of their own by themselves.
+    The size of the row is then a constant: the compiler removes loops over one component or none.
+    The function returns a tuple, because numba forbids to return an array of its own alone.
     """
     if count == 0 or count > _SHARED_ROW:
 
@@ -143,7 +144,7 @@ def _row_loader(count: int, kind: Any) -> Any:
 def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
     """As `_row_loader`, for the matrices and the vectors of affine forms.
 
-    Where they do not fit they are read where they are.
+    Forms that do not fit into shared memory are read from global memory.
     """
     real = form.real
     if components == 0 or rows == 0:
@@ -177,7 +178,7 @@ def _forms_loader(components: int, rows: int, columns: int, form: Form) -> Any:
 
 
 def _density_loader(part: AffineForms, form: Form) -> Any:
-    """A function that makes a `Density` of data point i alone, in shared memory."""
+    """A function that makes the `Density` of data point i alone, in shared memory if it fits."""
     radial = part.radial
     load_forms = _forms_loader(part.components, part.rows, padded(form.dim), form)
     load_constants = _row_loader(part.components, np.float64)
@@ -194,7 +195,7 @@ def _density_loader(part: AffineForms, form: Form) -> Any:
 
 
 def _term_loader(part: TermForm, form: Form) -> Any:
-    """As `_density_loader`, for a `Term`, whose kind is then a constant."""
+    """As `_density_loader`, for a `Term`. Its kind becomes a constant."""
     kind, load_density = part.kind, _density_loader(part.density, form)
 
     @block
@@ -205,7 +206,7 @@ def _term_loader(part: TermForm, form: Form) -> Any:
 
 
 def _sampler_loader(form: Form) -> Any:
-    """As `_density_loader`."""
+    """As `_density_loader`, for the `Sampler`."""
     part, radial = form.sampler, form.sampler.radial
     load_forms = _forms_loader(part.components, part.rows, form.dim, form)
     load_thresholds = _row_loader(part.components, np.int64)
@@ -222,7 +223,7 @@ def _sampler_loader(form: Form) -> Any:
 
 
 def plan_loader(form: Form) -> Any:
-    """A function that makes the plan of data point i, where they fit with shared parameters."""
+    """A function that makes the plan of data point i, in shared memory if its parameters fit."""
     dim = form.dim
     load_sampler = _sampler_loader(form)
     load_q = _term_loader(form.q, form)

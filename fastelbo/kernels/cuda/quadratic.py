@@ -1,9 +1,9 @@
-"""Log densities of full covariances at many points, by matrix products of warps.
+"""Log densities with full covariances at many points, by matrix products of warps.
 
 A warp takes 32 points, in four groups of 8, and keeps them in registers. For each component, it
 multiplies 8 rows of the triangular factor at a time by the points of each group, in steps of 4
-coordinates, and sums the squares; then each thread has the squared norm of one point. The factor is
-in shared memory, in the order in which threads ask for it (`ordered`).
+coordinates, and sums the squares. Each thread then has the squared norm of one point. The factor is
+in shared memory, in the order in which threads read it (`ordered`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .warps import (
     sum_over_rows,
 )
 
-# Coordinates of 32 points that fit into the registers of a warp.
+# Largest dimension with which 32 points fit into the registers of a warp.
 MOST = 64
-# Threads of a block, and points that it takes.
+# Threads per block, which is also the number of points per block.
 THREADS = WARP if SIMULATED else BLOCK_THREADS
 
 
@@ -39,15 +39,15 @@ def _steps(dim: int) -> int:
 
 
 def _row_steps(dim: int) -> list[int]:
-    """Steps of each eight rows, which end on the diagonal."""
+    """Number of steps for each block of eight rows, which ends on the diagonal."""
     blocks = -(-dim // ROWS)
     return [min((block + 1) * ROWS // STEP, _steps(dim)) for block in range(blocks)]
 
 
 def ordered(density: Density, dim: int) -> Density:
-    """A density of triangular factors with these as (N or 1, C, parts, 32), zeros where none are.
+    """The density with its triangular factors as (N or 1, C, parts, 32), padded with zeros.
 
-    A part is what the threads of a warp hold of 8 rows and 4 columns.
+    A part is 8 rows and 4 columns of a factor, one number for each thread of a warp.
     """
     counts = _row_steps(dim)
     block = np.repeat(np.arange(len(counts)), counts)
@@ -60,7 +60,7 @@ def ordered(density: Density, dim: int) -> Density:
 
 
 def _to_whole_rows(array: Real, dim: int) -> Real:
-    """The array with zeros behind it on its last axes, all but two, to a multiple of 8."""
+    """The array, padded with zeros to a multiple of 8 on all axes but the first two."""
     length = -(-dim // ROWS) * ROWS
     widths = [(0, 0)] * 2 + [(0, length - n) if n < length else (0, 0) for n in array.shape[2:]]
     return np.pad(array, widths)
@@ -74,7 +74,7 @@ def log_prob(dim: int) -> Any:
 
     @block
     def load(points, centre, first, i, v):
-        """v[s, g] = this thread's coordinate of step s of its point of group g."""
+        """v[s, g] = this thread's coordinate in step s, of its point in group g."""
         lane = cuda.threadIdx.x % WARP
         middle = row_of(i, centre.shape[0])
         for s in range(steps):

@@ -1,14 +1,15 @@
-"""The state of a chunk of draws, taken by all threads of a CUDA block in one go.
+"""The state of a chunk of draws without groups: each thread of a CUDA block sums its own draws.
 
-Where no groups are asked for, nothing waits for others before the end of the chunk: each thread
-keeps sums of its own share, relative to a pivot, which is the largest of its first log weights, and
-is raised where another is far above it. Were it always the largest so far, some thread of a warp
-would have to scale its sums anew in nearly every step, and the others wait for it. Weights enter
-less one, so that the moments of nearly equal ones lose no digits but those of a weight itself.
-Weights of float32 rows, and of draws of that precision, are exponentials of it; all sums are of
-float64.
+No thread waits for another before the end of the chunk. Each thread keeps sums of its own share of
+the draws, relative to a pivot. The pivot is the largest of the thread's first log weights. It is
+raised only when a log weight is far above it. If the pivot were always the largest log weight so
+far, some thread of a warp would rescale its sums in nearly every step, and the others would wait.
 
-Values are taken in fours, that need neither be looked at one by one nor wait for each other.
+The sums use weights minus one: moments of nearly equal weights then lose no digits except those
+that the weights themselves lack. Rows and draws of float32 get their weights from an exponential in
+float32. All sums are float64.
+
+Values are added four at a time: one test covers all four, and none waits for another.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ class Share(NamedTuple):
     dd: Any
     ud: Any
     count: Any
-    bad: Any  # how many are NaN or +inf
-    first_bad: Any  # the place of the first of them
+    bad: Any  # number of NaN and +inf
+    first_bad: Any  # place of the first of these
 
 
-class Term(NamedTuple):
-    """Sums over the finite values x of a term that one thread has met, with d = x - pivot."""
+class TermSums(NamedTuple):
+    """Sums over the finite values x of a term in one thread, with d = x - pivot."""
 
-    pivot: Any  # the first of them
+    pivot: Any  # the first x
     count: Any
     d: Any
     dd: Any
@@ -67,19 +68,19 @@ class Term(NamedTuple):
 
 @block
 def empty_share(like):
-    """Sums of no log weights, which will be of the type of ``like``."""
+    """Sums of no log weights. The log weights to come have the type of ``like``."""
     none = like.dtype.type(-np.inf)
     return Share(none, none, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
 
 
 @block
 def _take_term(term, x):
-    """Take in one value, if it is finite."""
+    """Add one value if it is finite."""
     if not abs(x) < np.inf:
         return term
     pivot = term.pivot if term.count > 0.0 else x
     d = x - pivot
-    return Term(pivot, term.count + 1.0, term.d + d, term.dd + d * d)
+    return TermSums(pivot, term.count + 1.0, term.d + d, term.dd + d * d)
 
 
 @block
@@ -92,16 +93,16 @@ def _take_four_of_term(term, x, k):
     d0, d1, d2, d3 = x0 - pivot, x1 - pivot, x2 - pivot, x3 - pivot
     d = (((d + d0) + d1) + d2) + d3
     dd = (((dd + d0 * d0) + d1 * d1) + d2 * d2) + d3 * d3
-    return Term(pivot, count + 4.0, d, dd)
+    return TermSums(pivot, count + 4.0, d, dd)
 
 
-# Numbers that `_store` takes of each thread.
-STORED = len(Share._fields) + 2 * len(Term._fields)
+# Numbers per thread that `_store` writes.
+STORED = len(Share._fields) + 2 * len(TermSums._fields)
 
 
 @block
 def _store(sums, share, first, second):
-    """Put what a thread has of log weights and of two terms into its column of shared memory."""
+    """Write a thread's sums of log weights and of two terms to its column of shared memory."""
     me = cuda.threadIdx.x
     sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me] = share[:5]
     sums[5, me], sums[6, me], sums[7, me], sums[8, me], sums[9, me] = share[5:]
@@ -111,14 +112,14 @@ def _store(sums, share, first, second):
 
 @block
 def stored(sums):
-    """What `open_sums` and `push_draws` left there."""
+    """Read a thread's sums, which `open_sums` and `push_draws` have stored."""
     me = cuda.threadIdx.x
     share = Share(
         sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me], sums[5, me], sums[6, me],
         sums[7, me], sums[8, me], sums[9, me],
     )  # fmt: skip
-    first = Term(sums[10, me], sums[11, me], sums[12, me], sums[13, me])
-    return share, first, Term(sums[14, me], sums[15, me], sums[16, me], sums[17, me])
+    first = TermSums(sums[10, me], sums[11, me], sums[12, me], sums[13, me])
+    return share, first, TermSums(sums[14, me], sums[15, me], sums[16, me], sums[17, me])
 
 
 @block
@@ -152,23 +153,24 @@ def _with_pivot(share, pivot, total, uu, d, dd, ud):
     return Share(pivot, share.top, total, uu, d, dd, ud, share.count, share.bad, share.first_bad)
 
 
-# How far above the pivot a value may be. Less would raise it more often; more would round
-# differences in single precision more roughly, and what is left of a sum without the largest.
+# A value may be this far above the pivot before the pivot is raised. A smaller limit raises it more
+# often. A larger one rounds more roughly: differences in single precision, and a sum without its
+# largest weight.
 _FAR = 8.0
 
 
 @block
 def _ready(share, top, like):
-    """The share with a pivot that fits values of which ``top`` is the largest."""
+    """The share, with its pivot raised if ``top``, the largest of the next values, is far above."""
     return _raised(share, top) if top > share.pivot + like.dtype.type(_FAR) else share
 
 
 @block
 def _add(share, x, like):
-    """Add a finite x to the sums, but for the count and the top."""
+    """Add a finite x to the sums, without updating ``count`` and ``top``."""
     pivot, top, total, uu, d, dd, ud, n, bad, first_bad = share
     weight = _weight(x, pivot, like)
-    # Single precision would round the difference.
+    # In single precision the difference would be rounded.
     above, less = np.float64(x) - np.float64(pivot), weight - 1.0
     return Share(
         pivot,
@@ -186,14 +188,14 @@ def _add(share, x, like):
 
 @block
 def _counted(share, more, top):
-    """The share with that many more, of which ``top`` is the largest."""
+    """The share, with count and top updated for ``more`` values, the largest of them ``top``."""
     pivot, old, total, uu, d, dd, ud, n, bad, first_bad = share
     return Share(pivot, max(old, top), total, uu, d, dd, ud, n + more, bad, first_bad)
 
 
 @block
 def _take(share, x, place, like):
-    """Take in one log weight."""
+    """Add one log weight."""
     if abs(x) < np.inf:
         return _counted(_add(_ready(share, x, like), x, like), 1.0, x)
     if x == -np.inf:
@@ -220,7 +222,7 @@ def _add_four(share, x0, x1, x2, x3, top, like):
 
 @block
 def _recounted(share, row):
-    """The share with what is no number counted anew; nothing else of it will be read then."""
+    """The share, with NaN and +inf counted again. Its other fields are then not read."""
     pivot, top, total, uu, d, dd, ud, n, _, _ = share
     bad, first_bad = 0.0, np.inf
     for place in range(cuda.threadIdx.x, row.size, BLOCK_THREADS):
@@ -231,27 +233,27 @@ def _recounted(share, row):
 
 @block
 def _four(row, k):
-    """Four values of a thread, all of which are asked for before the first one is needed."""
+    """Four values of a thread; all four loads are issued before the first value is used."""
     x0, x1 = row[k], row[k + np.uint64(BLOCK_THREADS)]
     return x0, x1, row[k + np.uint64(2 * BLOCK_THREADS)], row[k + np.uint64(3 * BLOCK_THREADS)]
 
 
 @block
 def _share_of(row):
-    """What one thread takes of a row, places counted from its start."""
+    """Sums of one thread's values of a row. Places count from the start of the row."""
     share = empty_share(row)
     me = cuda.threadIdx.x
     fours = (row.size + BLOCK_THREADS - 1 - me) // (4 * BLOCK_THREADS)
-    # Unsigned, as a negative index would count from the end.
+    # Unsigned: a negative index would count from the end, so a signed one needs a test.
     k = np.uint64(me)
     if fours > 0:
         x0, x1, x2, x3 = _four(row, k)
         for turn in range(fours):
             if turn + 1 < fours:
                 k += np.uint64(4 * BLOCK_THREADS)
-            # The next ones are under way while these are added.
+            # The next four are loading while these four are added.
             y0, y1, y2, y3 = _four(row, k)
-            # NaN may pass for a number here, and makes the sums NaN.
+            # A NaN can pass this test. It then makes the sums NaN.
             top = max(max(x0, x1), max(x2, x3))
             if top < np.inf and min(min(x0, x1), min(x2, x3)) > -np.inf:
                 share = _add_four(share, x0, x1, x2, x3, top, row)
@@ -267,17 +269,18 @@ def _share_of(row):
 
 @block
 def open_sums(sums, like):
-    """Begin the sums of a thread, over log weights and terms of the type of ``like``."""
-    none = Term(0.0, 0.0, 0.0, 0.0)
+    """Start a thread's sums over log weights and terms of the type of ``like``."""
+    none = TermSums(0.0, 0.0, 0.0, 0.0)
     _store(sums, empty_share(like), none, none)
 
 
 @block
 def push_draws(sums, log_weight, terms, first, n, like):
-    """Take the draws of a tile that this thread made into its sums.
+    """Add the draws of a tile that this thread made to its sums.
 
-    The tile's draws are numbered from ``first``. Of the terms it has its own alone. The sums are in
-    shared memory, as there are no registers for them while a draw is made.
+    The tile's draws are numbered from ``first``. ``log_weight`` is shared by all threads; ``terms``
+    holds only this thread's terms. The sums are in shared memory, because a thread has no registers
+    left for them while it makes a draw.
     """
     me = cuda.threadIdx.x
     share, likelihoods, ratios = stored(sums)
@@ -290,7 +293,7 @@ def push_draws(sums, log_weight, terms, first, n, like):
             log_weight[k + np.uint64(3 * BLOCK_THREADS)],
         )
         top = max(max(x0, x1), max(x2, x3))
-        # The sum tells of NaN and of -inf.
+        # The sum is NaN or -inf if one of the four is.
         if (top < np.inf) & ((x0 + x1) + (x2 + x3) > -np.inf):
             share = _add_four(share, x0, x1, x2, x3, top, like)
         else:
@@ -309,16 +312,16 @@ def push_draws(sums, log_weight, terms, first, n, like):
 
 @exact
 def _centred(second, less):
-    """A second moment less that of the mean: not below 0, and infinite where it overflowed."""
+    """A second moment minus that of the mean: not below 0, and inf after an overflow."""
     moment = second - less
     return max(0.0, moment) if moment == moment else np.inf
 
 
 @exact
 def set_weights(state, share, draws, like, slots):
-    """Make the state that of the shares of all threads, but for the terms of the weights.
+    """Set the state from the shares of all threads, except for its two terms.
 
-    The weights are of the precision of ``like``.
+    Weights have the precision of ``like``.
     """
     me = cuda.threadIdx.x
     bad, peak = sum_and_max(share.bad, np.float64(share.top), slots)
@@ -330,7 +333,7 @@ def set_weights(state, share, draws, like, slots):
     if share.count > 0.0:
         _, _, rest, uu, d, dd, ud, _, _, _ = _raised(share, peak)
         if share.top == peak:
-            # Of the largest weights of all, one is left out; it was rounded as it was added.
+            # Leave out one of the largest weights, rounded as it was when it was added.
             rest = share.total - _weight(share.top, share.pivot, like)
             one, rest = 1.0, rest * math.exp(np.float64(share.pivot) - peak)
     u = (rest + one) - share.count
@@ -355,7 +358,7 @@ def set_weights(state, share, draws, like, slots):
 
 @exact
 def set_term(state, offset, term, slots):
-    """The moments of a term from those of all threads."""
+    """Set the moments of a term from the sums of all threads."""
     me = cuda.threadIdx.x
     slots[0, me], slots[1, me], slots[2, me] = term.count, term.count * term.pivot + term.d, 0.0
     combine(slots, 2)
@@ -372,11 +375,11 @@ def set_term(state, offset, term, slots):
 
 @exact
 def push_row(state, row, start, stop, slots):
-    """Make the state that of the draws start to stop of a row."""
+    """Set the state to that of draws start to stop of a row."""
     set_weights(state, _share_of(row[start:stop]), stop - start, row, slots)
     if cuda.threadIdx.x == 0:
         state[FIRST_BAD] += float(start)
-        # The terms of a weight are not known: of one stands the weight, the other is 0.
+        # The terms are unknown: the log weight replaces the likelihood, 0 the ratio.
         for field in range(TERM_SIZE):
             state[LOG_LIKELIHOOD + field] = state[LOG_WEIGHT + field]
         state[LOG_RATIO + FINITE] = state[COUNT]

@@ -1,4 +1,4 @@
-"""What keeps registers free on a CUDA device: views of constant shape, and calls that stay calls.
+"""Views of constant shape, and functions that are not inlined: both save registers on a device.
 
 Sizes and strides that the compiler knows take no registers. A slice keeps them as variables.
 """
@@ -10,22 +10,28 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
+from ..jit.compile import block
 from .device import SIMULATED
+
+try:
+    # Not listed by numba. Without them a view is a slice, which takes registers.
+    from numba.core import cgutils
+    from numba.np.arrayobj import populate_array
+except ImportError:
+    cgutils = populate_array = None
 
 
 def viewer(shape: tuple[int, ...]) -> Any:
-    """A function ``view(array, i)``: row i of a C-contiguous array of rows of that shape, alone.
+    """A function ``view(array, i)``: row i alone of a C-contiguous array with rows of ``shape``.
 
-    It comes as a tuple, as functions may not return arrays of their own by themselves.
+    The function returns a tuple, because numba forbids to return an array of its own alone.
     """
 
-    if SIMULATED:
-        return lambda array, i: (array[i : i + 1],)
+    if SIMULATED or populate_array is None:
+        return block(lambda array, i: (array[i : i + 1],))
 
     @intrinsic
     def view(typing_context, array, i):  # type: ignore[no-untyped-def]
@@ -56,14 +62,14 @@ def viewer(shape: tuple[int, ...]) -> Any:
     return view
 
 
-def stay_a_call() -> None:
-    """Keep the function that calls it from being inlined on a device."""
+def prevent_inlining() -> None:
+    """Prevent the compiler from inlining the calling function on a device."""
 
 
 if not SIMULATED:
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def stay_a_call(typing_context: Any) -> Any:
+    def prevent_inlining(typing_context: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             builder.function.attributes.add("noinline")
             return context.get_dummy_value()

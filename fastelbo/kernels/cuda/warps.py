@@ -1,7 +1,7 @@
-"""What the 32 threads of a warp do together, each with its own part: products, exchanges, sums.
+"""Matrix products, exchanges and sums over the 32 threads of a warp; each thread holds a part.
 
-On a device these are single instructions. Plain Python says what they do, by way of shared memory,
-and is what the simulator runs, in blocks of one warp.
+A device has single instructions for products and exchanges. Their plain Python code does the same
+through shared memory. The simulator runs that code, in blocks of one warp.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from ..jit.compile import block, by_target
 from .device import cuda
 
 WARP = 32
-# A product takes the elements [row, k] and [k, column] of a left and a right factor from the
-# threads 4 row + k and 4 column + k, and the sums [row, 2 j] and [row, 2 j + 1] from 4 row + j.
+# Layout of a product. Thread 4 row + k holds element [row, k] of the left factor, and thread
+# 4 column + k holds element [k, column] of the right one. Thread 4 row + j holds the sums
+# [row, 2 j] and [row, 2 j + 1].
 ROWS, STEP, COLUMNS = 8, 4, 8
 
 
@@ -41,7 +42,7 @@ def _multiply_on_device(a: Any, b: Any, c0: Any, c1: Any) -> Any:
 
 @by_target(_multiply_on_device)
 def multiply(a: float, b: float, c0: float, c1: float) -> tuple[float, float]:
-    """This thread's two sums of a product of 8 x 4 and 4 x 8 numbers, added to what they were.
+    """Add a product of 8 x 4 and 4 x 8 numbers to the sums; return this thread's two sums.
 
     Devices of compute capability 8.0 have an instruction for it.
     """
@@ -63,7 +64,7 @@ def _exchange_on_device(x: Any, mask: Any) -> Any:
 
 @by_target(_exchange_on_device)
 def exchange(x: float, mask: int) -> float:
-    """What the thread of this one's number but for the bits of ``mask`` passed."""
+    """The x of another thread: its number is this thread's with the bits of ``mask`` flipped."""
     me = cuda.threadIdx.x
     passed = cuda.shared.array(WARP, np.float64)
     passed[me] = x
@@ -73,7 +74,7 @@ def exchange(x: float, mask: int) -> float:
 
 @block
 def _halve(keep_second, first, second, mask):
-    """Of two values, the sum over two threads of the one that this thread is to keep."""
+    """Sum two values over a pair of threads; each thread returns the one sum that it keeps."""
     sent = first if keep_second else second
     kept = second if keep_second else first
     return kept + exchange(sent, mask)
@@ -81,7 +82,7 @@ def _halve(keep_second, first, second, mask):
 
 @block
 def sum_over_rows(x0, x1, x2, x3, x4, x5, x6, x7):
-    """The sum of value number me // 4 over the threads of the same me % 4: one value a thread."""
+    """The sum of value number me // 4 over the eight threads with the same me % 4."""
     me = cuda.threadIdx.x
     fourth, second, first = (me & 16) != 0, (me & 8) != 0, (me & 4) != 0
     y0, y1 = _halve(fourth, x0, x4, 16), _halve(fourth, x1, x5, 16)

@@ -1,8 +1,8 @@
-"""Threads of Python's, which run compiled kernels side by side.
+"""Python threads that run compiled kernels in parallel.
 
-Not numba's own: its ``prange`` compiles every kernel three times over, deals out the parts before
-they start, lets one thread of Python launch at a time, and its threads wait awake for the next
-launch, on cores that others could use. Nor do these die with a fork.
+They replace numba's ``prange``, which compiles every kernel three times, assigns the parts before
+it starts, lets one Python thread launch at a time, and keeps its threads spinning until the next
+launch, on cores that others could use. Python threads also survive a fork.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _executor: ThreadPoolExecutor | None = None
 
 
 def _forget() -> None:
-    """Begin anew: the threads of a process are not those of its child."""
+    """Start with no threads: a child process does not inherit those of its parent."""
     global _executor
     _executor = None
 
@@ -31,20 +31,20 @@ if hasattr(os, "register_at_fork"):
 
 
 def most_threads() -> int:
-    """How many threads there may be: NUMBA_NUM_THREADS, the number of cores by default.
+    """The largest number of threads: NUMBA_NUM_THREADS, by default the number of cores.
 
-    One without a compiler, for Python's threads would take the same part twice.
+    One without a compiler: `take` is not atomic then.
     """
     return 1 if numba.config.DISABLE_JIT else int(numba.config.NUMBA_NUM_THREADS)
 
 
 def available_threads() -> int:
-    """How many threads a launch uses when it is not told: as many as numba would."""
+    """The default number of threads of a launch, as numba has it."""
     return int(numba.get_num_threads())
 
 
 def run_on_threads(threads: int, function: Callable[..., Any], *args: Any) -> None:
-    """Call ``function(*args)`` on so many threads at once, this one among them."""
+    """Call ``function(*args)`` on that many threads at once, this one included."""
     if threads == 1:
         function(*args)
         return
@@ -55,7 +55,7 @@ def run_on_threads(threads: int, function: Callable[..., Any], *args: Any) -> No
     try:
         function(*args)
     finally:
-        # Whoever has not begun is not needed. The others may still write to the arguments.
+        # Calls that have not started are not needed. The others may still write to the arguments.
         started = [other for other in others if not other.cancel()]
         wait(started)
     for other in started:
@@ -66,22 +66,22 @@ def run_on_threads(threads: int, function: Callable[..., Any], *args: Any) -> No
 
 
 def take(counter: Any) -> int:
-    """Take the next number: counter[0], which goes up by one, whoever else takes one meanwhile."""
+    """Return counter[0] and increase it by one, atomically in compiled code."""
     number = int(counter[0])
     counter[0] += 1
     return number
 
 
 @intrinsic
-def _take(typing_context, counter):  # type: ignore[no-untyped-def]
+def _take(typing_context, address):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", array.data, one, "monotonic")
+        word = ir.IntType(64)
+        counter = builder.inttoptr(args[0], word.as_pointer())
+        return builder.atomic_rmw("add", counter, ir.Constant(word, 1), "monotonic")
 
-    return types.int64(counter), generate
+    return types.int64(types.uintp), generate
 
 
 @overload(take)
 def _take_overload(counter):  # type: ignore[no-untyped-def]
-    return lambda counter: _take(counter)
+    return lambda counter: _take(counter.ctypes.data)

@@ -1,4 +1,4 @@
-"""The sums that each thread keeps of its own draws, against the state that a CPU makes of them."""
+"""Each thread's sums of its own draws, against the state that a CPU makes from the draws."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def state_of(log_weight, log_likelihood, log_ratio, dtype=np.float64):
 
 
 def fields(state):
-    """Those of a state that do not say which of the largest weights was left out."""
+    """Fields of a state that do not depend on which of the largest weights was left out."""
     named = {f"field {k}": value for k, value in enumerate(state) if k not in (REST_HI, REST_LO)}
     return named | {"rest": state[REST_HI] + state[REST_LO]}
 
@@ -60,10 +60,10 @@ def fields(state):
 @pytest.mark.parametrize("row", range(12))
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-9), (np.float32, 5e-7)])
 def test_draws_of_all_kinds(row, dtype, tolerance):
-    # The weights of single precision are those of draws of it; their logarithms are not rounded.
+    # With float32, only the weights have single precision; the log weights are not rounded.
     log_weight = rows_of_all_kinds()[row]
     log_likelihood = np.random.default_rng(1).normal(-40.0, 3.0, log_weight.size)
-    # Terms of weight 0 are infinite, here and there.
+    # Some terms are infinite, of weight 0.
     log_likelihood[::41] = -np.inf
     log_prior = np.random.default_rng(2).normal(size=log_weight.size)
     log_q = log_prior + np.linspace(-1.0, 1.0, log_weight.size)

@@ -151,11 +151,11 @@ def run_radius(high, low, out):
 def test_radius_keeps_both_ends_of_the_uniform():
     integers = np.concatenate([[1, 2, 3], np.exp2(RNG.uniform(0.0, 53.0, 2000)).astype(np.int64)])
     half = int(math.sqrt(0.5) * 2**53)
-    # From either end, and on both sides of where the argument changes.
+    # Values from both ends, and on both sides of the point where the formula changes.
     numerators = np.concatenate([integers, 2**53 - integers, half + integers // 2**30, [2**53]])
     u = numerators * 2.0**-53
     words = (numerators - 1).astype(np.uint64)
-    # The last 11 bits of a word are not read.
+    # The last 11 bits of a low word are not read.
     high, low = (
         words >> np.uint64(21),
         (words << np.uint64(11)) & np.uint64(2**32 - 1) | np.uint64(5),
@@ -163,7 +163,7 @@ def test_radius_keeps_both_ends_of_the_uniform():
     out = np.empty(u.size, F32)
     run_radius(high, low, out)
     assert errors(lambda v: mpmath.sqrt(-2.0 * mpmath.log(v)), out, u).max() <= 2.0
-    # A 32-bit word would end at 6.66 sigma.
+    # With a 32-bit word it would be 6.66 sigma.
     assert out.max() == pytest.approx(math.sqrt(2 * 53 * math.log(2.0)), rel=1e-6)
     assert out.min() == 0.0
     arguments = [scalar.radius_argument(F32(0.0), *pair) for pair in zip(high, low, strict=True)]
@@ -189,7 +189,7 @@ def normals(dtype, dim, first, n=LANES):
 def test_normals_are_those_of_float64(first):
     exact, got = normals(np.float64, 1000, first), normals(F32, 1000, first)
     assert got.dtype == F32
-    # Relative to the radius, which a pair shares: an angle has 32 bits.
+    # The error is relative to the radius, which a pair shares, because an angle has 32 bits.
     radius = np.hypot(exact[::2], exact[1::2]).repeat(2, axis=0)
     assert (np.abs(got - exact) / radius).max() <= 4.0 * EPS
 
@@ -209,7 +209,7 @@ def run_power_sums(like, key, n_blocks, sums):
 
 
 def test_moments_of_normals():
-    # 5 SE of 4 million draws: catches .0025 of the mean, .0035 of the variance.
+    # 5 SE of 4 million draws: catches errors of .0025 in the mean, .0035 in the variance.
     n_blocks = 1000
     sums = np.zeros(8)
     run_power_sums(np.empty(0, F32), KEY, n_blocks, sums)
@@ -231,7 +231,7 @@ def test_accuracy_of_terms(case):
 
 @pytest.mark.parametrize("ratio", [1e2, 1e3, 1e4])
 def test_accuracy_of_a_narrow_density(ratio):
-    # The draws near its peak, of which there are some, feel the rounding of a draw r times over.
+    # Some draws are near the peak of p. There the rounding of a draw counts ``ratio`` times.
     p, q = fe.Gaussian([1.5], scale=1.0 / ratio), fe.Gaussian([0.0], scale=1.0)
     exact = fe.elbo_terms(p, q, 10**6, rng=1).log_prior
     got = fe.elbo_terms(p, q, 10**6, rng=1, precision="float32").log_prior
@@ -241,7 +241,7 @@ def test_accuracy_of_a_narrow_density(ratio):
 
 
 def test_constants_of_any_size_are_kept():
-    # 3.5 million nats, of which float32 holds quarters.
+    # Constants of 3.5 million nats, which float32 would round to quarters.
     model, q = linear(dim=2, features=200_000, variance=1e-9, spread=1e-7)
     exact = fe.log_weights(model, q, 100, rng=1)
     assert np.abs(exact).min() > 1e6
@@ -250,7 +250,7 @@ def test_constants_of_any_size_are_kept():
 
 
 def test_components_are_chosen_as_in_float64():
-    # Components so far apart that the term of q tells which was drawn.
+    # Components are so far apart that log q shows which one was drawn.
     q = fe.Mixture(
         [0.2, 0.5, 0.3], fe.Gaussian([[0.0], [50.0], [-80.0]], scale=[[1.0], [3.0], [9.0]])
     )
@@ -261,13 +261,13 @@ def test_components_are_chosen_as_in_float64():
 
 @pytest.mark.parametrize("df", [0.1, 0.7, 5.0, 1e10, 1e300])
 def test_degrees_of_freedom(df):
-    # Proposals of the chi-square are accepted as in float64, so that no draw is another.
+    # The chi-square accepts the same proposals as in float64, so that draws correspond.
     q = fe.StudentT(df, np.zeros(3), scale=1.0)
     p = fe.StudentT(0.5, np.ones(3), scale=2.0)
     exact = fe.elbo_terms(p, q, 5000, rng=1)
     got = fe.elbo_terms(p, q, 5000, rng=1, precision="float32")
     assert np.isfinite(got.log_weights).all()
-    # Below, draws end at 10^15 scales.
+    # For smaller df, draws end at 10^15 scales.
     if df > 0.5:
         np.testing.assert_allclose(got.log_q, exact.log_q, rtol=1e-5, atol=2e-5)
         np.testing.assert_allclose(got.log_prior, exact.log_prior, rtol=1e-5, atol=2e-5)
