@@ -101,4 +101,5 @@ class CPUBackend:
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""
-        return model.expectations(probs, mixture_expectations)
+        sums = partial(mixture_expectations, n_threads=self.n_threads)
+        return model.expectations(probs, sums)
