@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from .validation import Floats
 
+# From here on, decimals are none of a float's digits.
+_WIDEST = 1e16
+
 
 def pareto_k_table(
     classes: Sequence[tuple[str, str, NDArray[np.bool_]]], ess: Floats | None = None
@@ -67,14 +70,14 @@ def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str
     """A value and its standard error, rounded to two digits of the error."""
     number = float(np.asarray(value).item())
     if se is None:
-        return f"{number:.2f}" if abs(number) < 10.0 else f"{number:.1f}"
+        return fixed(number, 2 if abs(number) < 10.0 else 1)
     error = float(np.asarray(se[index]).item())
     if np.isnan(error):
-        return f"{number:.4f}"
+        return fixed(number, 4)
     if error in (0.0, np.inf):
-        return f"{number:.4f} +- {error:g}"
+        return f"{fixed(number, 4)} +- {error:g}"
     digits = decimals(error)
-    return f"{number:.{digits}f} +- {error:.{digits}f}"
+    return f"{fixed(number, digits)} +- {fixed(error, digits)}"
 
 
 def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
@@ -83,15 +86,24 @@ def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
     if not -np.inf < least < most:
         return ""
     if most == np.inf:
-        return f"> {least:.{decimals(number - least)}f}"
+        return f"> {fixed(least, decimals(number - least))}"
     # As those of a standard error, of which an interval is four wide.
     digits = decimals(0.25 * (most - least))
-    return f"{number:.{digits}f} in [{least:.{digits}f}, {most:.{digits}f}]"
+    return f"{fixed(number, digits)} in [{fixed(least, digits)}, {fixed(most, digits)}]"
 
 
 def decimals(error: float) -> int:
-    """Number of decimals that shows two digits of an error."""
+    """Decimals that show two digits of an error; four where it is 0 or infinite."""
+    if not 0.0 < error < np.inf:
+        return 4
     return min(12, max(0, 1 - int(np.floor(np.log10(error)))))
+
+
+def fixed(number: float, digits: int) -> str:
+    """A number with that many decimals; in scientific notation from 1e16 on."""
+    if _WIDEST <= abs(number) < np.inf:
+        return f"{number:.6e}"
+    return f"{number:.{digits}f}"
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

@@ -1,8 +1,10 @@
 """Log weights in pieces: the same bits as in one, merges, checkpoints, adversarial streams."""
 
 import io
+import json
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -273,8 +275,8 @@ def test_nothing_is_unpickled(checkpoint):
 
 
 def test_other_versions_and_missing_files(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setitem(checkpoints._FORMAT, "version", 2)
-    with pytest.raises(fe.errors.CheckpointMismatchError, match=r"'version': 1.*'version': 2"):
+    monkeypatch.setitem(checkpoints._FORMAT, "version", 3)
+    with pytest.raises(fe.errors.CheckpointMismatchError, match=r"'version': 2.*'version': 3"):
         fe.LogWeightAccumulator.load(checkpoint)
     monkeypatch.undo()
     monkeypatch.setitem(checkpoints._FORMAT, "stream_version", 7)
@@ -286,12 +288,55 @@ def test_other_versions_and_missing_files(checkpoint, monkeypatch, tmp_path):
         filled([WEIGHTS]).save(tmp_path / "no folder" / "a")
 
 
-def test_the_first_checkpoints_did_not_name_their_stream(checkpoint, monkeypatch):
-    unnamed = {k: v for k, v in checkpoints._FORMAT.items() if k != "stream_version"}
-    monkeypatch.setattr(checkpoints, "_FORMAT", unnamed)
-    filled([WEIGHTS]).save(checkpoint)
-    monkeypatch.undo()
-    assert fe.LogWeightAccumulator.load(checkpoint).n_samples == WEIGHTS.shape[1]
+# Files that version 1 wrote: of these weights, by an accumulator that begins at draw 0, and by one
+# that begins at draw 8192.
+FIRST_VERSION = Path(__file__).parent / "checkpoints"
+FIRST_WEIGHTS = np.random.default_rng(7).normal(size=(2, CHUNK + 40)).round(3)
+
+
+def known_to_version_1(estimate):
+    """All bits but what the tail of the ELBO decides, which version 1 did not follow."""
+    names = ("pareto_k_elbo", "elbo_se", "jensen_gap_se")
+    return {k: v for k, v in bits(estimate).items() if k not in names}
+
+
+def test_version_1_goes_on():
+    loaded = fe.LogWeightAccumulator.load(FIRST_VERSION / "version_1.npz")
+    assert (loaded.iw_sizes, loaded.tail_draws, loaded.exact) == ((3, 100), 50, True)
+    fresh = filled([FIRST_WEIGHTS], (3, 100), tail_draws=50)
+    assert bits(fresh.result())["elbo_se"] == bits(loaded.result())["elbo_se"]
+    for _ in range(2):
+        assert known_to_version_1(loaded.result()) == known_to_version_1(fresh.result())
+        assert np.isnan(loaded.result().pareto_k_elbo).all()
+        more = np.random.default_rng(8).standard_t(2, (2, 3 * CHUNK))
+        fresh.update(more)
+        loaded.update(more)
+
+
+def test_version_1_merges_and_is_saved_as_version_2(tmp_path):
+    worker = fe.LogWeightAccumulator.load(FIRST_VERSION / "version_1_part.npz")
+    worker.save(tmp_path / "again")
+    first = np.random.default_rng(9).normal(size=(2, CHUNK))
+    whole = filled([first, FIRST_WEIGHTS], (3, 100), tail_draws=50).result()
+    for other in (worker, fe.LogWeightAccumulator.load(tmp_path / "again")):
+        start = filled([first], (3, 100), tail_draws=50)
+        start.merge(other)
+        assert start.exact
+        assert known_to_version_1(start.result()) == known_to_version_1(whole)
+        # The smallest log weights of one part alone are not those of all.
+        assert np.isnan(start.result().pareto_k_elbo).all()
+
+
+def test_the_first_checkpoints_did_not_name_their_stream(tmp_path):
+    with np.load(FIRST_VERSION / "version_1.npz") as file:
+        content = {name: file[name] for name in file.files if name != "checksum"}
+    facts = json.loads(content["header"].tobytes())
+    del facts["stream_version"]
+    content["header"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    content["checksum"] = np.frombuffer(checkpoints._checksum(content), np.uint8)
+    np.savez(tmp_path / "unnamed.npz", **content)
+    loaded = fe.LogWeightAccumulator.load(tmp_path / "unnamed.npz")
+    assert loaded.n_samples == FIRST_WEIGHTS.shape[1]
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(checkpoint, monkeypatch):

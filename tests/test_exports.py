@@ -68,7 +68,7 @@ def test_attributes_tell_draws_units_and_version():
     }  # fmt: skip
     units = {name: variable.attrs["units"] for name, variable in data.data_vars.items()}
     ratios = {name for name, unit in units.items() if unit == "1"}
-    assert ratios == {"ess", "relative_variance", "pareto_k", "n_zero"}
+    assert ratios == {"ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero"}
     assert set(units.values()) == {"1", "nats"}
 
 

@@ -191,7 +191,7 @@ def test_zero_weights(terms):
     infinite = np.isinf(row)
     assert not np.isnan(row).any()
     for offset in (state.LOG_WEIGHT, state.LOG_LIKELIHOOD, state.LOG_RATIO):
-        assert not infinite[offset : offset + 4].any()
+        assert not infinite[offset : offset + state.TERM_SIZE].any()
 
 
 def test_all_weights_zero():

@@ -1,6 +1,7 @@
 """Printed results: classes of k-hat, tables for notebooks."""
 
 import dataclasses
+import re
 import xml.etree.ElementTree
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
-from fastelbo.tables import html_table, pareto_k_table
+from fastelbo.tables import fixed, html_table, pareto_k_table
 from fastelbo.weights.pareto import pareto_k_classes
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -117,3 +118,22 @@ def test_html_is_escaped_and_stands_alone():
 def test_html_of_any_batch(shape):
     est = fe.summarize(np.random.default_rng(0).normal(size=(*shape, 100)))
     assert len(parsed(est._repr_html_())) == 1 + est.log_evidence.size
+
+
+@pytest.mark.parametrize("size", [1e16, 1e17, 1e99, 1e300, np.finfo(float).max])
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_large_numbers_are_short(size, spread):
+    rng = np.random.default_rng(0)
+    for sign in (-1.0, 1.0):
+        rows = sign * size * (1.0 - spread * rng.random((2, 100)))
+        est = fe.summarize(rows)
+        text = est.summary() + repr(est) + repr(est.bounds())
+        cells = re.findall(r"[-+0-9.e]+", text)
+        assert max(map(len, cells)) <= len(f"{-9e15:.4f}")
+        # The number itself stands there, rounded to its digits.
+        assert fixed(float(est.elbo[0]), 4).split(".")[0] in text
+
+
+@pytest.mark.parametrize("number", [0.0, 1.5, -12.25, 9.9e15, -9.9e15, np.inf, -np.inf, np.nan])
+def test_other_numbers_are_fixed(number):
+    assert fixed(number, 2) == f"{number:.2f}"

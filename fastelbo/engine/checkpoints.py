@@ -15,17 +15,20 @@ import numpy as np
 
 from ..errors import CheckpointError, CheckpointMismatchError
 from ..kernels.draws.blocks import CHUNK
+from ..kernels.state import state
+from ..kernels.state.groups import GROUP_SIZE
 from ..validation import Floats
 from ..version import STREAM_VERSION
 
 # Identifies the format. The arrays also depend on the chunk size and on the stream version.
 _FORMAT = {
     "format": "fastelbo accumulator",
-    "version": 1,
+    "version": 2,
     "chunk": CHUNK,
     "stream_version": STREAM_VERSION,
 }
-# The first checkpoints do not store their stream version.
+# The first version, which is converted. Its first checkpoints did not name their stream version.
+_FIRST = _FORMAT | {"version": 1, "stream_version": 1}
 _UNNAMED = {"stream_version": 1}
 
 
@@ -69,10 +72,29 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
     if not sound:
         raise CheckpointError(f"checkpoint {path} is changed or damaged: its checksum is wrong")
     found = {name: facts.get(name, _UNNAMED.get(name)) for name in _FORMAT}
-    if found != _FORMAT:
+    if found not in (_FORMAT, _FIRST):
         raise CheckpointMismatchError(f"checkpoint {path} has {found}, expected {_FORMAT}")
     del content["header"]
-    return facts, content
+    return facts, _from_first(content) if found == _FIRST else content
+
+
+def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
+    """The arrays of a checkpoint of version 1, whose terms and groups had no scale.
+
+    Nor did it follow the smallest log weights.
+    """
+    first, size, group = state.LOG_WEIGHT, state.TERM_SIZE - 1, GROUP_SIZE - 1
+    groups = first + 3 * size
+
+    def with_scales(states: Floats) -> Floats:
+        parts = [states[..., :first]]
+        for start, stop, width in ((first, groups, size), (groups, states.shape[-1], group)):
+            for field in range(start, stop, width):
+                parts += [states[..., field : field + width], np.ones((*states.shape[:-1], 1))]
+        return np.concatenate(parts, axis=-1)
+
+    moments, chunks = with_scales(content["moments"]), with_scales(content["chunks"])
+    return content | {"moments": moments, "chunks": chunks, "kept": content["kept"][:, None]}
 
 
 def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:

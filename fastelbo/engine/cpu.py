@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from ..validation import Floats
 from .loop import HostSlice, Slice, folded_quantities
 from .states import Quantities, States
 from .task import EstimateRequest
+from .term_tails import term_tails
 
 # Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
 _FIRST_WORK = 2**28
@@ -42,9 +44,27 @@ class CPUBackend:
                 run(self._slice(request, lo, count))
                 lo += count
 
-        return folded_quantities(
+        values = folded_quantities(
             source, request.points, request.n_samples, request.form, pace, tick
         )
+        draw = partial(self._terms_of_point, request)
+        k = values["pareto_k_elbo"]
+        return values | term_tails(k, request.n_samples, request.form.capacity, draw)
+
+    def _terms_of_point(
+        self, request: EstimateRequest, i: int, first: int, stop: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """See `term_tails.DrawTerms`."""
+        rows = (
+            np.empty((1, stop - first)),
+            np.empty((1, stop - first)),
+            np.empty((1, stop - first)),
+        )
+        launch(
+            drivers.terms, request.plan(i, 1), np.uint64(request.key), request.first_index + i,
+            first, stop, first, *rows, n_threads=self.n_threads,
+        )  # fmt: skip
+        return rows[0][0], rows[1][0], rows[2][0]
 
     def _slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         plan = request.plan(lo, count)
@@ -74,7 +94,7 @@ class CPUBackend:
             for first in range(0, n_samples, most_draws):
                 launch(
                     drivers.terms, plan, key, request.first_index + lo, first,
-                    min(n_samples, first + most_draws), *parts, n_threads=self.n_threads,
+                    min(n_samples, first + most_draws), 0, *parts, n_threads=self.n_threads,
                 )  # fmt: skip
             lo += count
         return out

@@ -61,7 +61,8 @@ class DeviceSlice:
         """See `loop.Slice`."""
         states = States(self.points, self._form)
         moments, top_rows = self._states.fetch()
-        states.restore(moments, top_rows[:, : states.top_rows.shape[1]])
+        # A device follows the largest log weights alone.
+        states.restore(moments, top_rows[:, None, : states.top_rows.shape[2]])
         return states
 
 

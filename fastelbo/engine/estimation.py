@@ -367,6 +367,6 @@ def _exact(
         n_samples=0, log_evidence=log_evidence, log_evidence_se=zero, elbo=elbo, elbo_se=zero,
         expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
         jensen_gap=gap, jensen_gap_se=zero, ess=unknown,
-        relative_variance=unknown, pareto_k=unknown, n_zero=zero,
+        relative_variance=unknown, pareto_k=unknown, pareto_k_elbo=unknown, n_zero=zero,
         independent=shape == model.batch_shape,
     )  # fmt: skip

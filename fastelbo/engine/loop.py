@@ -8,6 +8,7 @@ order of address, so that the size of slices and launches never changes a bit of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -56,7 +57,7 @@ class HostSlice:
     ) -> None:
         self._states, self._fill, self._record = states, fill, record
         self.points = len(states.moments)
-        row = states.moments.shape[1] + states.top_rows.shape[1]
+        row = states.moments.shape[1] + math.prod(states.top_rows.shape[1:])
         most = SLICE_NUMBERS // row
         self._most_states = most if most_states is None else min(most, most_states)
 

@@ -38,6 +38,12 @@ class NumPyBackend:
         ascending = np.sort(log_weights, axis=-1)[:, request.n_samples - capacity :]
         values["tail"] = ascending[:, ::-1]
         values["pareto_k"] = reference.pareto_k(values["tail"])
+        names = ("pareto_k_elbo", "pareto_k_kl", "pareto_k_likelihood")
+        for name, terms_of_mean in zip(
+            names, (-log_weights, terms[2] - terms[1], -terms[0]), strict=True
+        ):
+            ascending = np.sort(terms_of_mean, axis=-1)[:, request.n_samples - capacity :]
+            values[name] = reference.plain_pareto_k(ascending[:, ::-1])
         return values
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:

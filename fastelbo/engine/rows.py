@@ -79,7 +79,7 @@ def row_filler(states: States, x: Array, first_draw: int) -> FillChunks:
     def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
         launch(
             rows.summaries, x, first_draw, first, stop, states.iw_sizes, states.capacity,
-            states.top_rows.reshape(before, after, states.top_rows.shape[1]),
+            states.top_rows.reshape(before, after, *states.top_rows.shape[1:]),
             moments.reshape(before, after, *moments.shape[1:]),
             top_rows.reshape(before, after, *top_rows.shape[1:]), n_threads=states.n_threads,
         )  # fmt: skip

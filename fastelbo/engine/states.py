@@ -28,12 +28,13 @@ class StateForm(NamedTuple):
     """What a state stores besides the moments of single weights."""
 
     iw_sizes: tuple[int, ...]  # group sizes of the importance-weighted bounds
-    capacity: int  # number of largest log weights; 0 for none
+    capacity: int  # how many of the largest log weights, and of the smallest; 0 for none
 
     @property
     def size(self) -> int:
-        """Count of numbers in the state of one data point."""
-        return state.state_size(len(self.iw_sizes)) + top_k.row_size(self.capacity)
+        """Numbers of the state of one data point."""
+        rows = top_k.STREAMS * top_k.row_size(self.capacity)
+        return state.state_size(len(self.iw_sizes)) + rows
 
 
 class States:
@@ -44,17 +45,17 @@ class States:
         self.capacity = form.capacity
         self.n_threads = n_threads
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
-        self.top_rows = np.empty((points, top_k.row_size(self.capacity)))
+        self.top_rows = np.empty((points, top_k.STREAMS, top_k.row_size(self.capacity)))
         if self.capacity:
-            self.top_rows[:, top_k.THRESHOLD] = -np.inf
-            self.top_rows[:, top_k.COUNT] = 0.0
+            self.top_rows[..., top_k.THRESHOLD] = -np.inf
+            self.top_rows[..., top_k.COUNT] = 0.0
         self._fresh = True
 
     def advance(self, n_chunks: int, fill: Fill) -> Floats:
         """Append chunks, whose moments and top rows ``fill`` writes; return their moments."""
         points = len(self.moments)
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
-        top_rows = np.empty((points, n_chunks, self.top_rows.shape[1]))
+        top_rows = np.empty((points, n_chunks, *self.top_rows.shape[1:]))
         fill(chunks, top_rows)
         capacity = self.capacity
         if self._fresh and n_chunks == 1:
@@ -76,17 +77,24 @@ class States:
     def packed_top_rows(self) -> Floats:
         """The top rows (largest log weights), without the columns that no row uses."""
         if not self.capacity or not len(self.top_rows):
-            return self.top_rows[:, :0]
-        count = self.top_rows[:, top_k.COUNT].astype(np.int64)
-        rows = self.top_rows[:, : top_k.VALUES + int(count.max())].copy()
-        rows[:, top_k.VALUES :][np.arange(count.max()) >= count[:, None]] = -np.inf
+            return self.top_rows[..., :0]
+        count = self.top_rows[..., top_k.COUNT].astype(np.int64)
+        rows = self.top_rows[..., : top_k.VALUES + int(count.max())].copy()
+        rows[..., top_k.VALUES :][np.arange(count.max()) >= count[..., None]] = -np.inf
         return rows
 
     def restore(self, moments: Floats, top_rows: Floats) -> None:
-        """Continue from saved moments and from saved `packed_top_rows`."""
+        """Go on from moments and from what `packed_top_rows` gave beside them.
+
+        Streams that are not among the rows were not followed, and will not be: their threshold is
+        infinite, and they have no k-hat.
+        """
         self.moments = moments
-        self.top_rows[:, : top_rows.shape[1]] = top_rows
-        # A state without draws is a fresh state.
+        known = top_rows.shape[1]
+        self.top_rows[:, :known, : top_rows.shape[2]] = top_rows
+        if self.capacity:
+            self.top_rows[:, known:, top_k.THRESHOLD] = np.inf
+        # Chunks are appended; a state without draws is a fresh one.
         self._fresh = not moments[:, state.COUNT].any()
 
     def end_groups(self) -> None:
@@ -97,7 +105,7 @@ class States:
         self.moments[:, state.GROUPS :] = parts.reshape(len(self.moments), -1)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
-        """Append moments (points, chunks, ...) and, for each data point, one common top row."""
+        """Append states (points, chunks, ...), and rows of largest values for them all."""
 
         def fill(chunks: Floats, chunk_rows: Floats) -> None:
             chunks[...] = moments
@@ -107,18 +115,22 @@ class States:
 
         self.advance(moments.shape[1], fill)
 
-    def tails(self, n_samples: int) -> tuple[Floats, Floats]:
-        """k-hat of each data point, and its M + 1 largest log weights, descending.
+    def tails(self, n_samples: int, stream: int = 0) -> tuple[Floats, Floats]:
+        """k-hat of each data point, and its M + 1 largest values of a stream, descending.
 
-        If K is too small or no log weights are stored, k-hat is NaN and the tail is empty.
+        Stream 0 is that of the log weights l, and k-hat that of exp(l); stream 1 is -l, and k-hat
+        that of -l itself. k-hat is NaN, and the tail empty, where K is too small or no log weights
+        were kept.
         """
         points = len(self.moments)
         size = min(kept_draws(n_samples), self.capacity)
         tails = np.empty((points, size))
         if tails.size == 0:
             return np.full(points, np.nan), tails
-        launch(drivers.sort_top_rows, self.top_rows, size, tails, n_threads=self.n_threads)
-        return fit_tails(tails, grid=False, n_threads=self.n_threads).pareto_k.copy(), tails
+        threads = self.n_threads
+        launch(drivers.sort_top_rows, self.top_rows, stream, size, tails, n_threads=threads)
+        fits = fit_tails(tails, logs=stream == 0, grid=False, n_threads=threads)
+        return fits.pareto_k.copy(), tails
 
 
 class Reader:
@@ -136,13 +148,15 @@ class Reader:
         """Read the next slice, after its last draw."""
         values = state.read(states.moments, self._groups)
         values["pareto_k"], tails = states.tails(self.n_samples)
+        values["pareto_k_elbo"], _ = states.tails(self.n_samples, stream=1)
         values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
         self._parts.append(values)
 
     def quantities(self) -> Quantities:
-        """The quantities of `kernels.state.state.read`, ``pareto_k`` and ``tail``.
+        """Those of `kernels.state.state.read`, k-hats, and ``tail``: rows of `States.tails`.
 
-        ``tail`` has the rows of `States.tails`. It is empty if it would take too much memory.
+        ``pareto_k`` is that of the weights, ``pareto_k_elbo`` that of minus the log weights. Tails
+        that would take too much memory are empty.
         """
         return {
             name: np.concatenate([part.pop(name) for part in self._parts])

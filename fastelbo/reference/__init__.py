@@ -28,7 +28,7 @@ from .densities import log_likelihood, log_prob
 from .draws import sample
 from .estimates import elbo_terms, exact_mixture, summaries
 from .stream import philox, standard_normals
-from .tails import pareto_k
+from .tails import pareto_k, plain_pareto_k
 
 __all__ = [
     "elbo_terms",
@@ -37,6 +37,7 @@ __all__ = [
     "log_prob",
     "pareto_k",
     "philox",
+    "plain_pareto_k",
     "sample",
     "standard_normals",
     "summaries",

@@ -109,7 +109,9 @@ def summaries(
         weights = np.exp(log_weights - shift[:, None])
         mean = weights.mean(axis=-1)
         relative = weights / mean[:, None]
+        # Rounding may go beyond 1 and the number of positive weights.
         ess = n_samples / (1.0 + _variance(relative, ddof=0))
+        ess = np.clip(ess, 1.0, np.maximum(1, (~is_zero).sum(axis=-1)))
         result: dict[str, Any] = {
             "n_samples": n_samples,
             "n_zero": is_zero.sum(axis=-1),

@@ -21,15 +21,30 @@ def pareto_k(tails: Array) -> Array:
         all values of the tail are equal. inf if three quarters of the tail underflow relative to
         the largest.
     """
-    return np.array([_row(tail) for tail in tails]).reshape(len(tails))
+    return np.array([_row(tail, logs=True) for tail in tails]).reshape(len(tails))
 
 
-def _row(tail: Array) -> float:
+def plain_pareto_k(tails: Array) -> Array:
+    """Pareto k-hat of rows of the M + 1 largest values themselves, descending.
+
+    Returns
+    -------
+    array of shape (N,)
+        As `pareto_k`; NaN also where a value is infinite.
+    """
+    return np.array([_row(tail, logs=False) for tail in tails]).reshape(len(tails))
+
+
+def _row(tail: Array, logs: bool) -> float:
     size = len(tail) - 1
-    if size < LEAST_TAIL or tail[-1] == -np.inf:
+    if size < LEAST_TAIL or tail[-1] == -np.inf or not (logs or np.isfinite(tail).all()):
         return np.nan
-    floor = np.exp(tail[-1] - tail[0])
-    excess = np.exp(tail[:-1] - tail[0]) - floor
+    if logs:
+        excess = np.exp(tail[:-1] - tail[0]) - np.exp(tail[-1] - tail[0])
+    else:
+        half = 0.5 * tail
+        span = half[0] - half[-1]
+        excess = (half[:-1] - half[-1]) / (span if span > 0.0 else 1.0)
     quarter = size - int(size / 4 + 0.5)
     if tail[quarter] == tail[-1] or excess[0] == excess[-1]:
         return np.nan

@@ -17,9 +17,10 @@ from ..validation import Floats
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
-from ..weights.diagnostics import constant_weights, high_k, warn_total_bias
+from ..weights.diagnostics import constant_weights, heavy_means, high_k, warn_total_bias
 from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
+from ..weights.ustatistics import mean_and_error
 from .bound_tables import BoundTable, bound_table
 from .exports import to_pandas, to_xarray
 from .total import QUANTITIES, Total, require_quantity
@@ -43,12 +44,19 @@ class Estimate:
         Estimates in the shape of the batch. To rounding, ``elbo == expected_log_likelihood - kl``
         and ``jensen_gap == log_evidence - elbo``.
     log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
-        Standard errors of these estimates. For the log evidence it is that of the delta method,
-        sqrt(v / K) with v = Var(w) / E(w)^2. NaN if the draws do not determine it. For the log
-        evidence and the Jensen gap also NaN if k-hat is above ``min(1 - 1 / log10 K, 0.7)``.
+        Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
+        v = Var(w) / E(w)^2. NaN where the draws do not give one. NaN also where a k-hat is above
+        ``min(1 - 1 / log10 K, 0.7)``: for the log evidence and the Jensen gap ``pareto_k``, for the
+        ELBO and the Jensen gap ``pareto_k_elbo``; where that is too high, the KL and the
+        log-likelihood lose theirs by the k-hats of their own terms.
     pareto_k : ndarray
-        Pareto k-hat of the weights, as in `fastelbo.psis`, from at most 4095 of the largest. NaN if
-        K <= 20 or if too many weights are equal.
+        Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
+        where there is none: K <= 20, or too many equal weights.
+    pareto_k_elbo : ndarray
+        Pareto k-hat of minus the log weights, of their values and not of exponentials, from as
+        many of the smallest log weights. Above 1/2 the ELBO has no standard error, above 1 it may
+        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), after
+        a checkpoint of version 1, and from CUDA, which does not follow that tail.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``.
     relative_variance : ndarray
@@ -87,6 +95,7 @@ class Estimate:
     ess: Floats
     relative_variance: Floats
     pareto_k: Floats
+    pareto_k_elbo: Floats
     n_zero: Floats
     independent: bool
     stream_version: int = field(default=STREAM_VERSION, init=False)
@@ -286,6 +295,8 @@ class Estimate:
         ]
         columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
         columns += [("ess", self.ess, None), ("pareto_k", self.pareto_k, None)]
+        if not np.isnan(self.pareto_k_elbo).all():
+            columns += [("pareto_k_elbo", self.pareto_k_elbo, None)]
         table = [["", *(name for name, _, _ in columns)]]
         for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
             label = ",".join(map(str, index))
@@ -378,7 +389,7 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """All arrays by name, and n_samples. Bounds are ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
         names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
-        names += ["ess", "relative_variance", "pareto_k", "n_zero", "n_samples"]
+        names += ["ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "n_samples"]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
@@ -460,24 +471,32 @@ def from_quantities(
         "expected_log_likelihood", "expected_log_likelihood_se",
     )  # fmt: skip
     fields = {name: shaped(values[name]) for name in names}
-    # For equal weights, k-hat would describe their rounding errors.
-    k = np.where(constant_weights(values["relative_variance"]), np.nan, values["pareto_k"])
-    # If k-hat is too high, the draws do not determine the variance that the delta method needs.
+    # Of equal weights, k-hat would be that of their rounding.
+    constant = constant_weights(values["relative_variance"])
+    k = np.where(constant, np.nan, values["pareto_k"])
+    k_elbo = np.where(constant | (values["n_zero"] > 0), np.nan, values["pareto_k_elbo"])
+    # Without a variance that the draws can tell, the delta method has no error to give.
     suppressed = np.where(high_k(k, n_samples), np.nan, 0.0)
+    heavy = heavy_means(values, n_samples)
+    for name, flags in heavy.items():
+        fields[f"{name}_se"] = np.where(flags.reshape(shape), np.nan, fields[f"{name}_se"])
     tail = values["tail"]
-    bounds = {
-        k: Bound(shaped(values["iw_value"][:, j]), shaped(values["iw_se"][:, j]))
-        for j, k in enumerate(sizes)
-    }
+    bounds = {}
+    for j, size in enumerate(sizes):
+        # A mean of size weights is as small only if all of them are: its tail index is k / size.
+        flags = heavy["elbo"] & high_k(k_elbo / size, n_samples)
+        iw_se = np.where(flags, np.nan, values["iw_se"][:, j])
+        bounds[size] = Bound(shaped(values["iw_value"][:, j]), shaped(iw_se))
     bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         gap = fields["log_evidence"] - fields["elbo"]
     return Estimate(
         n_samples=n_samples,
         log_evidence_se=shaped(np.sqrt(values["relative_variance"] / n_samples) + suppressed),
         jensen_gap=shaped(gap),
-        jensen_gap_se=shaped(values["jensen_gap_se"] + suppressed),
+        jensen_gap_se=shaped(np.where(heavy["elbo"], np.nan, values["jensen_gap_se"] + suppressed)),
         pareto_k=shaped(k),
+        pareto_k_elbo=shaped(k_elbo),
         independent=independent,
         _iw=bounds,
         _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] else None,
@@ -487,4 +506,4 @@ def from_quantities(
 
 
 def _mean(values: Floats) -> float:
-    return float(values.mean()) if values.size else float("nan")
+    return float(mean_and_error(values.reshape(1, -1))[0][0]) if values.size else float("nan")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 # Counts and ratios. All other quantities are in nats.
-_DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "n_zero"}
+_DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero"}
 
 
 def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: int) -> DataFrame:

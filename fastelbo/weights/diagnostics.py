@@ -66,6 +66,22 @@ def high_k(pareto_k: Floats, n_samples: int) -> Flags:
         return np.asarray(pareto_k > k_threshold(n_samples))
 
 
+def heavy_means(values: Mapping[str, Floats], n_samples: int) -> dict[str, Flags]:
+    """Of which data points a mean has too heavy a tail for its standard error.
+
+    The ELBO is the mean of the log weights l. Its tail is that of -l, not of exp(l), and
+    ``pareto_k_elbo`` the k-hat of that. The KL and the log-likelihood, where the terms of log
+    weights are known, have k-hats of their own.
+    """
+    elbo = high_k(values["pareto_k_elbo"], n_samples) & np.isfinite(values["elbo"])
+    elbo &= ~constant_weights(values["relative_variance"])
+    flags = {"elbo": elbo}
+    for name, k in (("kl", "pareto_k_kl"), ("expected_log_likelihood", "pareto_k_likelihood")):
+        if k in values:
+            flags[name] = elbo & high_k(values[k], n_samples)
+    return flags
+
+
 def warn_about_weights(
     n_samples: int, values: Mapping[str, Floats], wants_pareto_k: bool = True
 ) -> None:
@@ -94,6 +110,7 @@ def warn_about_weights(
             k, high, n_samples, "their log_evidence_se and jensen_gap_se are NaN",
             _lower_bound_at_best(k, n_samples),
         )  # fmt: skip
+    _warn_heavy_means(n_samples, values)
     with np.errstate(invalid="ignore"):
         low = (v / n_samples > LOW_ESS_VARIANCE) & ~high
     if low.any():
@@ -120,6 +137,25 @@ def warn_high_k(k: Floats, high: Flags, n_samples: int, consequence: str, more: 
         f"{places(high, k)}: {consequence} ({_remedy(k[high])}){more}",
         depth=1,
     )
+
+
+def _warn_heavy_means(n_samples: int, values: Mapping[str, Floats]) -> None:
+    """Warn of means of log weights and of their terms that may not exist."""
+    flags = {name: each for name, each in heavy_means(values, n_samples).items() if each.any()}
+    if flags:
+        k = values["pareto_k_elbo"]
+        *others, last = (f"{name}_se" for name in flags)
+        errors = f"{', '.join(others)} and {last}" if others else last
+        worst = float(k[flags["elbo"]].max())
+        warn(
+            HighParetoKWarning,
+            f"k-hat of the log weights' own lower tail exceeds {k_threshold(n_samples):.2f}, the "
+            f"limit for {n_samples} draws, for {places(flags['elbo'], k)}: {errors} are NaN there, "
+            "each by the tail of its own terms, as a few draws make up the mean (the worst is "
+            f"{worst:.2f}; from 1 on the ELBO may be -inf). A q whose tails are not heavier than "
+            "those of the model has a finite ELBO",
+            depth=1,
+        )
 
 
 def _remedy(k: Floats) -> str:

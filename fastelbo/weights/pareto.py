@@ -95,8 +95,13 @@ class TailFits(NamedTuple):
     log_likelihood: Floats
 
 
-def fit_tails(tails: Floats, *, grid: bool = True, n_threads: int | None = None) -> TailFits:
-    """Fit rows of the M + 1 largest log weights, in any order. sigma is relative to the largest."""
+def fit_tails(
+    tails: Floats, *, logs: bool = True, grid: bool = True, n_threads: int | None = None
+) -> TailFits:
+    """Fit rows of the M + 1 largest values, in any order, or of the logs of these.
+
+    Sigma is relative to the largest, or to the largest excess of values that are no logs.
+    """
     tails = constant(tails)
     rows, size = len(tails), tails.shape[1] - 1
     results = np.full((rows, kernels.RESULT_SIZE), np.nan)
@@ -104,7 +109,9 @@ def fit_tails(tails: Floats, *, grid: bool = True, n_threads: int | None = None)
     grids = [np.full((rows, grid_size), np.nan) for _ in range(3)]
     paced(
         rows,
-        lambda lo, hi: launch(kernels.fits, tails, lo, hi, results, *grids, n_threads=n_threads),
+        lambda lo, hi: launch(
+            kernels.fits, tails, logs, lo, hi, results, *grids, n_threads=n_threads
+        ),
         _FIRST_WORK // (30 * (size + 1)),
     )
     return TailFits(

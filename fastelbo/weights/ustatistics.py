@@ -17,6 +17,7 @@ import numpy as np
 from ..arrays.inputs import constant
 from ..kernels.cpu import subsets
 from ..kernels.cpu.launch import SLICE_NUMBERS, launch, paced, threads_for
+from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats, Integers
 from .reductions import logmeanexp, logsumexp
 
@@ -30,7 +31,9 @@ _WIDEST = 2.0**16
 _PARTITIONS = 16
 # Powers of products of odds below this are negligible, even in a sum over all pairs.
 _SERIES_END = 1e-30
-# Most steps of the recursion, for one u and one row, with method "auto".
+# A fraction of the largest float that leaves room for sums over draws.
+_FRACTION = 2.0**-64
+# Steps of the recursion at one value of u, for one row, that are taken by default.
 _AFFORDABLE = 2**25
 
 
@@ -81,7 +84,8 @@ def _spread(log_weights: Floats) -> Floats:
     finite = np.isfinite(log_weights)
     top = log_weights.max(axis=1, where=finite, initial=-np.inf)
     least = log_weights.min(axis=1, where=finite, initial=np.inf)
-    return np.asarray(np.maximum(top - least, 0.0))
+    with np.errstate(over="ignore"):
+        return np.asarray(np.maximum(top - least, 0.0))
 
 
 def _complete(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
@@ -165,10 +169,20 @@ def _make_nodes(scaled: Floats, log_mean: Floats, sizes: Integers) -> _Nodes:
 
 
 def mean_and_error(rows: Floats) -> tuple[Floats, Floats]:
-    """Mean of each row and its standard error, which is NaN for a single draw."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        se = rows.std(axis=1) / np.sqrt(rows.shape[1] - 1.0)
-    return rows.mean(axis=1), np.asarray(se)
+    """Mean of each row and its standard error, NaN where there is none; along the last axis."""
+    scale = _scale_of(rows, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore", under="ignore"):
+        scaled = rows * scale
+        mean = np.clip(scaled.mean(axis=-1) / scale[..., 0], np.min(rows, -1), np.max(rows, -1))
+        se = scaled.std(axis=-1) / np.sqrt(rows.shape[-1] - 1.0) / scale[..., 0]
+    return np.asarray(mean), np.asarray(se)
+
+
+def _scale_of(values: Floats, axis: int) -> Floats:
+    """1, or `TINY` along an axis with values so large that their squares overflow."""
+    finite = np.isfinite(values)
+    top = np.abs(values).max(axis=axis, where=finite, initial=0.0, keepdims=True)
+    return np.where(top > LARGE, TINY, 1.0)
 
 
 def _partitions(
@@ -181,7 +195,7 @@ def _partitions(
     partitions reduces this excess to B / P.
     """
     n, length = log_weights.shape
-    means, variances = np.empty((2, _PARTITIONS, n, len(sizes)))
+    means, errors = np.empty((2, _PARTITIONS, n, len(sizes)))
     step = max(1, SLICE_NUMBERS // length)
     for p in range(_PARTITIONS):
         for lo in range(0, n, step):
@@ -189,13 +203,14 @@ def _partitions(
             shuffled = rng.permuted(log_weights[part], axis=1)
             for s, k in enumerate(sizes):
                 groups = shuffled[:, : length // k * k].reshape(len(shuffled), -1, k)
-                means[p, part, s], se = mean_and_error(logmeanexp(groups, axis=2))
-                variances[p, part, s] = se**2
-    with np.errstate(invalid="ignore"):
-        within = variances.mean(axis=0)
+                means[p, part, s], errors[p, part, s] = mean_and_error(logmeanexp(groups, axis=2))
+    scale = _scale_of(np.fmax(np.abs(means), errors), axis=0)[0]
+    with np.errstate(invalid="ignore", under="ignore"):
+        means, errors = means * scale, errors * scale
+        within = (errors**2).mean(axis=0)
         variance = within - (1.0 - 1.0 / _PARTITIONS) * means.var(axis=0, ddof=1)
         se = np.sqrt(np.maximum(variance, within / _PARTITIONS))
-    return means.mean(axis=0), se
+        return means.mean(axis=0) / scale, se / scale
 
 
 def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
@@ -205,44 +220,61 @@ def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
     Without a pair of draws, the remaining share is
     1 - p_i - p_j = (1 - p_i)(1 - p_j)(1 - q_i q_j), with odds q = p / (1 - p).
     """
-    length = log_weights.shape[1]
-    top = log_weights.max(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ordered = -np.sort(top - log_weights, axis=1)
-        log_sum = logsumexp(ordered, axis=1)
-        log_rest = logsumexp(ordered[:, 1:], axis=1)
-        share = np.exp(ordered - log_sum[:, None])
-        log_others = np.log1p(-share)
-        # If one weight is most of the sum, 1 - p would cancel.
-        log_others[:, 0] = np.where(share[:, 0] > 0.5, log_rest - log_sum, log_others[:, 0])
-        change = log_others - np.log1p(-1.0 / length)
-        mean = change.mean(axis=1)
-        value = log_sum - np.log(length)
-        if order == 1:
-            value -= (length - 1.0) * mean
-        if order == 2:
-            pairs = _log_pairs(ordered, log_others, log_sum, log_rest)
-            pairs /= 0.5 * length * (length - 1.0)
-            pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
-            value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
-        # Standard error of the mean of the pseudo-values K L - (K-1) L_i.
-        se = (length - 1.0) * change.std(axis=1, ddof=1) / np.sqrt(length)
-        value += top[:, 0]
     positive = np.isfinite(log_weights).sum(axis=1)
+    value, se = _jackknife(log_weights, order)
+    # Where numbers near the largest float overflowed on the way, a fraction of them may do. What
+    # is lost, a few digits of logarithms beside them, is nothing there.
+    lost = ~np.isfinite(value) & (positive > order)
+    if lost.any():
+        with np.errstate(over="ignore"):
+            value[lost], se[lost] = (
+                part / _FRACTION for part in _jackknife(log_weights[lost] * _FRACTION, order)
+            )
     value = np.where(positive == 0, -np.inf, np.where(positive > order, value, np.nan))
     return value, np.where(positive > max(order, 1), se, np.nan)
 
 
-def _log_pairs(ordered: Floats, log_others: Floats, log_sum: Floats, log_rest: Floats) -> Floats:
-    """Sum of log(1 - q_i q_j) over the pairs of each row; log_others has log(1 - p_i)."""
-    # Pairs with the largest weight w_1: 1 - q_1 q_j = (1 - w_j / rest) / (1 - p_j), where rest is
-    # the sum without w_1.
-    of_rest = np.log1p(-np.exp(ordered[:, 1:] - log_rest[:, None]))
-    without_two = logsumexp(ordered[:, 2:], axis=1) - log_rest
+def _jackknife(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
+    """See `jackknife_rows`; rows with enough positive weights."""
+    length = log_weights.shape[1]
+    with np.errstate(all="ignore"):
+        ordered = -np.sort(-log_weights, axis=1)
+        # The remainder after the largest weight, and after the largest two, each in its own frame:
+        # beside the largest weight, their digits would be lost.
+        log_sum, log_rest = (_log_sum_from(ordered, first) for first in (0, 1))
+        fall = ordered[:, 1] - ordered[:, 0]
+        log_share = ordered - ordered[:, :1] - log_sum[:, None]
+        share = np.exp(log_share)
+        kept = np.log1p(-share)
+        # Where one weight is most of the sum, 1 - p is not to be had by subtraction.
+        kept[:, 0] = np.where(share[:, 0] > 0.5, fall + (log_rest - log_sum), kept[:, 0])
+        change = kept - np.log1p(-1.0 / length)
+        mean, error = mean_and_error(change)
+        value = log_sum - np.log(length)
+        if order == 1:
+            value -= (length - 1.0) * mean
+        if order == 2:
+            pairs = _log_pairs(ordered, kept, log_share, log_rest) / (0.5 * length * (length - 1.0))
+            pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
+            value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
+        # Of the mean of the pseudo-values K L - (K-1) L_i.
+        return value + ordered[:, 0], (length - 1.0) * error
+
+
+def _log_sum_from(ordered: Floats, first: int) -> Floats:
+    """log of the sum of the weights from ``first`` on, relative to the largest of these."""
+    return logsumexp(ordered[:, first:] - ordered[:, first, None], axis=1)
+
+
+def _log_pairs(ordered: Floats, kept: Floats, log_share: Floats, log_rest: Floats) -> Floats:
+    """Sum of log(1 - q_i q_j) over the pairs of each row."""
+    # With the largest weight: 1 - q_1 q_j = (1 - w_j / rest) / (1 - p_j), the rest without w_1.
+    of_rest = np.log1p(-np.exp(ordered[:, 1:] - ordered[:, 1, None] - log_rest[:, None]))
+    without_two = ordered[:, 2] - ordered[:, 1] + (_log_sum_from(ordered, 2) - log_rest)
     of_rest[:, 0] = np.where(of_rest[:, 0] < -np.log(2.0), without_two, of_rest[:, 0])
-    total = np.asarray((of_rest - log_others[:, 1:]).sum(axis=1))
-    # For the other pairs, q_i q_j is at most 1/4: use the series, the sum of -(q_i q_j)^m / m.
-    odds = np.exp(ordered[:, 1:] - log_sum[:, None] - log_others[:, 1:])
+    total = np.asarray((of_rest - kept[:, 1:]).sum(axis=1))
+    # Among the others q_i q_j is at most 1/4: sum of -(q_i q_j)^m / m over m.
+    odds = np.exp(log_share[:, 1:] - kept[:, 1:])
     power = odds.copy()
     for m in range(1, 40):
         total -= (power.sum(axis=1) ** 2 - (power**2).sum(axis=1)) / (2.0 * m)

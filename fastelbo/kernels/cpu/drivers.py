@@ -20,12 +20,13 @@ from ..math.copies import all_finite, fill, load_rows, store_rows
 from ..math.selection import make_candidates
 from ..state.state import MAX, clear, merge, push_block
 from ..state.top_k import (
+    STREAMS,
     THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
     open_row,
-    push_top,
+    push_both,
     push_top_row,
     sort_row,
 )
@@ -38,13 +39,14 @@ def states(
 ):  # fmt: skip
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
-    The address of data point i is ``first_index + i``. Its largest log weights are written to some
-    of the rows top_rows[i, c]. Log weights at or below the threshold of prefix_rows[i] are ignored.
+    The address of data point i is ``first_index + i``. The largest values of its streams s are
+    written to some of the rows top_rows[i, c, s]. Values at or below the threshold of
+    prefix_rows[i, s] are ignored.
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
     work = make_workspace(plan.dim, plan.sampler.location)
-    top_k = make_top_k(1, capacity)
+    top_k = make_top_k(STREAMS, capacity)
     fresh = np.zeros(size)
     slot = 0
     last = (part + 1) * items // parts - 1
@@ -53,10 +55,12 @@ def states(
         state = states[i, c]
         clear(state)
         if capacity > 0:
-            clear_row(top_rows[i, c])
-            if c == 0 or item == part * items // parts:
-                slot = c
-                open_row(top_k, 0, prefix_rows[i, THRESHOLD])
+            opens = c == 0 or item == part * items // parts
+            slot = c if opens else slot
+            for s in range(STREAMS):
+                clear_row(top_rows[i, c, s])
+                if opens:
+                    open_row(top_k, s, prefix_rows[i, s, THRESHOLD])
         first = (first_chunk + c) * CHUNK
         stop = min(first + CHUNK, draws)
         while first < stop:
@@ -66,10 +70,11 @@ def states(
             weigh_block(plan, i, first, work, n)
             push_block(state, fresh, iw_sizes, first, work, n)
             if capacity > 0:
-                push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
+                push_both(top_k, 0, capacity, work.log_weight, n, fresh[MAX], work.scratch[0])
             first += n
         if capacity > 0 and (c == n_chunks - 1 or item == last):
-            close_row(top_k, 0, capacity, top_rows[i, slot])
+            for s in range(STREAMS):
+                close_row(top_k, s, capacity, top_rows[i, slot, s])
 
 
 @block
@@ -86,26 +91,30 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
         for c in range(states.shape[1]):
             merge(prefix[i], states[i, c], iw_sizes)
         if capacity > 0:
-            open_row(top_k, 0, -np.inf)
-            if not reset:
-                push_top_row(top_k, 0, capacity, prefix_rows[i])
-            for c in range(states.shape[1]):
-                push_top_row(top_k, 0, capacity, top_rows[i, c])
-            close_row(top_k, 0, capacity, prefix_rows[i])
+            for s in range(STREAMS):
+                open_row(top_k, 0, -np.inf)
+                if not reset:
+                    push_top_row(top_k, 0, capacity, prefix_rows[i, s])
+                for c in range(states.shape[1]):
+                    push_top_row(top_k, 0, capacity, top_rows[i, c, s])
+                close_row(top_k, 0, capacity, prefix_rows[i, s])
 
 
 @block
-def sort_top_rows(part, parts, top_rows, size, out):
-    """out[i] = the ``size`` largest values of top_rows[i], descending."""
+def sort_top_rows(part, parts, top_rows, stream, size, out):
+    """out[i] = the ``size`` largest values of top_rows[i, stream], descending."""
     points = top_rows.shape[0]
-    candidates = make_candidates(top_rows.shape[1])
+    candidates = make_candidates(top_rows.shape[2])
     for i in range(part * points // parts, (part + 1) * points // parts):
-        sort_row(top_rows[i], size, candidates, out[i])
+        sort_row(top_rows[i, stream], size, candidates, out[i])
 
 
 @block
-def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior, log_q):
-    """Set the three log densities of draws lo to hi of every data point of the plan."""
+def terms(part, parts, plan, key, first_index, lo, hi, column, log_likelihood, log_prior, log_q):
+    """Set the three log densities of draws lo to hi of every data point of the plan.
+
+    Those of draw ``column`` are in column 0.
+    """
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
     work = make_workspace(plan.dim, plan.sampler.location)
@@ -116,10 +125,11 @@ def terms(part, parts, plan, key, first_index, lo, hi, log_likelihood, log_prior
         index = np.uint64(first_index + i)
         sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
         weigh_block(plan, i, first, work, n)
+        place = first - column
         for k in range(n):
-            log_likelihood[i, first + k] = work.log_likelihood[k]
-            log_prior[i, first + k] = work.log_prior[k]
-            log_q[i, first + k] = work.log_q[k]
+            log_likelihood[i, place + k] = work.log_likelihood[k]
+            log_prior[i, place + k] = work.log_prior[k]
+            log_q[i, place + k] = work.log_q[k]
 
 
 @block

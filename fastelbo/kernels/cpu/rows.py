@@ -15,12 +15,13 @@ from ..math.scalar import exp, two_sum
 from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import MAX, clear, push_log_weights
 from ..state.top_k import (
+    STREAMS,
     THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
     open_row,
-    push_top,
+    push_both,
 )
 
 COLUMNS = 8
@@ -159,7 +160,7 @@ def summaries(
     partial_sums = make_partial_sums()
     values = np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
-    top_k = make_top_k(min(COLUMNS, columns), capacity)
+    top_k = make_top_k(STREAMS * min(COLUMNS, columns), capacity)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
@@ -171,10 +172,10 @@ def summaries(
         slot = c if opens else slot
         for j in range(width):
             clear(states[a, b + j, c])
-            if capacity > 0:
-                clear_row(top_rows[a, b + j, c])
+            for s in range(STREAMS if capacity > 0 else 0):
+                clear_row(top_rows[a, b + j, c, s])
                 if opens:
-                    open_row(top_k, j, prefix_rows[a, b + j, THRESHOLD])
+                    open_row(top_k, STREAMS * j + s, prefix_rows[a, b + j, s, THRESHOLD])
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
@@ -186,8 +187,9 @@ def summaries(
                     state, fresh, iw_sizes, start, tile[j], w, values, partial_sums, count
                 )
                 if capacity > 0:
-                    push_top(top_k, j, capacity, tile[j], count, fresh[MAX])
+                    push_both(top_k, STREAMS * j, capacity, tile[j], count, fresh[MAX], values)
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
-                close_row(top_k, j, capacity, top_rows[a, b + j, slot])
+                for s in range(STREAMS):
+                    close_row(top_k, STREAMS * j + s, capacity, top_rows[a, b + j, slot, s])

@@ -212,6 +212,23 @@ def _set_excesses(tail, n, x):
     floor = exp(tail[n] - top)
     for i in range(n):
         x[i] = exp(tail[i] - top) - floor
+    return _close_excesses(tail, n, x)
+
+
+@block
+def _set_plain_excesses(tail, n, x):
+    """x = scaled tail[:n] - tail[n], padded with zeros; returns the status."""
+    # Halves, as a difference of the largest floats is none.
+    floor = 0.5 * tail[n]
+    largest_excess = 0.5 * tail[0] - floor
+    for i in range(n):
+        x[i] = (0.5 * tail[i] - floor) / largest_excess
+    return _close_excesses(tail, n, x)
+
+
+@block
+def _close_excesses(tail, n, x):
+    """Pad excesses; returns the status."""
     x[n:] = 0.0
     quartile = n - np.int64(n / 4.0 + 0.5)
     if tail[quartile] == tail[n] or x[0] == x[n - 1]:
@@ -414,8 +431,12 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
 
 
 @block
-def fits(part, parts, tails, lo, hi, results, theta, k, log_lik):
-    """Fit rows of the M + 1 largest log weights; return the grid if its arrays have columns."""
+def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
+    """Fit rows of the M + 1 largest values, or of the logs of these if ``logs``.
+
+    Sigma is relative to the largest value, or to the largest excess of plain values. The grid is
+    returned if its arrays have columns.
+    """
     size = tails.shape[1] - 1
     work = _make_work(size)
     _set_tail_length(size, work)
@@ -426,7 +447,10 @@ def fits(part, parts, tails, lo, hi, results, theta, k, log_lik):
         found = select_largest(tails[i], size + 1, size + 1, work.candidates)
         if size < LEAST_TAIL:
             continue
-        status = _set_excesses(tail, size, work.excess[: _padded(size)]) if found > size else TIED
+        status = TIED
+        if found > size:
+            x = work.excess[: _padded(size)]
+            status = _set_excesses(tail, size, x) if logs else _set_plain_excesses(tail, size, x)
         results[i, STATUS] = status
         if status == UNBOUNDED:
             results[i, PARETO_K] = np.inf

@@ -35,6 +35,7 @@ from ..state.state import (
     MAX,
     REST_HI,
     REST_LO,
+    SCALE,
     SUM_HI,
     SUM_LO,
     merge_moments,
@@ -106,6 +107,7 @@ def _sum_terms(tile, first, n):
             fresh[offset + FINITE] = slots[row, 0]
             fresh[offset + SUM_HI] = slots[row + 1, 0]
             fresh[offset + SUM_LO] = 0.0
+            fresh[offset + SCALE] = 1.0
     cuda.syncthreads()
     if fresh[BAD] > 0.0:
         _, nearest = sum_and_max(0.0, place, slots)
@@ -241,7 +243,7 @@ def _push_small_groups(group, size, start, count, tile):
     second, _ = sum_and_max(second, 0.0, slots)
     if me == 0:
         zero = float(count) - some
-        merge_closed(group, float(count), zero, mean - log_positive(float(size)), second)
+        merge_closed(group, float(count), zero, mean - log_positive(float(size)), second, 1.0)
 
 
 @exact

@@ -35,6 +35,7 @@ from ..state.state import (
     MAX,
     REST_HI,
     SUM_HI,
+    TERM_SIZE,
     clear,
 )
 from .block_reduce import combine, sum_and_max
@@ -379,6 +380,6 @@ def push_row(state, row, start, stop, slots):
     if cuda.threadIdx.x == 0:
         state[FIRST_BAD] += float(start)
         # The terms are unknown: the log weight replaces the likelihood, 0 the ratio.
-        for field in range(4):
+        for field in range(TERM_SIZE):
             state[LOG_LIKELIHOOD + field] = state[LOG_WEIGHT + field]
         state[LOG_RATIO + FINITE] = state[COUNT]

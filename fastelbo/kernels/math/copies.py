@@ -74,6 +74,13 @@ def copy(x, n, out):
 
 
 @block
+def scaled(x, factor, n, out):
+    """out[:n] = factor x[:n]."""
+    for k in range(n):
+        out[k] = factor * x[k]
+
+
+@block
 def least(x):
     """The smallest of x; +inf if x is empty."""
     value = np.inf

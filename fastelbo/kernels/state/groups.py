@@ -13,6 +13,7 @@ import numpy as np
 from ..jit.compile import block, exact
 from ..math.scalar import exp, log_positive
 from ..math.sums import range_sum, square_deviations
+from .scales import scale_of
 
 # Fields of one group size.
 HEAD_COUNT = 0  # the end of a group that began before the first draw of this state
@@ -25,7 +26,8 @@ CLOSED = 6  # number of complete groups, then mean and second moment of their va
 CLOSED_MEAN = 7
 CLOSED_M2 = 8
 CLOSED_ZERO = 9  # number of complete groups whose weights are all 0: value -inf
-GROUP_SIZE = 10
+CLOSED_SCALE = 10  # what their values were multiplied by; see `scales`
+GROUP_SIZE = 11
 
 # A sum of weights relative to the block's maximum, if below this, may have lost terms to underflow.
 UNDERFLOW = 1e-250
@@ -37,6 +39,7 @@ def clear_groups(groups):
     for offset in range(0, groups.shape[0], GROUP_SIZE):
         groups[offset + HEAD_SHIFT] = -np.inf
         groups[offset + OPEN_SHIFT] = -np.inf
+        groups[offset + CLOSED_SCALE] = 1.0
 
 
 # --- merging --------------------------------------------------------------------------------
@@ -57,11 +60,24 @@ def extend_open(group, count, shift, total):
 
 
 @exact
+def _rescale_closed(group, scale):
+    """Scale the moments of the complete groups by ``scale`` if that is the smaller one."""
+    if scale < group[CLOSED_SCALE]:
+        ratio = scale / group[CLOSED_SCALE]
+        group[CLOSED_MEAN] *= ratio
+        # One factor after the other: the square of `TINY` is 0.
+        group[CLOSED_M2] = group[CLOSED_M2] * ratio * ratio
+        group[CLOSED_SCALE] = scale
+
+
+@exact
 def close_group(group, size):
     """The open group is complete: add its value to the moments, and open an empty group."""
     group[CLOSED] += 1.0
     if group[OPEN_SUM] > 0.0:
         value = group[OPEN_SHIFT] + log_positive(group[OPEN_SUM] / size)
+        _rescale_closed(group, scale_of(value))
+        value *= group[CLOSED_SCALE]
         finite = group[CLOSED] - group[CLOSED_ZERO]
         delta = value - group[CLOSED_MEAN]
         group[CLOSED_MEAN] += delta / finite
@@ -79,13 +95,15 @@ def _reopen(group):
 
 
 @exact
-def merge_closed(group, count, zero, mean, m2):
-    """Append the moments of complete groups."""
+def merge_closed(group, count, zero, mean, m2, scale):
+    """Append the moments of complete groups, of ``scale`` times their values."""
     na, nb = group[CLOSED] - group[CLOSED_ZERO], count - zero
     if nb > 0.0:
-        delta = mean - group[CLOSED_MEAN]
+        _rescale_closed(group, scale)
+        ratio = group[CLOSED_SCALE] / scale
+        delta = mean * ratio - group[CLOSED_MEAN]
         group[CLOSED_MEAN] += delta * (nb / (na + nb))
-        group[CLOSED_M2] += m2 + delta * delta * (na * nb / (na + nb))
+        group[CLOSED_M2] += m2 * ratio * ratio + delta * delta * (na * nb / (na + nb))
     group[CLOSED] += count
     group[CLOSED_ZERO] += zero
 
@@ -102,7 +120,10 @@ def merge_group(group, other, size):
             close_group(group, size)
         if piece == OPEN_COUNT:
             return
-    merge_closed(group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2])
+    merge_closed(
+        group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2],
+        other[CLOSED_SCALE],
+    )  # fmt: skip
     group[OPEN_COUNT] = other[OPEN_COUNT]
     group[OPEN_SHIFT] = other[OPEN_SHIFT]
     group[OPEN_SUM] = other[OPEN_SUM]
@@ -173,7 +194,8 @@ def _push_whole_groups(group, size, start, count, log_weight, w, top, values, pa
             values[g] = log_positive(values[g] / size)
         mean = range_sum(values, 0, n_values) / n_values
         m2 = square_deviations(values, mean, n_values, partial_sums)
-        merge_closed(group, float(n_values), 0.0, top + mean, m2)
+        scale = scale_of(top + mean)
+        merge_closed(group, float(n_values), 0.0, (top + mean) * scale, m2 * scale * scale, scale)
 
 
 @block

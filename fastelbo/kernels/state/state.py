@@ -11,6 +11,9 @@ rest leaves one maximal weight out. ``log1p(rest)`` keeps the digits that a sum 
 moments are centred, and merged by the formula of Chan, Golub and LeVeque (1979): raw moments would
 cancel if the weights are nearly equal. A zero weight (l = -inf) is counted, but never enters a
 moment of l.
+
+A log weight may be as low as -1e308, where a model says "impossible" by a number. Its square is no
+float. The moments of such terms are those of `TINY` times the term; see `scales`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit.compile import block, exact
-from ..math.copies import fill
+from ..math.copies import fill, scaled
 from ..math.scalar import exp, two_sum
 from ..math.sums import (
     finite_sum,
@@ -34,14 +37,18 @@ from .groups import (
     CLOSED,
     CLOSED_M2,
     CLOSED_MEAN,
+    CLOSED_SCALE,
     CLOSED_ZERO,
     GROUP_SIZE,
     clear_groups,
     merge_group,
     push_groups,
 )
+from .scales import TINY, moments_fit
 
 Floats = NDArray[np.float64]
+
+_LARGEST = np.finfo(np.float64).max
 
 # Fields of a state.
 COUNT = 0
@@ -51,18 +58,20 @@ MAX = 3
 REST_HI = 4
 REST_LO = 5
 M2_WEIGHT = 6  # centred second moment of w over finite l
-CO_MOMENT = 7  # centred co-moment of w and l
-# Three terms of four fields each: log weight, log-likelihood, log q - log prior.
+CO_MOMENT = 7  # centred co-moment of w and l, the latter times its scale
+# Three terms of `TERM_SIZE` fields each: log weight, log-likelihood, log q - log prior.
 LOG_WEIGHT = 8
-LOG_LIKELIHOOD = 12
-LOG_RATIO = 16
-GROUPS = 20  # where the importance-weight groups begin
+LOG_LIKELIHOOD = 13
+LOG_RATIO = 18
+GROUPS = 23  # where the importance-weight groups begin
 
 # Fields of a term, from its offset. They count finite values only.
 FINITE = 0
 SUM_HI = 1
 SUM_LO = 2
 M2 = 3
+SCALE = 4  # what the values were multiplied by: 1 or `TINY`
+TERM_SIZE = 5
 
 
 def state_size(group_sizes: int) -> int:
@@ -76,10 +85,26 @@ def clear(state):
     state[:] = 0.0
     state[MAX] = -np.inf
     state[FIRST_BAD] = np.inf
+    for offset in range(LOG_WEIGHT, GROUPS, TERM_SIZE):
+        state[offset + SCALE] = 1.0
     clear_groups(state[GROUPS:])
 
 
 # --- merging --------------------------------------------------------------------------------
+
+
+@exact
+def _rescale_term(state, offset, scale):
+    """Scale the moments of a term by ``scale`` if that is the smaller one."""
+    if scale < state[offset + SCALE]:
+        ratio = scale / state[offset + SCALE]
+        state[offset + SUM_HI] *= ratio
+        state[offset + SUM_LO] *= ratio
+        # One factor after the other: the square of `TINY` is 0.
+        state[offset + M2] = state[offset + M2] * ratio * ratio
+        if offset == LOG_WEIGHT:
+            state[CO_MOMENT] *= ratio
+        state[offset + SCALE] = scale
 
 
 @exact
@@ -88,15 +113,19 @@ def _merge_term(state, other, offset):
     na, nb = state[offset + FINITE], other[offset + FINITE]
     if nb == 0.0:
         return
-    high, error = two_sum(state[offset + SUM_HI], other[offset + SUM_HI])
-    low = state[offset + SUM_LO] + other[offset + SUM_LO] + error
+    _rescale_term(state, offset, other[offset + SCALE])
+    ratio = state[offset + SCALE] / other[offset + SCALE]
+    other_high, other_low = other[offset + SUM_HI] * ratio, other[offset + SUM_LO] * ratio
+    other_second = other[offset + M2] * ratio * ratio
+    high, error = two_sum(state[offset + SUM_HI], other_high)
+    low = state[offset + SUM_LO] + other_low + error
     if na > 0.0:
-        delta = (other[offset + SUM_HI] + other[offset + SUM_LO]) / nb - (
+        delta = (other_high + other_low) / nb - (
             state[offset + SUM_HI] + state[offset + SUM_LO]
         ) / na
-        state[offset + M2] += other[offset + M2] + delta * delta * (na * nb / (na + nb))
+        state[offset + M2] += other_second + delta * delta * (na * nb / (na + nb))
     else:
-        state[offset + M2] = other[offset + M2]
+        state[offset + M2] = other_second
     state[offset + FINITE] = na + nb
     state[offset + SUM_HI] = high
     state[offset + SUM_LO] = low
@@ -111,7 +140,10 @@ def _merge_weights(state, other):
     if na == 0.0:
         for field in range(MAX, CO_MOMENT + 1):
             state[field] = other[field]
+        state[LOG_WEIGHT + SCALE] = other[LOG_WEIGHT + SCALE]
         return
+    _rescale_term(state, LOG_WEIGHT, other[LOG_WEIGHT + SCALE])
+    ratio = state[LOG_WEIGHT + SCALE] / other[LOG_WEIGHT + SCALE]
     top = max(state[MAX], other[MAX])
     fa, fb = exp(state[MAX] - top), exp(other[MAX] - top)
     sum_a = (1.0 + (state[REST_HI] + state[REST_LO])) * fa
@@ -123,12 +155,13 @@ def _merge_weights(state, other):
     state[REST_LO] = (state[REST_LO] * fa + other[REST_LO] * fb) + (error + error2)
     state[REST_HI] = high
     dw = sum_b / nb - sum_a / na
-    dl = (other[LOG_WEIGHT + SUM_HI] + other[LOG_WEIGHT + SUM_LO]) / nb - (
+    dl = (other[LOG_WEIGHT + SUM_HI] + other[LOG_WEIGHT + SUM_LO]) * ratio / nb - (
         state[LOG_WEIGHT + SUM_HI] + state[LOG_WEIGHT + SUM_LO]
     ) / na
     share = na * nb / (na + nb)
     state[M2_WEIGHT] = state[M2_WEIGHT] * (fa * fa) + other[M2_WEIGHT] * (fb * fb) + dw * dw * share
-    state[CO_MOMENT] = state[CO_MOMENT] * fa + other[CO_MOMENT] * fb + dw * dl * share
+    other_co = other[CO_MOMENT] * ratio
+    state[CO_MOMENT] = state[CO_MOMENT] * fa + other_co * fb + dw * dl * share
     state[MAX] = top
 
 
@@ -139,7 +172,7 @@ def merge_moments(state, other):
     state[BAD] += other[BAD]
     state[FIRST_BAD] = min(state[FIRST_BAD], other[FIRST_BAD])
     _merge_weights(state, other)
-    for offset in range(LOG_WEIGHT, GROUPS, 4):
+    for offset in range(LOG_WEIGHT, GROUPS, TERM_SIZE):
         _merge_term(state, other, offset)
 
 
@@ -160,18 +193,26 @@ def merge(state, other, iw_sizes):
 
 
 @block
-def _set_term(state, offset, x, n, partial_sums):
+def _set_term(state, offset, x, n, room, partial_sums):
     """Set the moments of one term over a block."""
     finite, total = finite_sum(x, n, partial_sums)
     mean = total / finite if finite > 0 else 0.0
+    second = square_deviations(x, mean, n, partial_sums)
+    scale = 1.0
+    if not moments_fit(total, second):
+        scale = TINY
+        scaled(x, scale, n, room)
+        finite, total = finite_sum(room, n, partial_sums)
+        second = square_deviations(room, total / finite, n, partial_sums)
     state[offset + FINITE] = float(finite)
     state[offset + SUM_HI] = total
     state[offset + SUM_LO] = 0.0
-    state[offset + M2] = square_deviations(x, mean, n, partial_sums)
+    state[offset + M2] = second
+    state[offset + SCALE] = scale
 
 
 @block
-def _set_weights(state, log_weight, first, n, w, partial_sums):
+def _set_weights(state, log_weight, first, n, w, room, partial_sums):
     """Set counts and moments of a block's log weights and scaled weights; fill ``w`` with these.
 
     A log weight that is NaN or +inf is counted as bad, and becomes -inf.
@@ -192,6 +233,7 @@ def _set_weights(state, log_weight, first, n, w, partial_sums):
     state[LOG_WEIGHT + FINITE] = float(finite)
     state[LOG_WEIGHT + SUM_HI] = total
     state[LOG_WEIGHT + SUM_LO] = 0.0
+    state[LOG_WEIGHT + SCALE] = 1.0
     if finite == 0:
         state[MAX] = -np.inf
         state[LOG_WEIGHT + M2] = 0.0
@@ -201,9 +243,16 @@ def _set_weights(state, log_weight, first, n, w, partial_sums):
     state[MAX] = top
     state[REST_HI] = rest
     state[REST_LO] = 0.0
+    mean_w = (1.0 + rest) / finite
     second_w, second_l, co_moment = joint_moments(
-        w, (1.0 + rest) / finite, log_weight, total / finite, n, partial_sums
+        w, mean_w, log_weight, total / finite, n, partial_sums
     )
+    if not moments_fit(total, second_l):
+        scaled(log_weight, TINY, n, room)
+        _, total = finite_sum(room, n, partial_sums)
+        _, second_l, co_moment = joint_moments(w, mean_w, room, total / finite, n, partial_sums)
+        state[LOG_WEIGHT + SUM_HI] = total
+        state[LOG_WEIGHT + SCALE] = TINY
     state[M2_WEIGHT] = second_w
     state[LOG_WEIGHT + M2] = second_l
     state[CO_MOMENT] = co_moment
@@ -224,7 +273,7 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, parti
     The other arrays are room: ``fresh`` for the state of the block alone, ``w`` for its scaled
     weights, ``values`` for the values of its groups, ``partial_sums`` for sums.
     """
-    _set_weights(fresh, log_weight, first, n, w, partial_sums)
+    _set_weights(fresh, log_weight, first, n, w, values, partial_sums)
     merge_moments(state, fresh)
     _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, partial_sums)
 
@@ -232,11 +281,11 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, parti
 @block
 def push_block(state, fresh, iw_sizes, first, work, n):
     """Add a block and its log-density terms to the state of its chunk; see `push_log_weights`."""
-    log_ratio = work.scratch[0]
+    log_ratio, room = work.scratch[0], work.scratch[1]
     for k in range(n):
         log_ratio[k] = work.log_q[k] - work.log_prior[k]
-    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, work.partial_sums)
-    _set_term(fresh, LOG_RATIO, log_ratio, n, work.partial_sums)
+    _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, room, work.partial_sums)
+    _set_term(fresh, LOG_RATIO, log_ratio, n, room, work.partial_sums)
     push_log_weights(
         state,
         fresh,
@@ -255,9 +304,11 @@ def push_block(state, fresh, iw_sizes, first, work, n):
 
 def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]:
     """Mean of one term, and its standard error. One infinite draw makes the mean ``infinite``."""
-    n, finite = states[:, COUNT], states[:, offset + FINITE]
-    mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite
-    se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n)
+    n, finite, scale = states[:, COUNT], states[:, offset + FINITE], states[:, offset + SCALE]
+    mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite / scale
+    # Rounding may lift a mean of the largest floats above them.
+    mean = np.clip(mean, -_LARGEST, _LARGEST)
+    se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n) / scale
     whole = finite == n
     return np.where(whole, mean, infinite), np.where(whole, se, np.nan)
 
@@ -267,7 +318,7 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
 
     ``iw_value`` and ``iw_se`` have shape (N, group_sizes).
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         n = states[:, COUNT]
         finite = states[:, LOG_WEIGHT + FINITE]
         zero = n - finite
@@ -278,16 +329,18 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
         m2 = states[:, M2_WEIGHT] + (total / finite) ** 2 * (finite * zero / n)
         mean = total / n
         relative_variance = m2 / (n - 1.0) / mean**2
-        ess = n / (1.0 + m2 / n / mean**2)
+        # Between 1 and the number of positive weights: rounding may go beyond.
+        ess = np.clip(n / (1.0 + m2 / n / mean**2), 1.0, np.maximum(finite, 1.0))
         elbo, elbo_se = _term(states, LOG_WEIGHT, -np.inf)
         likelihood, likelihood_se = _term(states, LOG_LIKELIHOOD, -np.inf)
         kl, kl_se = _term(states, LOG_RATIO, np.inf)
+        scale = states[:, LOG_WEIGHT + SCALE]
         gap_variance = (
-            relative_variance
+            relative_variance * scale * scale
             + states[:, LOG_WEIGHT + M2] / (n - 1.0)
-            - 2.0 * states[:, CO_MOMENT] / (n - 1.0) / mean
+            - 2.0 * states[:, CO_MOMENT] * scale / (n - 1.0) / mean
         )
-        gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n)
+        gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n) / scale
         some = finite > 0
         values = {
             "log_evidence": np.where(some, log_evidence, -np.inf),
@@ -309,7 +362,9 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
         closed = groups[..., CLOSED]
         whole = (groups[..., CLOSED_ZERO] == 0) & (closed > 0)
         iw = np.where(closed > 0, -np.inf, np.nan)
-        values["iw_value"] = np.where(whole, groups[..., CLOSED_MEAN], iw)
-        se = np.sqrt(groups[..., CLOSED_M2] / (closed - 1.0) / closed)
+        scale = groups[..., CLOSED_SCALE]
+        bounds = np.clip(groups[..., CLOSED_MEAN] / scale, -_LARGEST, _LARGEST)
+        values["iw_value"] = np.where(whole, bounds, iw)
+        se = np.sqrt(groups[..., CLOSED_M2] / (closed - 1.0) / closed) / scale
         values["iw_se"] = np.where(whole, se, np.nan)
     return values

@@ -1,9 +1,13 @@
 """The k largest values of a stream (top k), stored beside the mergeable state.
 
+A data point has two streams: its log weights l, whose largest tell of the weights' tail, and -l,
+whose largest tell of the tail that the mean of l has. A stream has a row, and a lane.
+
 A row of floats stores a threshold, a count, and the values, in no order. The threshold is -inf, or
 at least k values at or above it are stored already, in this row or an earlier one. So a later value
 is needed only if it is above the threshold. The k largest values do not depend on how the stream
-was cut. The other stored values do.
+was cut. The other stored values do. A threshold of +inf is that of a stream that was not followed
+from its start: it has no values, nor has one to which it is added.
 
 While a stream runs, a `TopK` has room for several times k values, so that it is thinned only now
 and then.
@@ -26,11 +30,15 @@ from ..math.selection import (
     take_above,
     thin,
 )
+from ..math.sums import from_order_key, order_key
 
 # Fields of a row.
 THRESHOLD = 0
 COUNT = 1
 VALUES = 2
+
+# Streams of a data point: l and -l.
+STREAMS = 2
 
 # Most values that one push may bring.
 MOST_PUSHED = 2048
@@ -48,7 +56,7 @@ def row_size(capacity: int) -> int:
 
 @block
 def make_top_k(lanes, capacity):
-    """Allocate the streams of ``lanes`` neighbours; they take little memory for a capacity of 0."""
+    """Allocate ``lanes`` streams; they take little memory for a capacity of 0."""
     candidates = make_candidates(capacity + MOST_PUSHED if capacity > 0 else 0)
     return TopK(
         np.empty((lanes, candidates.value.shape[0] if capacity > 0 else 0)),
@@ -119,8 +127,31 @@ def push_top(top_k, lane, capacity, x, n, top):
 
 
 @block
+def _negate(x, n, out):
+    """out[:n] = -x[:n], and -inf where x is; returns the largest."""
+    best = order_key(-np.inf)
+    for k in range(n):
+        value = -x[k] if x[k] > -np.inf else -np.inf
+        out[k] = value
+        best = max(best, order_key(value))
+    return from_order_key(best)
+
+
+@block
+def push_both(top_k, lane, capacity, log_weight, n, top, room):
+    """Add a block of log weights to the two streams from ``lane`` on; ``room`` is overwritten.
+
+    A weight of 0 enters neither.
+    """
+    push_top(top_k, lane, capacity, log_weight, n, top)
+    push_top(top_k, lane + 1, capacity, room, n, _negate(log_weight, n, room))
+
+
+@block
 def push_top_row(top_k, lane, capacity, row):
     """Add the values in the row of another stream."""
+    if row[THRESHOLD] == np.inf:
+        top_k.count[lane] = 0
     count = np.int64(row[COUNT])
     push_top(top_k, lane, capacity, row[VALUES:], count, np.inf)
     top_k.threshold[lane] = max(top_k.threshold[lane], row[THRESHOLD])
