@@ -106,7 +106,7 @@ def gap_interval(
     ...     np.array(1.0), errors, np.array(-2.0), Interval(np.array(-2.2), np.array(-1.5)), 0.95
     ... )
     >>> round(float(low), 2), round(float(high), 2)
-    (0.71, 1.44)
+    (0.71, 1.36)
     """
     z = float(ndtri(0.5 + 0.5 * confidence_level))
     delta, elbo, both = (z * error for error in errors)

@@ -134,6 +134,7 @@ def mixture_expectations(
     centre: NDArray[np.float64],
     points: NDArray[np.float64],
     probs: NDArray[np.float64],
+    n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Rows log p(x), E_q log p(x | c) and KL(q || weights), for data points (M, D).
 
@@ -144,7 +145,16 @@ def mixture_expectations(
     paced(
         len(points),
         lambda lo, hi: launch(
-            mixtures.expectations, density, log_weight, centre, points, probs, lo, hi, out
+            mixtures.expectations,
+            density,
+            log_weight,
+            centre,
+            points,
+            probs,
+            lo,
+            hi,
+            out,
+            n_threads=n_threads,
         ),
         _FIRST // max(1, len(log_weight)),
     )
