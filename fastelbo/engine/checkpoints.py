@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, CheckpointMismatchError
+from ..errors import CheckpointError, CheckpointMismatchError, InvalidInputError
 from ..kernels.draws.blocks import CHUNK
 from ..validation import Floats
 from ..version import STREAM_VERSION
+from .atomic_files import replace_file
 
 # Version of the format. What the arrays mean changes with the chunk and the stream version, too.
 _FORMAT = {
@@ -30,31 +29,20 @@ _UNNAMED = {"stream_version": 1}
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
-    """Write to a file beside the one that is meant, and then rename it."""
-    target = Path(path)
+    """Replace the file at ``path``, or leave it as it is and raise."""
+    target = _as_path(path)
     header = json.dumps(_FORMAT | dict(facts))
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
     content["checksum"] = np.frombuffer(_checksum(content), np.uint8)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            np.savez(file, allow_pickle=False, **content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+        replace_file(target, lambda file: np.savez(file, allow_pickle=False, **content))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
-    _sync_folder(target.parent)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
     """The facts and the arrays of a checkpoint, checked."""
+    path = _as_path(path)
     try:
         # np.load leaves a file open that it opened itself, where that is no archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -74,6 +62,13 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
     return facts, content
 
 
+def _as_path(path: object) -> Path:
+    # A number is a file that is open already: it would be closed.
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidInputError(f"path must be a str or a Path, got {path!r}")
+    return Path(path)
+
+
 def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(content):
@@ -81,13 +76,3 @@ def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.data if array.size else b"")
     return digest.digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last; where folders cannot be opened, the system sees to it."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import drivers
-from ..kernels.cpu.launch import launch
+from ..kernels.cpu.launch import ELEMENT_WORK, launch
 from ..kernels.state import groups, state, top_k
 from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
@@ -56,22 +56,22 @@ class States:
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, self.top_rows.shape[1]))
         fill(chunks, top_rows)
-        capacity = self.capacity
+        # Anything may interrupt a launch: what is known so far is never written to.
+        moments, rows, capacity = self.moments.copy(), np.empty_like(self.top_rows), self.capacity
         if self._fresh and n_chunks == 1:
-            # The row of the only chunk is the row of all.
-            self.top_rows, capacity = top_rows[:, 0], 0
+            # The row of the only chunk is the row of all chunks.
+            rows, capacity = top_rows[:, 0], 0
         launch(
-            drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, self.moments,
-            self.top_rows, n_threads=self.n_threads,
+            drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
+            self.top_rows, rows, n_threads=self.n_threads,
+            work=ELEMENT_WORK * (chunks.size + top_rows.size),
         )  # fmt: skip
-        self._fresh = False
+        self.moments, self.top_rows, self._fresh = moments, rows, False
         return chunks
 
     def copy(self) -> States:
-        """States that go on from here by themselves."""
-        other = copy.copy(self)
-        other.moments, other.top_rows = self.moments.copy(), self.top_rows.copy()
-        return other
+        """States that go on from here by themselves. No array is copied: none is written to."""
+        return copy.copy(self)
 
     def packed_top_rows(self) -> Floats:
         """The rows of largest log weights, without the room that is still empty in all of them."""
@@ -91,6 +91,7 @@ class States:
 
     def end_groups(self) -> None:
         """Leave out the importance-weight groups that are still open."""
+        self.moments = self.moments.copy()
         rows = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
         open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
         rows[:, open_group] = 0.0, -np.inf, 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, by_precision, scalar
+from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
@@ -153,7 +154,10 @@ def add_term(top, total, term, one):
 
 @block
 def elliptical_block(density, i, v, dim, work, n, out):
-    """out = the log density of data point i at v[:dim, :n]; components are summed one by one."""
+    """out = the log density of data point i at v[:dim, :n]; components are summed one by one.
+
+    Where the launch is stopped, some components are left out.
+    """
     acc, square = work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
@@ -167,6 +171,8 @@ def elliptical_block(density, i, v, dim, work, n, out):
     for k in range(n):
         total[k] = one
     for c in range(1, components):
+        if stopped(work.counter):
+            break
         log_component(density, i, c, base, v, dim, n, acc, square, term)
         for k in range(n):
             top[k], total[k] = add_term(top[k], total[k], term[k], one)
