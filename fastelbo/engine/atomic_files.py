@@ -32,13 +32,8 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             _remove_leftover(left)
     temporary = target.with_name(stem + secrets.token_hex(8))
     try:
-        with _locked_file(temporary) as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-            if fcntl is None:
-                file.close()
-            os.replace(temporary, target)
+        while not _replace(target, temporary, write):
+            pass
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -46,17 +41,22 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     _sync_folder(target.parent)
 
 
-def _locked_file(path: Path) -> IO[bytes]:
-    """A new file, open and locked."""
-    while True:
-        file = open(path, "xb")  # noqa: SIM115
+def _replace(target: Path, temporary: Path, write: Callable[[IO[bytes]], None]) -> bool:
+    """Replace the target, unless the temporary file is taken away before it is locked."""
+    with open(temporary, "xb") as file:
         if fcntl is not None:
             with suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
-        # Another process may have taken it for a leftover before it was locked.
-        if path.exists():
-            return file
-        file.close()
+        # Another process may have taken it for a leftover.
+        if not temporary.exists():
+            return False
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+        if fcntl is None:
+            file.close()
+        os.replace(temporary, target)
+    return True
 
 
 def _remove_leftover(path: Path) -> None:

@@ -125,7 +125,7 @@ class Pace:
 
 def _work(density: Density) -> int:
     """Multiply-adds of the log density at one point."""
-    return ELEMENT_WORK + density.factor[0].size + density.target[0].size
+    return ELEMENT_WORK + int(density.factor[0].size + density.target[0].size)
 
 
 def log_prob(

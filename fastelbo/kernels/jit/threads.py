@@ -74,16 +74,16 @@ def run_on_threads(
         function(counter, *args)
         return
     others: list[Future[Any]] = []
-    done = False
     try:
         _hand_out(others, threads if waits else threads - 1, function, counter, *args)
         if others and waits:
             _watch(others)
         else:
             function(counter, *args)
-        done = True
-    finally:
-        _settle(counter, others, stop=not done)
+        _settle(others)
+    except BaseException:
+        _stop(counter, others)
+        raise
     for other in others:
         if not other.cancelled():
             other.result()
@@ -113,17 +113,20 @@ def _watch(others: list[Future[Any]]) -> None:
         other.result()
 
 
-def _settle(counter: Counter, others: list[Future[Any]], *, stop: bool) -> None:
-    """Wait for the threads that have begun, through any further interrupts.
+def _settle(others: list[Future[Any]]) -> None:
+    """Wait for the threads that have begun. Whoever has not begun is not needed."""
+    begun = [other for other in others if not other.cancel()]
+    if begun:
+        wait(begun)
 
-    Whoever has not begun is not needed.
-    """
+
+def _stop(counter: Counter, others: list[Future[Any]]) -> None:
+    """Stop the threads, through any further interrupts."""
     try:
-        if stop:
-            counter[0] = STOPPED
-        wait([other for other in others if not other.cancel()])
+        counter[0] = STOPPED
+        _settle(others)
     except BaseException:
-        _settle(counter, others, stop=True)
+        _stop(counter, others)
         raise
 
 
