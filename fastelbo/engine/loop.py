@@ -82,8 +82,7 @@ class HostSlice:
 def fold(part: Slice, first: int, last: int, pace: Pace, tick: Callable[[int, int], None]) -> None:
     """Append the chunks from ``first`` to ``last``, in launches of about a quarter of a second.
 
-    Between launches ``tick(first, stop)`` tells of the chunks that are done, and an interrupt is
-    served.
+    Between launches ``tick(first, stop)`` tells of the chunks that are done.
     """
     while first < last:
         step = max(1, min(pace.size // part.points, part.most_chunks(first)))
