@@ -1,9 +1,6 @@
 """Monte Carlo estimates of log evidence, ELBOs and importance-weighted bounds, with error bars."""
 
-import importlib
-from typing import TYPE_CHECKING
-
-from . import errors
+from . import datasets, errors, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .engine.summaries import ess, summarize
@@ -62,17 +59,6 @@ __all__ = [
 ]
 
 
-if TYPE_CHECKING:
-    from . import datasets, plotting
-else:
-    # Type checkers, which would take it for a promise of every name, do not see this.
-    def __getattr__(name):
-        """Import a submodule that few programs need when it is first asked for."""
-        if name in ("datasets", "plotting"):
-            return importlib.import_module(f".{name}", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
 def __dir__() -> list[str]:
-    """The names meant for users."""
+    """The public names."""
     return sorted([*__all__, "__version__"])

@@ -24,12 +24,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; those of the process by default.
+        Arguments; ``sys.argv[1:]`` by default.
 
     Returns
     -------
     int
-        Exit status: 0, or 2 after an error that has been told in one line on stderr.
+        Exit status: 0 on success. 2 after an error, which is printed as one line on stderr.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"fastelbo {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    show = commands.add_parser("demo", help="estimate what is known exactly, on real data")
+    show = commands.add_parser("demo", help="compare estimates with exact values, on real data")
     show.add_argument("--plot", type=Path, metavar="IMAGE", help="also draw the convergence")
     show.add_argument("--force", action="store_true", help="overwrite an existing IMAGE")
     show.set_defaults(run=_demo)
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="a .npy or .npz file of log weights log p(x, z) - log q(z)",
     )  # fmt: skip
     files.add_argument("--axis", type=int, default=-1, help="the axis of the draws (default: last)")
-    files.add_argument("--name", help="the array in a .npz file that has several")
+    files.add_argument("--name", help="name of the array, if a .npz file has several")
     files.add_argument(
         "--k", type=_sizes, metavar="1,10,...", help="sizes of the importance-weighted bounds"
     )
@@ -86,10 +86,10 @@ def _complain(message: str) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     image: Path | None = arguments.plot
     if image is not None:
-        # Whatever forbids the image is told before the work, not after.
+        # Check the image file before the work, not after it.
         figure = plotting.new_figure()
         _check_output(image, figure.canvas.get_supported_filetypes(), arguments.force)
-    print(f"fastelbo {__version__}. A first run compiles for up to a minute.", flush=True)
+    print(f"fastelbo {__version__}. The first run compiles for up to a minute.", flush=True)
     for report in (demo.digits_report, demo.galaxies_report):
         print(f"\n{report()}", flush=True)
     if image is not None:
@@ -115,18 +115,18 @@ def _estimate(arguments: argparse.Namespace) -> None:
 
 
 def _sizes(text: str) -> list[int]:
-    """Numbers between commas."""
+    """Integers from a comma-separated text."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"expected integers between commas, as in 1,10,100, got {text!r}"
+            f"expected integers separated by commas, as in 1,10,100, got {text!r}"
         ) from None
 
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Tell warnings about the weights like errors, without the place in the source."""
+    """Print fastelbo's warnings as errors are printed, without file and line number."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", FastElboWarning)
         yield
@@ -137,10 +137,10 @@ def _warnings_in_one_line() -> Iterator[None]:
 def _check_output(image: Path, endings: Iterable[str], force: bool) -> None:
     if image.suffix.lower().removeprefix(".") not in endings:
         known = ", ".join(f".{ending}" for ending in sorted(endings))
-        raise InvalidInputError(f"--plot {image} must end in one of {known}")
+        raise InvalidInputError(f"--plot must end in one of {known}, got {image}")
     if not image.parent.is_dir():
         raise NotADirectoryError(f"--plot {image}: {image.parent} is not a folder")
     if image.is_dir():
-        raise IsADirectoryError(f"--plot {image} is a folder")
+        raise IsADirectoryError(f"--plot must be a file, but {image} is a folder")
     if image.exists() and not force:
-        raise FileExistsError(f"--plot {image} exists; --force overwrites it")
+        raise FileExistsError(f"--plot {image}: the file exists; use --force to overwrite it")

@@ -15,7 +15,7 @@ _DATA = files(__package__) / "data"
 
 
 class Digits(NamedTuple):
-    """Images, one a row, and what each shows."""
+    """Images, one per row, and the digit that each shows."""
 
     images: Floats
     labels: Integers
@@ -27,13 +27,13 @@ def load_digits() -> Digits:
     Returns
     -------
     Digits
-        ``images``, shape (1797, 64): the pixels row by row, 0 (paper) to 16 (ink);
-        ``labels``, shape (1797,): the digits 0 to 9.
+        ``images``, shape (1797, 64): the pixels row by row, from 0 (paper) to 16 (ink).
+        ``labels``, shape (1797,): the digits, 0 to 9.
 
     Notes
     -----
     The test set of Optical Recognition of Handwritten Digits (E. Alpaydin and C. Kaynak, 1998),
-    UCI Machine Learning Repository, data set 80; by way of scikit-learn.
+    UCI Machine Learning Repository, data set 80; copied from scikit-learn.
 
     Examples
     --------
@@ -56,8 +56,8 @@ def load_galaxies() -> Floats:
 
     Notes
     -----
-    M. Postman, J. P. Huchra and M. J. Geller (1986), Astronomical Journal 92, 1238-1247; in the
-    form of K. Roeder (1990), Journal of the American Statistical Association 85, 617-624.
+    M. Postman, J. P. Huchra and M. J. Geller (1986), Astronomical Journal 92, 1238-1247; as listed
+    by K. Roeder (1990), Journal of the American Statistical Association 85, 617-624.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def load_faithful() -> Floats:
     Returns
     -------
     ndarray, shape (272, 2)
-        Duration of an eruption, and the wait for the next, both in minutes.
+        Duration of each eruption and waiting time to the next one, both in minutes.
 
     Notes
     -----
@@ -90,6 +90,6 @@ def load_faithful() -> Floats:
 
 
 def _table(name: str) -> Floats:
-    """The numbers of a CSV file with one line of headings."""
+    """The numbers of a CSV file with one header line."""
     with (_DATA / name).open(encoding="utf-8") as file:
         return np.loadtxt(file, delimiter=",", skiprows=1)

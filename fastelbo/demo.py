@@ -1,4 +1,4 @@
-"""The demonstration: models of real data with known evidence, and what fastelbo makes of them."""
+"""The demonstration: fastelbo's estimates for real data whose evidence is known exactly."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .validation import Floats
 
 N_SAMPLES = 5120
 LATENT_DIM = 10
-# What the demonstration provokes on purpose, and explains under its tables.
+# The demonstration causes these warnings on purpose, and explains them below its tables.
 EXPECTED_WARNINGS = (
     ConstantWeightsWarning,
     HighParetoKWarning,
     LowESSWarning,
     TotalBiasWarning,
 )
-# Below, a standard error is what rounding left of a constant weight.
+# A smaller standard error is rounding error of constant weights.
 _ROUNDING_SE = 1e-9
 
 
@@ -44,30 +44,30 @@ _ROUNDING_SE = 1e-9
 def digits_model(rows: Any = slice(None)) -> LinearGaussian:
     """Probabilistic PCA of the digits, fitted to all of them by maximum likelihood.
 
-    The loadings are rotated, which leaves the evidence as it is. Unrotated, they are orthogonal,
+    The loadings are rotated. This does not change the evidence. Unrotated loadings are orthogonal:
     the posterior factorises, and a diagonal q would be exact.
 
     Parameters
     ----------
     rows : slice or sequence of int
-        The images that are the data of the model; all 1797 by default.
+        Rows of the images that the model has as data; all 1797 by default.
 
     Returns
     -------
     LinearGaussian
-        With 10 latent coordinates.
+        A model with 10 latent coordinates.
 
     Notes
     -----
-    The eigenvectors u_j of the data's covariance with the largest eigenvalues a_j are the columns
-    of W, times sqrt(a_j - s^2); the noise variance s^2 is the mean of the other eigenvalues
-    (M. E. Tipping and C. M. Bishop, 1999, J. R. Statist. Soc. B 61, 611-622).
+    Column j of W is ``sqrt(a_j - s^2) u_j``, where a_j are the largest eigenvalues of the data's
+    covariance and u_j their eigenvectors. The noise variance s^2 is the mean of the other
+    eigenvalues (M. E. Tipping and C. M. Bishop, 1999, J. R. Statist. Soc. B 61, 611-622).
     """
     images = load_digits().images
     variances, directions = np.linalg.eigh(np.cov(images, rowvar=False, bias=True))
     noise_variance = variances[:-LATENT_DIM].mean()
     directions = directions[:, -LATENT_DIM:]
-    # An eigenvector's sign is arbitrary; fixed, it does not depend on the LAPACK that found it.
+    # The sign of an eigenvector is arbitrary. Fix it, so that it does not depend on the LAPACK.
     largest = np.abs(directions).argmax(axis=0, keepdims=True)
     directions = directions * np.sign(np.take_along_axis(directions, largest, axis=0))
     loadings = directions * np.sqrt(variances[-LATENT_DIM:] - noise_variance)
@@ -77,7 +77,7 @@ def digits_model(rows: Any = slice(None)) -> LinearGaussian:
 
 
 def varimax(loadings: Floats, tolerance: float = 1e-9) -> Floats:
-    """Rotate loadings (P, D) so that the variance of their squares is largest (Kaiser, 1958)."""
+    """Rotate loadings (P, D) to maximise the variance of their squares (Kaiser, 1958)."""
     rotation = np.eye(loadings.shape[1])
     reached = 0.0
     while True:
@@ -92,7 +92,7 @@ def varimax(loadings: Floats, tolerance: float = 1e-9) -> Floats:
 
 
 def digits_approximations(model: LinearGaussian) -> dict[str, Gaussian]:
-    """Three q for each digit: too wide, the best diagonal one (too narrow), and the posterior."""
+    """Three q for each digit: a wide one, the best diagonal one (too narrow), the posterior."""
     posterior = model.exact_posterior()
     assert isinstance(posterior, Gaussian)
     marginal = np.diagonal(posterior.cov, axis1=-2, axis2=-1)
@@ -105,10 +105,10 @@ def digits_approximations(model: LinearGaussian) -> dict[str, Gaussian]:
 
 
 def tail_index(q: Gaussian, posterior: Gaussian) -> Floats:
-    """Index of the Pareto tail of the weights of Gaussians with one mean, 0 where there is none.
+    """Exact tail index of the weights of two Gaussians with the same mean; 0 for no Pareto tail.
 
-    1 - the least eigenvalue of the posterior's precision in units of q's. The weights have a
-    variance below 1/2.
+    The index is 1 minus the least eigenvalue of the posterior's precision in units of q's
+    precision. The weights have a variance if it is below 1/2.
     """
     whitened = np.linalg.solve(np.linalg.cholesky(posterior.cov), np.linalg.cholesky(q.cov))
     least = np.linalg.norm(whitened, ord=-2, axis=(-2, -1)) ** 2
@@ -116,7 +116,7 @@ def tail_index(q: Gaussian, posterior: Gaussian) -> Floats:
 
 
 class Run(NamedTuple):
-    """One timed estimation with a q."""
+    """One timed call of `estimate` with one q."""
 
     q: Any
     estimate: Estimate
@@ -126,7 +126,7 @@ class Run(NamedTuple):
 
 
 def timed_estimate(model: Any, q: Any, **options: Any) -> Run:
-    """Estimate and add up, keeping the expected warnings instead of showing them."""
+    """Estimate and total. Expected warnings are collected, not shown."""
     with warnings.catch_warnings(record=True) as caught:
         for kind in EXPECTED_WARNINGS:
             warnings.simplefilter("always", kind)
@@ -146,7 +146,7 @@ def timed_estimate(model: Any, q: Any, **options: Any) -> Run:
 
 
 def digits_runs(model: LinearGaussian, n_samples: int = N_SAMPLES, rng: int = 0) -> dict[str, Run]:
-    """One estimation with each q of the digits."""
+    """One call of `estimate` for each q of the digits."""
     return {
         name: timed_estimate(model, q, n_samples=n_samples, rng=rng)
         for name, q in digits_approximations(model).items()
@@ -154,7 +154,7 @@ def digits_runs(model: LinearGaussian, n_samples: int = N_SAMPLES, rng: int = 0)
 
 
 def digits_report(n_samples: int = N_SAMPLES, rng: int = 0) -> str:
-    """Tables of the three q of the digits, beside the exact answers."""
+    """Tables that compare the three q of the digits with the exact values."""
     model = digits_model()
     first = timed_estimate(model, model.exact_posterior(), n_samples=100, rng=rng)
     runs = digits_runs(model, n_samples, rng)
@@ -162,41 +162,41 @@ def digits_report(n_samples: int = N_SAMPLES, rng: int = 0) -> str:
     return "\n\n".join([
         _wrap(
             f"Digits. Probabilistic PCA of {len(model.x)} images of {model.x.shape[-1]} pixels "
-            f"with {model.dim} latent coordinates, K = {n_samples} draws for each image. Sums over "
-            "the digits whose log evidence has a standard error, in nats; the log evidence is "
-            "corrected for its bias, sum v/2K; z = (estimate - exact) / SE:"
+            f"with {model.dim} latent coordinates, K = {n_samples} draws for each image. The table "
+            "shows sums, in nats, over the digits whose log evidence has a standard error. The log "
+            "evidence is corrected for its bias by sum v/2K. z = (estimate - exact) / SE:"
         ),
         sums_table(model, runs),
         _wrap(
-            "Of each digit. Tail index (exact), k-hat (its estimate) and ESS: mean and medians. "
-            "ELBO, IW 10 (the importance-weighted bound of 10 weights) and evidence: mean "
-            "difference from the exact evidence, in nats. Shares of digits: ordered, with ELBO < "
-            "IW 10 < exact evidence; in 95 %, with the exact evidence in the 95 % interval, which "
-            "carries what is unknown about the tail; by SE, with it within 1.96 sqrt(v / K), which "
-            "does not:"
+            "Averages over the single digits. Tail index (exact): mean. k-hat (its estimate) and "
+            "ESS: medians. ELBO, IW 10 (the importance-weighted bound of 10 weights) and evidence: "
+            "mean difference from the exact evidence, in nats. The last three columns are shares "
+            "of digits. Ordered: ELBO < IW 10 < exact evidence. In 95 %: the exact evidence is in "
+            "the 95 % interval, which includes the uncertainty of the tail. By SE: it is within "
+            "1.96 sqrt(v / K) of the estimate, which does not include this uncertainty:"
         ),
         points_table(model, runs),
         _wrap(
-            "The mean-field q is too narrow. Above a tail index of 1/2 the weights have no "
-            "variance: for most digits the evidence comes out too low, and sqrt(v / K) too small, "
-            "though the median ESS looks sound. k-hat tells: above 0.7 (for many draws) no "
-            "standard error is given, and the interval says how far the evidence is known. The "
-            "sums above leave such digits out, and with them the largest weights that were drawn, "
-            "so that the rest is the lower for it. Of the two, trust the evidence of the wide q, "
-            "whose ELBO is the lower one."
+            "The mean-field q is too narrow. If the tail index exceeds 1/2, the weights have no "
+            "variance: for most digits the estimated evidence is too low and sqrt(v / K) is too "
+            "small, although the median ESS looks good. k-hat detects this: above 0.7 (for many "
+            "draws) there is no standard error, and the interval shows how far the evidence is "
+            "known. The sums above omit these digits, and with them the largest weights that were "
+            "drawn: the sum of the others is too low. Trust the evidence of the wide q rather than "
+            "that of the mean-field q, although the ELBO of the wide q is lower."
         ),
         _wrap(
-            f"One call, on {available_threads()} threads. None of these compiles: that was done by "
-            f"a first call with 100 draws, which took {first.seconds:.1f} s (less when the kernels "
-            "of an earlier run are on the disk):"
+            f"Time of one call, on {available_threads()} threads, without compiling. The first "
+            f"call, with 100 draws, compiled the kernels and took {first.seconds:.1f} s (less if "
+            "an earlier run left them on the disk):"
         ),
         times_table(runs),
-        "Warnings that were given:\n" + "\n".join(_wrap(note, "  ") for note in notes),
+        "Warnings:\n" + "\n".join(_wrap(note, "  ") for note in notes),
     ])  # fmt: skip
 
 
 def sums_table(model: LinearGaussian, runs: dict[str, Run]) -> str:
-    """Totals over the digits that have a standard error, beside the exact answers."""
+    """Totals over the digits that have a standard error, beside the exact values."""
     exact, posterior = model.exact_log_evidence(), model.exact_posterior()
     table = [["q", "sum over digits", "digits", "exact", "estimate", "SE", "z"]]
     for name, run in runs.items():
@@ -214,14 +214,14 @@ def sums_table(model: LinearGaussian, runs: dict[str, Run]) -> str:
 
 
 def points_table(model: LinearGaussian, runs: dict[str, Run]) -> str:
-    """What holds of the single digits."""
+    """Averages over the single digits, and shares of them."""
     exact, posterior = model.exact_log_evidence(), runs["exact posterior"].q
     table = [["q", "tail index", "k-hat", "ESS", "ELBO", "IW 10", "evidence", "ordered",
               "in 95 %", "by SE"]]  # fmt: skip
     for name, (q, est, *_) in runs.items():
         bound = est.iw_elbo(10).value
         differences = [(value - exact).mean() for value in (est.elbo, bound, est.log_evidence)]
-        # Of equal weights there is no k-hat, and no interval to speak of.
+        # Equal weights have no k-hat, and their interval has no width.
         k, shares = "-", ["all equal", "-", "-"]
         if not np.isnan(est.pareto_k).all():
             k = f"{np.median(est.pareto_k):.2f}"
@@ -243,7 +243,7 @@ def points_table(model: LinearGaussian, runs: dict[str, Run]) -> str:
 
 
 def times_table(runs: dict[str, Run]) -> str:
-    """Seconds of one call, and draws made in a second."""
+    """Seconds of one call, and draws per second."""
     table = [["q", "seconds", "million draws a second"]]
     for name, run in runs.items():
         draws = run.estimate.log_evidence.size * run.estimate.n_samples
@@ -257,7 +257,7 @@ def times_table(runs: dict[str, Run]) -> str:
 def galaxies_model(n_components: int = 3) -> MixtureModel:
     """A Gaussian mixture fitted to the galaxies' velocities by expectation-maximisation.
 
-    The start puts the borders of the components at the widest gaps between the velocities.
+    At the start, the widest gaps between the velocities separate the components.
     """
     velocity = load_galaxies()
     borders = np.sort(np.argsort(np.diff(velocity))[1 - n_components :])
@@ -278,7 +278,7 @@ def galaxies_model(n_components: int = 3) -> MixtureModel:
 
 
 def galaxies_approximations(model: MixtureModel) -> dict[str, Categorical]:
-    """q of the component: the responsibilities, a softened version, and the likeliest alone."""
+    """Three q of the component: the responsibilities, softened ones, the most likely one alone."""
     posterior = model.exact_posterior()
     softened = np.sqrt(posterior.probs)
     hard = np.eye(softened.shape[-1])[softened.argmax(axis=-1)]
@@ -290,7 +290,7 @@ def galaxies_approximations(model: MixtureModel) -> dict[str, Categorical]:
 
 
 def galaxies_report() -> str:
-    """Table of the evidence and ELBOs of the galaxies, which are sums without draws."""
+    """Table of the evidence and ELBOs of the galaxies, summed without draws."""
     model = galaxies_model()
     posterior = model.exact_posterior()
     exact = model.exact_log_evidence().sum()
@@ -305,8 +305,8 @@ def galaxies_report() -> str:
     return "\n\n".join([
         _wrap(
             f"Galaxies. Mixture of {posterior.probs.shape[-1]} Gaussians fitted to {model.x.size} "
-            f"velocities by EM; summed over the components, so that there are no draws and no "
-            f"errors. Exact log evidence: {exact:.4f} nats."
+            f"velocities by EM. The values are sums over the components: they have no draws and no "
+            f"sampling error. Exact log evidence: {exact:.4f} nats."
         ),
         format_table(table),
     ])  # fmt: skip
@@ -316,21 +316,21 @@ def galaxies_report() -> str:
 
 
 def convergence(rng: int = 0) -> tuple[list[Estimate], Floats]:
-    """Estimates of the first ten digits (of each one) from ever more draws, and the exact evidence.
+    """Estimates for the first ten digits with more and more draws, and the exact evidence.
 
-    The q is the wide one. Each set of draws is a part of the next.
+    The q is the wide one. Each set of draws is a part of the next set.
 
     Returns
     -------
     estimates : list of Estimate
-        From 2^7 to 2^17 draws.
+        With 2^7, 2^8, ..., 2^17 draws.
     exact : ndarray, shape (10,)
         Exact log evidences in nats.
     """
     model = digits_model(range(10))
     q = digits_approximations(model)["wide"]
     with warnings.catch_warnings():
-        # The first numbers of draws are meant to be too small.
+        # The first numbers of draws are too small on purpose.
         warnings.simplefilter("ignore", LowESSWarning)
         estimates = [estimate(model, q, n_samples=2**power, rng=rng) for power in range(7, 18)]
     return estimates, model.exact_log_evidence()

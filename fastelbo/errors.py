@@ -1,4 +1,4 @@
-"""Exceptions and warnings. Every message names the argument, what came and what was expected."""
+"""Exceptions and warnings. Every message names the argument, the value and what was expected."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 
 
 class FastElboError(Exception):
-    """Base of every exception that fastelbo raises on purpose."""
+    """Base class of all exceptions that fastelbo raises on purpose."""
 
 
 class InvalidInputError(FastElboError, ValueError):
-    """An argument has a value or shape that makes no sense."""
+    """An argument has an invalid value or shape."""
 
 
 class NotPositiveDefiniteError(InvalidInputError, np.linalg.LinAlgError):
@@ -41,48 +41,48 @@ class InvalidWeightError(InvalidInputError):
 
 
 class UnsupportedDTypeError(FastElboError, TypeError):
-    """An array has a type of element that is not computed with."""
+    """An array has an unsupported element type."""
 
 
 class CheckpointError(FastElboError, OSError):
-    """A checkpoint cannot be read, or is not what was written."""
+    """A checkpoint cannot be written or read, or was changed after it was written."""
 
 
 class CheckpointMismatchError(FastElboError, ValueError):
-    """A checkpoint is of another version of the format, or of the stream of draws."""
+    """A checkpoint has another format version or another stream version."""
 
 
 class DeviceUnavailableError(FastElboError, RuntimeError):
-    """A device was asked for that cannot be used here."""
+    """The requested device cannot be used on this machine."""
 
 
 class DeviceMemoryError(FastElboError, MemoryError):
-    """A device has too little memory even for the smallest piece of the work."""
+    """A device does not have enough memory, even for the smallest piece of the work."""
 
 
 class FastElboWarning(UserWarning):
-    """Base of every warning that fastelbo gives."""
+    """Base class of all warnings of fastelbo."""
 
 
 class HighParetoKWarning(FastElboWarning):
-    """The weights, or powers of them, have too heavy a tail for a standard error."""
+    """The tail of the weights, or of their powers, is too heavy for a standard error."""
 
 
 class LowESSWarning(FastElboWarning):
-    """Too few effective draws for the standard error of the log evidence to be trusted."""
+    """There are too few effective draws to trust the standard error of the log evidence."""
 
 
 class AllWeightsZeroWarning(FastElboWarning):
-    """No draw of a data point has a positive weight: its log evidence is -inf."""
+    """All weights of a data point are 0: its log evidence is -inf."""
 
 
 class ConstantWeightsWarning(FastElboWarning):
-    """All weights of a data point are equal: q is exact, or misses a mode altogether."""
+    """All weights of a data point are equal: q is exact, or all draws missed a mode."""
 
 
 class ShortTailWarning(FastElboWarning):
-    """Too few draws for a standard error or a tail estimate."""
+    """There are too few draws for a standard error or for a fit of the tail."""
 
 
 class TotalBiasWarning(FastElboWarning):
-    """The bias correction of a total is not small against its standard error."""
+    """The bias correction of a total is not small compared with its standard error."""

@@ -1,4 +1,4 @@
-"""Figures: data in, Axes out. matplotlib is imported when a figure is drawn, not before."""
+"""Figures: data in, Axes out. matplotlib is imported when the first figure is drawn."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
 
 __all__ = ["plot", "plot_bounds", "plot_convergence", "plot_pareto_k"]
 
-# The palette of Okabe and Ito, which colour-blind readers can tell apart.
+# The palette of Okabe and Ito: colour-blind readers can tell its colours apart.
 _EVIDENCE, _ELBO = ("#0072B2", "o"), ("#CC79A7", "D")
 _BOUNDS = (("#E69F00", "^"), ("#009E73", "s"), ("#56B4E9", "v"), ("#D55E00", "P"))
 _SIZE_INCHES = (8.0, 4.2)
 _BAND_SES = 1.96
-# Differences from the exact value are drawn to scale below this, in nats, and by decades above.
+# The axis of differences is linear below this value, in nats, and logarithmic above it.
 _LINEAR_NATS = 0.01
-# More data points than this are drawn as smaller marks.
+# More data points than this get smaller marks.
 _MANY_POINTS = 200
 
 
 def new_figure() -> Figure:
-    """An empty figure, or an ImportError that tells how to install matplotlib."""
+    """An empty figure. Without matplotlib, an ImportError says how to install it."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError(
-            'plotting needs matplotlib, which comes with: pip install "fastelbo[plot]"'
+            'plotting needs matplotlib; install it with: pip install "fastelbo[plot]"'
         ) from error
     figure: Figure = pyplot.figure(figsize=_SIZE_INCHES, layout="constrained")
     return figure
 
 
 class Drawable(Protocol):
-    """What a figure reads of a `fastelbo.Estimate`."""
+    """The attributes of a `fastelbo.Estimate` that figures read."""
 
     @property
     def n_samples(self) -> int: ...
@@ -64,7 +64,7 @@ class Drawable(Protocol):
 
 
 def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
-    """One of the figures of an estimate, by its name; see `Estimate.plot`."""
+    """The figure of an estimate with the name ``kind``; see `Estimate.plot`."""
     if kind == "bounds":
         return plot_bounds(estimate, **options)
     if kind == "pareto_k":
@@ -73,10 +73,10 @@ def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
 
 
 def plot_both(estimate: Drawable, figure: Figure) -> None:
-    """Bounds and, where there is one, k-hat, one above the other."""
-    known = bool(np.isfinite(estimate.pareto_k).any())
-    figure.set_figheight(_SIZE_INCHES[1] * (1 + known))
-    bounds, *k_hat = figure.subplots(1 + known, squeeze=False)[:, 0]
+    """The bounds, and below them k-hat if any data point has one."""
+    has_k = bool(np.isfinite(estimate.pareto_k).any())
+    figure.set_figheight(_SIZE_INCHES[1] * (1 + has_k))
+    bounds, *k_hat = figure.subplots(1 + has_k, squeeze=False)[:, 0]
     plot(estimate, "bounds", ax=bounds)
     for ax in k_hat:
         plot(estimate, "pareto_k", ax=ax)
@@ -89,18 +89,18 @@ def plot_bounds(
     point: int | tuple[int, ...] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """The bound of k weights against k: from the ELBO through ``iw_elbo(k)`` to the log evidence.
+    """The bound of k weights against k: ELBO, ``iw_elbo(k)`` and log evidence.
 
     Parameters
     ----------
     estimate : Estimate
-        Of one or several data points.
+        The estimate of one or several data points.
     exact : array_like, optional
-        Exact log evidence in nats, with an entry a data point; it becomes a line.
+        Exact log evidence in nats, one entry per data point; drawn as a line.
     point : int or tuple of int, optional
-        The place of one data point in the batch; the mean over all of them by default.
+        Index of one data point in the batch; by default, the mean over all data points is drawn.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def plot_bounds(
     Raises
     ------
     InvalidInputError
-        An estimate without draws, or of no data points and no ``point``; a ``point`` outside of the
-        batch; an ``exact`` of another shape.
+        If the estimate has no draws or no data points; if, without ``point``, only q has a batch;
+        if ``point`` is outside of the batch; if ``exact`` has another shape.
     ImportError
         If matplotlib is not installed.
 
@@ -127,14 +127,17 @@ def plot_bounds(
     shape = _common_batch([estimate]) if point is None else estimate.batch_shape
     place = _place(point, shape)
     if not estimate.n_samples or not estimate.log_evidence[place].size:
-        raise InvalidInputError("estimate must have data points and draws")
+        raise InvalidInputError(
+            f"estimate must have data points and draws, got {estimate.log_evidence[place].size} "
+            f"data points and {estimate.n_samples} draws"
+        )
     reference = None if exact is None else _exact(exact, shape)[place]
     if ax is None:
         ax = new_figure().add_subplot()
 
     if reference is not None:
         _exact_line(ax, float(reference.mean()))
-    # The log evidence is the bound of all the weights.
+    # The log evidence is the bound of all K weights.
     sizes = [1, *(k for k in estimate.iw_sizes if k < estimate.n_samples), estimate.n_samples]
     bounds = [_quantity(estimate, k) for k in (*sizes[:-1], 0)]
     mean, se = np.array([
@@ -153,7 +156,7 @@ def plot_bounds(
                 sizes[part], mean[part], half[part], color=colour, marker=marker, markersize=5,
                 linestyle="none", capsize=3, label=label,
             )  # fmt: skip
-    # A logarithmic axis needs its limits even where no bound is finite.
+    # A logarithmic axis needs limits even if no bound is finite.
     ax.update_datalim(np.column_stack([sizes, sizes]), updatey=False)
     ax.set_xscale("log")
     ax.set_xlabel("weights k in the bound")
@@ -163,21 +166,22 @@ def plot_bounds(
 
 
 def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | None = None) -> Axes:
-    """Pareto k-hat of each data point, with the limits up to which it is good and bad.
+    """Pareto k-hat of each data point, with the upper limits of good and of bad values.
 
     Parameters
     ----------
     pareto_k : array_like
-        From an `Estimate`, `psis` or `loo`. What is not finite is not drawn but counted.
+        From an `Estimate`, `psis` or `loo`. Values that are not finite are counted in the legend,
+        not drawn.
     threshold : float
-        The k-hat up to which an estimate can be trusted, ``min(1 - 1 / log10 K, 0.7)``.
+        The largest k-hat of an estimate that can be trusted, ``min(1 - 1 / log10 K, 0.7)``.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
 
     Returns
     -------
     matplotlib Axes
-        k-hat against the place in the flattened batch.
+        k-hat against the index in the flattened batch.
 
     Raises
     ------
@@ -228,12 +232,12 @@ def plot_convergence(
     Parameters
     ----------
     estimates : sequence of Estimate
-        Of the same data points, from different numbers of draws.
+        Estimates of the same data points with different numbers of draws.
     exact : array_like, optional
-        Exact log evidence in nats, with an entry a data point. It becomes a line at 0, and what is
-        drawn is the difference from it, on a scale that shows large and small ones.
+        Exact log evidence in nats, one entry per data point. If given, the figure shows differences
+        from it, on a scale for both large and small values, and a line at 0.
     ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
+        Axes to draw into; a new figure by default.
 
     Returns
     -------
@@ -243,8 +247,8 @@ def plot_convergence(
     Raises
     ------
     InvalidInputError
-        No estimates, estimates of different data points or without draws, or an ``exact`` of
-        another shape.
+        If there are no estimates, if they have different data points or no draws, or if ``exact``
+        has another shape.
     ImportError
         If matplotlib is not installed.
 
@@ -265,14 +269,14 @@ def plot_convergence(
 
     if exact is not None:
         _exact_line(ax, 0.0)
-        # Before the curves, so that the margins are those of this scale.
+        # Set the scale before the curves are drawn, so that their margins fit it.
         ax.set_yscale("asinh", linear_width=_LINEAR_NATS)
     estimates = sorted(estimates, key=lambda estimate: estimate.n_samples)
     sizes = sorted({k for estimate in estimates for k in estimate.iw_sizes}, reverse=True)
     _draw_curve(ax, estimates, reference, 0, "log evidence", _EVIDENCE)
     for i, k in enumerate(sizes):
-        known = [estimate for estimate in estimates if k in estimate.iw_sizes]
-        _draw_curve(ax, known, reference, k, f"IW bound, k = {k}", _BOUNDS[i % len(_BOUNDS)])
+        with_k = [estimate for estimate in estimates if k in estimate.iw_sizes]
+        _draw_curve(ax, with_k, reference, k, f"IW bound, k = {k}", _BOUNDS[i % len(_BOUNDS)])
     _draw_curve(ax, estimates, reference, 1, "ELBO", _ELBO)
 
     ax.set_xscale("log", base=2)
@@ -292,7 +296,7 @@ def _draw_curve(
     label: str,
     style: tuple[str, str],
 ) -> None:
-    """One quantity with its band: the bound of group size k, or the log evidence for k = 0."""
+    """Draw one quantity with its band: the bound of group size k, or the log evidence for k = 0."""
     draws = [estimate.n_samples for estimate in estimates]
     mean, se = np.array([_mean(_quantity(estimate, k), reference) for estimate in estimates]).T
     colour, marker = style
@@ -302,11 +306,11 @@ def _draw_curve(
 
 
 def _exact(exact: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    """Exact log evidences, of the batch's shape."""
+    """Exact log evidences, checked to have the shape of the batch."""
     values = as_floats(exact, "exact")
     if values.shape != shape:
         raise InvalidInputError(
-            f"exact must have the shape of the estimates, {shape}; got {values.shape}"
+            f"exact must have the shape of the estimates, {shape}, got {values.shape}"
         )
     return values
 
@@ -321,7 +325,7 @@ def _band_title(n_points: int) -> str:
 
 
 def _finish(ax: Axes, title: str) -> None:
-    """A legend beside the figure, where it hides nothing."""
+    """Put the legend beside the axes, where it covers nothing."""
     ax.legend(
         title=title, alignment="left", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
     )
@@ -329,7 +333,7 @@ def _finish(ax: Axes, title: str) -> None:
 
 
 def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
-    """The index of one data point, or of all."""
+    """The index of one data point, or an index of all of them."""
     if point is None:
         return ...
     index = (point,) if isinstance(point, int) else tuple(point)
@@ -337,26 +341,27 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
         -n <= i < n for i, n in zip(index, shape, strict=True)
     )
     if not inside:
-        raise InvalidInputError(f"point must be a place in the batch {shape}, got {point!r}")
+        raise InvalidInputError(f"point must be an index into the batch {shape}, got {point!r}")
     return index
 
 
 def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:
-    """The batch shape of the estimates, which must be of the same data points."""
+    """The common batch shape of the estimates."""
     shapes = {estimate.batch_shape for estimate in estimates}
     if len(shapes) != 1:
         raise InvalidInputError(
-            f"estimates must be of the same data points, got batch shapes {sorted(shapes)}"
+            f"estimates must have the same data points, got batch shapes {sorted(shapes)}"
         )
     if not all(estimate.n_samples and estimate.independent for estimate in estimates):
         raise InvalidInputError(
-            "estimates must have draws, and entries that are data points (not only q's batch)"
+            "estimates must have draws and a batch of data points; got one without draws, or one "
+            "where only q has a batch"
         )
     return shapes.pop()
 
 
 def _quantity(estimate: Drawable, k: int) -> Bound:
-    """The bound of group size k; 0 stands for the log evidence itself."""
+    """The bound of group size k; k = 0 means the log evidence."""
     if k == 0:
         return Bound(estimate.log_evidence, estimate.log_evidence_se)
     return estimate.iw_elbo(k)
@@ -371,7 +376,7 @@ def _mean(bound: Bound, reference: Floats) -> tuple[float, float]:
 
 
 def _decade_ticks(ax: Axes) -> None:
-    """A tick at 0 and at each power of ten of either sign, small ones between."""
+    """Set major ticks at 0 and at each signed power of ten, and minor ticks between them."""
     from matplotlib.ticker import FixedLocator, NullFormatter
 
     limits = low, high = ax.get_ylim()

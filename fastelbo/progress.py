@@ -1,4 +1,4 @@
-"""A progress bar, where it is wanted and tqdm is installed."""
+"""A progress bar, if it is requested and tqdm is installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from .errors import FastElboWarning
 
-# Is told of draws that are done since it was told last.
+# Takes the number of draws that finished since the last call.
 Tick = Callable[[int], None]
 
 
@@ -18,7 +18,7 @@ def no_tick(done: int) -> None:
 
 @contextmanager
 def progress_bar(wanted: bool, total: int | None) -> Iterator[Tick]:
-    """A bar of ``total`` draws on the terminal; a warning to the caller's caller without tqdm."""
+    """A progress bar of ``total`` draws. Without tqdm, warn at the line that called fastelbo."""
     if not wanted:
         yield no_tick
         return
@@ -26,7 +26,7 @@ def progress_bar(wanted: bool, total: int | None) -> Iterator[Tick]:
         from tqdm.auto import tqdm
     except ImportError:
         warnings.warn(
-            "progress=True shows nothing, because tqdm is not installed",
+            "progress=True shows no bar, because tqdm is not installed",
             FastElboWarning,
             stacklevel=4,
         )

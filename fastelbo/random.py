@@ -1,4 +1,7 @@
-"""The random-number argument of public calls, by SPEC 7 of Scientific Python."""
+"""The argument ``rng`` of public functions.
+
+It follows Scientific Python SPEC 7: None, int, SeedSequence or Generator as seed.
+"""
 
 from __future__ import annotations
 
@@ -8,5 +11,8 @@ RandomState = int | np.random.SeedSequence | np.random.Generator | None
 
 
 def philox_key(rng: RandomState) -> int:
-    """The 64-bit key of one call: an int repeats, a Generator advances, None is fresh."""
+    """The 64-bit key of one call.
+
+    An int or a SeedSequence gives the same key again, a Generator advances, None gives a new key.
+    """
     return int(np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64))

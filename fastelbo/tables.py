@@ -1,4 +1,4 @@
-"""Tables as text and HTML: they lay out what they are given."""
+"""Layout of tables as text and as HTML."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .validation import Floats
 def pareto_k_table(
     classes: Sequence[tuple[str, str, NDArray[np.bool_]]], ess: Floats | None = None
 ) -> str:
-    """Data points by class of Pareto k-hat, as ArviZ and the R package loo print them.
+    """Number of data points in each class of Pareto k-hat, as ArviZ and the R package loo print it.
 
     Parameters
     ----------
     classes : sequence of (str, str, ndarray of bool)
-        Interval and name of each class, and which data points are in it; see
-        `fastelbo.pareto.pareto_k_classes`.
+        Interval and name of each class, and a flag for each data point that is in it; see
+        `fastelbo.weights.pareto.pareto_k_classes`.
     ess : ndarray, optional
-        Effective sample sizes, one a data point. The least of each class becomes a column.
+        Effective sample size of each data point. A column shows the least of each class.
 
     Examples
     --------
@@ -48,7 +48,10 @@ def pareto_k_table(
 
 
 def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
-    """A table for a notebook: headings first, all text escaped, nothing from outside of it."""
+    """A table for a notebook. The first row has the headings. All text is escaped.
+
+    The table loads no external resources.
+    """
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells)
@@ -61,7 +64,7 @@ def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
 
 
 def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
-    """A value and its error, to the digits that the error leaves standing."""
+    """A value and its standard error, rounded to two digits of the error."""
     number = float(np.asarray(value).item())
     if se is None:
         return f"{number:.2f}" if abs(number) < 10.0 else f"{number:.1f}"
@@ -75,12 +78,12 @@ def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str
 
 
 def decimals(error: float) -> int:
-    """Decimals that show two digits of an error."""
+    """Number of decimals that shows two digits of an error."""
     return min(12, max(0, 1 - int(np.floor(np.log10(error)))))
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned to the right under their headings."""
+    """Columns, aligned to the right under their headings."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Small shared checks, with one style of message."""
+"""Shared checks of arguments, with one style of message."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _SUM_TO_ONE = 1e-6
 
 
 def as_floats(value: Any, name: str) -> Floats:
-    """A finite float64 array of a real argument; the input is copied, never written to."""
+    """A copy of a real, finite argument as a float64 array."""
     array = np.array(as_unchecked_floats(value, name))
     require_finite(array, name)
     return array
 
 
 def as_unchecked_floats(value: Any, name: str) -> Floats:
-    """A float64 array of a real argument, the argument itself where it is one."""
+    """A real argument as a float64 array, without a copy if it already is one."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
-            f"{name} is a masked array, whose mask would be ignored; fill or drop the masked "
-            "entries first"
+            f"{name} must not be a masked array, because its mask would be ignored; fill or drop "
+            "the masked entries first"
         )
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
@@ -48,7 +48,7 @@ def as_unchecked_floats(value: Any, name: str) -> Floats:
 
 
 def require_finite(array: Floats, name: str) -> None:
-    """Refuse NaN and infinities."""
+    """Raise an error for NaN and infinities."""
     bad = ~np.isfinite(array)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -59,7 +59,7 @@ def require_finite(array: Floats, name: str) -> None:
 
 
 def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None) -> int:
-    """An integer argument of at least ``least``; a bool is not one."""
+    """An integer argument from ``least`` to ``below``. A bool is not an integer."""
     if isinstance(value, (bool, np.bool_)):
         raise InvalidInputError(f"{name} must be an integer, got the bool {value}")
     try:
@@ -76,7 +76,7 @@ def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None)
 
 
 def positive(array: Floats, name: str) -> Floats:
-    """The array, all of whose entries must be above 0."""
+    """The array, after a check that all entries are above 0."""
     bad = array <= 0.0
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -85,10 +85,12 @@ def positive(array: Floats, name: str) -> Floats:
 
 
 def probabilities(value: Any, name: str) -> Floats:
-    """Weights along the last axis, renormalised in float64."""
+    """Probabilities along the last axis, checked and renormalised in float64."""
     array = as_floats(value, name)
     if array.ndim == 0 or array.shape[-1] == 0:
-        raise InvalidInputError(f"{name} must have a last axis of at least 1, got {array.shape}")
+        raise InvalidInputError(
+            f"{name} must have a last axis of length at least 1, got shape {array.shape}"
+        )
     if (array < 0.0).any():
         where = tuple(int(i) for i in np.argwhere(array < 0.0)[0])
         raise InvalidInputError(f"{name} must not be negative, got {array[where]} at index {where}")
@@ -96,7 +98,8 @@ def probabilities(value: Any, name: str) -> Floats:
     worst = float(np.abs(total - 1.0).max(initial=0.0))
     if worst > _SUM_TO_ONE:
         raise InvalidInputError(
-            f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}; off by {worst:g}"
+            f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}, got a sum that is "
+            f"off by {worst:g}"
         )
     return np.asarray(array / total)
 
@@ -108,7 +111,7 @@ def cholesky(cov: Floats, name: str) -> Floats:
     skew = asymmetry > _SYMMETRY * np.abs(cov).max(axis=(-2, -1), initial=0.0)
     if skew.any():
         raise NotPositiveDefiniteError(
-            f"{name} must be symmetric; an entry differs from its mirror image by "
+            f"{name} must be symmetric, got an entry that differs from its mirror image by "
             f"{asymmetry[skew].max():g}"
         )
     try:
@@ -116,12 +119,12 @@ def cholesky(cov: Floats, name: str) -> Floats:
     except np.linalg.LinAlgError:
         least = float(np.linalg.eigvalsh(cov).min())
         raise NotPositiveDefiniteError(
-            f"{name} must be positive definite; its least eigenvalue is {least:g}"
+            f"{name} must be positive definite, got a least eigenvalue of {least:g}"
         ) from None
 
 
 def square_matrices(array: Floats, name: str) -> Floats:
-    """The array, whose last two axes must be equal."""
+    """The array, after a check that its last two axes have equal length."""
     if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
         raise InvalidInputError(
             f"{name} must hold square matrices on its last two axes, got shape {array.shape}"
@@ -130,23 +133,26 @@ def square_matrices(array: Floats, name: str) -> Floats:
 
 
 def require_memory(what: str, size: int) -> None:
-    """Refuse, before anything is allocated, what can never fit."""
+    """Raise an error, before anything is allocated, if ``size`` bytes exceed the main memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
-        raise MemoryError(f"{what} would need {size} bytes, of {memory} that the machine has")
+        raise MemoryError(f"{what} would need {size} bytes, but the machine has {memory} bytes")
 
 
 def broadcast_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """Common shape of named shapes; an error shows them all."""
+    """The common shape of named shapes. The error message lists them all."""
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise InvalidInputError(f"batch shapes do not broadcast: {listed}") from None
+        raise InvalidInputError(f"batch shapes must broadcast, got {listed}") from None
 
 
 def group_sizes(sizes: Iterable[Any] | None, n_samples: int, default: tuple[int, ...]) -> list[int]:
-    """Importance-weight group sizes, sorted; the default ones above ``n_samples`` are left out."""
+    """Group sizes of the importance-weighted bounds, sorted and without duplicates.
+
+    Default sizes above ``n_samples`` are left out. A given size above it is an error.
+    """
     if sizes is None:
         return [k for k in default if k <= n_samples]
     if not isinstance(sizes, Iterable):

@@ -1,7 +1,7 @@
-"""The version of the package, and that of its bits."""
+"""The version of the package, and the version of the exact bits of its results."""
 
 __version__ = "0.1.0"
 
-# The same request gives the same bits for as long as this number stays: it stands for the draws of
-# an address, the chunks and the order of every sum. Results and checkpoints name it.
+# While this number stays the same, the same request gives the same bits. It covers the draws of an
+# address, the chunks and the order of every sum. Results and checkpoints store it.
 STREAM_VERSION = 1

@@ -1,4 +1,4 @@
-"""Versions and machine, for reports of defects."""
+"""Versions and facts about the machine, for bug reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .version import STREAM_VERSION, __version__
 
 
 def versions() -> dict[str, str]:
-    """Versions of fastelbo and what it stands on, and the machine, by name."""
+    """Versions of fastelbo and of its dependencies, and facts about the machine, by name."""
     return {
         "fastelbo": __version__,
         "stream version": str(STREAM_VERSION),
@@ -26,7 +26,7 @@ def versions() -> dict[str, str]:
 
 
 def show_versions() -> None:
-    """Print versions and machine, to be quoted in a report of a defect.
+    """Print versions and facts about the machine. Quote them in a bug report.
 
     Examples
     --------

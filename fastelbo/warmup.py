@@ -1,4 +1,4 @@
-"""Compiling ahead of time."""
+"""Compilation ahead of time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .weights.reductions import logsumexp
 
 
 def warmup() -> None:
-    """Compile every kernel now, or load it from the disk cache.
+    """Compile the CPU kernels now, or load them from the disk cache.
 
-    Kernels compile at their first call, which takes seconds each, and are then kept on disk: beside
-    the package where that folder can be written, else in the user's cache folder. The cache notices
-    a change of any kernel's source, of its options, of numba and of the processor.
+    A kernel compiles at its first call, which takes seconds, and is then kept on disk: beside the
+    package if that folder is writable, else in the user's cache folder. A kernel compiles again
+    after a change of any kernel's source, of its options, of numba or of the processor.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def warmup() -> None:
     weights = np.zeros((2, 40))
     rows = 0.1 * np.arange(80.0).reshape(2, 40) % 1.0
     with warnings.catch_warnings():
-        # Two draws are few, as is meant.
+        # Two draws are too few on purpose.
         warnings.simplefilter("ignore", FastElboWarning)
         estimate(p, q, n_samples=2, rng=0)
         elbo_terms(p, q, n_samples=2, rng=0)

@@ -142,7 +142,7 @@ def test_estimate_prints_summary_k_hat_and_total(weights, capsys):
     assert est.summary() in printed
     assert est.pareto_k_table() in printed
     assert f"{total.log_evidence:.4f} +- {total.log_evidence_se:.4f}" in printed
-    assert "nats added for its bias" in printed
+    assert "nats for its bias" in printed
     assert error == ""
 
 
@@ -226,7 +226,7 @@ def test_estimate_of_an_archive(tmp_path, capsys):
     error = refused(["estimate", str(path)], capsys)
     assert "name must be one of the arrays" in error
     assert "(a, b)" in error
-    assert "no array 'c'; it has: a, b" in refused(["estimate", str(path), "--name", "c"], capsys)
+    assert "(a, b), got 'c'" in refused(["estimate", str(path), "--name", "c"], capsys)
 
 
 def test_estimate_writes_an_image(weights, tmp_path, capsys):
@@ -243,13 +243,13 @@ def test_estimate_writes_an_image(weights, tmp_path, capsys):
     ("name", "write", "message"),
     [
         ("missing.npy", None, "No such file"),
-        ("empty.npy", lambda path: path.write_bytes(b""), "not a whole .npy or .npz file"),
-        ("text.npy", lambda path: path.write_text("1 2 3"), "not a whole .npy or .npz file"),
+        ("empty.npy", lambda path: path.write_bytes(b""), "not a complete .npy or .npz file"),
+        ("text.npy", lambda path: path.write_text("1 2 3"), "not a complete .npy or .npz file"),
         ("folder.npy", lambda path: path.mkdir(), "folder.npy"),
-        ("object.npy", lambda path: np.save(path, np.array([{}])), "not a whole .npy"),
-        ("huge.npy", lambda path: write_header(path, (10**30,)), "not a whole .npy"),
-        ("pickle.npy", lambda path: path.write_bytes(pickle.dumps([0.0])), "not a whole .npy"),
-        ("member.npz", lambda path: np.savez(path, np.array([{}])), "not a whole .npy"),
+        ("object.npy", lambda path: np.save(path, np.array([{}])), "not a complete .npy"),
+        ("huge.npy", lambda path: write_header(path, (10**30,)), "not a complete .npy"),
+        ("pickle.npy", lambda path: path.write_bytes(pickle.dumps([0.0])), "not a complete .npy"),
+        ("member.npz", lambda path: np.savez(path, np.array([{}])), "not a complete .npy"),
         ("none.npz", lambda path: np.savez(path), r"(none)"),
         ("complex.npy", lambda path: np.save(path, np.zeros(9, complex)), "dtype complex128"),
         ("string.npy", lambda path: np.save(path, np.array(["a"])), "dtype <U1"),
@@ -272,7 +272,7 @@ def test_estimate_refuses_a_file_that_is_cut_off(ending, share, tmp_path, capsys
     (np.save if ending == "npy" else np.savez)(path, log_weights())
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    assert "not a whole .npy or .npz file" in refused(["estimate", str(path)], capsys)
+    assert "not a complete .npy or .npz file" in refused(["estimate", str(path)], capsys)
 
 
 def test_estimate_refuses_a_damaged_archive(tmp_path, capsys):
@@ -281,7 +281,7 @@ def test_estimate_refuses_a_damaged_archive(tmp_path, capsys):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(bytes(data))
-    assert "not a whole" in refused(["estimate", str(path)], capsys)
+    assert "not a complete" in refused(["estimate", str(path)], capsys)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_sizes_that_are_no_numbers_are_a_usage_error(weights, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["estimate", str(weights), "--k", "1,x"])
     assert stop.value.code == 2
-    assert "expected integers between commas" in capsys.readouterr().err
+    assert "expected integers separated by commas" in capsys.readouterr().err
 
 
 def test_weights_stay_on_the_disk(weights, monkeypatch):

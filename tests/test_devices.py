@@ -99,3 +99,13 @@ def test_what_numba_cuda_misses_in_newer_numpy_is_there():
         "import fastelbo.kernels.cuda.device; assert np.row_stack([[1], [2]]).shape == (2, 1)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_numba_may_come_without_numba_cuda():
+    code = (
+        "import sys; sys.modules['numba.cuda'] = None; "
+        "from fastelbo.kernels.cuda import device; sys.exit(device.missing())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "numba.cuda" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -32,6 +32,7 @@ def scipy_log_prob(dist, z):
     tril = np.diag(dist.scale) if dist.scale is not None else dist.scale_tril
     if isinstance(dist, fe.StudentT):
         return st.multivariate_t(dist.mean, tril @ tril.T, df=float(dist.df)).logpdf(z)
+    assert isinstance(dist, fe.Gaussian), "an oracle for this family is missing"
     return st.multivariate_normal(dist.mean, tril @ tril.T).logpdf(z)
 
 
@@ -45,6 +46,7 @@ def components(mixture):
         if isinstance(own, fe.StudentT):
             yield fe.StudentT(own.df[c], own.mean[c], **scale)
         else:
+            assert isinstance(own, fe.Gaussian), "an oracle for this family is missing"
             yield fe.Gaussian(own.mean[c], **scale)
 
 
@@ -155,6 +157,7 @@ def exact_moments(dist):
         gaps = means - mean[..., None, :]
         covs = covs + gaps[..., :, None] * gaps[..., None, :]
         return mean, (weights[..., None] * covs).sum(axis=-3)
+    assert isinstance(dist, (fe.Gaussian, fe.StudentT)), "an oracle for this family is missing"
     tril = dist.scale_tril if dist.scale is None else dist.scale[..., None] * np.eye(dist.dim)
     widening = dist.df / (dist.df - 2.0) if isinstance(dist, fe.StudentT) else 1.0
     return dist.mean, widening * (tril @ np.swapaxes(tril, -1, -2))

@@ -101,8 +101,8 @@ def test_html_has_the_rows_of_the_summary():
 def test_html_shows_the_first_rows_and_counts_the_others():
     html = with_pareto_k([0.1] * 12)._repr_html_()
     assert len(parsed(html)) == 11
-    assert "2 data points more" in html
-    assert "data points more" not in with_pareto_k([0.1] * 10)._repr_html_()
+    assert "2 more data points" in html
+    assert "more data points" not in with_pareto_k([0.1] * 10)._repr_html_()
 
 
 def test_html_is_escaped_and_stands_alone():

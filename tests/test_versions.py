@@ -1,6 +1,7 @@
 """The report about versions and machine."""
 
 import platform
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -21,6 +22,8 @@ def test_versions_name_everything_a_report_needs():
     assert all(facts.values())
     assert int(facts["threads"]) >= 1
     assert facts["vector registers"] in {"128 bits", "256 bits", "512 bits"}
+    assert facts["kernel compiler"] == "fast path"
+    assert Path(facts["kernel cache"]).name.startswith(("fastelbo-", "none"))
 
 
 def test_show_versions_prints_a_line_for_each(capsys):

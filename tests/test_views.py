@@ -4,12 +4,16 @@ import numba
 import numpy as np
 import pytest
 
+from fastelbo.kernels.cuda import views
 from fastelbo.kernels.cuda.views import viewer
 
 
+@pytest.mark.parametrize("internals", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(5,), (2, 3), (2, 3, 4)])
-def test_rows(shape, dtype):
+def test_rows(shape, dtype, internals, monkeypatch):
+    if not internals:
+        monkeypatch.setattr(views, "populate_array", None)
     view = viewer(shape)
 
     @numba.njit

@@ -1,1 +1,1 @@
-"""Arrays and files of other libraries."""
+"""Input arrays: from other libraries, from files, on a device."""

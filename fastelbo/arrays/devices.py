@@ -1,6 +1,6 @@
-"""A CUDA device: whether there is one, arrays that are on it, and work in pieces that fit it.
+"""CUDA devices: check for one, read arrays on it, split work into pieces that fit its memory.
 
-numba.cuda is imported with the first use.
+numba.cuda is imported at the first use.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..errors import (
 )
 from .dlpack import DLPackArray, device_index
 
-# Memory for what is not yet folded: at most, and the least that is tried.
+# Memory for chunks before they are folded: the most that is used, and the least that is tried.
 _MOST_BYTES = 2**30
 _LEAST_BYTES = 2**20
 
 
 def require_device(index: int) -> Any:
-    """The module `kernels.device`, if the device of that index can be used."""
+    """The module `kernels.cuda.device`, if the device with this index is usable; else an error."""
     from ..kernels.cuda import device
 
     reason = device.missing()
@@ -34,7 +34,7 @@ def require_device(index: int) -> Any:
         raise DeviceUnavailableError(
             "a CUDA device needs an NVIDIA GPU, its driver and the package numba-cuda; install "
             'fastelbo with the extra "cuda12" or "cuda13", for the version of CUDA that nvidia-smi '
-            f"shows. What is missing here: {reason}"
+            f"shows. Missing on this machine: {reason}"
         )
     if index >= device.count():
         raise InvalidInputError(f"device must be below {device.count()}, got {index}")
@@ -44,9 +44,9 @@ def require_device(index: int) -> Any:
 def in_slices(
     device: Any, points: int, point_bytes: int, run: Callable[[int, int, int], None]
 ) -> None:
-    """``run(lo, count, most_bytes)`` for all data points, in pieces that fit the device's memory.
+    """Call ``run(lo, count, most_bytes)`` for all data points, in pieces that fit the device.
 
-    Where they do not, with half as much, down to a piece of a megabyte.
+    If a piece does not fit, try again with half the memory, down to one megabyte.
     """
     size = min(_MOST_BYTES, device.free_bytes() // 2)
     lo = 0
@@ -59,8 +59,8 @@ def in_slices(
                 raise
             if size <= _LEAST_BYTES:
                 raise DeviceMemoryError(
-                    f"the device has no room for a piece of {size:,} bytes of the work, with "
-                    f"{device.free_bytes():,} bytes free; close what else uses it"
+                    f"the device needs room for a piece of {size:,} bytes, but has "
+                    f"{device.free_bytes():,} bytes free; close other programs that use it"
                 ) from error
             size //= 2
             continue
@@ -69,7 +69,7 @@ def in_slices(
 
 @contextlib.contextmanager
 def room_for(size: int, what: str) -> Iterator[None]:
-    """An error of our own where the device has no room for what takes so many bytes."""
+    """Raise `DeviceMemoryError` if the device runs out of memory for ``size`` bytes of ``what``."""
     from ..kernels.cuda import device
 
     try:
@@ -78,17 +78,17 @@ def room_for(size: int, what: str) -> Iterator[None]:
         if not device.out_of_memory(error):
             raise
         raise DeviceMemoryError(
-            f"{what} take {size:,} bytes of the device, which has {device.free_bytes():,} free; "
-            "ask for fewer at a time, or close what else uses it"
+            f"{what} take {size:,} bytes of the device, which has {device.free_bytes():,} bytes "
+            "free; ask for fewer at a time, or close other programs that use it"
         ) from error
 
 
 def on_device(value: Any) -> bool:
     """Whether the value is an array in the memory of a device."""
-    # DLPack first: torch refuses the other interface of a tensor that requires gradients.
+    # DLPack first: torch raises an error for the other interface if a tensor requires gradients.
     if device_index(value) is not None or hasattr(value, "__cuda_array_interface__"):
         return True
-    # Those of the simulator, which has none of this unless it has been imported.
+    # Arrays of numba's simulator have neither interface, and exist only after its import.
     if "numba.cuda" not in sys.modules:
         return False
     from ..kernels.cuda import device
@@ -97,30 +97,30 @@ def on_device(value: Any) -> bool:
 
 
 def refuse_on_device(value: Any, name: str) -> None:
-    """An error for an array on a device, where it is not computed with: it is never copied."""
+    """Raise an error for an array on a device. No array is copied from a device implicitly."""
     if on_device(value):
         raise InvalidInputError(
-            f"{name} is on a device, where this function does not compute; copy it to this "
-            "machine's memory first"
+            f"{name} is on a device, but this function needs an array in main memory; copy it "
+            "there first"
         )
 
 
 def device_of(value: Any) -> Any:
-    """A context in which the device that holds the array is used."""
+    """A context that selects the device of the array."""
     index = device_index(value)
     device = require_device(index or 0)
     return device.select(device.index_of(value) if index is None else index)
 
 
 def adopt(value: Any, name: str) -> Any:
-    """An array on a device, in place: C-contiguous, of float32 or float64; else an error.
+    """An array on a device as an array of numba, without a copy. A torch tensor is detached.
 
-    A torch tensor is detached.
+    It must be C-contiguous, with dtype float32 or float64.
     """
     from ..kernels.cuda import device
 
     value = value.detach() if hasattr(value, "detach") else value
-    # DLPack where there is a choice: its owner waits for what is still being computed.
+    # Prefer DLPack: the owner of the array then waits for computations that still write to it.
     if device_index(value) is not None:
         value = DLPackArray(value, name)
     array = device.adopt(value)
@@ -131,6 +131,6 @@ def adopt(value: Any, name: str) -> Any:
     if not array.is_c_contiguous():
         raise InvalidInputError(
             f"{name} on a device must be C-contiguous, got strides {array.strides} for shape "
-            f"{tuple(array.shape)}; a copy is left to its owner"
+            f"{tuple(array.shape)}; make a C-contiguous copy"
         )
     return array

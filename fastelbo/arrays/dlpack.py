@@ -1,7 +1,8 @@
-"""Arrays on a CUDA device that are known by DLPack alone.
+"""Arrays on a CUDA device that have DLPack but no ``__cuda_array_interface__``.
 
-numba takes what has ``__cuda_array_interface__``. A DLPack capsule says the same in a C structure
-(https://dmlc.github.io/dlpack/latest/c_api.html), which is read here and told in those words.
+numba needs the latter. A DLPack capsule has the same facts in a C structure
+(https://dmlc.github.io/dlpack/latest/c_api.html). This module reads the structure and makes a
+``__cuda_array_interface__`` from it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import Any
 
 from ..errors import UnsupportedDTypeError
 
-# DLPack's numbers for the memory of a device and for such memory that the host sees, too.
+# DLPack's device types for CUDA memory and for managed memory, which the host can read, too.
 _CUDA = (2, 13)
-# The stream that kernels run on, in the numbers of both protocols.
+# The stream of the kernels. Both protocols use this number for it.
 _DEFAULT_STREAM = 1
 _NAME = b"dltensor"
-# Kinds of numbers, as NumPy's letters.
+# DLPack's type codes, as NumPy's letters.
 _KINDS = {0: "i", 1: "u", 2: "f", 5: "c", 6: "b"}
 
 
@@ -36,16 +37,16 @@ class _Tensor(ctypes.Structure):
 
 
 def device_index(value: Any) -> int | None:
-    """The CUDA device whose memory holds the value, by DLPack; None for any other."""
+    """Index of the CUDA device that holds the value, from DLPack; None for other values."""
     try:
         kind, index = value.__dlpack_device__()
-    except Exception:  # no DLPack, or one that does not know where the value is
+    except Exception:  # no DLPack, or its device is unknown
         return None
     return int(index) if int(kind) in _CUDA else None
 
 
 class DLPackArray:
-    """An array as its DLPack capsule describes it, which stays as long as this does."""
+    """An array as its DLPack capsule describes it. The capsule lives as long as this object."""
 
     def __init__(self, value: Any, name: str) -> None:
         self._capsule = value.__dlpack__(stream=_DEFAULT_STREAM)

@@ -1,4 +1,4 @@
-"""Log weights from a file of NumPy, left on the disk where they can be."""
+"""Log weights from a NumPy file. A ``.npy`` file is mapped, not read into memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ZIP = b"PK"
 
 
 def open_array(path: str | Path, name: str | None = None) -> np.ndarray[Any, Any]:
-    """The array in a ``.npy`` file, or one of those in a ``.npz`` file.
+    """The array in a ``.npy`` file, or one of the arrays in a ``.npz`` file.
 
     Parameters
     ----------
     path : str or Path
         The file. Pickled objects are never read.
     name : str, optional
-        The array in a ``.npz`` file; needed where there are several.
+        Name of the array in a ``.npz`` file; required if the file has several.
 
     Returns
     -------
@@ -32,9 +32,10 @@ def open_array(path: str | Path, name: str | None = None) -> np.ndarray[Any, Any
     Raises
     ------
     InvalidInputError
-        What is empty, cut off, or no such file; a ``name`` that is not there or is missing.
+        If the file is empty, truncated or of another kind; if the file has no array ``name``; if
+        ``name`` is required and not given.
     OSError
-        A file that cannot be opened.
+        If the file cannot be opened.
 
     Examples
     --------
@@ -49,7 +50,7 @@ def open_array(path: str | Path, name: str | None = None) -> np.ndarray[Any, Any
     (2, 1000)
     """
     try:
-        # NumPy would leave an archive that is cut off open.
+        # Open the file here: np.load(path) leaves a truncated archive open.
         with open(path, "rb") as file:
             if file.read(len(_ZIP)) == _ZIP:
                 file.seek(0)
@@ -59,23 +60,29 @@ def open_array(path: str | Path, name: str | None = None) -> np.ndarray[Any, Any
     except InvalidInputError:
         raise
     except (EOFError, OverflowError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        # NumPy takes whatever it does not know for a pickle, and says so.
+        # NumPy's message is about pickle, because it takes any unknown file for a pickle.
         raise InvalidInputError(
-            f"{path} is not a whole .npy or .npz file of numbers: {error}"
+            f"{path} is not a complete .npy or .npz file of numbers: {error}"
         ) from error
     if name is not None:
-        raise InvalidInputError(f"{path} is not a .npz file, and has no array {name!r}")
+        raise InvalidInputError(
+            f"name must not be given for a .npy file, got {name!r}; {path} is not a .npz file"
+        )
     return np.asanyarray(array)
 
 
 def _member(archive: Any, path: str | Path, name: str | None) -> np.ndarray[Any, Any]:
     names = ", ".join(archive.files) or "none"
     if name is None and len(archive.files) != 1:
-        raise InvalidInputError(f"name must be one of the arrays in {path} ({names})")
+        raise InvalidInputError(f"name must be one of the arrays in {path} ({names}), got None")
     chosen = archive.files[0] if name is None else name
     if chosen not in archive.files:
-        raise InvalidInputError(f"{path} has no array {chosen!r}; it has: {names}")
+        raise InvalidInputError(
+            f"name must be one of the arrays in {path} ({names}), got {chosen!r}"
+        )
     array = archive[chosen]
     if not isinstance(array, np.ndarray):
-        raise InvalidInputError(f"{chosen!r} in {path} is not an array")
+        raise InvalidInputError(
+            f"{chosen!r} in {path} must be an array, got {type(array).__name__}"
+        )
     return array

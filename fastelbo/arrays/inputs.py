@@ -1,4 +1,4 @@
-"""Arrays from where users have them: files, other libraries, more than the memory holds."""
+"""Input arrays from users: from files, from other libraries, larger than main memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..errors import InvalidInputError, UnsupportedDTypeError
 from .devices import refuse_on_device
 from .files import open_array
 
-# Bytes of the file that a strip of columns is copied from: the system maps more of them than are
-# read, and may map all.
+# File bytes per copied strip of columns. The system maps more pages than are read, possibly all.
 _STRIP_BYTES = 2**26
 
 Axis = int | tuple[int, ...] | None
 
 
 def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """Real numbers as an array, without a copy where they lie in this machine's memory.
+    """Real numbers as an array, without a copy if they are in main memory.
 
-    A path is that of a ``.npy`` file, which is mapped, or of a ``.npz`` file of one array; neither
-    is unpickled. A torch tensor is detached; bfloat16, which NumPy does not have, becomes float32.
+    A path names a ``.npy`` file, which is mapped, or a ``.npz`` file with one array. Pickled
+    objects are not read. A torch tensor is detached. bfloat16 becomes float32, because NumPy does
+    not have it.
     """
     if isinstance(value, (str, Path)):
         try:
@@ -49,12 +49,12 @@ def _from_torch(tensor: Any) -> Any:
 
 
 def check_real(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """The argument as an array, whose elements must be real numbers."""
+    """The argument as an array, after a check that its elements are real numbers."""
     refuse_on_device(value, name)
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
-            f"{name} is a masked array, whose mask would be ignored; fill the masked entries "
-            "(with -inf for a weight of 0) first"
+            f"{name} must not be a masked array, because its mask would be ignored; fill the "
+            "masked entries first (-inf is a weight of 0)"
         )
     array = np.asarray(value)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
@@ -66,13 +66,13 @@ def check_real(value: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """A float32 or float64 array in native byte order, the argument itself where it is one."""
+    """A float32 or float64 array in native byte order, without a copy if it already is one."""
     array = check_real(value, name)
     return array.astype(_real_dtype(array), copy=False)
 
 
 def is_real(array: np.ndarray[Any, Any]) -> bool:
-    """Whether `as_real` would not have to convert the array."""
+    """Whether `as_real` returns the array without conversion."""
     return bool(array.dtype == _real_dtype(array) and array.dtype.isnative)
 
 
@@ -82,24 +82,24 @@ def _real_dtype(array: np.ndarray[Any, Any]) -> np.dtype[Any]:
 
 
 def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes that are meant, counted from 0."""
+    """The reduced axes as non-negative numbers; all axes for None."""
     if axis is None:
         return tuple(range(ndim))
     try:
         return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
     except (TypeError, ValueError) as error:
         raise InvalidInputError(
-            f"axis must name axes of an array with {ndim}, each once, got {axis!r}: {error}"
+            f"axis must name axes of an array with {ndim} axes, each once, got {axis!r}: {error}"
         ) from None
 
 
 def as_rows(
     array: np.ndarray[Any, Any], axes: tuple[int, ...]
 ) -> tuple[np.ndarray[Any, Any], tuple[int, ...]]:
-    """The array as (A, K, B), reduced along K, and the shape of the result.
+    """The array as (A, K, B), to be reduced along K, and the shape of the result.
 
-    Without a copy where the array is contiguous, and one axis is reduced or all of them; in
-    Fortran order only where it is a matrix.
+    There is no copy if the array is contiguous and one axis or all axes are reduced. In Fortran
+    order, this holds for one axis only if the array is a matrix.
     """
     shape = tuple(n for axis, n in enumerate(array.shape) if axis not in axes)
     if len(axes) == 1:
@@ -116,9 +116,9 @@ def as_rows(
 
 
 def constant(array: np.ndarray[Any, Any]) -> Any:
-    """The array as kernels take their parameters: contiguous and read-only.
+    """The array as kernels expect their parameters: contiguous and read-only.
 
-    A kernel is compiled for a kind of array, so that all must come as one kind.
+    A kernel is compiled once for each kind of array. This function makes all arrays one kind.
     """
     view = np.ascontiguousarray(array).view()
     view.setflags(write=False)
@@ -126,10 +126,10 @@ def constant(array: np.ndarray[Any, Any]) -> Any:
 
 
 def memory_map(array: np.ndarray[Any, Any]) -> mmap.mmap | None:
-    """The map of a file that the array is a view of, if all of it can be read again.
+    """The file map behind the array, if its pages can be dropped and read again; else None.
 
-    That is so of a `numpy.memmap` alone, and not where it is a private copy: what was written to
-    that, or to a map without a file, is nowhere else.
+    Only a `numpy.memmap` qualifies, and not in copy-on-write mode. Data in a private copy, or in a
+    map without a file, exist nowhere else.
     """
     base: Any = array
     reread = False
@@ -140,18 +140,18 @@ def memory_map(array: np.ndarray[Any, Any]) -> mmap.mmap | None:
 
 
 def drop_pages(pages: mmap.mmap | None) -> None:
-    """Give back the memory of what has been read of a file; it is read again if it is needed."""
+    """Release the memory of the pages of a file. The system reads them again when needed."""
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
 def copy_part(part: np.ndarray[Any, Any], pages: mmap.mmap | None, name: str) -> Any:
-    """Some of an array (A, k, B), contiguous and as the kernels take numbers."""
+    """Part of an array (A, k, B), contiguous, and float32 or float64 as the kernels expect."""
     if pages is None or part.flags.c_contiguous:
         return constant(as_real(part, name))
     strips = []
-    rows = max(1, _STRIP_BYTES // max(1, abs(part.strides[1]) * part.shape[0]))
-    for start in range(0, part.shape[1], rows):
-        strips.append(np.array(as_real(part[:, start : start + rows], name)))
+    draws = max(1, _STRIP_BYTES // max(1, abs(part.strides[1]) * part.shape[0]))
+    for start in range(0, part.shape[1], draws):
+        strips.append(np.array(as_real(part[:, start : start + draws], name)))
         drop_pages(pages)
     return constant(np.concatenate(strips, axis=1))

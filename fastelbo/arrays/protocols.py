@@ -1,4 +1,4 @@
-"""Arrays of other libraries, as types."""
+"""Types for arrays of other libraries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class ExportsDLPack(Protocol):
 
 
 class OnDevice(Protocol):
-    """An array in the memory of a GPU, as numba has them."""
+    """An array in the memory of a GPU, with numba's array interface."""
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]: ...
 
 
 class DeviceFloats(OnDevice, Protocol):
-    """A float64 array in the memory of a GPU, which is copied from there when asked to."""
+    """A float64 array in the memory of a GPU. `copy_to_host` copies it from there."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...

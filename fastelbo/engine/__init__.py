@@ -1,1 +1,1 @@
-"""An estimate, from the request to the result."""
+"""The path of an estimate, from request to result."""

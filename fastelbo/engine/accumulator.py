@@ -1,4 +1,4 @@
-"""Estimates from log weights that come in pieces."""
+"""Estimates from log weights that arrive in pieces."""
 
 from __future__ import annotations
 
@@ -24,34 +24,39 @@ from .states import Reader, StateForm
 
 
 class LogWeightAccumulator:
-    """Takes log weights in pieces of any size, and gives the `Estimate` of all so far.
+    """Accumulates log weights in pieces of any size; `result` is the `Estimate` of all so far.
 
-    It holds a folded state for each data point, of a size that does not grow, and the log weights
-    of the chunk of 8192 draws that is not full. Chunks are counted from the first draw, whatever
-    the pieces, so that the result has the bits that `summarize` gives for all draws at once.
+    It stores one folded state of fixed size for each data point, and the log weights of the last,
+    incomplete chunk of 8192 draws. Chunks are counted from the first draw and do not depend on the
+    pieces. The result therefore has the same bits as `summarize` of all draws at once.
 
     Parameters
     ----------
     iw_sizes : iterable of int
-        Group sizes of the importance-weighted bounds. One above the number of draws is absent from
-        the result.
+        Group sizes of the importance-weighted bounds. The result leaves out sizes above the number
+        of draws.
     tail_draws : int
-        How many of the largest log weights are kept for k-hat, at most 4096, which is enough for
-        the full tail of 1.8 million draws: up to 36 kB a data point. 0 for no k-hat.
+        Number of the largest log weights kept for k-hat, at most 4096. This is enough for the full
+        tail of 1.8 million draws, and takes up to 36 kB for each data point. 0 means no k-hat.
     first_draw : int
-        Address of the first draw that will come, a multiple of 8192: the accumulator of a worker
-        that takes the draws from there on, to be merged into that of the draws before.
+        Address of the first draw, a multiple of 8192. A worker that takes the draws from there on
+        sets it; its accumulator is then merged into the accumulator of the draws before.
 
     Attributes
     ----------
     n_samples : int
-        Draws taken in, for each data point.
+        Number of draws so far, for each data point.
     batch_shape : tuple of int or None
         Shape of the data points; None before the first update.
     exact : bool
-        Whether the result has the bits that all draws would give in one call. Merging keeps it
-        where the other's ``first_draw`` is the draw at which this one ends; elsewhere results
-        differ by rounding, and groups of the importance-weighted bounds begin anew.
+        Whether the result has the same bits as one call with all draws. `merge` keeps it True if
+        the other's ``first_draw`` is the draw at which this accumulator ends. Otherwise results
+        differ by rounding, and the importance-weighted bounds start new groups.
+
+    Notes
+    -----
+    Several threads may share an accumulator. An update or merge that is interrupted or fails
+    changes nothing.
 
     Examples
     --------
@@ -91,7 +96,7 @@ class LogWeightAccumulator:
 
     @property
     def n_samples(self) -> int:
-        """Draws taken in, for each data point."""
+        """Number of draws so far, for each data point."""
         return self._content.n_samples
 
     @property
@@ -101,7 +106,7 @@ class LogWeightAccumulator:
 
     @property
     def exact(self) -> bool:
-        """Whether the result has the bits that all draws would give in one call."""
+        """Whether the result has the same bits as one call with all draws."""
         return self._content.exact
 
     def __getstate__(self) -> dict[str, Any]:
@@ -119,24 +124,25 @@ class LogWeightAccumulator:
         )
 
     def update(self, log_weights: ArrayLike | Path, axis: int = -1) -> None:
-        """Take in further draws of every data point.
+        """Add more draws of every data point.
 
         Parameters
         ----------
         log_weights : array_like
-            Of the shape of the first call, but for the number of draws.
+            The shape of the data points must equal that of the first call. The number of draws may
+            differ.
         axis : int
             The axis of the draws.
 
         Raises
         ------
         InvalidInputError
-            Another shape of the data points.
+            If the data points have another shape.
         InvalidWeightError
-            A log weight that is NaN or +inf. Nothing of this piece has then been taken in, and
-            nothing before it is lost.
+            If a log weight is NaN or +inf. Nothing of this piece is then added, and all earlier
+            draws are kept.
         UnsupportedDTypeError
-            Complex, object, string, long double and masked arrays.
+            For complex, object, string, long double and masked arrays.
         """
         array = as_real(as_array(log_weights, "log_weights"), "log_weights")
         if array.ndim == 0:
@@ -147,23 +153,27 @@ class LogWeightAccumulator:
         def change(content: Content) -> Content:
             _check_batch(content, batch)
             if content.next + x.shape[1] > MAX_DRAWS:
-                raise OverflowError(f"draws must be at most {MAX_DRAWS}")
+                raise OverflowError(
+                    f"draws must be at most {MAX_DRAWS} in all, got {content.next} + {x.shape[1]}"
+                )
             return content.begun(batch, self._form).updated(x)
 
         self._change(change)
 
     def merge(self, other: LogWeightAccumulator) -> None:
-        """Append the draws of another accumulator, which stays as it is; see ``exact``.
+        """Append the draws of another accumulator, which does not change; see ``exact``.
 
         Raises
         ------
         InvalidInputError
-            If the other has another ``iw_sizes``, ``tail_draws`` or shape.
+            If ``iw_sizes``, ``tail_draws`` or the shape of the data points differ.
         """
         for name in ("iw_sizes", "tail_draws"):
             mine, others = getattr(self, name), getattr(other, name)
             if mine != others:
-                raise InvalidInputError(f"{name} must be equal to merge, got {mine} and {others}")
+                raise InvalidInputError(
+                    f"{name} of both accumulators must be equal, got {mine} and {others}"
+                )
         theirs = other._content
         batch = theirs.batch_shape
         if batch is None:
@@ -177,45 +187,52 @@ class LogWeightAccumulator:
         self._change(change)
 
     def result(self) -> Estimate:
-        """The estimate from all draws so far; warnings are those of `summarize`."""
+        """The estimate from all draws so far, with the warnings of `summarize`."""
         content = self._content
         n_samples = content.n_samples
         if content.batch_shape is None or n_samples == 0:
-            raise InvalidInputError("the accumulator has no draws yet: update() it first")
+            raise InvalidInputError("the accumulator has no draws yet; call update() first")
         states = content.closed()
         reader = Reader(len(states.moments), n_samples, self._form)
         reader.add(states)
         values = reader.quantities()
-        known = [j for j, k in enumerate(self.iw_sizes) if k <= n_samples]
+        fitting = [j for j, k in enumerate(self.iw_sizes) if k <= n_samples]
         values["iw_value"], values["iw_se"] = (
-            values["iw_value"][:, known],
-            values["iw_se"][:, known],
+            values["iw_value"][:, fitting],
+            values["iw_se"][:, fitting],
         )
         warn_about_weights(n_samples, values, self.tail_draws > 0)
-        sizes = [self.iw_sizes[j] for j in known]
+        sizes = [self.iw_sizes[j] for j in fitting]
         return estimate_of_weights(values, content.batch_shape, n_samples, sizes)
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint, from which `load` goes on; an existing one is replaced at once.
+        """Write a checkpoint for `load`. An existing file is replaced in one atomic step.
+
+        If the path is a symbolic link, its target is replaced. Temporary files that a killed
+        process has left beside it are removed.
 
         Raises
         ------
         CheckpointError
-            If the file cannot be written; what stood there before stands there still.
+            If the file cannot be written. An existing file is then unchanged.
+        InvalidInputError
+            If the path is no str or Path.
         """
         content = self._content
         checkpoints.write(path, self._facts(content), _arrays(content))
 
     @classmethod
     def load(cls, path: str | Path) -> LogWeightAccumulator:
-        """The accumulator that was saved.
+        """Read an accumulator from a checkpoint.
 
         Raises
         ------
         CheckpointError
-            A file that cannot be read, is cut off or was changed.
+            If the file cannot be read, is truncated or was changed.
         CheckpointMismatchError
-            A checkpoint of another version.
+            If the checkpoint has another version.
+        InvalidInputError
+            If the path is no str or Path.
         """
         facts, arrays = checkpoints.read(path)
         acc = cls(facts["iw_sizes"], facts["tail_draws"], first_draw=facts["first_draw"])
@@ -233,7 +250,7 @@ class LogWeightAccumulator:
             )
         return acc
 
-    # --- inside ---------------------------------------------------------------------------------
+    # --- private --------------------------------------------------------------------------------
 
     def _change(self, change: Callable[[Content], Content]) -> None:
         """Replace the content by ``change`` of it: at once, wholly, and one thread at a time."""
@@ -272,8 +289,8 @@ def _arrays(content: Content) -> dict[str, Floats]:
 def _check_batch(content: Content, batch: tuple[int, ...]) -> None:
     if content.batch_shape not in (None, batch):
         raise InvalidInputError(
-            f"log_weights must have data points of shape {content.batch_shape}, as the first "
-            f"ones, got {batch}"
+            f"log_weights must have data points of shape {content.batch_shape}, as in the first "
+            f"update, got {batch}"
         )
 
 
@@ -285,5 +302,5 @@ def _refuse_bad(x: np.ndarray[Any, Any]) -> None:
     i, k, j = np.argwhere(bad)[0]
     raise InvalidWeightError(
         f"{int(bad.sum())} log weights are NaN or +inf, the first at data point "
-        f"{i * x.shape[2] + j}, draw {k} of this piece, of which nothing was taken in"
+        f"{i * x.shape[2] + j}, draw {k} of this piece; nothing of this piece was added"
     )

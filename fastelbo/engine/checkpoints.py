@@ -1,4 +1,4 @@
-"""Checkpoints: facts and arrays in one file that is whole or not there."""
+"""Checkpoints: facts and arrays in one file, which is either complete or absent."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..validation import Floats
 from ..version import STREAM_VERSION
 from .atomic_files import replace_file
 
-# Version of the format. What the arrays mean changes with the chunk and the stream version, too.
+# Identifies the format. The arrays also depend on the chunk size and on the stream version.
 _FORMAT = {
     "format": "fastelbo accumulator",
     "version": 1,
     "chunk": CHUNK,
     "stream_version": STREAM_VERSION,
 }
-# The first checkpoints did not name their stream version.
+# The first checkpoints do not store their stream version.
 _UNNAMED = {"stream_version": 1}
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
-    """Replace the file at ``path``, or leave it as it is and raise."""
+    """Replace the file at ``path`` in one atomic step, or leave it unchanged and raise."""
     target = _as_path(path)
     header = json.dumps(_FORMAT | dict(facts))
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
@@ -41,23 +41,23 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """The facts and the arrays of a checkpoint, checked."""
+    """Read and check the facts and the arrays of a checkpoint."""
     path = _as_path(path)
     try:
-        # np.load leaves a file open that it opened itself, where that is no archive.
+        # Open the file here: np.load(path) leaves it open if it is not an archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
         checksum = content.pop("checksum").tobytes()
         facts = json.loads(content["header"].tobytes())
         sound = checksum == _checksum(content)
-    # A damaged archive makes its readers raise nearly anything.
+    # Reading a damaged archive can raise nearly any exception.
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     if not sound:
-        raise CheckpointError(f"checkpoint {path} was changed or damaged: its checksum is wrong")
+        raise CheckpointError(f"checkpoint {path} is changed or damaged: its checksum is wrong")
     found = {name: facts.get(name, _UNNAMED.get(name)) for name in _FORMAT}
     if found != _FORMAT:
-        raise CheckpointMismatchError(f"checkpoint {path} is of {found}, expected {_FORMAT}")
+        raise CheckpointMismatchError(f"checkpoint {path} has {found}, expected {_FORMAT}")
     del content["header"]
     return facts, content
 

@@ -22,14 +22,14 @@ from .loop import HostSlice, Slice, folded_quantities
 from .states import Quantities, States
 from .task import EstimateRequest
 
-# Multiply-adds of the first launch: a hundredth of a second or two.
+# Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
 _FIRST_WORK = 2**28
-# What a draw costs beside its multiply-adds, in multiply-adds.
+# Fixed cost of a draw, in multiply-adds.
 _DRAW_WORK = 64
 
 
 class CPUBackend:
-    """The compiled kernels on all cores."""
+    """Runs the compiled kernels on all cores."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         self.n_threads = n_threads

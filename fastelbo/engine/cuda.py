@@ -1,4 +1,4 @@
-"""The CUDA backend: the same draws, states and merges as on the CPU, on a device."""
+"""The CUDA backend: the draws, states and merges of the CPU backend, on a device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from .task import EstimateRequest
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
 
-# Multiply-adds from which a device is worth its start, compiling above all: ten seconds of a CPU.
+# Below this number of multiply-adds, about ten seconds of a CPU, starting a device and compiling
+# for it costs more than it saves.
 _WORTH_A_DEVICE = 2**38
-# What a draw costs beside its multiply-adds, in multiply-adds.
+# Fixed cost of a draw, in multiply-adds.
 _DRAW_WORK = 64
 
 
 def worth_a_device(request: EstimateRequest) -> bool:
-    """Whether there is enough work for a device, and a device for it."""
+    """Whether the request is large enough for a device, and a device is usable."""
     if request.points * request.n_samples * (request.work + _DRAW_WORK) < _WORTH_A_DEVICE:
         return False
     from ..kernels.cuda import device
@@ -37,14 +38,14 @@ def worth_a_device(request: EstimateRequest) -> bool:
 
 
 class CUDABackend:
-    """The compiled kernels on one device."""
+    """Runs the compiled kernels on one device."""
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.device = require_device(index)
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
-        """Draw, weigh and fold slices of data points on the device; read what comes back."""
+        """Draw, weigh and fold slices of data points on the device; read their states here."""
 
         def source(run: Callable[[Slice], None]) -> None:
             def run_slice(lo: int, count: int, most_bytes: int) -> None:

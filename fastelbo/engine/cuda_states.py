@@ -1,4 +1,4 @@
-"""Slices whose chunks are folded on a CUDA device."""
+"""Slices of data points whose chunks are folded on a CUDA device."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def chunk_bytes(form: StateForm) -> int:
-    """Memory of the device that one chunk of one data point takes."""
+    """Device memory of one chunk of one data point, in bytes."""
     from ..kernels.cuda import launch as cuda_launch
 
     return cuda_launch.DeviceStates.bytes_of_chunk(len(form.iw_sizes), form.capacity)
 
 
 class DeviceSlice:
-    """A slice whose states are on the device, where ``append`` takes in the next chunks."""
+    """A slice with its states on the device. ``append`` folds the next chunks there."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class DeviceSlice:
     def most_chunks(self, first: int) -> int:
         """See `loop.Slice`."""
         most = self._most_states // self.points
-        # The largest log weights of the first chunks rule out most candidates of later ones.
+        # Start small: the largest log weights of the first chunks rule out most of the later ones.
         return min(most, first) if self._form.capacity else most
 
     def append(self, first: int, stop: int) -> None:
@@ -68,17 +68,17 @@ class DeviceSlice:
 def device_row_quantities(
     log_weights: Any, axis: int, form: StateForm, tick: Tick
 ) -> tuple[Quantities, tuple[int, ...]]:
-    """What `states.Reader` reads of log weights on a device, whose draws are along the last axis.
+    """Quantities of log weights on a device, and the shape of their batch; see `states.Reader`.
 
-    And the shape of their batch.
+    The draws must be along the last axis.
     """
     from ..kernels.cuda import device
 
     *batch, n_samples = log_weights.shape
     if axis != len(batch):
         raise InvalidInputError(
-            f"axis must be the last one for log_weights on a device, got {axis} of shape "
-            f"{tuple(log_weights.shape)}; a copy is left to its owner"
+            f"axis must be the last one for log_weights on a device, got axis {axis} of shape "
+            f"{tuple(log_weights.shape)}; make a copy with the draws along the last axis"
         )
     points = math.prod(batch)
 

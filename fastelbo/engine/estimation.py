@@ -1,4 +1,4 @@
-"""Estimates from draws of q: validate, hand to a backend, wrap what it returns."""
+"""Estimates from draws of q: validate the arguments, call a backend, wrap its result."""
 
 from __future__ import annotations
 
@@ -56,53 +56,55 @@ def estimate(
 ) -> Estimate:
     """Log evidence, ELBO and importance-weighted bounds, with standard errors.
 
-    Draws ``z_k ~ q`` and weighs them by ``l_k = log p(x, z_k) - log q(z_k)``. The log evidence is
-    ``logsumexp(l) - log K``, the ELBO ``mean(l)`` (Jordan et al., 1999); all quantities come from
-    the same draws, and nothing of the size N x K is held.
+    Draws ``z_k ~ q`` with the log weights ``l_k = log p(x, z_k) - log q(z_k)``. The log evidence is
+    ``logsumexp(l) - log K``, the ELBO is ``mean(l)`` (Jordan et al., 1999). All quantities use the
+    same draws. No array of size N x K is stored.
 
     Parameters
     ----------
     model : LinearGaussian, MixtureModel, or a distribution
-        A distribution is a model with likelihood 1 and itself as the prior: its log evidence is 0
-        and its ELBO minus the divergence of q from it.
+        A distribution p is a model with prior p and likelihood 1: its log evidence is 0, and its
+        ELBO is -KL(q || p).
     q : Gaussian, StudentT or Mixture; Categorical for a MixtureModel
-        Approximate posterior. Its batch broadcasts against the model's; without one it is the same
-        distribution for every data point, with draws of its own for each.
+        Approximate posterior. Its batch broadcasts against the model's batch. A q without a batch
+        is the same distribution for every data point; each data point has its own draws.
     n_samples : int, optional
-        K, draws for each data point, 1000 by default. Refused for a MixtureModel, which is summed
-        exactly.
+        K, the number of draws for each data point; 1000 by default. Not allowed for a MixtureModel,
+        which is summed exactly.
     rng : None, int, SeedSequence or Generator
-        An int repeats the draws, a Generator advances (SPEC 7).
+        Seed, as in Scientific Python SPEC 7. An int repeats the draws, a Generator advances.
     iw_sizes : iterable of int, optional
-        Group sizes k of the importance-weighted bounds; (10, 100) as far as K allows by default.
+        Group sizes k of the importance-weighted bounds, at most K. By default 10 and 100, if they
+        are at most K.
     backend : {"auto", "cpu", "cuda", "numpy"}
-        "cpu" runs compiled kernels on all cores, "cuda" on an NVIDIA GPU; "numpy" is the plain
-        reference, slow and holding N x K numbers. The draws are the same for all, and results come
-        back as NumPy arrays. "auto" is "cuda" where a device is usable and there is work for ten
-        seconds of a CPU, else "cpu"; a `MixtureModel`, which has no draws, is "cpu" then.
+        "cpu" runs compiled kernels on all cores, "cuda" runs them on an NVIDIA GPU. "numpy" is the
+        plain reference: it is slow and stores N x K numbers. All backends use the same draws and
+        return NumPy arrays. "auto" chooses "cuda" if a device is usable and the work takes a CPU
+        about ten seconds or more, else "cpu". For a `MixtureModel`, which has no draws, "auto" is
+        "cpu".
     precision : {"float64", "float32"}
-        "float32" makes the same draws and their densities in single precision, which is faster. A
-        log density (of q, prior or likelihood) that lies d nats below its peak and is r times
-        narrower than q is then off by at most about ``2e-6 (10 + d + r sqrt(d))``.
-        Sums over draws stay in float64; "cuda" adds up exponentials of single precision in them
-        where ``iw_sizes`` is empty, which moves log evidence and its SE by less than 1e-6 of
-        1 + their size, and loses the Jensen gap where log weights differ by less than 3e-4.
-        backend="numpy" computes in float64 either way.
+        "float32" computes the same draws and their densities in single precision, which is faster.
+        Take a log density (of q, prior or likelihood) that is d nats below its peak and r times
+        narrower than q: its error is at most about ``2e-6 (10 + d + r sqrt(d))``. Sums over draws
+        stay in float64. If ``iw_sizes`` is empty, "cuda" sums exponentials of single precision.
+        This changes log evidence and its SE by less than 1e-6 (1 + their size), and the Jensen gap
+        is lost if log weights differ by less than 3e-4. backend="numpy" always computes in float64.
     device : int
-        Which GPU "cuda" uses, where there are several.
+        Index of the GPU for "cuda".
     analytic_kl : bool
-        Put the closed-form KL in the place of the sampled one in ``kl`` and ``elbo``. The error of
-        the ELBO is then that of the log-likelihood term, often larger where q is near the
+        Use the closed-form KL instead of the sampled one in ``kl`` and ``elbo``. The standard error
+        of the ELBO is then that of the log-likelihood term, which is often larger if q is near the
         posterior. ``jensen_gap`` and ``iw_elbo(1)`` keep the sampled ELBO.
     pareto_k : bool
-        Whether to estimate the tail index of the weights. Without, ``pareto_k`` is NaN, no standard
-        error is withheld, and the interval of the log evidence is normal.
+        Whether to estimate the tail index of the weights. If False, ``pareto_k`` is NaN, k-hat sets
+        no standard error to NaN, and the interval of the log evidence is normal.
     first_index : int
-        Address of the first data point: a minibatch that begins at i draws what the whole would.
+        Address of the first data point. A minibatch that starts at data point i of a data set has
+        the same draws as the full data set if ``first_index=i``.
     n_threads : int, optional
-        Threads to use; all by default. No result depends on it.
+        Number of threads; all by default. No result depends on it.
     progress : bool
-        Show a bar, with tqdm where that is installed.
+        Show a progress bar, if tqdm is installed.
 
     Returns
     -------
@@ -112,20 +114,21 @@ def estimate(
     Raises
     ------
     InvalidInputError
-        Arguments that make no sense, named in the message.
+        If an argument is invalid; the message names it.
     InvalidWeightError
-        A log weight that is NaN or +inf.
+        If a log weight is NaN or +inf.
     DeviceUnavailableError, DeviceMemoryError
-        With "cuda": no device that can be used, and what is missing; too little memory on it.
+        With "cuda": if no device is usable (the message says what is missing), or if the device
+        does not have enough memory.
     OverflowError
-        More than 2^40 draws or 2^32 data points.
+        For more than 2^40 draws or 2^32 data points.
 
     Warns
     -----
     HighParetoKWarning, LowESSWarning, ConstantWeightsWarning, AllWeightsZeroWarning,
     ShortTailWarning
-        Once a call each, with the number of data points and the worst of them. A data point with
-        too high a k-hat has no standard error of the log evidence and of the Jensen gap.
+        Each at most once per call, with the number of data points and the worst ones. If the k-hat
+        of a data point is too high, its log evidence and its Jensen gap have no standard error.
 
     Examples
     --------
@@ -186,7 +189,8 @@ def elbo_terms(
 ) -> ElboTerms:
     """The three terms of the log weight for every draw.
 
-    The draws are those that `estimate` makes for the same ``rng``, in a ``precision`` as there.
+    The draws are those of `estimate` with the same ``rng``. The parameters have the same meaning
+    as there.
 
     Returns
     -------
@@ -197,7 +201,7 @@ def elbo_terms(
     Raises
     ------
     MemoryError
-        Before anything is allocated, if the arrays would not fit into memory.
+        If the arrays would not fit into memory. It is raised before anything is allocated.
 
     Examples
     --------
@@ -207,7 +211,9 @@ def elbo_terms(
     (1, 5)
     """
     if isinstance(model, ExactModel):
-        raise InvalidInputError("model is summed exactly: a MixtureModel has no draws")
+        raise InvalidInputError(
+            f"model must be one with draws, got a {_kind(model)}, which is summed exactly"
+        )
     request = _request(model, q, n_samples, rng, first_index, precision, (), False)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
@@ -229,7 +235,7 @@ def log_weights(
     first_index: int = 0,
     n_threads: int | None = None,
 ) -> Floats:
-    """log p(x, z_k) - log q(z_k), shape (*batch, K); options as for `elbo_terms`.
+    """Log weights ``log p(x, z_k) - log q(z_k)``, shape (*batch, K); parameters as `elbo_terms`.
 
     Examples
     --------
@@ -245,7 +251,7 @@ def log_weights(
     return terms.log_weights
 
 
-# --- validating -----------------------------------------------------------------------------
+# --- validation -----------------------------------------------------------------------------
 
 
 def _request(
@@ -260,14 +266,15 @@ def _request(
 ) -> EstimateRequest:
     if isinstance(model, type) or not isinstance(model, Model):
         raise InvalidInputError(
-            "model must be a Gaussian, StudentT or Mixture, a LinearGaussian or a MixtureModel; "
+            "model must be a distribution over vectors, a LinearGaussian or a MixtureModel; "
             f"got {_kind(model)}"
         )
     if isinstance(q, type) or not isinstance(q, Proposal):
-        raise InvalidInputError(f"q must be a Gaussian, StudentT or Mixture; got {_kind(q)}")
+        raise InvalidInputError(f"q must be a distribution over vectors; got {_kind(q)}")
     if model.dim != q.dim:
         raise InvalidInputError(
-            f"model and q must have one dimension, got {model.dim} and {q.dim}: {model!r}, {q!r}"
+            "model and q must have the same dimension, got "
+            f"{model.dim} and {q.dim}: {model!r}, {q!r}"
         )
     if precision not in ("float64", "float32"):
         raise InvalidInputError(f'precision must be "float64" or "float32", got {precision!r}')
@@ -291,7 +298,7 @@ def _kind(value: object) -> str:
 def _backend(
     name: str, n_threads: int | None, device: int, request: EstimateRequest | None
 ) -> Backend:
-    """The backend of that name; "auto" chooses by the request, and the CPU where there is none."""
+    """The backend with this name. "auto" depends on the request; without one it is the CPU."""
     wants_device = name == "auto" and request is not None and worth_a_device(request)
     if name == "cuda" or wants_device:
         return CUDABackend(device)
@@ -303,21 +310,21 @@ def _backend(
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
-    """The closed-form divergence of q from the prior, or an error that says there is none."""
+    """The closed-form KL divergence of q from the prior; an error if it has no closed form."""
     prior = getattr(model, "prior", None)
     if isinstance(q, Distribution) and isinstance(prior, Distribution):
         return kl_divergence(q, prior)
     raise InvalidInputError(
-        f"analytic_kl must be False: no closed form for the KL divergence of {_kind(q)} from "
-        f"{_kind(prior)}"
+        f"analytic_kl must be False: there is no closed form for the KL divergence of {_kind(q)} "
+        f"from {_kind(prior)}"
     )
 
 
-# --- wrapping -------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------
 
 
 def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Estimate:
-    """The estimate, with the closed-form KL in its place where it was asked for."""
+    """The estimate, with the closed-form KL if one is given."""
     independent = request.batch == request.model.batch_shape
     sampled = from_quantities(
         values, request.batch, request.n_samples, request.form.iw_sizes, independent=independent
@@ -337,7 +344,7 @@ def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Es
 def _exact(
     model: ExactModel, q: object, n_samples: object, iw_sizes: object, backend: Backend
 ) -> Estimate:
-    """Sums over the components of a mixture, without draws."""
+    """The estimate of an exact model: sums over mixture components, without draws."""
     for name, value in (("n_samples", n_samples), ("iw_sizes", iw_sizes)):
         if value is not None:
             raise InvalidInputError(
@@ -348,8 +355,8 @@ def _exact(
         raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {_kind(q)}")
     if q.probs.shape[-1] != model.n_classes:
         raise InvalidInputError(
-            f"q must have as many classes as the mixture has components, {model.n_classes}; got "
-            f"{q.probs.shape[-1]}"
+            "q must have as many classes as the mixture has components, "
+            f"{model.n_classes}; got {q.probs.shape[-1]}"
         )
     log_evidence, likelihood, kl = backend.expectations(model, q.probs)
     shape = log_evidence.shape

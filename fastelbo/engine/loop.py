@@ -1,9 +1,9 @@
-"""The one loop: chunks of draws are folded into states, slice by slice, and the states are read.
+"""The one loop: fold chunks of draws into states, slice by slice, and read the states.
 
-A `Slice` is some data points whose chunks come from somewhere: drawn on the CPU or on a device, or
-cut out of log weights that exist already. A source calls ``run`` with one slice after another.
-Slices and launches are cut by memory and by time. Chunks are cut by address alone and folded in
-their order, so that no cut changes a bit of a result.
+A `Slice` is a range of data points and the origin of their chunks: draws on the CPU, draws on a
+device, or existing log weights. A source calls ``run`` with one slice after another. Memory and
+time limit the size of slices and launches. Chunks depend on the address alone and are folded in
+order of address, so that the size of slices and launches never changes a bit of a result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .states import Quantities, Reader, StateForm, States
 
 
 class Slice(Protocol):
-    """Some data points, to whose states chunks of draws are appended."""
+    """A range of data points. Chunks of draws are appended to their states."""
 
     @property
     def points(self) -> int:
@@ -27,7 +27,7 @@ class Slice(Protocol):
         ...
 
     def most_chunks(self, first: int) -> int:
-        """How many chunks, from chunk ``first`` on, the memory allows at a time."""
+        """Number of chunks, from chunk ``first`` on, that fit into memory at once."""
         ...
 
     def append(self, first: int, stop: int) -> None:
@@ -39,12 +39,12 @@ class Slice(Protocol):
         ...
 
 
-# Writes the states of chunks first to stop: fill(first, stop, moments, top_rows).
+# fill(first, stop, moments, top_rows) writes the states of chunks first to stop.
 FillChunks = Callable[[int, int, Floats, Floats], None]
 
 
 class HostSlice:
-    """A slice whose states are in this machine's memory."""
+    """A slice with its states in main memory."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class HostSlice:
         return self._most_states // self.points
 
     def append(self, first: int, stop: int) -> None:
-        """See `Slice`. The states of the chunks go to ``record`` too."""
+        """See `Slice`. Also passes the states of the chunks to ``record``."""
 
         def fill(moments: Floats, top_rows: Floats) -> None:
             self._fill(first, stop, moments, top_rows)
@@ -82,7 +82,7 @@ class HostSlice:
 def fold(part: Slice, first: int, last: int, pace: Pace, tick: Callable[[int, int], None]) -> None:
     """Append the chunks from ``first`` to ``last``, in launches of about a quarter of a second.
 
-    Between launches ``tick(first, stop)`` tells of the chunks that are done.
+    After each launch ``tick(first, stop)`` reports the finished chunks.
     """
     while first < last:
         step = max(1, min(pace.size // part.points, part.most_chunks(first)))
@@ -101,7 +101,7 @@ def folded_quantities(
     pace: Pace,
     tick: Tick,
 ) -> Quantities:
-    """Fold and read every slice that ``source(run)`` runs."""
+    """Fold and read every slice that ``source`` passes to ``run``."""
     reader = Reader(points, n_samples, form)
 
     def run(part: Slice) -> None:

@@ -1,4 +1,4 @@
-"""The NumPy backend: the plain reference, which compiles nothing."""
+"""The NumPy backend: the plain reference, without compiled code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from .task import EstimateRequest
 
 
 class NumPyBackend:
-    """Slow, independent, and holding the terms of every draw in memory.
+    """Calls the plain NumPy reference: slow, and independent of the kernels.
 
-    In float64 whatever the precision, which is the least that is asked for.
+    It stores the terms of every draw. It always computes in float64, also for
+    ``precision="float32"``.
     """
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
@@ -32,7 +33,7 @@ class NumPyBackend:
         bounds = np.array([values["iw"][k] for k in iw_sizes])
         bounds = bounds.reshape(len(iw_sizes), 2, request.points)
         values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
-        # The caller refuses what is bad; until then it is out of the way of the fit.
+        # The caller raises an error for bad weights. Keep them out of the fit until then.
         log_weights[bad] = -np.inf
         ascending = np.sort(log_weights, axis=-1)[:, request.n_samples - capacity :]
         values["tail"] = ascending[:, ::-1]

@@ -1,4 +1,4 @@
-"""Existing log weights as a source of chunks: rows of arrays and files, in slices."""
+"""Existing log weights as a source of chunks: slices of the rows of arrays and files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..validation import Floats
 from .loop import FillChunks, HostSlice, Slice, folded_quantities
 from .states import Quantities, StateForm, States
 
-# Elements that are copied out of a file, or into another type, at once: 64 MB; or 128 MB if that is
-# one chunk of all columns, which are then read in the order of the file.
+# Most elements copied at once, from a file or to another type: 64 MB. Up to 128 MB if this holds
+# one chunk of all columns, which is then read in file order.
 _COPIED_ELEMENTS = 2**23
 _WIDEST_ELEMENTS = 2**24
 _FIRST_ELEMENTS = 2**24
@@ -28,7 +28,7 @@ Array = np.ndarray[Any, Any]
 
 
 def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantities:
-    """What `Reader` reads, of each row of x (A, K, B), whose elements are any real numbers."""
+    """The quantities of `Reader` for each row of x (A, K, B), of any real dtype."""
     before, length, after = x.shape
     pace = row_pace()
 
@@ -41,19 +41,19 @@ def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantitie
 
 
 def row_pace() -> Pace:
-    """The pace of launches over rows, before any has been timed."""
+    """The pace of launches over rows, before the first launch is timed."""
     return Pace(_FIRST_ELEMENTS // CHUNK)
 
 
 def _row_slices(x: Array, form: StateForm, pace: Pace) -> Iterator[HostSlice]:
-    """Slices of rows: views, or copies of a few chunks at a time where a copy is needed."""
+    """Slices of rows: views, or copies of a few chunks at a time if a copy is needed."""
     before, length, after = x.shape
     pages = memory_map(x)
     copies = pages is not None or not is_real(x)
     n_chunks = -(-length // CHUNK)
     most_rows, most_states, width = before, None, after
     if copies:
-        # Whole rows if they fit, or else whole chunks of one.
+        # Whole rows if they fit, else whole chunks of one row.
         shortest = min(length, CHUNK)
         most_rows = _COPIED_ELEMENTS // (length * after)
         most_states = _COPIED_ELEMENTS // shortest
@@ -73,7 +73,7 @@ def _row_slices(x: Array, form: StateForm, pace: Pace) -> Iterator[HostSlice]:
 
 
 def row_filler(states: States, x: Array, first_draw: int) -> FillChunks:
-    """Fills the states of chunks of rows x (A, K, B), which begin at draw ``first_draw``."""
+    """A function that fills the states of chunks of x (A, K, B), which starts at ``first_draw``."""
     before, length, after = x.shape
 
     def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
@@ -90,7 +90,7 @@ def row_filler(states: States, x: Array, first_draw: int) -> FillChunks:
 
 
 def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
-    """As `row_filler`, from copies of the chunks."""
+    """Like `row_filler`, but it copies the chunks first."""
 
     def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
         start = first * CHUNK
@@ -104,7 +104,7 @@ def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
 def estimate_of_weights(
     values: Quantities, shape: tuple[int, ...], n_samples: int, iw_sizes: list[int]
 ) -> Estimate:
-    """The estimate of log weights whose terms are unknown."""
+    """The estimate from log weights alone; their likelihood and KL terms are NaN."""
     unknown = np.full(len(values["ess"]), np.nan)
     values |= {
         name: unknown

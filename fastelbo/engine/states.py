@@ -1,4 +1,4 @@
-"""The mergeable states of data points, and what is read of them."""
+"""The mergeable states of data points, and the quantities read from them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ..kernels.state import groups, state, top_k
 from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
 
-# Tails of all data points that an estimate keeps for its intervals: 256 MB.
+# Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
 
-# Arrays by name, one row a data point.
+# Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
-# fill(moments, top_rows): write the states of some chunks, (points, chunks, ...) each.
+# fill(moments, top_rows) writes the states of some chunks into arrays (points, chunks, ...).
 Fill = Callable[[Floats, Floats], None]
 
 
 class StateForm(NamedTuple):
-    """What a state keeps beside the moments of single weights."""
+    """What a state stores besides the moments of single weights."""
 
     iw_sizes: tuple[int, ...]  # group sizes of the importance-weighted bounds
-    capacity: int  # how many of the largest log weights, 0 for none
+    capacity: int  # number of largest log weights; 0 for none
 
     @property
     def size(self) -> int:
-        """Numbers of the state of one data point."""
+        """Count of numbers in the state of one data point."""
         return state.state_size(len(self.iw_sizes)) + top_k.row_size(self.capacity)
 
 
 class States:
-    """States of data points, folded from the left, chunk by chunk."""
+    """States of data points. Chunks are folded into them one by one, in order."""
 
     def __init__(self, points: int, form: StateForm, n_threads: int | None = None) -> None:
         self.iw_sizes = constant(np.array(form.iw_sizes, dtype=np.int64))
@@ -51,7 +51,7 @@ class States:
         self._fresh = True
 
     def advance(self, n_chunks: int, fill: Fill) -> Floats:
-        """Append chunks, whose states ``fill`` writes; returns these states."""
+        """Append chunks, whose moments and top rows ``fill`` writes; return their moments."""
         points = len(self.moments)
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, self.top_rows.shape[1]))
@@ -59,7 +59,7 @@ class States:
         # Anything may interrupt a launch: what is known so far is never written to.
         moments, rows, capacity = self.moments.copy(), np.empty_like(self.top_rows), self.capacity
         if self._fresh and n_chunks == 1:
-            # The row of the only chunk is the row of all chunks.
+            # The top row of a single chunk is already the top row of all draws.
             rows, capacity = top_rows[:, 0], 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
@@ -70,11 +70,11 @@ class States:
         return chunks
 
     def copy(self) -> States:
-        """States that go on from here by themselves. No array is copied: none is written to."""
+        """An independent copy of the states. It shares their arrays, which are never written to."""
         return copy.copy(self)
 
     def packed_top_rows(self) -> Floats:
-        """The rows of largest log weights, without the room that is still empty in all of them."""
+        """The top rows (largest log weights), without the columns that no row uses."""
         if not self.capacity or not len(self.top_rows):
             return self.top_rows[:, :0]
         count = self.top_rows[:, top_k.COUNT].astype(np.int64)
@@ -83,35 +83,35 @@ class States:
         return rows
 
     def restore(self, moments: Floats, top_rows: Floats) -> None:
-        """Go on from moments and from what `packed_top_rows` gave beside them."""
+        """Continue from saved moments and from saved `packed_top_rows`."""
         self.moments = moments
         self.top_rows[:, : top_rows.shape[1]] = top_rows
-        # Chunks are appended; a state without draws is a fresh one.
+        # A state without draws is a fresh state.
         self._fresh = not moments[:, state.COUNT].any()
 
     def end_groups(self) -> None:
-        """Leave out the importance-weight groups that are still open."""
+        """Drop the importance-weight groups that are still incomplete."""
         self.moments = self.moments.copy()
-        rows = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
+        parts = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
         open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
-        rows[:, open_group] = 0.0, -np.inf, 0.0
-        self.moments[:, state.GROUPS :] = rows.reshape(len(self.moments), -1)
+        parts[:, open_group] = 0.0, -np.inf, 0.0
+        self.moments[:, state.GROUPS :] = parts.reshape(len(self.moments), -1)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
-        """Append states (points, chunks, ...), and one row of largest log weights for them all."""
+        """Append moments (points, chunks, ...) and, for each data point, one common top row."""
 
-        def fill(chunks: Floats, rows: Floats) -> None:
+        def fill(chunks: Floats, chunk_rows: Floats) -> None:
             chunks[...] = moments
             if self.capacity:
-                rows[..., top_k.THRESHOLD], rows[..., top_k.COUNT] = -np.inf, 0.0
-                rows[:, 0] = top_rows
+                chunk_rows[..., top_k.THRESHOLD], chunk_rows[..., top_k.COUNT] = -np.inf, 0.0
+                chunk_rows[:, 0] = top_rows
 
         self.advance(moments.shape[1], fill)
 
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point, and its M + 1 largest log weights, descending.
 
-        k-hat is NaN, and the tail empty, where K is too small or no log weights were kept.
+        If K is too small or no log weights are stored, k-hat is NaN and the tail is empty.
         """
         points = len(self.moments)
         size = min(kept_draws(n_samples), self.capacity)
@@ -123,7 +123,7 @@ class States:
 
 
 class Reader:
-    """Reads the states of slices of data points, one slice after another."""
+    """Reads quantities from the states of data points, slice by slice."""
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._groups = n_samples, len(form.iw_sizes)
@@ -134,16 +134,16 @@ class Reader:
         self.add(States(0, form))
 
     def add(self, states: States) -> None:
-        """Read the next slice, whose draws are complete."""
+        """Read the next slice, after its last draw."""
         values = state.read(states.moments, self._groups)
         values["pareto_k"], tails = states.tails(self.n_samples)
         values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
         self._parts.append(values)
 
     def quantities(self) -> Quantities:
-        """Those of `kernels.state.state.read`, ``pareto_k``, and ``tail``: rows of `States.tails`.
+        """The quantities of `kernels.state.state.read`, ``pareto_k`` and ``tail``.
 
-        Tails that would take too much memory are empty.
+        ``tail`` has the rows of `States.tails`. It is empty if it would take too much memory.
         """
         return {
             name: np.concatenate([part.pop(name) for part in self._parts])

@@ -1,4 +1,4 @@
-"""Estimates from log weights that are there already."""
+"""Estimates from existing log weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .rows import estimate_of_weights, row_quantities
 from .states import StateForm
 
 
-# Of an array, the type is that for a batch: types do not tell that it has no other axis.
+# For an array, the declared result is a batch: its type does not show whether it has other axes.
 @overload
 def ess(log_weights: Sequence[float], axis: int = -1) -> np.float64: ...  # type: ignore[overload-overlap]
 @overload
@@ -36,24 +36,24 @@ def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> np.floa
     Parameters
     ----------
     log_weights : array_like
-        Real; -inf is a weight of 0. May be on a GPU, as for `summarize`.
+        Real numbers; -inf is a weight of 0. They may be on a GPU, as for `summarize`.
     axis : int
         The axis of the draws.
 
     Returns
     -------
     ndarray or scalar
-        Between 1 and the number of draws; 0 where every weight is 0.
+        Between 1 and the number of draws; 0 if every weight is 0.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
+        If a log weight is NaN or +inf; the message says which.
 
     Notes
     -----
-    Computed as K / (1 + v) from v, the centred second moment of the weights over their squared
-    mean, which does not cancel when they are nearly equal.
+    Computed as K / (1 + v), where v is the centred second moment of the weights over their squared
+    mean. This has no cancellation for nearly equal weights.
 
     Examples
     --------
@@ -73,41 +73,41 @@ def summarize(
     pareto_k: bool = True,
     progress: bool = False,
 ) -> Estimate:
-    """The `Estimate` of log weights that come from elsewhere.
+    """The `Estimate` from existing log weights.
 
     Parameters
     ----------
     log_weights : array_like, path or iterator of array_like
-        ``log p(x, z_k) - log q(z_k)``, real; -inf is a weight of 0. A NumPy, torch or JAX array, a
-        memory map, or the path of a ``.npy`` file, of which little is in memory at a time; or an
-        iterator of such arrays, which are pieces along ``axis``. An array on a GPU (CuPy, torch,
-        JAX, numba), but not in pieces, is reduced there, in place, with the draws along its last
-        axis.
+        Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are a NumPy,
+        torch or JAX array, a memory map, and the path of a ``.npy`` file, which is read in small
+        parts. An iterator of them gives pieces along ``axis``. An array on a GPU (CuPy, torch, JAX,
+        numba) is reduced there in place. Its draws must be along the last axis, and it must not be
+        in pieces.
     axis : int
-        The axis of the draws k; the others are data points, whose draws are independent.
+        The axis of the draws k. The other axes are data points; their draws are independent.
     iw_sizes : iterable of int, optional
         Group sizes of the importance-weighted bounds, as for `estimate`.
     pareto_k : bool
         Whether to estimate the tail index, as for `estimate`.
     progress : bool
-        Show a bar, with tqdm where that is installed.
+        Show a progress bar, if tqdm is installed.
 
     Returns
     -------
     Estimate
-        ``expected_log_likelihood`` and ``kl``, which the weights do not tell apart, are NaN.
+        ``expected_log_likelihood`` and ``kl`` are NaN: log weights do not determine them.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
+        If a log weight is NaN or +inf; the message says which.
 
     Notes
     -----
-    On a GPU the weights of a float32 array, where no groups are asked for, are exponentials of
-    single precision: the log evidence and its standard error are within 1e-6 (1 + their size) of
-    those of float64, and the Jensen gap and its error are lost where log weights differ by less
-    than about 3e-4. The ELBO is not concerned; sums are always of float64.
+    For a float32 array on a GPU and empty ``iw_sizes``, the weights are exponentials in single
+    precision. The log evidence and its standard error then differ by at most 1e-6 (1 + their size)
+    from float64. The Jensen gap and its error are lost if log weights differ by less than about
+    3e-4. The ELBO is not affected. Sums are always in float64.
 
     Examples
     --------
@@ -135,18 +135,18 @@ def _summary(
     pareto_k: bool,
     tick: Tick = no_tick,
 ) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
-    """What the rows' states tell, the batch shape, the number of draws and the group sizes."""
-    there = on_device(log_weights)
-    array = log_weights if there else as_array(log_weights, "log_weights")
+    """The quantities of the rows, the batch shape, the number of draws and the group sizes."""
+    is_on_device = on_device(log_weights)
+    array = log_weights if is_on_device else as_array(log_weights, "log_weights")
     if array.ndim == 0:
         raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
     axes = normal_axes(axis, array.ndim)
     if len(axes) != 1:
-        raise InvalidInputError(f"axis must be one axis, that of the draws, got {axis!r}")
+        raise InvalidInputError(f"axis must be one axis, the axis of the draws, got {axis!r}")
     n_samples = as_count(array.shape[axes[0]], "the number of draws in log_weights")
     sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
     form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
-    if there:
+    if is_on_device:
         values, shape = device_row_quantities(array, axes[0], form, tick)
     else:
         x, shape = as_rows(array, axes)

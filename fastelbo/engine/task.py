@@ -1,6 +1,6 @@
-"""What is asked of a backend.
+"""Requests, and the protocol of the backends that answer them.
 
-The draws are the same whichever backend makes them: functions of their address.
+All backends make the same draws, because a draw is a function of its address.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ class EstimateRequest(NamedTuple):
 
     @property
     def points(self) -> int:
-        """Number of data points, of the flattened batch."""
+        """Number of data points in the flattened batch."""
         return math.prod(self.batch)
 
     @property
     def work(self) -> int:
-        """Multiply-adds of one draw, about; also the numbers of one data point's plan."""
+        """About the multiply-adds of one draw, and the count of numbers in a data point's plan."""
         return work_of_draw(self.model, self.q)
 
     def plan(self, lo: int, count: int) -> Plan:
-        """The plan of ``count`` data points, from ``lo`` on."""
+        """The plan of ``count`` data points, starting at ``lo``."""
         points = Points(self.batch, slice(lo, lo + count))
         return plan(self.model, self.q, points, self.precision)
 
 
 class Backend(Protocol):
-    """Where draws are made and weighed."""
+    """Makes draws and computes their log weights."""
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
-        """What `states.Reader` reads, of each data point."""
+        """The quantities of `states.Reader` for each data point."""
         ...
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
@@ -56,5 +56,5 @@ class Backend(Protocol):
         ...
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
-        """The sums of an exact model, for the probabilities (..., C) of its q."""
+        """The sums of an exact model for probabilities (..., C) of q."""
         ...

@@ -8,6 +8,9 @@ import llvmlite
 import llvmlite.binding
 import numba
 
+from .cpu import drivers
+from .cpu.launch import compiled
+from .jit.internals import is_fast
 from .jit.threads import available_threads
 
 
@@ -20,6 +23,8 @@ def info() -> dict[str, str]:
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "numba-cuda": _version("numba-cuda"),
+        "kernel compiler": _compiler(),
+        "kernel cache": _cache_folder(),
         "CPU": numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
         "vector registers": f"{vector_bits()} bits",
         "threads": str(available_threads()),
@@ -33,6 +38,18 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _compiler() -> str:
+    if numba.config.DISABLE_JIT:
+        return "none: NUMBA_DISABLE_JIT is set"
+    return "fast path" if is_fast() else "numba's public path"
+
+
+def _cache_folder() -> str:
+    """Where most kernels are kept."""
+    stats = getattr(compiled(drivers.log_prob), "stats", None)
+    return getattr(stats, "cache_path", None) or "none"
 
 
 def vector_bits() -> int:

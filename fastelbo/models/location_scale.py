@@ -80,14 +80,14 @@ class LocationScale(Elliptical):
         return int(self.mean.shape[-1])
 
     @property
-    def _df(self) -> Floats | None:
-        """The parameter of a family that has one."""
+    def parameter(self) -> Floats | None:
+        """The parameter of the family, as `StudentT.df`; None where it has none."""
         return None
 
     @property
     @abstractmethod
     def _log_base(self) -> Floats:
-        """Log of the normalising constant for a scale of 1, of the shape of `_df` if any."""
+        """Log of the normalising constant for a scale of 1; of the shape of `parameter`, if any."""
 
     @cached_property
     def _components(self) -> Components:
@@ -98,7 +98,7 @@ class LocationScale(Elliptical):
             scale_tril=None if self.scale_tril is None else self.scale_tril[..., None, :, :],
             radial=self.radial,
             log_base=self._log_base[..., None],
-            df=None if self._df is None else self._df[..., None],
+            df=None if self.parameter is None else self.parameter[..., None],
         )
 
     def _log_det(self) -> Floats:
@@ -237,7 +237,8 @@ class StudentT(LocationScale):
         self._set_location_scale(mean, scale, scale_tril)
 
     @property
-    def _df(self) -> Floats:
+    def parameter(self) -> Floats:
+        """The degrees of freedom."""
         return self.df
 
     @property

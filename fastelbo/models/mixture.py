@@ -47,7 +47,8 @@ class Mixture(Elliptical):
     def __init__(self, weights: ArrayLike, components: LocationScale) -> None:
         if not isinstance(components, LocationScale):
             raise InvalidInputError(
-                f"components must be a Gaussian or StudentT, got {type(components).__name__}"
+                "components must be a batch of a location-scale distribution, such as a Gaussian "
+                f"or StudentT; got {type(components).__name__}"
             )
         shares = probabilities(weights, "weights")
         batch = components.batch_shape
@@ -95,5 +96,5 @@ class Mixture(Elliptical):
             counted(own.scale_tril, 2),
             own.radial,
             np.atleast_1d(own._log_base),
-            counted(own._df, 0),
+            counted(own.parameter, 0),
         )

@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.draws.blocks import Density, Plan, Real, Term
+from ..kernels.draws.radial import STUDENT_T
 from .protocol import Model, Points, Proposal
 
 
@@ -45,7 +46,9 @@ def _single(array: Real) -> Any:
 
 def single_density(density: Density) -> Density:
     """The density in float32, but for its constants, which may be large."""
-    df = np.clip(density.df, 1.0 / _SINGLE_MOST_DF, _SINGLE_MOST_DF)
+    df = density.df
+    if density.radial == STUDENT_T:
+        df = np.clip(df, 1.0 / _SINGLE_MOST_DF, _SINGLE_MOST_DF)
     return density._replace(
         factor=_single(density.factor),
         target=_single(density.target),

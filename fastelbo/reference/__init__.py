@@ -7,7 +7,7 @@ leading axes are a batch and broadcast. The attribute ``family`` is one of these
 ``"gaussian"``
     ``mean (..., D)``, and either ``scale (..., D)`` or ``scale_tril (..., D, D)``, the other None.
 ``"student_t"``
-    The same and ``df (...)``.
+    The same, and the degrees of freedom as ``parameter (...)``, which other families leave None.
 ``"mixture"``
     ``weights (..., C)`` and ``components``, one of the two above whose last batch axis is C.
 ``"categorical"``

@@ -41,15 +41,15 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
     index, draw = address(index, 32, "index")[:, None], address(draw, 40, "draw")[None, :]
     y = standard_normals(key, index, draw, simple(q).mean.shape[-1])
     if q.family != "mixture":
-        df = getattr(q, "df", None)
-        df = None if df is None else np.asarray(df)[..., None]
-        return _affine(q, scale_radius(q.family, df, y, key, index, draw))
+        own = None if q.parameter is None else np.asarray(q.parameter)[..., None]
+        return _affine(q, scale_radius(q.family, own, y, key, index, draw))
     words, n_components = words_at(key, index, draw, CHOICE), q.weights.shape[-1]
     choice = _choose(q.weights, word53(words[0], words[1]))
-    df = getattr(q.components, "df", None)
-    if df is not None:
-        df = np.take_along_axis(np.broadcast_to(df, (len(index), n_components)), choice, axis=-1)
-    y = scale_radius(q.components.family, df, y, key, index, draw)
+    chosen = q.components.parameter
+    if chosen is not None:
+        every = np.broadcast_to(chosen, (len(index), n_components))
+        chosen = np.take_along_axis(every, choice, axis=-1)
+    y = scale_radius(q.components.family, chosen, y, key, index, draw)
     z = np.empty_like(y)
     for c in range(n_components):
         np.copyto(z, _affine(component(q, c), y), where=(choice == c)[..., None])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .stream import Array
 
-EVENT_AXES = {"mean": 1, "scale": 1, "scale_tril": 2, "df": 0}
+EVENT_AXES = {"mean": 1, "scale": 1, "scale_tril": 2, "parameter": 0}
 
 
 def simple(dist: Any) -> Any:

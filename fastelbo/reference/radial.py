@@ -17,20 +17,22 @@ def log_radial(dist: Any, square: Array, log_det: Array, dim: int) -> Array:
     """
     if dist.family == "gaussian":
         return np.asarray(-0.5 * (square + dim * np.log(2.0 * np.pi)) - log_det)
-    df = np.asarray(dist.df)
+    df = np.asarray(dist.parameter)
     return np.asarray(_t_log_constant(df, dim) - log_det - 0.5 * (df + dim) * np.log1p(square / df))
 
 
 def scale_radius(
-    family: str, df: Array | None, y: Array, key: int, index: Words, draw: Words
+    family: str, parameter: Array | None, y: Array, key: int, index: Words, draw: Words
 ) -> Array:
     """Draws of the family with scale 1, (n, K, D), from standard normals y.
 
-    Student t: one chi-square a draw, shared by the coordinates; df is (n, K) or broadcasts to it.
+    ``parameter`` of the family is (n, K) or broadcasts to it. Student t: one chi-square a draw,
+    which the coordinates share.
     """
-    if family == "gaussian" or df is None:
+    if family == "gaussian" or parameter is None:
         return y
-    return np.asarray(y * np.sqrt(df / chi_square(key, index, draw, df))[..., None])
+    factor = np.sqrt(parameter / chi_square(key, index, draw, parameter))
+    return np.asarray(y * factor[..., None])
 
 
 def _t_log_constant(df: Array, dim: int) -> Array:

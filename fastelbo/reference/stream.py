@@ -1,4 +1,4 @@
-"""Random words by address, and the standard draws made of them."""
+"""Random words and the standard draws made of them, by address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[np.float64]
-Words: TypeAlias = NDArray[Any]  # uint64, a type that NumPy's stubs lose in every shift
+Words: TypeAlias = NDArray[Any]  # of uint64, which NumPy's stubs lose in every shift
 
 NORMAL, CHOICE, GAMMA_NORMAL, GAMMA_UNIFORM = range(4)
 GAMMA_ATTEMPTS = 16
@@ -95,8 +95,8 @@ def _uniform(high: Words, low: Words) -> Array:
 
 def _normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array]:
     radius = np.sqrt(-2.0 * np.log(_uniform(words[0], words[1])))
-    # The angle is an integer quadrant and a remainder in [-pi/4, pi/4).  Only the remainder becomes
-    # a float: the cosine of a rounded angle near pi/2 would lose its leading digits.
+    # The angle is an integer quadrant and a remainder in [-pi/4, pi/4).  Only the remainder meets
+    # floating point: the cosine of a rounded angle near pi/2 would have lost its leading digits.
     quadrant = words[2] >> 30
     remainder = (((words[2] << 32) | words[3]) >> 10) & (2**52 - 1)
     angle = (remainder * 2.0**-52 - 0.5) * (np.pi / 2.0)
@@ -109,15 +109,23 @@ def _normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array
 
 
 def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
-    """Chi-square with ``df`` degrees of freedom, by Marsaglia and Tsang (2000).
+    """Chi-square with ``df`` degrees of freedom; the arguments broadcast."""
+    a = df / 2.0
+    gamma, uniform = gamma_parts(key, index, draw, a)
+    # The floor keeps 1 / chi-square and its square finite.
+    return np.maximum(2.0 * gamma * uniform ** (1.0 / a), 2.0**-1000)
 
-    The arguments broadcast.
+
+def gamma_parts(key: int, index: Words, draw: Words, shape: Array) -> tuple[Array, Array]:
+    """(g, u) such that g u^(1/shape) is Gamma(shape), by Marsaglia and Tsang (2000).
+
+    The arguments broadcast. u is 1 for a shape of at least 1.
     """
-    index, draw, df = np.broadcast_arrays(index, draw, df)
-    shape, index, draw, a = df.shape, index.ravel(), draw.ravel(), df.ravel() / 2.0
+    index, draw, a = np.broadcast_arrays(index, draw, shape)
+    whole, index, draw, a = a.shape, index.ravel(), draw.ravel(), a.ravel()
     d = np.where(a < 1.0, a + 1.0, a) - 1.0 / 3.0
     c = 1.0 / np.sqrt(9.0 * d)
-    gamma, boost = np.empty_like(a), np.ones_like(a)
+    gamma, uniform = np.empty_like(a), np.ones_like(a)
     pending = np.arange(a.size)
     for attempt in range(GAMMA_ATTEMPTS):
         x, _ = _normal_pair(
@@ -127,7 +135,7 @@ def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
         if attempt == 0:
             # The method needs a shape of 1 or more: Gamma(a) is Gamma(a + 1) U^(1/a).
             small = a < 1.0
-            boost[small] = _uniform(words[2], words[3])[small] ** (1.0 / a[small])
+            uniform[small] = _uniform(words[2], words[3])[small]
         root = 1.0 + c[pending] * x
         cube = root * root * root
         v = np.where(cube > 0.0, cube, 1.0)
@@ -138,5 +146,4 @@ def chi_square(key: int, index: Words, draw: Words, df: Array) -> Array:
         pending = pending[~accepted]
         if pending.size == 0:
             break
-    # The floor keeps 1 / chi-square and its square finite.
-    return np.maximum(2.0 * gamma * boost, 2.0**-1000).reshape(shape)
+    return gamma.reshape(whole), uniform.reshape(whole)

@@ -1,1 +1,1 @@
-"""What comes back from an estimate."""
+"""The results of an estimate."""

@@ -1,4 +1,4 @@
-"""The bounds of an estimate side by side, and what each of them bounds, in words."""
+"""A table of the bounds of an estimate, with a text that explains them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _WIDTH = 100
 
 @dataclass(frozen=True, repr=False, eq=False)
 class BoundTable:
-    """Bounds on the log evidence in rising order, in nats; printed with their meaning.
+    """Bounds on the log evidence in rising order, in nats. Printing also explains them.
 
     Attributes
     ----------
     names : tuple of str
-        ``"elbo"``, ``"iw_elbo(k)"`` for each known k above 1, and ``"log_evidence"``.
+        ``"elbo"``, ``"iw_elbo(k)"`` for each k above 1 in ``iw_sizes``, and ``"log_evidence"``.
     value, se : ndarray
-        Estimates and standard errors, one row a name, then the axes of the batch.
+        Estimates and standard errors. The first axis is the names, the others are the batch.
     bias : ndarray
-        v / 2K for each data point: about how far the expectation of ``log_evidence`` is below
-        log p(x). NaN where it is not known, 0 for a sum without draws.
+        v / 2K for each data point: the expectation of ``log_evidence`` is below log p(x) by about
+        this. NaN if it is not known, 0 for an exact sum without draws.
     n_samples : int
-        K, the number of draws for each data point; 0 where everything was summed exactly.
+        K, the number of draws for each data point; 0 for an exact sum.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class BoundTable:
 
     @property
     def meaning(self) -> str:
-        """What each of the numbers bounds, and what none of them does."""
+        """A text that says which of the numbers bound the log evidence, and how."""
         if self.n_samples == 0:
             return _list(
                 "Summed without draws: elbo is a lower bound on log p(x), and log_evidence is "
@@ -60,8 +60,8 @@ class BoundTable:
             )
         sampled = (
             "elbo and iw_elbo(k), the importance-weighted bounds of k draws, are lower bounds in "
-            "expectation: their exact values are at most log p(x) and rise with k. An estimate can "
-            "be above log p(x) by its error."
+            "expectation: their exact values are at most log p(x) and rise with k. Because of its "
+            "sampling error, an estimate can be above log p(x)."
         )
         bias = "" if np.isnan(self.bias).all() else f" (here up to {np.nanmax(self.bias):.2g} nats)"
         evidence = (
@@ -70,12 +70,12 @@ class BoundTable:
             "relative variance of the weights."
         )
         order = (
-            "That the rows rise is no test of q: where each k divides the next one and K, "
-            "estimates from the same draws do so by algebra, even when q misses a mode."
+            "Rising rows are no test of q: if each k divides the next k and K, estimates from the "
+            "same draws always rise, by algebra, even if q misses a mode."
         )
         above = (
-            "None of them is an upper bound, nor is a sampled CUBO: it is biased low, and never "
-            "below log_evidence, again by algebra. Only the exact CUBO is an upper bound."
+            "None of these is an upper bound. The exact CUBO is one, a sampled CUBO is not: it is "
+            "biased low. It is never below log_evidence of the same draws, again by algebra."
         )
         return _list(sampled, evidence, order, above)
 
@@ -87,14 +87,14 @@ class BoundTable:
         for name, value, se in zip(self.names, self.value, self.se, strict=True):
             table.append([name, *(format_cell(value[index], se, index) for index in shown)])
         left_out = int(np.prod(shape)) - len(shown)
-        more = [f"... {left_out} data points more"] if left_out else []
+        more = [f"... {left_out} more data points"] if left_out else []
         return "\n".join([format_table(table), *more, "", self.meaning])
 
 
 def bound_table(
     bounds: Mapping[str, Bound], relative_variance: Floats, n_samples: int
 ) -> BoundTable:
-    """The table of bounds by name, in rising order; see `Estimate.bounds`."""
+    """The table of named bounds, which must be in rising order; see `Estimate.bounds`."""
     value, se = (np.stack(parts) for parts in zip(*bounds.values(), strict=True))
     unbiased = np.zeros_like(relative_variance)
     bias = relative_variance / (2 * n_samples) if n_samples else unbiased

@@ -1,4 +1,4 @@
-"""What an estimation returns: arrays with one entry a data point, and their standard errors."""
+"""The result of an estimate: arrays with one entry per data point, and their standard errors."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ class Estimate:
     Attributes
     ----------
     log_evidence, elbo, expected_log_likelihood, kl, jensen_gap : ndarray
-        Estimates, of the batch's shape; ``elbo == expected_log_likelihood - kl`` and
-        ``jensen_gap == log_evidence - elbo`` to rounding.
+        Estimates in the shape of the batch. To rounding, ``elbo == expected_log_likelihood - kl``
+        and ``jensen_gap == log_evidence - elbo``.
     log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
-        Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
-        v = Var(w) / E(w)^2. NaN where the draws do not give one; those of the log evidence and
-        the Jensen gap also where k-hat is above ``min(1 - 1 / log10 K, 0.7)``.
+        Standard errors of these estimates. For the log evidence it is that of the delta method,
+        sqrt(v / K) with v = Var(w) / E(w)^2. NaN if the draws do not determine it. For the log
+        evidence and the Jensen gap also NaN if k-hat is above ``min(1 - 1 / log10 K, 0.7)``.
     pareto_k : ndarray
-        Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
-        where there is none: K <= 20, or too many equal weights.
+        Pareto k-hat of the weights, as in `fastelbo.psis`, from at most 4095 of the largest. NaN if
+        K <= 20 or if too many weights are equal.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``.
     relative_variance : ndarray
         v, the relative variance of the weights.
     n_zero : ndarray
-        Draws of weight 0. One makes the ELBO -inf, and its standard error NaN.
+        Number of draws with weight 0. If it is not 0, the ELBO is -inf and its standard error NaN.
     n_samples : int
-        K, the number of draws for each data point; 0 where everything was summed exactly.
+        K, the number of draws for each data point; 0 for an exact sum.
     iw_sizes : tuple of int
-        The sizes k that `iw_elbo` knows.
+        The sizes k, besides 1, that `iw_elbo` accepts.
     independent : bool
-        Whether entries are data points, which a total may add up.
+        Whether the entries are data points, so that `total` may add them.
     stream_version : int
-        The same request gives the same bits for as long as this number stays.
+        While this number stays the same, the same request gives the same bits.
 
     Examples
     --------
@@ -90,12 +90,12 @@ class Estimate:
     independent: bool
     stream_version: int = field(default=STREAM_VERSION, init=False)
     _iw: dict[int, Bound] = field(default_factory=dict)
-    # (..., M + 1), the largest log weights of each data point, descending; or None.
+    # The M + 1 largest log weights of each data point, (..., M + 1), descending; or None.
     _tail: Floats | None = None
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
-        """Group sizes for which an importance-weighted bound was followed, 1 aside."""
+        """Group sizes of the importance-weighted bounds, without 1."""
         return tuple(sorted(set(self._iw) - {1}))
 
     @property
@@ -105,7 +105,7 @@ class Estimate:
 
     @property
     def min_draws(self) -> Floats:
-        """Draws that a k-hat as large as this needs: ``10^(1 / (1 - max(0, k)))``, inf for k >= 1.
+        """Number of draws that each k-hat needs: ``10^(1 / (1 - max(0, k)))``, inf for k >= 1.
 
         Vehtari et al. (2024, JMLR 25).
         """
@@ -114,19 +114,19 @@ class Estimate:
     def iw_elbo(self, k: int) -> Bound:
         """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016).
 
-        Estimated over disjoint groups of k draws; ``iw_elbo(1)`` is the Monte Carlo ELBO.
-        Bounds of different k are different quantities: they rise with k towards the log evidence.
+        The estimate averages over disjoint groups of k draws. ``iw_elbo(1)`` is the Monte Carlo
+        ELBO. Bounds of different k are different quantities: they rise with k to the log evidence.
 
         Raises
         ------
         InvalidInputError
-            If k was not among the ``iw_sizes`` of the estimate.
+            If k is neither 1 nor in the ``iw_sizes`` of the estimate.
         """
         if k not in self._iw:
-            known = ", ".join(map(str, sorted(self._iw))) or "none"
+            sizes = ", ".join(map(str, sorted(self._iw))) or "none"
             raise InvalidInputError(
-                f"k must be one of the group sizes of this estimate ({known}), got {k!r}; name it "
-                "in iw_sizes"
+                f"k must be one of the group sizes of this estimate ({sizes}), got {k!r}; add it "
+                "to iw_sizes"
             )
         return self._iw[k]
 
@@ -139,27 +139,30 @@ class Estimate:
     ) -> Interval:
         """Confidence interval of one quantity.
 
-        That of the log evidence carries what the draws leave unknown about the weights' tail (see
-        `fastelbo.weights.intervals`), and is there even where the standard error is not; the others
-        are normal.
+        The interval of the log evidence includes what is unknown about the tail of the weights (see
+        `fastelbo.weights.intervals`). It exists even if the standard error is NaN. The other
+        intervals are normal.
 
         Parameters
         ----------
         quantity : str
             ``"log_evidence"``, ``"elbo"``, ``"expected_log_likelihood"``, ``"kl"``,
-            ``"jensen_gap"``, or ``"iw_elbo"`` with its ``k``.
+            ``"jensen_gap"``, or ``"iw_elbo"`` together with ``k``.
         confidence_level : float
             Between 0 and 1.
+        k : int, optional
+            Group size of the bound ``"iw_elbo"``.
 
         Returns
         -------
         Interval
-            (low, high), each of the batch's shape. Without k-hats, or where the tails of all data
-            points would have taken more than 256 MB, that of the log evidence is normal too.
+            (low, high), each in the shape of the batch. The interval of the log evidence is also
+            normal if k-hat was not estimated, or if the tails of all data points would take more
+            than 256 MB.
         """
         if quantity == "iw_elbo":
             if k is None:
-                raise InvalidInputError("k is expected with quantity='iw_elbo'")
+                raise InvalidInputError("k must be given with quantity='iw_elbo', got None")
             return normal_interval(*self.iw_elbo(k), confidence_level)
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
@@ -169,17 +172,18 @@ class Estimate:
         return normal_interval(value, se, confidence_level)
 
     def bounds(self) -> BoundTable:
-        """ELBO, importance-weighted bounds and log evidence side by side, with their meaning.
+        """A table of ELBO, importance-weighted bounds and log evidence, with an explanation.
 
-        The rows rise in expectation: E log of the mean of k weights is a lower bound on log p(x)
-        for every k, from the ELBO (k = 1) to ``log_evidence``, whose k is K and which is thus
-        itself low, by about v/2K. There is no upper bound among them. The exact CUBO is one; what
-        `cubo` makes of draws is biased low, and bounds nothing by itself.
+        The rows rise in expectation. For every k, E log of the mean of k weights is a lower bound
+        on log p(x): k is 1 for the ELBO and K for ``log_evidence``, which is therefore too low by
+        about v/2K. No row is an upper bound. The exact CUBO is an upper bound, but the estimate
+        `cubo` from draws is biased low and is not a bound.
 
         Returns
         -------
         BoundTable
-            ``names``, ``value`` and ``se``, one row a bound; printed, a table and what each row is.
+            ``names``, ``value`` and ``se``, one row per bound. Printing shows a table and explains
+            its rows.
 
         Examples
         --------
@@ -196,34 +200,36 @@ class Estimate:
         return bound_table(bounds, self.relative_variance, self.n_samples)
 
     def total(self, *, omit_flagged: bool = False) -> Total:
-        """Sums over data points, which are taken as independent.
+        """Sums over independent data points.
 
-        Each log of a mean is biased by about -v/2K. Over N points the bias adds up like N while
-        the standard error grows like sqrt N, so the total of the log evidence adds ``sum v_i/2K``;
-        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares.
+        The log of a mean is biased by about -v/2K. Over N data points the bias grows like N, but
+        the standard error grows like sqrt N. The total of the log evidence therefore adds
+        ``sum v_i/2K``; ``uncorrected_log_evidence`` is the plain sum. The standard error of a sum
+        is the root of the sum of the squared standard errors.
 
         Parameters
         ----------
         omit_flagged : bool
-            Leave out data points whose log evidence is not finite, or whose k-hat is too high for a
-            standard error, and list them in ``omitted``. With a q that is too narrow these are
-            the points where the largest weights were drawn; the total of the rest is then too low.
+            Leave out flagged data points and list them in ``omitted``. A data point is flagged if
+            its log evidence is not finite, or if its k-hat is too high for a standard error. If q
+            is too narrow, the flagged data points are those with the largest weights, and the total
+            of the others is too low.
 
         Raises
         ------
         InvalidInputError
-            If the entries are not data points (only q has a batch), or if some are flagged as
-            above and ``omit_flagged`` is not given.
+            If the entries are not data points (only q has a batch), or if some data points are
+            flagged and ``omit_flagged`` is False.
 
         Warns
         -----
         TotalBiasWarning
-            When the correction exceeds a quarter of the standard error.
+            If the correction exceeds a quarter of the standard error.
         """
         if not self.independent:
             raise InvalidInputError(
-                "total() adds data points, but only q has a batch here: its entries are estimates "
-                "of one quantity, not of parts of a sum"
+                "total() adds data points, but here only q has a batch: the entries are estimates "
+                "of the same quantity, not parts of a sum"
             )
         finite = np.isfinite(self.log_evidence)
         sound = (finite & ~high_k(self.pareto_k, self.n_samples)).reshape(-1)
@@ -231,8 +237,8 @@ class Estimate:
         if flagged and not omit_flagged:
             what = "log_evidence is not finite or k-hat is too high"
             raise InvalidInputError(
-                f"{what} for {len(flagged)} of {sound.size} data points, the first {flagged[:5]}; "
-                "total(omit_flagged=True) adds the rest"
+                f"{what} for {len(flagged)} of {sound.size} data points, the first at "
+                f"{flagged[:5]}; total(omit_flagged=True) adds the others"
             )
 
         def values(name: str) -> Floats:
@@ -244,7 +250,7 @@ class Estimate:
             for name in QUANTITIES[:-1]
         }
         plain = sums["log_evidence"]
-        # v is not known from one draw; nothing is then corrected, and the standard error is NaN.
+        # One draw does not determine v. Then there is no correction, and the standard error is NaN.
         correction = 0.0
         if self.n_samples > 1:
             correction = float(values("relative_variance").sum()) / (2 * self.n_samples)
@@ -256,9 +262,9 @@ class Estimate:
         )  # fmt: skip
 
     def summary(self, max_rows: int = 10) -> str:
-        """A table of the first ``max_rows`` data points: estimate and standard error.
+        """A table of the first ``max_rows`` data points: estimates and standard errors.
 
-        Log evidence that k-hat leaves without a standard error has its 95 % interval instead.
+        If k-hat is too high for a standard error, the log evidence has its 95 % interval instead.
         """
         text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
         return text if left_out <= 0 else f"{text}\n... {left_out} more"
@@ -268,7 +274,7 @@ class Estimate:
         columns: list[tuple[str, Floats, Floats | None]] = [
             (name, getattr(self, name), getattr(self, f"{name}_se"))
             for name in QUANTITIES
-            # What log weights alone do not tell apart.
+            # Skip quantities that are NaN because log weights alone do not determine them.
             if not self.log_evidence.size or not np.isnan(getattr(self, name)).all()
         ]
         columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
@@ -282,7 +288,7 @@ class Estimate:
         return table
 
     def _interval_cell(self, index: tuple[int, ...]) -> str:
-        """Log evidence and its interval, where k-hat leaves it without an error; or nothing."""
+        """Log evidence and its interval if its standard error is NaN, else an empty text."""
         if self._tail is None or not np.isnan(self.log_evidence_se[index]):
             return ""
         value, v, tail = (
@@ -292,7 +298,7 @@ class Estimate:
         low, high = (float(end) for end in tail_interval(self.n_samples, value, v, tail))
         if not low < high:
             return ""
-        # As those of a standard error: an interval is four of them wide, and may have no upper end.
+        # Round to a quarter of the width, about a standard error. The upper end may be inf.
         digits = decimals(0.25 * (min(high, float(value) + 1.0) - low))
         return f"{float(value):.{digits}f} in [{low:.{digits}f}, {high:.{digits}f}]"
 
@@ -309,15 +315,17 @@ class Estimate:
     def _repr_html_(self) -> str:
         """The first rows of a summary, for notebooks."""
         left_out = self.log_evidence.size - _HTML_ROWS
-        more = f"; {left_out} data points more" if left_out > 0 else ""
+        more = f"; {left_out} more data points" if left_out > 0 else ""
         return html_table(self._rows(_HTML_ROWS), f"{self!r}, in nats{more}")
 
     def pareto_k_table(self) -> str:
-        """Data points by class of Pareto k-hat, with the least effective sample size of each.
+        """Number of data points in each class of Pareto k-hat, with the least ESS of each class.
 
-        Up to ``min(1 - 1 / log10 K, 0.7)`` k-hat is good: K draws are enough. Up to 1 it is bad, as
-        more draws than K are needed, and above 1 very bad, for the evidence itself may then not be
-        estimated by any number of draws. A good k-hat can still mislead: it sees what was drawn.
+        - good, up to ``min(1 - 1 / log10 K, 0.7)``: K draws are enough;
+        - bad, up to 1: more than K draws are needed;
+        - very bad, above 1: possibly no number of draws is enough to estimate the evidence.
+
+        A good k-hat can still mislead: it depends only on the draws, and they can miss a mode.
 
         Examples
         --------
@@ -341,15 +349,15 @@ class Estimate:
     @overload
     def plot(self, kind: str, *, ax: Axes | None = None) -> Axes: ...
     def plot(self, kind: str = "bounds", **options: Any) -> Axes:
-        """A figure with matplotlib, which ``pip install "fastelbo[plot]"`` brings.
+        """Draw a figure with matplotlib (``pip install "fastelbo[plot]"``).
 
         Parameters
         ----------
         kind : str
-            ``"bounds"``: the bound of k weights against k (`plotting.plot_bounds`), or
-            ``"pareto_k"``: k-hat of each data point (`plotting.plot_pareto_k`).
+            ``"bounds"``: the bound of k weights against k, see `plotting.plot_bounds`.
+            ``"pareto_k"``: k-hat of each data point, see `plotting.plot_pareto_k`.
         **options
-            ``ax``, and for the bounds ``exact`` and ``point``.
+            ``ax``; for the bounds also ``exact`` and ``point``.
 
         Returns
         -------
@@ -366,7 +374,7 @@ class Estimate:
         return plot(self, kind, **options)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every array under its name, bounds as ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
+        """All arrays by name, and n_samples. Bounds are ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
         names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
         names += ["ess", "relative_variance", "pareto_k", "n_zero", "n_samples"]
         result = {name: getattr(self, name) for name in names}
@@ -375,15 +383,15 @@ class Estimate:
         return result
 
     def to_pandas(self) -> DataFrame:
-        """A pandas DataFrame: one row a data point, one column an array of `to_dict`.
+        """A pandas DataFrame with one row per data point and one column per array of `to_dict`.
 
-        The index, ``point``, is the place in the batch; a batch of several axes has a MultiIndex of
-        ``point_0``, ``point_1``... The frame's ``attrs`` tell ``n_samples`` and the version.
+        The index ``point`` is the index in the batch. A batch with several axes has a MultiIndex
+        ``point_0``, ``point_1``, ... The ``attrs`` of the frame have ``n_samples`` and the version.
 
         Raises
         ------
         ImportError
-            Without pandas, which ``pip install "fastelbo[export]"`` brings.
+            If pandas is not installed (``pip install "fastelbo[export]"``).
 
         Examples
         --------
@@ -397,20 +405,20 @@ class Estimate:
         return to_pandas(self._arrays(), self.batch_shape, self.n_samples)
 
     def to_xarray(self) -> Dataset:
-        """An xarray Dataset: one variable a quantity, with its units.
+        """An xarray Dataset with one variable per quantity, and their units.
 
-        The dimensions are those of the batch, ``point``, or ``point_0``, ``point_1``... for several
-        axes, and for ``iw_elbo`` and ``iw_elbo_se`` also ``k``, whose coordinate is ``iw_sizes``.
-        The attributes tell ``n_samples`` and, under ArviZ's names, the library and its version.
+        The dimension of the batch is ``point``, or ``point_0``, ``point_1``, ... for several axes.
+        ``iw_elbo`` and ``iw_elbo_se`` also have the dimension ``k``, with coordinate ``iw_sizes``.
+        The attributes have ``n_samples`` and, under ArviZ's names, the library and its version.
 
-        As a group beside the draws that ArviZ keeps, the data set joins an InferenceData by
-        ``idata.add_groups(evidence=est.to_xarray())``, and a DataTree, which ArviZ uses from 1.0
-        on, by ``tree["evidence"] = xarray.DataTree(est.to_xarray())``.
+        The data set can be a group beside the draws in ArviZ. For an InferenceData, call
+        ``idata.add_groups(evidence=est.to_xarray())``. For a DataTree (ArviZ 1.0 and later), set
+        ``tree["evidence"] = xarray.DataTree(est.to_xarray())``.
 
         Raises
         ------
         ImportError
-            Without xarray, which ``pip install "fastelbo[export]"`` brings.
+            If xarray is not installed (``pip install "fastelbo[export]"``).
 
         Examples
         --------
@@ -428,7 +436,7 @@ class Estimate:
         return to_xarray(arrays, bounds, self.batch_shape, self.n_samples)
 
     def _arrays(self) -> dict[str, Floats]:
-        """What `to_dict` has with an entry a data point."""
+        """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
 
 
@@ -440,7 +448,7 @@ def from_quantities(
     *,
     independent: bool,
 ) -> Estimate:
-    """The estimate of what a backend returned, one row a data point of the batch ``shape``."""
+    """The estimate from a backend's quantities, which have one row per data point of ``shape``."""
 
     def shaped(array: Any) -> Floats:
         return np.asarray(array, dtype=np.float64).reshape(shape)
@@ -450,9 +458,9 @@ def from_quantities(
         "expected_log_likelihood", "expected_log_likelihood_se",
     )  # fmt: skip
     fields = {name: shaped(values[name]) for name in names}
-    # Of equal weights, k-hat would be that of their rounding.
+    # For equal weights, k-hat would describe their rounding errors.
     k = np.where(constant_weights(values["relative_variance"]), np.nan, values["pareto_k"])
-    # Without a variance that the draws can tell, the delta method has no error to give.
+    # If k-hat is too high, the draws do not determine the variance that the delta method needs.
     suppressed = np.where(high_k(k, n_samples), np.nan, 0.0)
     tail = values["tail"]
     bounds = {

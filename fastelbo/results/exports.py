@@ -1,4 +1,4 @@
-"""Estimates as tables of pandas and data sets of xarray, which are imported when asked for."""
+"""Estimates as pandas DataFrames and xarray Datasets. Both libraries are imported on demand."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from xarray import Dataset
 
-# What is a count or a ratio, and not in nats.
+# Counts and ratios. All other quantities are in nats.
 _DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "n_zero"}
 
 
 def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: int) -> DataFrame:
-    """One row a data point of the batch ``shape``; see `Estimate.to_pandas`."""
+    """A frame with one row per data point of the batch ``shape``; see `Estimate.to_pandas`."""
     pandas = _optional("pandas")
     names = _dimensions(shape)
     if len(names) > 1:
@@ -41,7 +41,7 @@ def to_xarray(
     shape: tuple[int, ...],
     n_samples: int,
 ) -> Dataset:
-    """One variable a quantity, and one for the bounds of all sizes; see `Estimate.to_xarray`."""
+    """A Dataset with one variable per quantity, and one for bounds; see `Estimate.to_xarray`."""
     xarray = _optional("xarray")
     dimensions = _dimensions(shape)
     coordinates: dict[str, Any] = {
@@ -61,7 +61,7 @@ def to_xarray(
 
 
 def _attributes(n_samples: int) -> dict[str, Any]:
-    # The names under which ArviZ keeps what made a group.
+    # ArviZ's names for the library that made a group.
     return {
         "inference_library": "fastelbo",
         "inference_library_version": __version__,
@@ -72,7 +72,7 @@ def _attributes(n_samples: int) -> dict[str, Any]:
 
 
 def _dimensions(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """``point``, or ``point_0``, ``point_1``... where the batch has several axes."""
+    """``point``, or ``point_0``, ``point_1``, ... if the batch does not have exactly one axis."""
     if len(shape) == 1:
         return ("point",)
     return tuple(f"point_{axis}" for axis in range(len(shape)))
@@ -83,5 +83,5 @@ def _optional(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f'to_{name}() needs {name}, which comes with: pip install "fastelbo[export]"'
+            f'to_{name}() needs {name}; install it with: pip install "fastelbo[export]"'
         ) from error

@@ -1,4 +1,4 @@
-"""A whole estimate as a text to read, and as JSON."""
+"""A report of an estimate as text, and as JSON."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .estimate import Estimate
 from .total import Total
 
 _LEVEL = 0.95
-# The sums that log weights alone give.
+# The sums that log weights alone determine.
 _SUMS = ("log_evidence", "elbo")
 
 
 def as_text(estimate: Estimate) -> str:
-    """Summary, classes of k-hat and, of several data points, the total.
+    """The summary, the classes of k-hat and, for several data points, the total.
 
     Parameters
     ----------
     estimate : Estimate
-        Of any batch.
+        An estimate with any batch shape.
 
     Returns
     -------
@@ -56,21 +56,21 @@ def as_text(estimate: Estimate) -> str:
 
 
 def as_json(estimate: Estimate) -> str:
-    """One JSON object of all that an estimate holds.
+    """All values of an estimate as one JSON object.
 
     Parameters
     ----------
     estimate : Estimate
-        Of any batch.
+        An estimate with any batch shape.
 
     Returns
     -------
     str
-        The arrays of `Estimate.to_dict` as nested lists under their names, ``batch_shape``,
-        ``iw_sizes``, ``pareto_k_threshold``, ``version``, ``stream_version``,
-        ``log_evidence_interval``, the lower and upper ends of the 95 % intervals, and ``total``:
-        null for one data point, and where there is none. NaN and infinities, which JSON does not
-        know, are null.
+        A JSON object. It has the entries of `Estimate.to_dict`, arrays as nested lists, and
+        ``batch_shape``, ``iw_sizes``, ``pareto_k_threshold``, ``version`` and ``stream_version``.
+        ``log_evidence_interval`` has the lower and upper ends of the 95 % intervals. ``total`` is
+        null for one data point, or if `Estimate.total` raises an error. NaN and infinities are
+        null, because JSON has no numbers for them.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def as_json(estimate: Estimate) -> str:
 
 
 def _total(estimate: Estimate) -> tuple[Total | None, str]:
-    """The total, or the reason why there is none."""
+    """The total, or None and the reason."""
     try:
         return estimate.total(), ""
     except InvalidInputError as error:
@@ -116,12 +116,12 @@ def _total_text(estimate: Estimate) -> str:
     rows = [[f"sum over {total.n_points} data points", *_SUMS]]
     values = [(getattr(total, name), getattr(total, f"{name}_se")) for name in _SUMS]
     rows.append(["", *(format_cell(np.array(value), np.array(se), ()) for value, se in values)])
-    correction = f"The log_evidence has {total.bias_correction:.3g} nats added for its bias, v/2K."
+    correction = f"log_evidence includes {total.bias_correction:.3g} nats for its bias, sum v/2K."
     return f"{format_table(rows)}\n{correction}"
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and nested lists of them, with None for what JSON has no number for."""
+    """Numbers and nested lists of numbers, with None for NaN and infinities."""
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Sums over data points, and the quantities that have a standard error."""
+"""Sums over data points, and the names of the quantities that have a standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from ..weights.intervals import normal_interval
 
-# Quantities with a standard error, in the order of a summary.
+# Quantities with a standard error, in the order of the columns of a summary.
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
 
 
@@ -43,13 +43,13 @@ class Total:
 
     @property
     def bias_correction(self) -> float:
-        """What was added to the sum of log evidences: ``sum v_i / 2K``."""
+        """The bias correction in ``log_evidence``: ``sum v_i / 2K``."""
         return self.log_evidence - self.uncorrected_log_evidence
 
     def confidence_interval(
         self, quantity: str = "log_evidence", confidence_level: float = 0.95
     ) -> tuple[float, float]:
-        """Normal interval of one of the sums."""
+        """Normal confidence interval of one of the sums."""
         require_quantity(quantity, QUANTITIES[:-1])
         value = np.asarray(getattr(self, quantity))
         se = np.asarray(getattr(self, f"{quantity}_se"))
@@ -58,6 +58,6 @@ class Total:
 
 
 def require_quantity(quantity: str, names: Sequence[str]) -> None:
-    """Refuse a name that is not among ``names``."""
+    """Raise an error if ``quantity`` is not in ``names``."""
     if quantity not in names:
         raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")

@@ -1,4 +1,4 @@
-"""Bounds on the log evidence from log weights, along their last axis, with standard errors."""
+"""Bounds on the log evidence, with standard errors, from log weights along their last axis."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .reductions import logmeanexp, weight_rows
 from .ustatistics import jackknife_rows, mean_and_error, subset_means
 
 _METHODS = ("auto", "complete", "partitions")
-# Tail indices from which on a variance, or a mean, does not exist.
+# A variance exists for tail indices below the first limit, a mean below the second.
 _NO_VARIANCE = 0.5
 _NO_MEAN = 1.0
 
 
 class Bound(NamedTuple):
-    """An estimated bound and its standard error, one entry a data point.
+    """An estimated bound and its standard error, one entry per data point.
 
     Examples
     --------
@@ -54,55 +54,56 @@ def iw_elbo(
 ) -> Bound:
     """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016), in nats.
 
-    It rises from the ELBO at k = 1 towards the log evidence; bounds of different k are different
-    quantities.
+    The bound rises with k, from the ELBO at k = 1 to the log evidence. Bounds of different k are
+    different quantities.
 
     Parameters
     ----------
     log_weights : (..., K) array_like
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     k : int or sequence of int
-        Size or sizes of a group, from 1 to K.
+        Group size or sizes, from 1 to K.
     method : {"auto", "complete", "partitions"}
-        Which groups are averaged over, see Notes.
+        Which groups the average uses; see Notes.
     rng : None, int, SeedSequence or Generator
-        For the random partitions.
+        Seed of the random partitions.
 
     Returns
     -------
     Bound
-        ``value`` and ``se``, of shape (...), or (..., number of sizes) for a sequence. Where at
-        least k weights are 0, the value is -inf and its error NaN.
+        ``value`` and ``se`` of shape (...), or (..., number of sizes) for a sequence. If at least k
+        weights are 0, the value is -inf and its standard error is NaN.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
+        If a log weight is NaN or +inf; the message says which.
     InvalidInputError
-        A size outside 1 to K, or an unknown method.
+        If a size is not between 1 and K, or the method is unknown.
 
     Warns
     -----
     AllWeightsZeroWarning
-        A row without a positive weight.
+        If a row has no positive weight.
     ShortTailWarning
-        Too few draws or groups for a standard error.
+        If a row has too few draws or groups for a standard error.
 
     Notes
     -----
-    ``"complete"`` averages over all groups of k out of K: the complete U-statistic, which has the
-    least variance of all unbiased estimates. By ``log x = integral of (exp(-u) - exp(-u x)) du/u``
-    it takes about 100 values of an elementary symmetric polynomial, in O(K k) operations each, or
-    O(K^2) where k > K/2. Its standard error is the jackknife's, ``sqrt((K-1)/K sum_i (U_i-U)^2)``
-    with U_i the statistic without draw i; for k = K, U is the log evidence.
+    ``"complete"`` averages over all groups of k out of K draws. This is the complete U-statistic,
+    which has the least variance of all unbiased estimates. It uses
+    ``log x = integral of (exp(-u) - exp(-u x)) du/u`` and about 100 values of an elementary
+    symmetric polynomial, with O(K k) operations for each value, or O(K^2) if k > K/2. The standard
+    error is that of the jackknife, ``sqrt((K-1)/K sum_i (U_i-U)^2)``, where U_i is the statistic
+    without draw i. For k = K, U is the log evidence.
 
-    ``"partitions"`` averages over 16 random partitions into groups, in O(K) operations for each k.
-    Its standard error is that of disjoint groups, less the share of their variance that the average
-    takes off; NaN where there is one group only.
+    ``"partitions"`` averages over 16 random partitions into groups, with O(K) operations for each
+    k. Its standard error is that of disjoint groups, corrected for the variance that averaging over
+    partitions removes. It is NaN if there is only one group.
 
-    ``"auto"`` takes all groups for each k with K k (or K^2) up to 2^25, which is at most a second
-    or two for each row, and random partitions for the others. Rows that spread over more than 2^16
-    nats are always partitioned.
+    ``"auto"`` uses all groups for each k with K k (or K^2) up to 2^25, which takes at most one or
+    two seconds per row. For larger k it uses random partitions. Rows with a range of more than 2^16
+    nats always use random partitions.
 
     Examples
     --------
@@ -130,9 +131,9 @@ def iw_elbo(
 def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     """Renyi bound ``log(E w^(1 - alpha)) / (1 - alpha)`` (Li and Turner, 2016), in nats.
 
-    The log evidence at alpha = 0, the ELBO at alpha = 1 (as the limit, which is continuous); it
-    falls with alpha. A lower bound for alpha > 0, an upper one for alpha < 0, of which `cubo` tells
-    more.
+    It is the log evidence at alpha = 0 and the ELBO at alpha = 1 (the continuous limit), and it
+    decreases with alpha. It is a lower bound for alpha > 0 and an upper bound for alpha < 0; see
+    `cubo` for the latter.
 
     Parameters
     ----------
@@ -144,25 +145,25 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     Returns
     -------
     Bound
-        ``value`` and ``se``, of shape (...). The standard error is the delta method's,
-        ``sd(w^(1-alpha)) / mean(w^(1-alpha)) / (|1-alpha| sqrt K)``, which at alpha = 1 is that of
-        the ELBO.
+        ``value`` and ``se`` of shape (...). The standard error is that of the delta method,
+        ``sd(w^(1-alpha)) / mean(w^(1-alpha)) / (|1-alpha| sqrt K)``. At alpha = 1 it is that of the
+        ELBO.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
+        If a log weight is NaN or +inf; the message says which.
     InvalidInputError
-        An alpha that is not finite.
+        If alpha is not finite.
 
     Warns
     -----
     AllWeightsZeroWarning
-        A row without a positive weight.
+        If a row has no positive weight.
     HighParetoKWarning
-        For alpha outside of [0, 1]: powers of the weights without a variance, as for `cubo`.
+        For alpha outside of [0, 1]: if the powers of the weights have no variance, as for `cubo`.
     ShortTailWarning
-        Too few draws for a standard error, or for that check.
+        If a row has too few draws for a standard error or for a tail index.
 
     Examples
     --------
@@ -193,31 +194,32 @@ def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
     Returns
     -------
     Bound
-        ``value`` and ``se``, of shape (...). The standard error is the delta method's,
-        ``sd(w^n) / mean(w^n) / (n sqrt K)``; NaN where w^n seems to have no variance.
+        ``value`` and ``se`` of shape (...). The standard error is that of the delta method,
+        ``sd(w^n) / mean(w^n) / (n sqrt K)``. It is NaN if w^n appears to have no variance.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
+        If a log weight is NaN or +inf; the message says which.
     InvalidInputError
-        An order below 1.
+        If the order is below 1 or not finite.
 
     Warns
     -----
     AllWeightsZeroWarning
-        A row without a positive weight.
+        If a row has no positive weight.
     HighParetoKWarning
-        The tail index of w^n, n times that of the weights, is 1/2 or more, so that w^n has no
-        variance; where it is 1 or more, it has no mean either, and the value estimates nothing.
+        If the tail index of w^n, which is n times that of the weights, is 1/2 or more: w^n has no
+        variance. If it is 1 or more, w^n has no mean either, and the value estimates nothing.
     ShortTailWarning
-        Too few draws for a standard error, or for a tail index.
+        If a row has too few draws for a standard error or for a tail index.
 
     Notes
     -----
-    The exact quantity is an upper bound on the log evidence. Its estimate is biased low and bounds
-    nothing by itself: only ``exp(n cubo)`` is unbiased. That it is never below the log evidence of
-    the same draws is algebra, even where q misses a mode. It is `renyi_bound` at alpha = 1 - n.
+    The exact quantity is an upper bound on the log evidence. Its estimate is biased low and is not
+    a bound: only ``exp(n cubo)`` is unbiased. The estimate is never below the log evidence of the
+    same draws. This is algebra, and it holds even if q misses a mode. ``cubo(l, n)`` equals
+    ``renyi_bound(l, 1 - n)``.
 
     Examples
     --------
@@ -236,44 +238,45 @@ def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
 
 
 def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
-    """Log evidence, its bias reduced by the jackknife (Nowozin, 2018), in nats.
+    """Log evidence with less bias, by the jackknife (Nowozin, 2018), in nats.
 
-    The bias of ``L_K = log mean w``, about -v/2K with v the relative variance of the weights, falls
-    to order 1/K^2 or 1/K^3. The result is no bound.
+    ``L_K = log mean w`` has a bias of about -v/2K, with v the relative variance of the weights. The
+    jackknife reduces it to O(1/K^2) for order 1 and to O(1/K^3) for order 2. The result is not a
+    bound.
 
     Parameters
     ----------
     log_weights : (..., K) array_like
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     order : {1, 2}
-        Order m of the jackknife; K is above it.
+        Order m of the jackknife; K must be larger.
 
     Returns
     -------
     Bound
-        ``value`` and ``se``, of shape (...). The standard error is that of the mean of the first
-        order's pseudo-values, ``K L_K - (K-1) L_(without i)``; it serves for both orders. NaN where
-        no more than ``order`` weights are positive.
+        ``value`` and ``se`` of shape (...). For both orders, the standard error is that of the mean
+        of the pseudo-values of order 1, ``K L_K - (K-1) L_(without i)``. Value and standard error
+        are NaN if no more than ``order`` weights are positive. The value is -inf if none is.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, with its place.
+        If a log weight is NaN or +inf; the message says which.
     InvalidInputError
-        Another order, or too few draws.
+        If the order is not 1 or 2, or there are too few draws.
 
     Warns
     -----
     AllWeightsZeroWarning
-        A row without a positive weight.
+        If a row has no positive weight.
     ShortTailWarning
-        A row with no more than ``order`` positive weights.
+        If a row has no more than ``order`` positive weights.
 
     Notes
     -----
-    ``sum_j c_j U_(K-j)`` over j = 0..m, with U_k the complete U-statistic of the log mean of k
-    weights and ``c_j = (-1)^j (K-j)^m / (j! (m-j)!)``. The sum over pairs of draws in the second
-    order is a series of power sums, in O(K) operations.
+    The value is ``sum_j c_j U_(K-j)`` over j = 0..m, where U_k is the complete U-statistic of the
+    log mean of k weights and ``c_j = (-1)^j (K-j)^m / (j! (m-j)!)``. For order 2, a series of power
+    sums gives the sum over pairs of draws in O(K) operations.
 
     Examples
     --------
@@ -287,7 +290,7 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
         raise InvalidInputError(f"order must be 1 or 2, got {m}")
     if rows.shape[1] <= m:
         raise InvalidInputError(
-            f"a jackknife of order {m} takes at least {m + 1} draws, got {rows.shape[1]}"
+            f"log_weights for order {m} must have at least {m + 1} draws, got {rows.shape[1]}"
         )
     value, se = jackknife_rows(rows, m)
     _warn(rows, value, se)
@@ -297,7 +300,8 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
 def _power_mean(rows: Floats, power: float) -> tuple[Floats, Floats, Floats]:
     """Log of the power mean, its standard error, and the tail index of the powers.
 
-    A power within [0, 1] has a mean wherever the weights do: its index is then not asked for.
+    For a power in [0, 1] the tail index is not computed, and 0 is returned: such powers have a mean
+    if the weights have one.
     """
     value, se = _log_power_mean(rows, power)
     if 0.0 <= power <= 1.0:
@@ -307,7 +311,7 @@ def _power_mean(rows: Floats, power: float) -> tuple[Floats, Floats, Floats]:
 
 
 def _tail_index(log_values: Floats) -> Floats:
-    """Pareto k-hat of each row; NaN where there are too few different values."""
+    """Pareto k-hat of each row; NaN if there are too few different values."""
     n, length = log_values.shape
     count = int(tail_length(length))
     if count < 5:
@@ -317,12 +321,12 @@ def _tail_index(log_values: Floats) -> Floats:
 
 
 def _log_power_mean(rows: Floats, power: float) -> tuple[Floats, Floats]:
-    """log(mean(w^power)) / power and its standard error by the delta method, continuous at 0."""
+    """log(mean(w^power)) / power and its delta-method standard error; at power 0, their limits."""
     if power == 0.0:
         return mean_and_error(rows)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # The mean of expm1 about a centre near the result holds the digits that a small power
-        # leaves. While the powers differ by a factor of up to e, the mean of l is near enough.
+        # For a small power, the mean of expm1 about a centre near the result avoids cancellation.
+        # If the powers differ by at most a factor of e, the mean of the log weights is near enough.
         narrow = abs(power) * np.ptp(rows, axis=1) <= 1.0
         centre = np.where(narrow, rows.mean(axis=1), logmeanexp(power * rows, axis=1) / power)
         excess = np.expm1(power * (rows - centre[:, None])).mean(axis=1)
@@ -335,7 +339,7 @@ def _bound(value: Floats, se: Floats, shape: tuple[int, ...]) -> Bound:
 
 
 def _warn(rows: Floats, value: Floats, se: Floats, index: Floats | None = None) -> None:
-    """Warn the caller of a public function: one warning a kind, with the count and the first."""
+    """Warn the caller of a public function, once per kind, with the count and the first row."""
     zero = np.isneginf(rows).all(axis=1)
     short = ~np.isneginf(value) & np.isnan(se)
     found: list[tuple[type[FastElboWarning], Any, str]] = [
@@ -348,15 +352,15 @@ def _warn(rows: Floats, value: Floats, se: Floats, index: Floats | None = None) 
             (
                 HighParetoKWarning,
                 heavy,
-                "the powers of the weights have too heavy a tail for a standard error (a tail "
-                f"index of up to {index.max(initial=0.0, where=heavy):.2f}, where {_NO_VARIANCE} "
-                f"or more leaves no variance and {_NO_MEAN} or more no mean to estimate)",
+                "the tail of the powers of the weights is too heavy for a standard error (tail "
+                f"index up to {index.max(initial=0.0, where=heavy):.2f}; from {_NO_VARIANCE} on "
+                f"there is no variance, from {_NO_MEAN} on no mean)",
             ),
             (
                 ShortTailWarning,
                 np.isnan(index) & (se != 0.0) & ~zero & ~short,
-                "too few different draws to tell the tail index of the powers of the weights: the "
-                "standard error may not exist",
+                "too few different draws to estimate the tail index of the powers of the weights: "
+                "the standard error may not exist",
             ),
         ]
     found.append(

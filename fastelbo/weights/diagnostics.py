@@ -1,4 +1,4 @@
-"""Warnings about an estimate: one a kind, with the count and the worst of its data points."""
+"""Warnings about an estimate: once per kind, with the count and the worst data points."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ from .pareto import draws_needed, k_threshold
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
-# The delta method is a first-order expansion in v/K, the squared standard error.
+# Largest squared standard error v/K: the delta method is a first-order expansion in it.
 LOW_ESS_VARIANCE = 0.01
-# Standard deviation, in nats, below which weights count as equal. A missed mode far away leaves
-# more than rounding does, an approximate q always far more than this.
+# Weights with a smaller standard deviation, in nats, count as equal. With a missed mode far away
+# it is above rounding error. With an approximate q it is always far above this limit.
 CONSTANT_SD = 1e-6
 _TOTAL_BIAS = 0.25
 
 
 def warn(kind: type[FastElboWarning], message: str, depth: int = 0) -> None:
-    """Warn at the line that called a public function, from ``depth`` calls below a check of it."""
+    """Warn at the line that called a public function; ``depth`` counts additional calls between."""
     warnings.warn(message, kind, stacklevel=4 + depth)
 
 
 def places(flags: Flags, worst: Floats) -> str:
-    """How many data points, and the indices of the worst few (the largest of ``worst``)."""
+    """A text with the number of flagged data points and the worst indices (largest ``worst``)."""
     where = np.flatnonzero(flags)
     order = where[np.argsort(-worst[where], kind="stable")][:5]
     return f"{where.size} of {flags.size} data points (worst: {', '.join(map(str, order))})"
 
 
 def refuse_bad_weights(n_bad: Floats, first_bad: Floats) -> None:
-    """Raise if a log weight came out NaN or +inf."""
+    """Raise an error if a log weight is NaN or +inf."""
     points = np.flatnonzero(n_bad)
     if points.size:
         i = int(points[0])
         raise InvalidWeightError(
             f"{int(n_bad.sum())} log weights are NaN or +inf, the first at data point {i}, draw "
-            f"{int(first_bad[i])}: a density overflowed, or q is 0 where the model is not"
+            f"{int(first_bad[i])}: a density overflowed, or q is 0 where the model is positive"
         )
 
 
 def constant_weights(relative_variance: Floats) -> Flags:
-    """Whether all weights are equal, but for rounding."""
+    """Whether all weights are equal to rounding."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.sqrt(relative_variance) <= CONSTANT_SD)
 
 
 def high_k(pareto_k: Floats, n_samples: int) -> Flags:
-    """Whether the weights have too heavy a tail for a standard error."""
+    """Whether k-hat is too high for a standard error."""
     with np.errstate(invalid="ignore"):
         return np.asarray(pareto_k > k_threshold(n_samples))
 
@@ -69,7 +69,7 @@ def high_k(pareto_k: Floats, n_samples: int) -> Flags:
 def warn_about_weights(
     n_samples: int, values: Mapping[str, Floats], wants_pareto_k: bool = True
 ) -> None:
-    """Warn of weights from which an evidence or its error cannot be trusted."""
+    """Warn about weights whose log evidence or standard error cannot be trusted."""
     log_evidence, v, k = (
         values[name] for name in ("log_evidence", "relative_variance", "pareto_k")
     )
@@ -80,7 +80,7 @@ def warn_about_weights(
             f"every weight is 0 for {places(zero, zero.astype(float))}: log_evidence is -inf",
         )
     if n_samples == 1 and log_evidence.size:
-        warn(ShortTailWarning, "n_samples = 1 gives no standard error: each is NaN")
+        warn(ShortTailWarning, "n_samples = 1 gives no standard errors: they are NaN")
         return
     constant, high = constant_weights(v), high_k(k, n_samples)
     if constant.any():
@@ -90,27 +90,27 @@ def warn_about_weights(
             f"{np.flatnonzero(constant)[0]}): q is exact there, or all draws missed a mode",
         )
     if high.any():
-        warn_high_k(k, high, n_samples, "log_evidence_se and jensen_gap_se are NaN there")
+        warn_high_k(k, high, n_samples, "their log_evidence_se and jensen_gap_se are NaN")
     with np.errstate(invalid="ignore"):
         low = (v / n_samples > LOW_ESS_VARIANCE) & ~high
     if low.any():
         warn(
             LowESSWarning,
             f"the standard error of log_evidence exceeds {LOW_ESS_VARIANCE**0.5:g} nats for "
-            f"{places(low, v)}: too few effective draws for it to be trusted",
+            f"{places(low, v)}: too few effective draws to trust it",
         )
     short = np.isnan(k) & ~constant & ~zero
     if wants_pareto_k and short.any():
         warn(
             ShortTailWarning,
             f"k-hat cannot be computed from {n_samples} draws for {places(short, v)}: fewer than "
-            "5 draws in the tail, or too many equal weights; nothing tells whether the standard "
-            "error of log_evidence can be trusted",
+            "5 draws in the tail, or too many equal weights; without k-hat, the standard error of "
+            "log_evidence is not checked",
         )
 
 
 def warn_high_k(k: Floats, high: Flags, n_samples: int, consequence: str) -> None:
-    """Warn of tails that are too heavy."""
+    """Warn about data points whose k-hat is too high."""
     warn(
         HighParetoKWarning,
         f"k-hat exceeds {k_threshold(n_samples):.2f}, the limit for {n_samples} draws, for "
@@ -120,22 +120,21 @@ def warn_high_k(k: Floats, high: Flags, n_samples: int, consequence: str) -> Non
 
 
 def _remedy(k: Floats) -> str:
-    """What the worst k-hats say about how many draws would do."""
+    """A text with the number of draws that the worst k-hats need."""
     worst = float(k.max())
     needed = draws_needed(k)
     most = float(needed.max(initial=0.0, where=np.isfinite(needed)))
     if worst < 1.0 and most > 0.0:
         return f"the worst, {worst:.2f}, needs {most:.2g} draws"
     text = f"the worst is {worst:.2f}, for which no number of draws is enough"
-    return f"{text}; the worst below 1 needs {most:.2g}" if most > 0.0 else text
+    return f"{text}; the worst below 1 needs {most:.2g} draws" if most > 0.0 else text
 
 
 def warn_total_bias(correction: float, se: float) -> None:
-    """Warn when the bias of a total of log evidences is not small against its error."""
+    """Warn if the bias correction of a total is not small compared with its standard error."""
     if correction > _TOTAL_BIAS * se:
         warn(
             TotalBiasWarning,
-            f"the bias correction of the total, {correction:.3g} nats, is more than "
-            f"{_TOTAL_BIAS:g} of its standard error, {se:.3g}; more draws a data point make it "
-            "smaller",
+            f"the bias correction of the total, {correction:.3g} nats, exceeds {_TOTAL_BIAS:g} "
+            f"times its standard error, {se:.3g} nats; more draws per data point reduce it",
         )

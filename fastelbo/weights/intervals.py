@@ -1,23 +1,23 @@
-"""A confidence interval for log evidence that carries the uncertainty of the weights' tail.
+"""A confidence interval for the log evidence that includes the uncertainty of the weights' tail.
 
-The delta interval, ``log mean -+ z sqrt(v / K)``, knows the tail only by the weights that were
-drawn: with a heavy tail most samples miss the few that would have mattered, and then the mean and
-its error are both too small. Here the tail is that of a generalised Pareto distribution, about
-whose parameters the draws leave a posterior.
+The delta interval, ``log mean -+ z sqrt(v / K)``, knows only the part of the tail that was drawn.
+If the tail is heavy, most samples miss the few largest weights that matter. Then the mean and its
+standard error are both too small. This module models the tail by a generalised Pareto distribution.
+The draws give a posterior of its parameters.
 
 Let u be the largest weight outside of the tail of M draws. The evidence is
 
     E[min(w, u)] + P(w > u) m = E[Y],    Y = w for w <= u, u + m for w > u,
 
-where m is the mean excess over u. Given m, the sample mean of Y is nearly normal, for Y is bounded,
-and its log has the standard error of the delta method; m is independent of it, and
-sigma / (1 - k) for Pareto excesses. The interval is that of the mixture of these normals over the
-posterior of (k, sigma), between the quantiles (1 -+ confidence level) / 2.
+where m is the mean excess over u. Given m, Y is bounded: its sample mean is nearly normal, and the
+log of this mean has the standard error of the delta method. m is independent of this mean; for
+Pareto excesses, m = sigma / (1 - k). The mixture of these normals over the posterior of (k, sigma)
+gives the interval, from its quantile (1 - confidence level) / 2 to (1 + confidence level) / 2.
 
-The posterior is the one that Zhang and Stephens (2009) average for k-hat. With theta = -k / sigma,
-their weights of the grid of theta, exp(profile log-likelihood), are also its exact marginal
-posterior under the prior dk / |k|, and k given theta is inverse-Gamma(M, M k(theta)). Importance
-weights have a finite mean, so k < 1: the posterior is cut off there, and every interval is finite.
+The posterior is the one that Zhang and Stephens (2009) average for k-hat. Let theta = -k / sigma.
+Their weights on the grid of theta, exp(profile log-likelihood), are the exact marginal posterior of
+theta under the prior dk / |k|. Given theta, k is inverse-Gamma(M, M k(theta)). Importance weights
+have a finite mean, therefore k < 1. The posterior is truncated there, and every interval is finite.
 For a light tail, the posterior of m is that of a mean, and the interval is the delta interval.
 """
 
@@ -34,30 +34,30 @@ from ..kernels.cpu.tails import FITTED, UNBOUNDED
 from ..validation import Floats
 from .pareto import TailFits, fit_tails
 
-# Nodes of k for each theta: equidistant standard normals, staggered from one theta to the next by
-# the golden ratio, so that the nodes of all of them together leave no gaps.
+# Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
+# theta to the next, so that the nodes of all theta together leave no gaps.
 _NODES = 12
 _NODE_STEP = 0.6
 _GOLDEN = 0.6180339887498949
 
 _ROWS = 256
-# So that the mean excess of the outermost nodes stays finite.
+# Keeps the mean excess of the outermost nodes finite.
 _LARGEST_K = 1.0 - 1e-9
-# Newton steps, or bisections where they leave the bracket.
+# Most steps: Newton steps, or bisection if a Newton step leaves the bracket.
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
 
 
 class Interval(NamedTuple):
-    """Ends of a confidence interval, one entry a data point."""
+    """The ends of a confidence interval, one entry per data point."""
 
     low: Floats
     high: Floats
 
 
 def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
-    """value -+ z se."""
+    """The normal interval: value -+ z se."""
     if not 0.0 < confidence_level < 1.0:
         raise InvalidInputError(
             f"confidence_level must be between 0 and 1, got {confidence_level!r}"
@@ -73,25 +73,26 @@ def tail_interval(
     tail: Floats,
     confidence_level: float = 0.95,
 ) -> tuple[Floats, Floats]:
-    """Confidence interval of log evidence from moments and the largest log weights.
+    """Confidence interval of the log evidence from mean, variance and tail of the weights.
 
     Parameters
     ----------
     n_samples : int
-        K.
+        K, the number of draws.
     log_evidence, relative_variance : ndarray
-        log mean and Var(w) / E(w)^2 of the K weights, one entry a data point.
+        log mean and Var(w) / E(w)^2 of the K weights, one entry per data point.
     tail : ndarray
-        (..., M + 1): the largest log weights of each, in any order.
+        (..., M + 1): the largest log weights of each data point, in any order.
     confidence_level : float
         Between 0 and 1.
 
     Returns
     -------
     low, high : ndarray
-        Each of the shape of ``log_evidence``, and never without it. The delta interval where the
-        tail is too short or too tied to be fitted; no upper end where most of the tail underflows
-        beside the largest weight; NaN where every weight is 0.
+        Each in the shape of ``log_evidence``. The interval always contains ``log_evidence``. If the
+        tail is too short or has too many equal values for a fit, it is the delta interval. If most
+        of the tail underflows relative to the largest weight, the upper end is +inf. If every
+        weight is 0, both ends are NaN.
 
     Examples
     --------
@@ -128,17 +129,17 @@ def tail_interval(
         centre, sd = _given_excess(n_samples, value[rows], v[rows], tail[rows], mean_excess)
         for end, p in zip(ends, probabilities, strict=True):
             end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
-    # Where a single weight is most of the sum, the fit may leave the estimate itself outside.
+    # If one weight dominates the sum, the fitted interval may exclude the estimate itself.
     low, high = np.minimum(ends[0], value), np.maximum(ends[1], value)
     return low.reshape(shape), high.reshape(shape)
 
 
 def _posterior(fits: TailFits, tail_length: int) -> tuple[Floats, Floats]:
-    """Nodes of the mean excess and their weights: (rows, points of the grid times nodes)."""
-    # Wilson and Hilferty: M k(theta) / k is a Gamma(M), whose cube root is nearly normal.
+    """Nodes of the mean excess and their weights, each (rows, grid size * nodes)."""
+    # M k(theta) / k is Gamma(M). Its cube root is nearly normal (Wilson and Hilferty).
     spread = 1.0 / (3.0 * np.sqrt(tail_length))
     middle = 1.0 - spread**2
-    # The standard normal above which k < 1.
+    # k < 1 for standard normals above this limit.
     limit = np.where(fits.k > 0.0, (np.cbrt(fits.k) - middle) / spread, -np.inf)
     log_share = log_ndtr(-limit)
     log_weight = fits.log_likelihood + log_share
@@ -147,16 +148,16 @@ def _posterior(fits: TailFits, tail_length: int) -> tuple[Floats, Floats]:
     nodes, node_weights = _nodes(fits.k.shape[1])
     normal = -ndtri_exp(log_share[..., None] + log_ndtr(nodes))
     k = np.minimum(fits.k[..., None] / (middle + spread * normal) ** 3, _LARGEST_K)
-    # A theta of exactly 0 has no weight.
+    # theta = 0 has weight 0; any other value avoids a division by 0.
     theta = np.where(fits.theta == 0.0, 1.0, fits.theta)
     mean_excess = -k / theta[..., None] / (1.0 - k)
     weights = weight[..., None] * node_weights
     return mean_excess.reshape(len(k), -1), weights.reshape(len(k), -1)
 
 
-def _nodes(points: int) -> tuple[Floats, Floats]:
-    """Standard normals and their weights, (points, nodes)."""
-    offset = (np.arange(points)[:, None] * _GOLDEN) % 1.0
+def _nodes(grid_size: int) -> tuple[Floats, Floats]:
+    """Standard normal nodes and their weights, each (grid size, nodes)."""
+    offset = (np.arange(grid_size)[:, None] * _GOLDEN) % 1.0
     nodes = _NODE_STEP * (np.arange(_NODES) + offset - 0.5 * _NODES)
     weights = np.exp(-0.5 * nodes**2)
     return nodes, weights / weights.sum(axis=1, keepdims=True)
@@ -165,7 +166,7 @@ def _nodes(points: int) -> tuple[Floats, Floats]:
 def _given_excess(
     n_samples: int, value: Floats, v: Floats, tail: Floats, mean_excess: Floats
 ) -> tuple[Floats, Floats]:
-    """Log evidence and its standard error, for each mean excess (rows, nodes) over u."""
+    """Log evidence and its standard error for each mean excess over u, (rows, nodes)."""
     top = tail.max(axis=1)
     w = np.exp(tail - top[:, None])
     u = w.min(axis=1)
@@ -183,7 +184,7 @@ def _given_excess(
 def _mixture_quantile(
     probability: float, centre: Floats, sd: Floats, weight: Floats, start: Floats
 ) -> Floats:
-    """The quantile of each row's mixture of normals, by Newton's method within a bracket."""
+    """Quantile of the mixture of normals in each row, by Newton's method within a bracket."""
     sd = np.maximum(sd, np.finfo(float).tiny)
     low, high = (centre - 10.0 * sd).min(axis=1), (centre + 10.0 * sd).max(axis=1)
     x = np.clip(start, low, high)

@@ -24,18 +24,18 @@ class LooResult(NamedTuple):
     Attributes
     ----------
     elpd_loo, elpd_loo_se : float
-        Expected log pointwise predictive density for new data: the sum of ``pointwise``, and its
-        standard error. NaN for one observation.
+        Expected log pointwise predictive density for new data, the sum of ``pointwise``, and its
+        standard error, which is NaN for a single observation.
     p_loo, p_loo_se : float
-        Effective number of parameters.
+        Effective number of parameters, and its standard error.
     pointwise : ndarray
         (N,) ``log p(y_i | y_-i)``.
     pareto_k : ndarray
-        (N,) k-hat of leaving an observation out.
+        (N,) k-hat of the weights that leave out one observation.
     threshold : float
-        The k-hat above which a pointwise value is not to be trusted.
+        A pointwise value with a k-hat above this cannot be trusted.
     min_draws : ndarray
-        (N,) draws that a k-hat as large as this needs.
+        (N,) number of draws that each k-hat needs.
 
     Examples
     --------
@@ -56,7 +56,7 @@ class LooResult(NamedTuple):
     min_draws: Floats
 
     def pareto_k_table(self) -> str:
-        """Observations by class of Pareto k-hat: good up to ``threshold``, bad up to 1.
+        """Number of observations per class of Pareto k-hat: good up to ``threshold``, bad up to 1.
 
         Examples
         --------
@@ -77,10 +77,10 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     Parameters
     ----------
     log_likelihood : (draws, N) array_like
-        ``log p(y_i | z_s)`` of N observations under draws z_s from the posterior given all of them.
-        Chains are to be joined first: ``reshape(chains * draws, N)``.
+        ``log p(y_i | z_s)`` of N observations, with draws z_s from the posterior given all of them.
+        Join chains first: ``reshape(chains * draws, N)``.
     r_eff : float or (N,) array_like
-        Relative efficiency of the draws of ``1 / p(y_i | z_s)``; 1 for independent draws.
+        Relative efficiency of the draws for ``1 / p(y_i | z_s)``; 1 for independent draws.
 
     Returns
     -------
@@ -89,24 +89,24 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     Raises
     ------
     InvalidInputError
-        An array that has not two axes.
+        If the array does not have two axes.
     InvalidWeightError
-        A log likelihood that is not finite.
+        If a log likelihood is not finite.
 
     Warns
     -----
     HighParetoKWarning
-        k-hat above the threshold: without these observations the posterior is too different.
+        If k-hat is above the threshold: without the observation, the posterior is too different.
     ShortTailWarning
-        Too few draws, or too few different ones.
+        If there are too few draws, or too few different ones.
 
     Notes
     -----
-    With weights w_s proportional to the smoothed ``1 / p(y_i | z_s)``,
-    ``elpd_i = log sum_s w_s p(y_i | z_s) / sum_s w_s``; ``p_loo = sum_i lppd_i - elpd_i`` with
-    ``lppd_i = log mean_s p(y_i | z_s)``; standard errors are sqrt(N) times the sample standard
+    The weights w_s are proportional to the smoothed ``1 / p(y_i | z_s)``. Then
+    ``elpd_i = log(sum_s w_s p(y_i | z_s) / sum_s w_s)`` and ``p_loo = sum_i (lppd_i - elpd_i)``
+    with ``lppd_i = log mean_s p(y_i | z_s)``. A standard error is sqrt(N) times the sample standard
     deviation of the pointwise values (Vehtari, Gelman and Gabry, 2017, Statistics and Computing
-    27). They take observations as independent and pointwise values as exact.
+    27). It treats observations as independent and pointwise values as exact.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     array = as_real(log_likelihood, "log_likelihood")
     if array.ndim != 2:
         raise InvalidInputError(
-            f"log_likelihood must have shape (draws, N), got {array.shape}; chains are joined by "
+            f"log_likelihood must have shape (draws, N), got {array.shape}; join chains with "
             "reshape(chains * draws, N)"
         )
     rows = TailRows(array, 0, r_eff, "log_likelihood", sign=-1.0)
@@ -130,7 +130,7 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
         rows.refuse()
     values = rows.fit()
     warn_about_tails(values, rows.length, "log_likelihood")
-    # Outside of the tail, weight and density cancel.
+    # Outside of the tail, weight times density is 1.
     pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
     elpd, elpd_se = _sum_and_error(pointwise)
     p_loo, p_loo_se = _sum_and_error(lppd - pointwise)

@@ -1,4 +1,4 @@
-"""The rules of Pareto k-hat, and the fit of given tails."""
+"""Tail lengths and thresholds for Pareto k-hat, and the fit of given tails."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from ..kernels.cpu import tails as kernels
 from ..kernels.cpu.launch import launch, paced
 from ..validation import Floats, Integers
 
-# Work, in logarithms, of the first piece of a launch.
+# Evaluations of a logarithm in the first launch.
 _FIRST_WORK = 2**24
 
 
 def tail_length(n_samples: int, r_eff: Any = 1.0) -> Integers:
     """M, the number of draws in the tail: ``ceil(min(K / 5, 3 sqrt(K / r_eff)))``.
 
-    Vehtari et al. (2024, JMLR 25); r_eff is the relative efficiency of correlated draws.
+    Source: Vehtari et al. (2024, JMLR 25). r_eff is the relative efficiency of correlated draws.
     """
     efficient = 3.0 * np.sqrt(n_samples / np.asarray(r_eff, dtype=np.float64))
     return np.ceil(np.minimum(n_samples / 5.0, efficient)).astype(np.int64)
 
 
-# At most so many of the largest log weights of a data point are kept while draws stream by.
+# Upper limit for the number of largest log weights stored per data point while draws stream.
 MAX_KEPT = 4096
 
 
 def kept_draws(n_samples: int) -> int:
-    """M + 1, the largest log weights that a k-hat of K streamed draws takes; 0 where there is none.
+    """M + 1, the number of largest log weights that the k-hat of K streamed draws needs.
 
-    M is at most `MAX_KEPT` - 1.
+    M is at most `MAX_KEPT` - 1. The result is 0 if K is too small for a k-hat.
     """
     size = min(int(tail_length(n_samples)) + 1, MAX_KEPT)
     return size if size > kernels.LEAST_TAIL else 0
 
 
 def k_threshold(n_samples: int) -> float:
-    """The k-hat above which an estimate from K draws is not to be trusted.
+    """The largest k-hat for which an estimate from K draws can be trusted.
 
-    ``min(1 - 1 / log10 K, 0.7)`` (Vehtari et al., 2024).
+    It is ``min(1 - 1 / log10 K, 0.7)`` (Vehtari et al., 2024).
     """
     if n_samples < 2:
         return -np.inf
@@ -51,13 +51,13 @@ def k_threshold(n_samples: int) -> float:
 def pareto_k_classes(
     pareto_k: Floats, threshold: float
 ) -> list[tuple[str, str, NDArray[np.bool_]]]:
-    """Interval and name of each class of k-hat, and which data points are in it.
+    """Interval and name of each class of k-hat, and a flag for each data point that is in it.
 
-    Up to ``threshold`` (good), up to 1 (bad) and above (very bad); a class for NaN (unknown) where
-    there is one.
+    The classes are good (up to ``threshold``), bad (up to 1) and very bad (above 1). If there are
+    NaN, they have a class "unknown".
     """
     classes = []
-    # One draw, or a sum without draws, has no k-hat and no threshold.
+    # One draw, or an exact sum, has no k-hat and no threshold.
     if threshold > -np.inf:
         classes = [
             (f"(-inf, {threshold:.2f}]", "good", pareto_k <= threshold),
@@ -71,9 +71,9 @@ def pareto_k_classes(
 
 
 def draws_needed(pareto_k: Any) -> Floats:
-    """Draws from which an estimate with this k-hat can be trusted: ``10^(1 / (1 - max(0, k)))``.
+    """Number of draws that an estimate with this k-hat needs: ``10^(1 / (1 - max(0, k)))``.
 
-    Infinite from k = 1 on (Vehtari et al., 2024).
+    It is infinite for k >= 1 (Vehtari et al., 2024).
     """
     k = np.maximum(0.0, pareto_k)
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
@@ -81,23 +81,23 @@ def draws_needed(pareto_k: Any) -> Floats:
 
 
 class TailFits(NamedTuple):
-    """Generalised Pareto fits of tails, one row each, and the grid that they average over."""
+    """Generalised Pareto fits of tails, one per row, and the grid of theta that they average."""
 
     status: Floats
     pareto_k: Floats
     sigma: Floats
-    theta: Floats  # (rows, points): -k / sigma
-    k: Floats  # the most likely k of each theta
+    theta: Floats  # (rows, grid size): -k / sigma
+    k: Floats  # the most likely k for each theta
     log_likelihood: Floats
 
 
 def fit_tails(tails: Floats, *, grid: bool = True, n_threads: int | None = None) -> TailFits:
-    """Fit rows of the M + 1 largest log weights, in any order; sigma is relative to the largest."""
+    """Fit rows of the M + 1 largest log weights, in any order. sigma is relative to the largest."""
     tails = constant(tails)
     rows, size = len(tails), tails.shape[1] - 1
     results = np.full((rows, kernels.RESULT_SIZE), np.nan)
-    points = 30 + int(np.sqrt(size)) if grid else 0
-    grids = [np.full((rows, points), np.nan) for _ in range(3)]
+    grid_size = 30 + int(np.sqrt(size)) if grid else 0
+    grids = [np.full((rows, grid_size), np.nan) for _ in range(3)]
     paced(
         rows,
         lambda lo, hi: launch(kernels.fits, tails, lo, hi, results, *grids, n_threads=n_threads),

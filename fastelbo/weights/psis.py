@@ -16,25 +16,25 @@ from .smoothing import TailRows, warn_about_tails
 
 
 class SmoothedWeights(NamedTuple):
-    """Pareto smoothed log weights and what they tell, one entry a data point; see `psis`.
+    """Pareto smoothed log weights and estimates from them, one entry per data point; see `psis`.
 
     Attributes
     ----------
     log_weights : ndarray
-        The log ratios, the largest replaced by their smoothed values; not normalised, so that
+        The log ratios, with smoothed values for the largest. They are not normalised:
         ``logmeanexp(log_weights)`` is the smoothed log evidence.
     pareto_k : ndarray
-        k-hat, the tail index of the weights.
+        k-hat, the estimated tail index of the weights.
     log_evidence : ndarray
-        log mean of the weights as they came: consistent, and unbiased before the logarithm.
+        log mean of the unsmoothed weights: consistent, and unbiased before the logarithm.
     smoothed_log_evidence : ndarray
         log mean of the smoothed weights: less variance, some bias.
     tail_length : ndarray
-        Draws in the tail.
+        Number of draws in the tail.
     threshold : float
-        The k-hat above which neither is to be trusted, ``min(1 - 1 / log10 K, 0.7)``.
+        If k-hat is above it, neither log evidence can be trusted: ``min(1 - 1 / log10 K, 0.7)``.
     min_draws : ndarray
-        Draws that a k-hat as large as this needs, ``10^(1 / (1 - max(0, k)))``.
+        Number of draws that each k-hat needs: ``10^(1 / (1 - max(0, k)))``.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class SmoothedWeights(NamedTuple):
 
 
 def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> SmoothedWeights:
-    """Pareto smoothed importance sampling (Vehtari et al., 2024), of all rows at once.
+    """Pareto smoothed importance sampling (Vehtari et al., 2024), for all rows at once.
 
     Parameters
     ----------
@@ -62,43 +62,45 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
         Log weights ``log p(x, z_k) - log q(z_k)``, or any log ratios known up to a constant; -inf
         is a weight of 0.
     r_eff : float or array_like
-        Relative efficiency of correlated draws, effective ones over draws: one for all data points
-        or, in the shape of the result, one for each.
+        Relative efficiency of correlated draws: effective number of draws over number of draws. One
+        value for all data points, or one for each, in the shape of the result.
     axis : int
         The axis of the K draws.
 
     Returns
     -------
     SmoothedWeights
-        Where there is no k-hat, the weights are as they came. It is NaN for a tail of fewer than 5
-        draws (K <= 20), for one of which a quarter is equal or has weight 0, and for constant
-        weights. It is inf where the tail cannot be told from zeros beside its largest weight.
+        k-hat is NaN for a tail of fewer than 5 draws (K <= 20), for a tail in which a quarter of
+        the draws is equal or has weight 0, and for constant weights. It is inf if the tail
+        underflows to 0 relative to its largest weight. Without a finite k-hat, the weights are not
+        changed.
 
     Raises
     ------
     InvalidWeightError
-        A log ratio that is NaN or +inf, with its place.
+        If a log ratio is NaN or +inf; the message says which.
     UnsupportedDTypeError
-        Complex, object, string, long double and masked arrays.
+        For complex, object, string, long double and masked arrays.
 
     Warns
     -----
     HighParetoKWarning
-        k-hat above the threshold, with the count and the worst data points.
+        If k-hat is above the threshold; with the count and the worst data points.
     ShortTailWarning
-        No k-hat, for a tail that is too short or too tied.
+        If there is no k-hat, because the tail is too short or has too many equal values.
     ConstantWeightsWarning, AllWeightsZeroWarning
-        No k-hat, for want of different weights or of any.
+        If there is no k-hat, because all weights are equal, or all are 0.
 
     Notes
     -----
-    The M = ceil(min(K / 5, 3 sqrt(K / r_eff))) largest weights are replaced by quantiles
-    (i - 1/2) / M of a generalised Pareto distribution, fitted to their excesses over the next one
-    (Zhang and Stephens, 2009, with k drawn to 1/2 by the weight of 10 draws), and at most as large
-    as the largest that was drawn. All is computed in float64.
+    The M = ceil(min(K / 5, 3 sqrt(K / r_eff))) largest weights are replaced by the quantiles
+    (i - 1/2) / M of a generalised Pareto distribution. The distribution is fitted to their excesses
+    over the next smaller weight (Zhang and Stephens, 2009). k is shrunk towards 1/2, with the
+    weight of 10 draws. No smoothed weight exceeds the largest drawn weight. All computations are in
+    float64.
 
-    k-hat can reassure falsely, as it sees only what was drawn: weights of t5 under a normal, whose
-    k is 1, read .64 from 20 000 draws, and a mode that q missed altogether leaves no trace.
+    A good k-hat can be wrong, because it depends only on the draws. Weights of a t5 under a normal
+    have k = 1, but k-hat is .64 for 20 000 draws. A mode that q misses completely does not show.
 
     References
     ----------
@@ -121,7 +123,7 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
     values = rows.fit(smoothed)
     warn_about_tails(values, rows.length, "log_ratios")
     batch = rows.batch
-    # The axis of draws, last of all, goes back to its place.
+    # Move the axis of draws from the end back to its place.
     weights = np.moveaxis(smoothed, 1, -1).reshape(*batch, rows.length)
     k = values[:, tails.PARETO_K].reshape(batch)
     return SmoothedWeights(
@@ -135,7 +137,7 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
     )
 
 
-# Of an array, the type is that for a batch: types do not tell that it has no other axis.
+# For an array, the declared result is a batch: its type does not show whether it has other axes.
 @overload
 def pareto_k(  # type: ignore[overload-overlap]
     log_ratios: Sequence[float], r_eff: ArrayLike = 1.0, axis: int = -1
@@ -143,15 +145,15 @@ def pareto_k(  # type: ignore[overload-overlap]
 @overload
 def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Floats: ...
 def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> np.float64 | Floats:
-    """Pareto k-hat of log weights, without their smoothed values.
+    """Pareto k-hat of log weights, without smoothing them.
 
     The parameters, errors and warnings are those of `psis`.
 
     Returns
     -------
     ndarray or scalar
-        One value a data point: below 1/2 the weights have a variance, below 1 a mean, and above
-        ``min(1 - 1 / log10 K, 0.7)`` K draws are too few. NaN or inf as for `psis`.
+        One value per data point. The weights have a variance if k is below 1/2, and a mean if k is
+        below 1. Above ``min(1 - 1 / log10 K, 0.7)``, K draws are too few. NaN or inf as in `psis`.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reductions of log weights that are there already."""
+"""Reductions of existing log weights."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..kernels.draws.blocks import CHUNK
 from ..validation import Floats, as_count
 from .diagnostics import refuse_bad_weights
 
-# What is reduced along an axis has an array's type, as in NumPy's own stubs: types do not tell that
-# there is no other axis.
+# With an axis, the declared result is an array, as in NumPy's own stubs: the type does not show
+# whether there are other axes.
 _Float = TypeVar("_Float", bound=np.floating[Any])
 
 _FIRST_ELEMENTS = 2**20
-# Elements whose temporary arrays stay in the cache.
+# Temporary arrays of this many elements stay in the cache.
 _CACHED_ELEMENTS = 2**14
-# Elements of which NumPy takes a sum within a few hundredths of a second.
+# NumPy sums this many elements within a few hundredths of a second.
 _PIECE_ELEMENTS = 2**20
-# Between this and its reciprocal, a product with an exponential keeps its digits.
+# A ratio between this and its reciprocal keeps its digits when multiplied by an exponential.
 _TINY = 1e-280
 
 
 def weight_rows(log_weights: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """Log weights (..., K) as a float64 matrix of rows, checked, and their batch shape."""
+    """Log weights (..., K) as a checked float64 matrix (rows, K), and their batch shape."""
     array = as_real(log_weights, "log_weights")
     if array.ndim == 0:
         raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
@@ -115,43 +115,44 @@ def logsumexp(
     keepdims: bool = False,
     return_sign: bool = False,
 ) -> Any:
-    """log(sum(b * exp(a))), stable, as `scipy.special.logsumexp` for real numbers.
+    """Stable log(sum(b * exp(a))), like `scipy.special.logsumexp` for real numbers.
 
     Parameters
     ----------
     a : array_like
-        Real numbers of any layout; summed in float64.
+        Real numbers in any layout. Sums are in float64.
     axis : int or tuple of int, optional
-        Axes to reduce; all of them by default.
+        Axes to reduce; all axes by default.
     b : array_like, optional
-        Factors, broadcast against a. A factor of 0 wins over an infinite or NaN element.
+        Factors, broadcast against a. A term with factor 0 is 0, even if its element of a is
+        infinite or NaN.
     keepdims : bool
         Keep the reduced axes with length 1.
     return_sign : bool
-        Return the logarithm of the absolute value, and the sign beside it.
+        Return the logarithm of the absolute value, and the sign as a second result.
 
     Returns
     -------
     result : ndarray or scalar
-        Of the type that a and b promote to, float64 for integers. -inf for an empty sum, NaN where
-        an element is NaN or, without ``return_sign``, the sum is negative; +inf where an element is
-        and none NaN.
+        Its dtype is the promoted dtype of a and b, or float64 for integers. The result is -inf for
+        an empty sum. It is NaN if an element is NaN, or if the sum is negative and ``return_sign``
+        is False. It is +inf if an element is +inf and none is NaN.
     sign : ndarray or scalar
-        With ``return_sign``: 1, 0 or -1, NaN where the result is.
+        Only with ``return_sign``: 1, 0 or -1; NaN if the result is NaN.
 
     Raises
     ------
     UnsupportedDTypeError
-        Complex, object, string, long double and masked arrays.
+        For complex, object, string, long double and masked arrays.
     InvalidInputError
-        Shapes that do not broadcast, an axis that is not there or there twice.
+        If shapes do not broadcast, or if an axis does not exist or is repeated.
 
     Notes
     -----
-    Shifted by the largest term, which is left out of the sum and put back by log1p (Blanchard,
-    Higham and Higham, 2021); sums of pieces are compensated. The result differs from SciPy's by
-    rounding, and where SciPy calls the sign of an empty sum -1 instead of 0, or makes NaN of
-    infinite elements all of whose factors are 0, which is -inf.
+    Terms are scaled by the largest term. This term is left out of the sum and added by log1p
+    (Blanchard, Higham and Higham, 2021). Sums of chunks are compensated. The result equals SciPy's
+    to rounding, with two exceptions. The sign of an empty sum is 0; SciPy returns -1. If all
+    factors are 0 and elements are infinite, the result is -inf; SciPy returns NaN.
 
     Examples
     --------
@@ -171,7 +172,7 @@ def logsumexp(
         value = top + rest
         sign = np.where(np.isnan(value), np.nan, np.where(np.isneginf(value), 0.0, 1.0))
     else:
-        # Both in one order, that a factor meets its element.
+        # The same memory order for both, so that each factor stays with its element.
         x, factors = map(np.ascontiguousarray, _broadcast(x, as_real(b, "b")))
         dtype = _result_dtype(a, b)
         axes = normal_axes(axis, x.ndim)
@@ -195,26 +196,26 @@ def logmeanexp(a: ArrayLike, axis: None = None, keepdims: Literal[False] = False
 @overload
 def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Floats: ...
 def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
-    """log(mean(exp(a))), stable: the log evidence, where a are log weights.
+    """Stable log(mean(exp(a))). If a are log weights, this is the log evidence.
 
     Parameters
     ----------
     a : array_like
-        Real numbers of any layout.
+        Real numbers in any layout.
     axis : int or tuple of int, optional
-        Axes to reduce; all of them by default.
+        Axes to reduce; all axes by default.
     keepdims : bool
         Keep the reduced axes with length 1.
 
     Returns
     -------
     ndarray or scalar
-        As `logsumexp`, less log n; NaN for the mean of nothing.
+        The result of `logsumexp` minus log n, with n the number of elements; NaN if n = 0.
 
     Raises
     ------
     UnsupportedDTypeError, InvalidInputError
-        As `logsumexp`.
+        As for `logsumexp`.
 
     Examples
     --------
@@ -227,13 +228,13 @@ def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
     rows, shape = as_rows(x, axes)
     top, rest = _top_and_rest(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        # Between a sum of n and log n nothing is rounded to the size of the maximum.
+        # Subtract log n before adding the maximum: a large maximum would round both.
         value = top + (rest - np.log(rows.shape[1]))
     return _shaped(value, _result_dtype(a), shape, axes, keepdims)
 
 
 def _result_dtype(*arrays: Any) -> np.dtype[Any]:
-    """What the arguments promote to; float64 where none is a float."""
+    """The promoted dtype of the arguments; float64 if none is a float."""
     kinds = [x if isinstance(x, (int, float)) else np.asarray(x).dtype for x in arrays]
     dtype = np.result_type(*kinds)
     return dtype if dtype.kind == "f" else np.dtype(np.float64)
@@ -260,7 +261,7 @@ def _shaped(
 
 
 def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
-    """The maximum of each row, and what the log of its sum of exponentials has beyond that."""
+    """The maximum of each row, and its logsumexp minus this maximum."""
     before, length, after = x.shape
     total = np.zeros((before, after, rows.LSE_SIZE))
     total[..., rows.TOP] = -np.inf
@@ -280,7 +281,7 @@ def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
 
 
 def _signed_rows(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
-    """log |sum of b exp(a)| and its sign, for x = a and factors = b of shape (A, K, B)."""
+    """log |sum of b exp(a)| and the sign of the sum, for x = a and factors = b, both (A, K, B)."""
     before, length, after = x.shape
     if length == 0:
         return np.full((before, after), -np.inf), np.zeros((before, after))
@@ -319,7 +320,7 @@ def _signed_slice(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tup
             np.log(np.abs(b_lead)) + np.log1p(np.where(rest < -1, -2 - rest, rest))
         )
         sign = np.sign(b_lead) * np.sign(1.0 + rest)
-        # A leading term that is not finite leaves none of the finite ones visible.
+        # If the leading term is not finite, the finite terms do not matter.
         direct = ~np.isfinite(total.a_lead + np.log(np.abs(b_lead)))
         value = np.where(direct, np.log(np.abs(total.direct)), value)
         sign = np.where(direct, np.sign(total.direct), sign)
@@ -354,7 +355,7 @@ def _joined(pieces: list[_Signed]) -> _Signed:
 
 
 def _ratios(difference: Floats, b: Floats, b_lead: Floats) -> Floats:
-    """b exp(difference) / b_lead, at most 1, also where a factor of it is out of range."""
+    """b exp(difference) / b_lead, at most 1 in size, without overflow or underflow of a factor."""
     ratio = b / b_lead
     terms = ratio * np.exp(difference)
     far = (b != 0.0) & ~((np.abs(ratio) > _TINY) & (np.abs(ratio) < 1.0 / _TINY))

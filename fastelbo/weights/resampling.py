@@ -1,4 +1,4 @@
-"""Drawing indices in proportion to weights."""
+"""Resampling: draw indices in proportion to weights."""
 
 from __future__ import annotations
 
@@ -27,35 +27,41 @@ def resample(
     log_weights : (..., K) array_like
         Log weights, normalised or not; -inf is a weight of 0, which is never chosen.
     n : int
-        How many indices for each row.
+        Number of indices for each row.
     method : {"systematic", "stratified", "multinomial", "residual"}
-        How the counts vary about their expectation, with replacement; see Notes.
+        Sampling method with replacement. It determines how counts vary about their expectation; see
+        Notes.
     replace : bool
-        False chooses each index once at most, as drawing one after the other with probabilities in
-        proportion to the weights that are left. The method then makes no difference.
+        If False, each index is chosen at most once: indices are drawn one after the other, in
+        proportion to the weights of the remaining ones. ``method`` then has no effect.
     rng : None, int, SeedSequence or Generator
-        An int repeats, a Generator advances.
+        Seed. An int repeats the indices, a Generator advances.
 
     Returns
     -------
     (..., n) ndarray of int64
-        In ascending order of the index; without replacement, in the order in which they were drawn.
+        Indices in ascending order; without replacement, in the order of drawing.
 
     Raises
     ------
     InvalidWeightError
-        A log weight that is NaN or +inf, or a row without a positive weight.
+        If a log weight is NaN or +inf, or if a row has no positive weight.
     InvalidInputError
-        An unknown method, or more indices than positive weights without replacement.
+        If the method is unknown, or if, without replacement, n exceeds the number of positive
+        weights.
 
     Notes
     -----
-    The expected count of index i is ``n w_i / sum w`` by every method. Multinomial counts come from
-    independent draws. A stratified one puts one uniform number into each of n equal intervals, a
-    systematic one the same in all of them, so that a count differs from its expectation by less
-    than 1. A residual one takes the integer part of the expectations as given and draws the rest
-    independently (Douc, Cappe and Moulines, 2005). Without replacement: the n largest of l plus
-    Gumbel noise (Vieira, 2014).
+    For every method, the expected count of index i is ``n w_i / sum w``.
+
+    - multinomial: n independent draws.
+    - stratified: one uniform number in each of n equal intervals.
+    - systematic: the same uniform offset in each of n equal intervals. A count differs from its
+      expectation by less than 1.
+    - residual: the integer parts of the expected counts are fixed, and the others are drawn
+      independently (Douc, Cappe and Moulines, 2005).
+
+    Without replacement, the result is the n largest of log weight plus Gumbel noise (Vieira, 2014).
 
     Examples
     --------
@@ -70,7 +76,8 @@ def resample(
     positive = np.isfinite(rows).sum(axis=1)
     if (positive == 0).any():
         raise InvalidWeightError(
-            f"every weight of row {int(np.argmin(positive))} is 0: there is nothing to choose"
+            f"log_weights must have a positive weight in each row, but every weight of row "
+            f"{int(np.argmin(positive))} is 0"
         )
     generator = np.random.default_rng(rng)
     if replace:
@@ -78,8 +85,8 @@ def resample(
     else:
         if positive.min(initial=count) < count:
             raise InvalidInputError(
-                f"n must be at most the number of positive weights without replacement, got {count}"
-                f" for the {int(positive.min())} of row {int(np.argmin(positive))}"
+                "without replacement, n must be at most the number of positive weights, got "
+                f"{count} for the {int(positive.min())} of row {int(np.argmin(positive))}"
             )
         chosen = _without_replacement(rows, count, generator)
     return chosen.reshape(*batch, count)
@@ -109,10 +116,10 @@ def _positions(n: int, method: str, generator: np.random.Generator) -> Floats:
 
 
 def _at(weights: Floats, positions: Floats) -> Integers:
-    """Indices whose share of the whole holds the positions."""
+    """For each position, the index whose interval of cumulative weight contains it."""
     ends = np.cumsum(weights)
     found = np.searchsorted(ends, positions * ends[-1], side="right")
-    # A position just below 1 may be rounded up to the end, beyond the last positive weight.
+    # Rounding may move a position just below 1 to the end, beyond the last positive weight.
     return np.asarray(np.minimum(found, np.flatnonzero(weights)[-1]))
 
 

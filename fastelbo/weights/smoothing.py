@@ -1,4 +1,4 @@
-"""Arrays of log ratios, cut into rows whose tails are fitted and smoothed."""
+"""Fits and smooths the tails of log ratios, row by row."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ..validation import Floats, as_count, as_floats, positive
 from .diagnostics import high_k, places, warn, warn_high_k
 from .pareto import tail_length
 
-# Elements of the first launch; elements of a tile of columns, 8 MB.
+# Elements in the first launch, and elements in a tile of columns (8 MB).
 _FIRST_ELEMENTS = 2**20
 _TILE_ELEMENTS = 2**20
 
 
 class TailRows:
-    """Rows of ``sign`` times an array, to be fitted along an axis."""
+    """Rows of ``sign`` times an array along an axis, with the length of each row's tail."""
 
     def __init__(
         self, array: np.ndarray[Any, Any], axis: int, r_eff: ArrayLike, name: str, sign: float = 1.0
@@ -37,7 +37,7 @@ class TailRows:
             raise InvalidInputError(f"{name} must have an axis of draws, got a scalar")
         if not -array.ndim <= axis < array.ndim:
             raise InvalidInputError(
-                f"axis must be an axis of an array of shape {array.shape}, got {axis}"
+                f"axis must be an axis of {name} with shape {array.shape}, got {axis}"
             )
         self.name, self.sign = name, sign
         self.x, self.batch = as_rows(array, (axis % array.ndim,))
@@ -46,14 +46,14 @@ class TailRows:
         efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
         if efficiency.shape not in ((), self.batch):
             raise InvalidInputError(
-                f"r_eff must be a number or have the shape of the data points, {self.batch}; got "
+                f"r_eff must be a scalar or have the shape of the data points, {self.batch}; got "
                 f"shape {efficiency.shape}"
             )
         efficiency = np.broadcast_to(efficiency, self.batch).reshape(before, after)
         self.sizes = tail_length(length, efficiency)
 
     def fit(self, smoothed: Floats | None = None) -> Floats:
-        """The kernels' result for each row; fills ``smoothed``, of the shape of ``x``."""
+        """The kernels' result for each row. ``smoothed``, in the shape of ``x``, is filled."""
         before, length, after = self.x.shape
         width = max(1, min(COLUMNS, after, _TILE_ELEMENTS // length))
         groups = before * (-(-after // width))
@@ -75,7 +75,7 @@ class TailRows:
         return results
 
     def refuse(self) -> None:
-        """Raise for the numbers that are no log ratios."""
+        """Raise an error for numbers that are not valid log ratios."""
         bad = ~(self.sign * self.x < np.inf) if self.sign > 0.0 else ~np.isfinite(self.x)
         point, draw = np.argwhere(np.moveaxis(bad, 1, -1).reshape(-1, self.length))[0]
         what = "NaN or +inf" if self.sign > 0.0 else "not finite"
@@ -86,9 +86,9 @@ class TailRows:
 
 
 def warn_about_tails(values: Floats, n_samples: int, name: str) -> None:
-    """Warn, once a kind, of rows without a k-hat or with too high a one."""
+    """Warn, once per kind, about rows without a k-hat and rows with a k-hat that is too high."""
     status, k = values[:, tails.STATUS], values[:, tails.PARETO_K]
-    # Equal likelihoods of an observation, unlike equal weights, hint at nothing.
+    # Equal weights may mean a missed mode. Equal likelihoods of an observation are harmless.
     about_weights = name == "log_ratios"
     zero = status == tails.ZERO
     if zero.any():
@@ -104,11 +104,11 @@ def warn_about_tails(values: Floats, n_samples: int, name: str) -> None:
     if short.any():
         warn(
             ShortTailWarning,
-            f"the {n_samples} draws in {name} have a tail that is too short (fewer than "
-            f"{tails.LEAST_TAIL} draws) or has too many equal values, at {places(short, -status)}:"
-            " no k-hat, and nothing is smoothed",
+            f"the tail of the {n_samples} draws in {name} is too short (fewer than "
+            f"{tails.LEAST_TAIL} draws) or has too many equal values, for {places(short, -status)}:"
+            " no k-hat and no smoothing",
         )
     high = high_k(k, n_samples)
     if high.any():
-        consequence = "their estimates and standard errors are not to be trusted"
+        consequence = "their estimates and standard errors cannot be trusted"
         warn_high_k(k, high, n_samples, consequence)

@@ -1,11 +1,11 @@
 """Averages of the log mean of k weights over many groups of k out of K.
 
-For positive x, ``log x = integral over u > 0 of (exp(-u) - exp(-u x)) du / u`` (Frullani). The mean
-of log x over all subsets of k weights, x their sum, is therefore an integral of
-``g_k(u) = 1 - mean of exp(-u x)``, which elementary symmetric polynomials give without listing the
-subsets (`kernels.subsets`). Against log u as the variable, each subset's integrand has the Fourier
-transform Gamma(i omega) up to a phase: the trapezoidal rule with step h is off by less than
-``4 |Gamma(2 pi i / h)|`` whatever the weights, 1e-17 for h = 1/4.
+For positive x, ``log x = integral over u > 0 of (exp(-u) - exp(-u x)) du / u`` (Frullani). Let x be
+the sum of a subset of k weights. The mean of log x over all subsets is an integral of
+``g_k(u) = 1 - mean of exp(-u x)``. Elementary symmetric polynomials give g_k without a list of the
+subsets (`kernels.cpu.subsets`). As a function of log u, the integrand of each subset has the
+Fourier transform Gamma(i omega) up to a phase. For all weights, the error of the trapezoidal rule
+with step h is therefore less than ``4 |Gamma(2 pi i / h)|``, which is 1e-17 for h = 1/4.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from ..validation import Floats, Integers
 from .reductions import logmeanexp, logsumexp
 
 _STEP = 0.25
-# exp(-_LOST) is nothing beside 1.
+# exp(-_LOST) is negligible compared with 1.
 _LOST = 37.0
 # Multiply-adds of a step of the recursion, about.
 _STEP_WORK = 8
 # Steps of the recursion in the first launch.
 _FIRST_STEPS = 2**24
-# Nats that a row may spread over: there are 4 nodes to each.
+# Widest range of a row, in nats: each nat takes 4 nodes.
 _WIDEST = 2.0**16
 _PARTITIONS = 16
-# Elements that are shuffled within a few hundredths of a second.
+# NumPy shuffles this many elements within a few hundredths of a second.
 _BUCKET = 2**20
-# A product of odds that is lost even in a sum over all pairs.
+# Powers of products of odds below this are negligible, even in a sum over all pairs.
 _SERIES_END = 1e-30
-# Steps of the recursion at one value of u, for one row, that are taken by default.
+# Most steps of the recursion, for one u and one row, with method "auto".
 _AFFORDABLE = 2**25
 
 
 @dataclass(frozen=True)
 class _Nodes:
-    """Values of log u for each row: those of row r are first[r] up to first[r + 1]."""
+    """Values of log u for each row: row r has the nodes from first[r] up to first[r + 1]."""
 
     row: Integers
     first: Integers
     log_u: Floats
-    limit: Integers  # the largest size of subset that matters there
+    limit: Integers  # the largest subset size that needs this node
 
 
 def subset_means(
@@ -53,7 +53,7 @@ def subset_means(
 ) -> tuple[Floats, Floats]:
     """Means of the log mean of k weights of (N, K) rows, and their standard errors, (N, sizes).
 
-    Sizes ascend. A mean is -inf, and its error NaN, where a group of zero weights can be formed.
+    Sizes must ascend. If at least k weights are 0, the mean is -inf and its standard error is NaN.
     """
     n, length = log_weights.shape
     value, se = np.full((n, len(sizes)), -np.inf), np.full((n, len(sizes)), np.nan)
@@ -71,7 +71,7 @@ def subset_means(
     if wide.any() and whole.any():
         chosen = np.ix_(wide, whole)
         value[chosen], se[chosen] = _partitions(log_weights[wide], sizes[whole], rng)
-    # Rows by how many of the sizes are too small for their zero weights.
+    # Group the rows by the number of sizes that do not exceed their number of zero weights.
     short = np.searchsorted(sizes[whole], np.isneginf(log_weights).sum(axis=1), side="right")
     for least in np.unique(short[~wide & (short < whole.sum())]):
         rows = ~wide & (short == least)
@@ -81,7 +81,7 @@ def subset_means(
 
 
 def _spread(log_weights: Floats) -> Floats:
-    """Between the largest and the least positive weight, in nats; 0 where all are 0."""
+    """Distance from the least to the largest positive weight, in nats; 0 if all weights are 0."""
     finite = np.isfinite(log_weights)
     top = log_weights.max(axis=1, where=finite, initial=-np.inf)
     least = log_weights.min(axis=1, where=finite, initial=np.inf)
@@ -94,9 +94,9 @@ def _complete(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
     Parameters
     ----------
     log_weights : (N, K) array
-        Rows with fewer zero weights than the least of the sizes.
+        Log weights. Each row has fewer zero weights than the least size.
     sizes : (S,) array
-        Ascending, each at least 2 and below K.
+        Group sizes in ascending order, each at least 2 and below K.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def _complete(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
     """
     n, length = log_weights.shape
     value, se = np.empty((2, n, len(sizes)))
-    # Kept for a row: the changes of all weights, and g at what are mostly about 100 nodes.
+    # Memory of a row: the changes of all weights, and g at its nodes, typically about 100.
     step = max(1, SLICE_NUMBERS // max(length * len(sizes), 100 * int(sizes[-1])))
     for lo in range(0, n, step):
         part = slice(lo, lo + step)
@@ -135,7 +135,7 @@ def _complete_slice(log_weights: Floats, sizes: Integers) -> tuple[Floats, Float
         )  # fmt: skip
         at_sizes[lo:hi] = g[:, sizes]
         counter = new_counter()
-        # Without a compiler, what the unstable direction of the recursion makes would be warned of.
+        # The unstable direction of the recursion overflows. Plain Python would warn about it.
         with np.errstate(all="ignore"):
             launch(
                 subsets.changes, scaled, first, log_u, limit, lo, hi, g, sizes, change, counter,
@@ -143,7 +143,7 @@ def _complete_slice(log_weights: Floats, sizes: Integers) -> tuple[Floats, Float
             )  # fmt: skip
 
     paced(count, step, _FIRST_STEPS // (length * int(sizes[-1])))
-    # Against a sum of k mean weights, the integrand falls off with u^2 at its left end.
+    # Minus that of a sum of k mean weights, the integrand falls as u^2 at its left end.
     with np.errstate(over="ignore"):
         u = np.exp(log_u + log_mean[row])[:, None]
         reference = -np.expm1(-sizes * u)
@@ -153,15 +153,17 @@ def _complete_slice(log_weights: Floats, sizes: Integers) -> tuple[Floats, Float
 
 
 def _make_nodes(scaled: Floats, log_mean: Floats, sizes: Integers) -> _Nodes:
-    """Where the integrand is not negligible, of rows in ascending order whose maximum is 0."""
+    """Nodes where the integrand is not negligible, for ascending rows with maximum 0."""
     n, length = scaled.shape
-    # There, u^2 times the variance of a sum of k weights, at most k times their mean, is nothing.
+    # Left end: u^2 times the variance of a sum of k weights, at most k times their mean, is
+    # negligible.
     left = 0.5 * (np.log(2.0) - _LOST - np.log(sizes[-1]) - log_mean)
-    # The mean of exp(-u w) over a subset is at most the k-th power of that over all weights. That
-    # is at most q = exp(-_LOST/k) once all weights but a fraction q/2 have exp(-u w) below q/2.
+    # Right end: the mean of exp(-u x) over subsets is at most the k-th power of the mean of
+    # exp(-u w) over all weights. The latter is at most q = exp(-_LOST/k) if exp(-u w) is below q/2
+    # for all weights but a fraction q/2.
     zeros = np.isneginf(scaled).sum(axis=1)[:, None]
     rank = (0.5 * length * np.exp(-_LOST / sizes)).astype(np.int64)
-    # Zero weights are never all of a subset: the least positive one will do.
+    # Each subset has a positive weight, so the least positive weight can replace a zero weight.
     lost = np.log(2.0) + np.where(zeros > rank, _LOST, _LOST / sizes)
     right = np.log(lost) - np.take_along_axis(scaled, np.maximum(rank, zeros), axis=1)
     counts = np.ceil((right.max(axis=1) - left) / _STEP).astype(np.int64)
@@ -173,7 +175,7 @@ def _make_nodes(scaled: Floats, log_mean: Floats, sizes: Integers) -> _Nodes:
 
 
 def mean_and_error(rows: Floats) -> tuple[Floats, Floats]:
-    """Mean of each row and its standard error, NaN where there is none."""
+    """Mean of each row and its standard error, which is NaN for a single draw."""
     with np.errstate(invalid="ignore", divide="ignore"):
         se = rows.std(axis=1) / np.sqrt(rows.shape[1] - 1.0)
     return rows.mean(axis=1), np.asarray(se)
@@ -184,9 +186,9 @@ def _partitions(
 ) -> tuple[Floats, Floats]:
     """The same averages over `_PARTITIONS` random partitions into disjoint groups.
 
-    The variance of a mean over G disjoint groups is s^2 / G. By B, the variance among partitions of
-    the same weights, it exceeds that of the complete U-statistic; the mean over P partitions has
-    B / P of that left.
+    The variance of a mean over G disjoint groups is s^2 / G. It exceeds the variance of the
+    complete U-statistic by B, the variance among partitions of the same weights. The mean over P
+    partitions reduces this excess to B / P.
     """
     n, length = log_weights.shape
     means, variances = np.empty((2, _PARTITIONS, n, len(sizes)))
@@ -235,8 +237,9 @@ def _shuffled(rows: Floats, rng: np.random.Generator) -> Floats:
 def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
     """Jackknife of the log evidence of (N, K) rows, of order 0, 1 or 2, and its standard error.
 
-    The share p_i of weight i in the sum gives L without i as L + log((1 - p_i) K/(K-1)). Without a
-    pair it is 1 - p_i - p_j = (1 - p_i)(1 - p_j)(1 - q_i q_j), with odds q = p / (1 - p).
+    Let p_i be the share of weight i in the sum. L without draw i is L + log((1 - p_i) K/(K-1)).
+    Without a pair of draws, the remaining share is
+    1 - p_i - p_j = (1 - p_i)(1 - p_j)(1 - q_i q_j), with odds q = p / (1 - p).
     """
     length = log_weights.shape[1]
     top = log_weights.max(axis=1, keepdims=True)
@@ -245,19 +248,20 @@ def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
         log_sum = logsumexp(ordered, axis=1)
         log_rest = logsumexp(ordered[:, 1:], axis=1)
         share = np.exp(ordered - log_sum[:, None])
-        kept = np.log1p(-share)
-        # Where one weight is most of the sum, 1 - p is not to be had by subtraction.
-        kept[:, 0] = np.where(share[:, 0] > 0.5, log_rest - log_sum, kept[:, 0])
-        change = kept - np.log1p(-1.0 / length)
+        log_others = np.log1p(-share)
+        # If one weight is most of the sum, 1 - p would cancel.
+        log_others[:, 0] = np.where(share[:, 0] > 0.5, log_rest - log_sum, log_others[:, 0])
+        change = log_others - np.log1p(-1.0 / length)
         mean = change.mean(axis=1)
         value = log_sum - np.log(length)
         if order == 1:
             value -= (length - 1.0) * mean
         if order == 2:
-            pairs = _log_pairs(ordered, kept, log_sum, log_rest) / (0.5 * length * (length - 1.0))
+            pairs = _log_pairs(ordered, log_others, log_sum, log_rest)
+            pairs /= 0.5 * length * (length - 1.0)
             pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
             value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
-        # Of the mean of the pseudo-values K L - (K-1) L_i.
+        # Standard error of the mean of the pseudo-values K L - (K-1) L_i.
         se = (length - 1.0) * change.std(axis=1, ddof=1) / np.sqrt(length)
         value += top[:, 0]
     positive = np.isfinite(log_weights).sum(axis=1)
@@ -265,15 +269,16 @@ def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
     return value, np.where(positive > max(order, 1), se, np.nan)
 
 
-def _log_pairs(ordered: Floats, kept: Floats, log_sum: Floats, log_rest: Floats) -> Floats:
-    """Sum of log(1 - q_i q_j) over the pairs of each row."""
-    # With the largest weight: 1 - q_1 q_j = (1 - w_j / rest) / (1 - p_j), the rest without w_1.
+def _log_pairs(ordered: Floats, log_others: Floats, log_sum: Floats, log_rest: Floats) -> Floats:
+    """Sum of log(1 - q_i q_j) over the pairs of each row; log_others has log(1 - p_i)."""
+    # Pairs with the largest weight w_1: 1 - q_1 q_j = (1 - w_j / rest) / (1 - p_j), where rest is
+    # the sum without w_1.
     of_rest = np.log1p(-np.exp(ordered[:, 1:] - log_rest[:, None]))
     without_two = logsumexp(ordered[:, 2:], axis=1) - log_rest
     of_rest[:, 0] = np.where(of_rest[:, 0] < -np.log(2.0), without_two, of_rest[:, 0])
-    total = np.asarray((of_rest - kept[:, 1:]).sum(axis=1))
-    # Among the others q_i q_j is at most 1/4: sum of -(q_i q_j)^m / m over m.
-    odds = np.exp(ordered[:, 1:] - log_sum[:, None] - kept[:, 1:])
+    total = np.asarray((of_rest - log_others[:, 1:]).sum(axis=1))
+    # For the other pairs, q_i q_j is at most 1/4: use the series, the sum of -(q_i q_j)^m / m.
+    odds = np.exp(ordered[:, 1:] - log_sum[:, None] - log_others[:, 1:])
     power = odds.copy()
     for m in range(1, 40):
         total -= (power.sum(axis=1) ** 2 - (power**2).sum(axis=1)) / (2.0 * m)

@@ -1,7 +1,7 @@
 """The only file that imports numba.cuda: its requirements, the device, and the device's memory.
 
-numba contains a deprecated numba.cuda. The package numba-cuda replaces it under the same name. The
-import needs no device, and neither does the simulator (NUMBA_ENABLE_CUDASIM=1).
+numba still contains a deprecated numba.cuda. The package numba-cuda replaces it under the same
+name. The import needs no device, and neither does the simulator (NUMBA_ENABLE_CUDASIM=1).
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ for _name, _function in _REMOVED.items():
     if not hasattr(np, _name):
         setattr(np, _name, _function)
 
+_not_there: Exception | None = None
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
-    from numba import cuda as _cuda
+    try:
+        from numba import cuda as _cuda
+    except ImportError as _error:
+        _cuda, _not_there = None, _error
 
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
@@ -76,9 +80,9 @@ cuda: Any = _Simulated() if SIMULATED else _cuda
 def missing() -> str | None:
     """Why this process cannot use a device; None if it can."""
     try:
-        if cuda.is_available():
+        if _cuda is not None and cuda.is_available():
             return None
-        error = _cuda.cuda_error()
+        error = _not_there or _cuda.cuda_error()
     except Exception as caught:  # the bindings of a broken installation can raise anything
         error = caught
     reason = " ".join(str(error or "no device, or no libNVVM").split())

@@ -10,12 +10,18 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
+from ..jit.compile import block
 from .device import SIMULATED
+
+try:
+    # Not listed by numba. Without them a view is a slice, which takes registers.
+    from numba.core import cgutils
+    from numba.np.arrayobj import populate_array
+except ImportError:
+    cgutils = populate_array = None
 
 
 def viewer(shape: tuple[int, ...]) -> Any:
@@ -24,8 +30,8 @@ def viewer(shape: tuple[int, ...]) -> Any:
     The function returns a tuple, because numba forbids to return an array of its own alone.
     """
 
-    if SIMULATED:
-        return lambda array, i: (array[i : i + 1],)
+    if SIMULATED or populate_array is None:
+        return block(lambda array, i: (array[i : i + 1],))
 
     @intrinsic
     def view(typing_context, array, i):  # type: ignore[no-untyped-def]

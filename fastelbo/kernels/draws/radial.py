@@ -2,7 +2,7 @@
 
 A family's density depends on ``s = |S^-1 (z - m)|^2`` through a function g(s), `log_radial`. A draw
 is a standard normal vector times a factor, `scale_radius`. A new family adds its code and a branch
-in each of the two.
+in each of the two. A parameter of the family, one a component, arrives as ``df``.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ def log_radial(density, i, c, base, square, dim, n, out):
 
 @block
 def scale_radius(sampler, i, dim, work, key, index, first, n):
-    """Turn the standard normals v[:dim, :n] into draws of the family, with scale 1."""
-    if sampler.radial == STUDENT_T:
-        v = work.v
-        df = sampler.df[row_of(i, sampler.df.shape[0])]
-        gather(df, work.component, n, work.log_q)
-        factor = work.scratch[0]
-        student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
-        for d in range(dim):
-            for k in range(n):
-                v[d, k] *= factor[k]
+    """Multiply each of the standard normals v[:dim, :n] by the family's factor for its draw."""
+    if sampler.radial == GAUSSIAN:
+        return
+    v, factor = work.v, work.scratch[0]
+    df = sampler.df[row_of(i, sampler.df.shape[0])]
+    gather(df, work.component, n, work.log_q)
+    student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
+    for d in range(dim):
+        for k in range(n):
+            v[d, k] *= factor[k]
 
 
-# --- Student-t ----------------------------------------------------------------------------------
+# --- Gamma --------------------------------------------------------------------------------------
 
 
 @scalar
@@ -81,8 +81,8 @@ def _gamma_proposal(key, index, draw, attempt, shape):
 
 
 @block
-def student_factors(factor, df, least, least_chi2, key, index, first, n):
-    """factor[k] = sqrt(df[k] / chi-square(df[k])), for df[k] >= least.
+def gammas(factor, df, key, index, first, n):
+    """factor[k] = Gamma(a) with a = df[k] / 2, or Gamma(a + 1) where a < 1.
 
     Always in float64, so that acceptance does not depend on the precision of the draws.
     """
@@ -103,6 +103,15 @@ def student_factors(factor, df, least, least_chi2, key, index, first, n):
             )
             attempt += 1
             factor[k] = value if accepted or attempt == _ATTEMPTS else -value
+
+
+# --- Student-t ----------------------------------------------------------------------------------
+
+
+@block
+def student_factors(factor, df, least, least_chi2, key, index, first, n):
+    """factor[k] = sqrt(df[k] / chi-square(df[k])); ``least`` is the smallest df."""
+    gammas(factor, df, key, index, first, n)
     if least < 2.0:
         for k in range(n):
             shape = 0.5 * df[k]

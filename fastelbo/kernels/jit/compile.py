@@ -13,7 +13,7 @@ Four roles, from the inside out:
 
 ``by_precision`` makes one scalar of two, for float64 and for float32, ``by_target`` for a CPU and a
 CUDA device. All return a plain Python function, so the same source runs without a compiler, and
-leave no machine code of their own (see `fragments`). A ``kernel`` is what Python calls.
+leave no machine code of their own (see `link_only`). A ``kernel`` is what Python calls.
 
 ``reassoc`` is never allowed: the order of a sum would depend on the kernel that it is compiled
 into, and the last bit of a result with it (see `sums`). Nor are ``nnan`` and ``ninf`` (an all -inf
@@ -24,20 +24,15 @@ vectoriser.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import llvmlite
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
 from numba.extending import overload
 
-from .link_only import FragmentCompiler
+from .internals import FRAGMENT, keep_on_disk
 
 FLAGS = frozenset({"contract"})
 
@@ -49,7 +44,7 @@ def _register(
 
     Those of a device, what ``on_device`` does if it is given.
     """
-    cpu = {"error_model": "numpy", "pipeline_class": FragmentCompiler, **options}
+    cpu = {"error_model": "numpy", **FRAGMENT, **options}
     # On a GPU a set of fastmath flags, however small, would mean all of them. There a block is one
     # lane, which stays in registers if what works on it is inlined.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
@@ -95,44 +90,12 @@ def by_precision(single: Any) -> Callable[[Any], Any]:
     return pair
 
 
-_KERNELS = Path(__file__).parent.parent
-
-
-def _source_token() -> str:
-    """Hash of everything a compiled kernel depends on beside its own file and signature.
-
-    numba's disk cache looks only at the file that holds the entry point. The functions that a
-    kernel calls live in other files, so an edit there would go unseen without this.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(_KERNELS.rglob("*.py")):
-        digest.update(path.relative_to(_KERNELS).as_posix().encode())
-        digest.update(path.read_bytes())
-    digest.update(f"{numba.__version__} {llvmlite.__version__}".encode())
-    return digest.hexdigest()[:16]
-
-
-# Taken with the import: files that change afterwards are not what this process compiles.
-SOURCE_TOKEN = _source_token()
-
-
-class _TokenCache(FunctionCache):  # type: ignore[misc]
-    """numba's disk cache with `SOURCE_TOKEN` in every key."""
-
-    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
-        return (*super()._index_key(sig, codegen), SOURCE_TOKEN)
-
-
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile an entry point lazily, on its first call, and keep the machine code on disk.
 
     It runs without Python's global lock, so that threads run it side by side.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=set(FLAGS))(function)
-    if numba.config.DISABLE_JIT:
-        return dispatcher
-    # Where no folder can be written, neither beside the source nor in the user's cache, compile
-    # afresh in each process rather than fail.
-    with contextlib.suppress(RuntimeError):
-        dispatcher._cache = _TokenCache(function)
+    if not numba.config.DISABLE_JIT:
+        keep_on_disk(dispatcher, function)
     return dispatcher

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.typed_passes import NativeLowering
 
@@ -45,7 +45,7 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
         return True
 
 
-class FragmentCompiler(CompilerBase):  # type: ignore[misc]
+class LinkOnlyCompiler(Compiler):  # type: ignore[misc]
     """numba's compiler, for functions that are never called from Python."""
 
     def define_pipelines(self) -> list[Any]:

@@ -141,18 +141,18 @@ def take(counter: Any) -> int:
 
 
 @intrinsic
-def _take(typing_context, counter):  # type: ignore[no-untyped-def]
+def _take(typing_context, address):  # type: ignore[no-untyped-def]
     def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        array = context.make_array(signature.args[0])(context, builder, args[0])
-        one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", array.data, one, "monotonic")
+        word = ir.IntType(64)
+        counter = builder.inttoptr(args[0], word.as_pointer())
+        return builder.atomic_rmw("add", counter, ir.Constant(word, 1), "monotonic")
 
-    return types.int64(counter), generate
+    return types.int64(types.uintp), generate
 
 
 @overload(take)
 def _take_overload(counter):  # type: ignore[no-untyped-def]
-    return lambda counter: _take(counter)
+    return lambda counter: _take(counter.ctypes.data)
 
 
 def stopped(counter: Any) -> bool:

@@ -30,11 +30,11 @@ def lowest_bit(word: np.uint64) -> int:
 
 
 @intrinsic
-def _word_above(typing_context, x, first, threshold):
+def _word_above(typing_context, address, first, threshold):
     def generate(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
         vector = ir.VectorType(ir.DoubleType(), BITS)
-        start = builder.gep(array.data, [args[1]])
+        x = builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+        start = builder.gep(x, [args[1]])
         values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
         none = ir.Constant(vector, ir.Undefined)
         one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
@@ -42,14 +42,14 @@ def _word_above(typing_context, x, first, threshold):
         thresholds = builder.shuffle_vector(one, none, same)
         return builder.bitcast(builder.fcmp_ordered(">", values, thresholds), _INT)
 
-    return types.uint64(x, types.int64, types.float64), generate
+    return types.uint64(types.uintp, types.int64, types.float64), generate
 
 
 @overload(word_above)
 def _word_above_overload(x, first, threshold):
     if x.layout != "C" or x.dtype != types.float64:
         return None
-    return lambda x, first, threshold: _word_above(x, first, threshold)
+    return lambda x, first, threshold: _word_above(x.ctypes.data, first, threshold)
 
 
 @intrinsic
@@ -76,25 +76,25 @@ def prefetch(x: Any, first: int, stop: int) -> None:
 
 
 @intrinsic
-def _prefetch(typing_context, x, k):
+def _prefetch(typing_context, address, offset):
     def generate(context, builder, signature, args):
-        array = context.make_array(signature.args[0])(context, builder, args[0])
         pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         signature = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
         function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], signature)
-        place = builder.bitcast(builder.gep(array.data, [args[1]]), pointer)
+        place = builder.gep(builder.inttoptr(args[0], pointer), [args[1]])
         builder.call(function, [place, *(ir.Constant(word, each) for each in _HOW)])
-        return context.get_dummy_value()
+        return args[1]
 
-    return types.void(x, types.int64), generate
+    return types.int64(types.uintp, types.int64), generate
 
 
 @overload(prefetch)
 def _prefetch_overload(x, first, stop):
-    step = _LINE * 8 // x.dtype.bitwidth
+    size = x.dtype.bitwidth // 8
+    step = _LINE // size
 
     def lines(x, first, stop):
         for k in range(first, min(stop, x.shape[0]), step):
-            _prefetch(x, k)
+            _prefetch(x.ctypes.data, k * size)
 
     return lines

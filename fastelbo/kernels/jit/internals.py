@@ -1,0 +1,71 @@
+"""numba's internals where they are as this package knows them, its public interface where not.
+
+`link_only` and `disk_cache` derive from classes that numba does not list, and may change in any
+version. Each is tried, and left out if it fails with whatever error. Kernels then take longer to
+compile, or are compiled in every process. Results are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any
+
+import numba
+import numpy as np
+
+try:
+    from . import disk_cache
+except Exception:
+    disk_cache = None  # type: ignore[assignment]
+
+try:
+    from . import link_only
+except Exception:
+    link_only = None  # type: ignore[assignment]
+
+
+def keep_on_disk(dispatcher: Any, function: Any) -> None:
+    """Give a kernel its disk cache.
+
+    It has none where no folder can be written, neither beside the source nor in the user's cache.
+    """
+    with contextlib.suppress(Exception):
+        if disk_cache is not None and dispatcher._cache.cache_path is None:
+            dispatcher._cache = disk_cache.SourceCache(function)
+
+
+@functools.cache
+def is_fast() -> bool:
+    """Whether `link_only` works: tried on small functions, when the first kernel is compiled."""
+    if link_only is None:
+        return False
+
+    def work(x: Any) -> Any:
+        room = np.empty(2)
+        room[0] = 2.0 * inner(x)
+        return room[0]
+
+    fragment = numba.njit(pipeline_class=link_only.LinkOnlyCompiler)
+    inner = fragment(lambda x: x + 1.0)
+    outer = fragment(work)
+    try:
+        return bool(numba.njit(lambda x: outer(x))(1.0) == 4.0)
+    except Exception:
+        return False
+
+
+# Options to compile a function that only kernels call.
+FRAGMENT: dict[str, Any] = {}
+
+if link_only is not None:
+
+    class _FragmentCompiler(link_only.LinkOnlyCompiler):
+        """Compiles as `link_only` does if that works, else as numba does."""
+
+        def define_pipelines(self) -> list[Any]:
+            public = numba.core.compiler.Compiler
+            chosen = link_only.LinkOnlyCompiler if is_fast() else public
+            return list(chosen.define_pipelines(self))
+
+    FRAGMENT["pipeline_class"] = _FragmentCompiler
