@@ -3,8 +3,8 @@
     python tests/fingerprint.py [--each]
 
 prints the sha256 of all results, ``--each`` a short hash of each group of them before it. Only
-public calls are made, with fixed seeds. What counts of a result is its names, types, shapes and bits,
-and the kinds of its warnings, but no text. No number of threads changes it.
+public calls are made, with fixed seeds. Of a result count names, types, shapes and bits, and the
+kinds of warnings, but no text. No number of threads changes the hash.
 
 The hash is of one kind of processor and one set of libraries. numba 0.68 gave the same bits with
 AVX-512 and with AVX2 alone (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES), for its vectors are of 256 bits

@@ -57,10 +57,10 @@ def test_hit_and_never_stale(copy: Path) -> None:
     assert (hits, misses) == ("0", "1")
     assert run(copy) == [value, "1", "0"]
     # An edit two files away from the kernel: the quadratic loses its factor of a half.
-    densities = copy / "fastelbo" / "kernels" / "draws" / "densities.py"
-    text = densities.read_text()
+    radial = copy / "fastelbo" / "kernels" / "draws" / "radial.py"
+    text = radial.read_text()
     assert "half = square.dtype.type(0.5)" in text
-    densities.write_text(text.replace("square.dtype.type(0.5)\n", "square.dtype.type(1.0)\n"))
+    radial.write_text(text.replace("square.dtype.type(0.5)\n", "square.dtype.type(1.0)\n"))
     changed, hits, misses = run(copy)
     assert (hits, misses) == ("0", "1")
     assert float(changed) == pytest.approx(float(value) - 0.125)
@@ -71,7 +71,7 @@ def test_an_edit_after_the_import_is_not_taken_for_what_was_compiled(copy: Path)
     edit = """
 import fastelbo as fe
 from pathlib import Path
-path = Path(fe.__file__).parent / "kernels" / "draws" / "densities.py"
+path = Path(fe.__file__).parent / "kernels" / "draws" / "radial.py"
 path.write_text(path.read_text() + "# a later version\\n")
 """
     value, *_ = run(copy, edit + PROGRAM)

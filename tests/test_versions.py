@@ -1,6 +1,7 @@
 """The report about versions and machine."""
 
 import platform
+import tomllib
 from pathlib import Path
 
 import numba
@@ -46,3 +47,13 @@ def test_show_versions_prints_a_line_for_each(capsys):
 def test_vector_bits_follow_the_features(features, bits, monkeypatch):
     monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
     assert info.vector_bits() == bits
+
+
+def test_the_ci_runs_the_lowest_versions_allowed():
+    root = Path(__file__).parent.parent
+    script = root / ".ci" / "run"
+    if not script.exists():
+        pytest.skip("not a checkout")
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for dependency in project["dependencies"]:
+        assert f'"{dependency.replace(">=", "==")}.0"' in script.read_text()

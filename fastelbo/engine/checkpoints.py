@@ -35,7 +35,8 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
     content["checksum"] = np.frombuffer(_checksum(content), np.uint8)
     try:
-        replace_file(target, lambda file: np.savez(file, allow_pickle=False, **content))
+        # NumPy 2.0 takes a keyword allow_pickle for one array more.
+        replace_file(target, lambda file: np.savez(file, **content))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
 

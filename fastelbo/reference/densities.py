@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
-from .parameters import component
+from .parameters import component, select_rows
 from .radial import log_radial
 from .stream import Array
+
+# Families that are log densities alone; all others are distributions.
+TERMS = ("zero", "supplied", "linear_gaussian")
 
 
 def log_prob(dist: Any, z: Array) -> Array:
@@ -76,6 +80,39 @@ def _solve_lower(lower: Array, b: Array) -> Array:
         done = np.einsum("...j,...j->...", lower[..., i, :i], y[..., :i])
         y[..., i] = (b[..., i] - done) / lower[..., i, i]
     return y
+
+
+def log_density(
+    density: Any,
+    z: Array,
+    shape: tuple[int, ...],
+    points: NDArray[np.intp],
+    draws: NDArray[np.intp],
+) -> Array:
+    """Log density of some data points at their draws.
+
+    Parameters
+    ----------
+    density
+        A distribution, or of a family of `TERMS`.
+    z
+        Draws, shape (n, K, D).
+    shape
+        Batch of all data points, to which the density's own broadcasts.
+    points
+        Places of the data points in that batch, flattened, shape (n,).
+    draws
+        Addresses of the draws z, shape (K,).
+
+    Returns
+    -------
+    array of shape (n, K)
+    """
+    if density.family not in TERMS:
+        # With the draws on the first axis, a batch of points broadcasts against z.
+        return log_prob(select_rows(density, shape, points), z.swapaxes(0, 1)).T
+    own = np.arange(math.prod(density.batch_shape)).reshape(density.batch_shape)
+    return log_likelihood(density, z, np.broadcast_to(own, shape).reshape(-1)[points], draws)
 
 
 def log_likelihood(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import rel_entr
 
-from .densities import component_log_prob, log_likelihood, log_mean, log_prob
+from .densities import TERMS, component_log_prob, log_density, log_mean
 from .draws import sample
 from .parameters import select_rows, simple
 from .stream import Array, address
@@ -51,10 +51,9 @@ def elbo_terms(
     # A block limits two sizes: numbers of a draw times draws times points, and the parameters of
     # the points.
     dim = simple(q).mean.shape[-1]
-    n_components = max(
-        dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in (q, prior)
-    )
-    is_full = any(simple(dist).scale_tril is not None for dist in (q, prior))
+    dists = [dist for dist in (q, prior) if dist.family not in TERMS]
+    n_components = max(dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in dists)
+    is_full = any(simple(dist).scale_tril is not None for dist in dists)
     is_linear = likelihood.family == "linear_gaussian"
     width = max(dim, n_components, likelihood.loadings.shape[0] if is_linear else 1)
     draw_step = min(n_samples, max(1, BLOCK_LENGTH // width))
@@ -62,21 +61,15 @@ def elbo_terms(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
     log_lik, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
-    lead = likelihood.batch_shape
-    own = np.arange(int(np.prod(lead, dtype=np.int64))).reshape(lead)
-    row_of_point = np.broadcast_to(own, shape).reshape(-1)
     for i in range(0, n_points, point_step):
         points = np.arange(i, min(i + point_step, n_points))
-        data_rows = row_of_point[points]
-        prior_rows, q_rows = select_rows(prior, shape, points), select_rows(q, shape, points)
+        q_rows = select_rows(q, shape, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))
             block = np.s_[i : i + points.size, k : k + draws.size]
             z = sample(q_rows, key, first_index + points, draws)
-            log_lik[block] = log_likelihood(likelihood, z, data_rows, draws)
-            # With the draws on the first axis, a batch of points broadcasts against z.
-            log_prior[block] = log_prob(prior_rows, z.swapaxes(0, 1)).T
-            log_q[block] = log_prob(q_rows, z.swapaxes(0, 1)).T
+            for out, density in ((log_lik, likelihood), (log_prior, prior), (log_q, q)):
+                out[block] = log_density(density, z, shape, points, draws)
     return log_lik, log_prior, log_q
 
 

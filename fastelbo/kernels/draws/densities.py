@@ -189,11 +189,9 @@ def supplied_block(values, first, n, out):
 
 
 @block
-def log_density_block(term, i, first, v, dim, work, n, out):
-    """out = the log density of data point i at v[:dim, :n]; the first draw is ``first``."""
-    if term.kind == ELLIPTICAL:
-        elliptical_block(term.density, i, v, dim, work, n, out)
-    elif term.kind == SUPPLIED:
+def given_block(term, i, first, n, out):
+    """out = a log density that does not depend on where the draws are, from draw ``first`` on."""
+    if term.kind == SUPPLIED:
         values = term.values[row_of(i, term.values.shape[0])]
         supplied_block(values, first - term.first_draw, n, out)
     else:
@@ -202,9 +200,23 @@ def log_density_block(term, i, first, v, dim, work, n, out):
 
 @block
 def weigh_block(plan, i, first, work, n):
-    """Set the three log densities and the log weights of a block; its first draw is ``first``."""
-    log_density_block(plan.q, i, first, work.v, plan.dim, work, n, work.log_q)
-    log_density_block(plan.prior, i, first, work.v, plan.dim, work, n, work.log_prior)
-    log_density_block(plan.likelihood, i, first, work.v, plan.dim, work, n, work.log_likelihood)
+    """Fill the three log densities of the block, and its log weights; the first draw is ``first``.
+
+    The kinds are looked at here, once a block: one more call that passes a workspace would count
+    the references of twenty arrays up and down, three times.
+    """
+    v, dim = work.v, plan.dim
+    if plan.q.kind == ELLIPTICAL:
+        elliptical_block(plan.q.density, i, v, dim, work, n, work.log_q)
+    else:
+        given_block(plan.q, i, first, n, work.log_q)
+    if plan.prior.kind == ELLIPTICAL:
+        elliptical_block(plan.prior.density, i, v, dim, work, n, work.log_prior)
+    else:
+        given_block(plan.prior, i, first, n, work.log_prior)
+    if plan.likelihood.kind == ELLIPTICAL:
+        elliptical_block(plan.likelihood.density, i, v, dim, work, n, work.log_likelihood)
+    else:
+        given_block(plan.likelihood, i, first, n, work.log_likelihood)
     for k in range(n):
         work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])

@@ -42,7 +42,7 @@ def log_radial(density, i, c, base, square, dim, n, out):
         power = square.dtype.type(0.5 * (df + dim))
         for k in range(n):
             out[k] = const - power * log1p(square[k] / df)
-    else:
+    if density.radial == GAUSSIAN:
         half = square.dtype.type(0.5)
         for k in range(n):
             out[k] = const - half * square[k]
@@ -50,13 +50,13 @@ def log_radial(density, i, c, base, square, dim, n, out):
 
 @block
 def scale_radius(sampler, i, dim, work, key, index, first, n):
-    """Multiply each of the standard normals v[:dim, :n] by the family's factor for its draw."""
-    if sampler.radial == GAUSSIAN:
-        return
+    """Multiply the standard normals v[:dim, :n] by the factors of a family that is not Gaussian."""
     v, factor = work.v, work.scratch[0]
+    # The parameter of each draw's component, in float64.
     df = sampler.df[row_of(i, sampler.df.shape[0])]
     gather(df, work.component, n, work.log_q)
-    student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
+    if sampler.radial == STUDENT_T:
+        student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
     for d in range(dim):
         for k in range(n):
             v[d, k] *= factor[k]

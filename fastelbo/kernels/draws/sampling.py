@@ -17,7 +17,7 @@ from ..math.scalar import (
     word53,
 )
 from .blocks import row_of
-from .radial import scale_radius
+from .radial import GAUSSIAN, scale_radius
 
 _ZERO = np.uint64(0)
 
@@ -128,7 +128,8 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
     else:
         for k in range(n):
             work.component[k] = np.int64(0)
-    scale_radius(sampler, i, dim, work, key, index, first, n)
+    if sampler.radial != GAUSSIAN:
+        scale_radius(sampler, i, dim, work, key, index, first, n)
     if choices > 0:
         location = sampler.location[row_of(i, sampler.location.shape[0])]
         scale = sampler.scale[row_of(i, sampler.scale.shape[0])]

@@ -1,25 +1,24 @@
-"""How kernels are compiled: the only file that names numba options.
+"""How kernels are compiled: the only file that names numba options, but for a device's kernels.
 
-Four roles, from the inside out:
+Functions have one of three roles, from the inside out:
 
 ``scalar``
-    Maths on one number. Force-inlined: LLVM does not vectorise a loop that still holds a call,
-    and a plain ``register_jitable`` leaves a ten-round Philox as one.
+    Maths on one number. Always inlined: LLVM does not vectorise a loop that contains a call, and
+    ``register_jitable`` would leave a ten-round Philox as a call.
 ``block``
-    A loop over the lanes of a block, called once a block, so that a call costs nothing.
+    A loop over the lanes of a block. It is called once a block, so the call costs nothing.
 ``exact``
-    Arithmetic on states, once a block: no flags at all. Of ``a b + c d`` a compiler that may
-    contract rounds either product away, and which depends on what stands around it.
+    Arithmetic on states, once a block, without fastmath flags. A compiler that may contract
+    ``a b + c d`` rounds one of the two products, and the code around decides which.
 
-``by_precision`` makes one scalar of two, for float64 and for float32, ``by_target`` for a CPU and a
-CUDA device. All return a plain Python function, so the same source runs without a compiler, and
-leave no machine code of their own (see `link_only`). A ``kernel`` is what Python calls.
+``by_precision`` makes one scalar of two, for float64 and float32; ``by_target`` of two for a CPU
+and a CUDA device. All return a plain Python function, so that the same source runs without a
+compiler, and none has machine code of its own (see `link_only`). A ``kernel`` is what Python calls.
 
-``reassoc`` is never allowed: the order of a sum would depend on the kernel that it is compiled
-into, and the last bit of a result with it (see `sums`). Nor are ``nnan`` and ``ninf`` (an all -inf
-row gave NaN), and ``error_model="numpy"``
-stands everywhere: a division that may raise is a second way out of the loop, which stops the
-vectoriser.
+Flags that are never allowed: ``reassoc``, because the order of a sum, and so its last bit, would
+depend on the kernel around it (see `sums`); ``nnan`` and ``ninf``, because a row of -inf would give
+NaN. ``error_model="numpy"`` stands everywhere: a division that can raise is a second exit of the
+loop, which stops the vectoriser.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ FLAGS = frozenset({"contract"})
 def _register(
     function: Any, choose: Callable[..., Any], on_device: Any = None, **options: Any
 ) -> Any:
-    """``function``, of which kernels compile what ``choose`` returns for the arguments' types.
+    """``function``; kernels compile what ``choose`` returns for the types of its arguments.
 
-    Those of a device, what ``on_device`` does if it is given.
+    CUDA kernels compile what ``on_device`` returns, if it is given.
     """
     cpu = {"error_model": "numpy", **FRAGMENT, **options}
-    # On a GPU a set of fastmath flags, however small, would mean all of them. There a block is one
-    # lane, which stays in registers if what works on it is inlined.
+    # On a GPU any set of fastmath flags would mean all of them. A block is one lane there; inlined
+    # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
     overload(function, jit_options=cuda, strict=False, target="cuda")(on_device or choose)
@@ -64,14 +63,14 @@ exact = _role(fastmath=False)
 
 
 def by_target(on_device: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Decorate a scalar of which CUDA kernels compile what ``on_device`` returns instead."""
+    """Decorate a scalar; CUDA kernels compile what ``on_device`` returns in its place."""
     return lambda function: _register(
         function, lambda *args: function, on_device=on_device, **_SCALAR
     )
 
 
 def by_precision(single: Any) -> Callable[[Any], Any]:
-    """Decorate a float64 scalar that is ``single`` where its first argument is float32.
+    """Decorate a float64 scalar; ``single`` takes its place where the first argument is float32.
 
     The argument may be a number or an array; the choice is made when a kernel is compiled.
     """
@@ -93,7 +92,7 @@ def by_precision(single: Any) -> Callable[[Any], Any]:
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile an entry point lazily, on its first call, and keep the machine code on disk.
 
-    It runs without Python's global lock, so that threads run it side by side.
+    It releases the GIL, so that threads run it in parallel.
     """
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=set(FLAGS))(function)
     if not numba.config.DISABLE_JIT:

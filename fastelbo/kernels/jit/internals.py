@@ -1,7 +1,7 @@
-"""numba's internals where they are as this package knows them, its public interface where not.
+"""numba's internals where they work as expected, its public interface elsewhere.
 
-`link_only` and `disk_cache` derive from classes that numba does not list, and may change in any
-version. Each is tried, and left out if it fails with whatever error. Kernels then take longer to
+`link_only` and `disk_cache` derive from classes that numba does not document, and that may change
+in any version. Each is tried, and left out if it fails in any way. Kernels then take longer to
 compile, or are compiled in every process. Results are the same.
 """
 
@@ -28,7 +28,7 @@ except Exception:
 def keep_on_disk(dispatcher: Any, function: Any) -> None:
     """Give a kernel its disk cache.
 
-    It has none where no folder can be written, neither beside the source nor in the user's cache.
+    There is none if neither the source's folder nor the user's cache folder can be written.
     """
     with contextlib.suppress(Exception):
         if disk_cache is not None and dispatcher._cache.cache_path is None:

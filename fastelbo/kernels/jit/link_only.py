@@ -1,9 +1,9 @@
-"""Functions that are compiled only as parts of kernels.
+"""A compiler for functions that are only parts of kernels.
 
-numba optimises every function that another one calls by itself, down to machine code, and once more
-wherever it is linked into. A kernel is made of a hundred such functions, nested ten deep, whose own
-machine code nobody runs: that was two thirds of the time it took to compile. A fragment is only
-lowered to LLVM's language, and optimised once, with the whole kernel.
+numba compiles every function by itself, down to machine code, and optimises it again wherever it is
+linked into another. A kernel consists of a hundred nested functions, whose own machine code never
+runs: that took two thirds of the compile time. This compiler only lowers a function to LLVM's
+language; it is optimised once, with the kernel.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numba.core.typed_passes import NativeLowering
 
 
 class _Library(JITCodeLibrary):  # type: ignore[misc]
-    """LLVM code to be linked into that of a kernel."""
+    """LLVM code that is linked into a kernel."""
 
     def _optimize_final_module(self) -> None:
-        """Left to the kernel."""
+        """Nothing: the kernel is optimised as a whole."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -38,7 +38,7 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
         state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
         super().run_pass(state)
         lowered = state["cr"]
-        # Callers know a function by its entry point. Any that is like no other will do.
+        # Callers look a function up by its entry point. Any unique object will do.
         stand_in = [].append  # type: ignore[var-annotated]
         state.targetctx.insert_user_function(stand_in, lowered.fndesc, [state.library])
         state["cr"] = lowered._replace(cfunc=stand_in)
@@ -49,7 +49,7 @@ class LinkOnlyCompiler(Compiler):  # type: ignore[misc]
     """numba's compiler, for functions that are never called from Python."""
 
     def define_pipelines(self) -> list[Any]:
-        """The usual passes, but for the last steps of lowering."""
+        """The usual passes, without the last steps of lowering."""
         flags = self.state.flags
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state, "fragment")

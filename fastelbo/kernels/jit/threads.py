@@ -1,8 +1,8 @@
-"""Threads of Python's, which run compiled kernels side by side.
+"""Python threads that run compiled kernels in parallel.
 
-Not numba's own: its ``prange`` compiles every kernel three times over, deals out the parts before
-they start, lets one thread of Python launch at a time, and its threads wait awake for the next
-launch, on cores that others could use. Nor do these die with a fork.
+They replace numba's ``prange``, which compiles every kernel three times, assigns the parts before
+it starts, lets one Python thread launch at a time, and keeps its threads spinning until the next
+launch, on cores that others could use. Python threads also survive a fork.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _executor: ThreadPoolExecutor | None = None
 
 
 def _forget() -> None:
-    """Begin anew: the threads of a process are not those of its child."""
+    """Start with no threads: a child process does not inherit those of its parent."""
     global _executor
     _executor = None
 
@@ -41,9 +41,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def most_threads() -> int:
-    """How many threads there may be: NUMBA_NUM_THREADS, the number of cores by default.
+    """The largest number of threads: NUMBA_NUM_THREADS, by default the number of cores.
 
-    One without a compiler, for Python's threads would take the same part twice.
+    One without a compiler: `take` is not atomic then.
     """
     return 1 if numba.config.DISABLE_JIT else int(numba.config.NUMBA_NUM_THREADS)
 
@@ -54,14 +54,14 @@ def can_wait() -> bool:
 
 
 def available_threads() -> int:
-    """How many threads a launch uses when it is not told: as many as numba would."""
+    """The default number of threads of a launch, as numba has it."""
     return int(numba.get_num_threads())
 
 
 def run_on_threads(
     threads: int, function: Callable[..., Any], counter: Counter, *args: Any, waits: bool = False
 ) -> None:
-    """Call ``function(counter, *args)`` on so many threads at once, this one among them.
+    """Call ``function(counter, *args)`` on that many threads at once, this one included.
 
     With ``waits``, the main thread only waits for the others, as an interrupt is served by none but
     it, and not while it runs a kernel.
@@ -134,7 +134,7 @@ def _stop(counter: Counter, others: list[Future[Any]]) -> None:
 
 
 def take(counter: Any) -> int:
-    """Take the next number: counter[0], which goes up by one, whoever else takes one meanwhile."""
+    """Return counter[0] and increase it by one, atomically in compiled code."""
     number = int(counter[0])
     counter[0] += 1
     return number
