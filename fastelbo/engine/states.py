@@ -56,11 +56,13 @@ class States:
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, self.top_rows.shape[1]))
         fill(chunks, top_rows)
-        # Anything may interrupt a launch: what is known so far is never written to.
-        moments, rows, capacity = self.moments.copy(), np.empty_like(self.top_rows), self.capacity
+        # A launch may be interrupted, so the states so far are never written to. The top row of a
+        # single chunk is read before the new one is written in its place.
+        moments, capacity = self.moments.copy(), self.capacity
+        rows = top_rows[:, 0] if n_chunks == 1 else np.empty_like(self.top_rows)
         if self._fresh and n_chunks == 1:
             # The top row of a single chunk is already the top row of all draws.
-            rows, capacity = top_rows[:, 0], 0
+            capacity = 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
             self.top_rows, rows, n_threads=self.n_threads,

@@ -28,6 +28,8 @@ from . import drivers
 _PARTS = 8
 # A part has at most so many multiply-adds if it can: a hundredth of a second or two.
 _PART_WORK = 2**28
+# For less work, the main thread takes part: it is back within a tenth of a second.
+_LONG_WORK = 2**30
 # About the multiply-adds that an exponential costs.
 ELEMENT_WORK = 2**5
 # Duration of a launch. Progress bars are handled between launches.
@@ -79,7 +81,7 @@ def launch(
     share = compiled(function)
     threads = min(n_threads or available_threads(), most_threads())
     parts = max(_PARTS * threads, int(work / _PART_WORK))
-    waits = work > _PART_WORK and can_wait()
+    waits = work > _LONG_WORK and can_wait()
     if waits or not getattr(share, "overloads", True):
         # Compile on this thread, that an interrupt need not wait for a compiler on another.
         share(np.full(1, STOPPED), parts, *args)
