@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--k", type=_sizes, metavar="1,10,...", help="sizes of the importance-weighted bounds"
     )
     files.add_argument(
+        "--shared", action="store_true", help="the data points have the same draws: give no total"
+    )
+    files.add_argument(
         "--json", action="store_true", help="print one JSON object, with null for NaN and infinity"
     )
     files.add_argument("--plot", type=Path, metavar="IMAGE", help="also draw the bounds and k-hat")
@@ -106,7 +109,10 @@ def _estimate(arguments: argparse.Namespace) -> None:
     weights = open_array(arguments.weights, arguments.name)
     progress = sys.stderr.isatty() and find_spec("tqdm") is not None
     with _warnings_in_one_line():
-        estimate = summarize(weights, arguments.axis, iw_sizes=arguments.k, progress=progress)
+        estimate = summarize(
+            weights, arguments.axis, iw_sizes=arguments.k, progress=progress,
+            rows="shared" if arguments.shared else "independent",
+        )  # fmt: skip
         report = reports.as_json if arguments.json else reports.as_text
         print(report(estimate))
         if image is not None:

@@ -354,8 +354,8 @@ def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:
         )
     if not all(estimate.n_samples and estimate.independent for estimate in estimates):
         raise InvalidInputError(
-            "estimates must have draws and a batch of data points; got one without draws, or one "
-            "where only q has a batch"
+            "estimates must have draws and a batch of data points; got one without draws, or "
+            "one whose entries are not data points with draws of their own"
         )
     return shapes.pop()
 

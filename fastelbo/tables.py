@@ -77,6 +77,18 @@ def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str
     return f"{number:.{digits}f} +- {error:.{digits}f}"
 
 
+def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
+    """A value and its interval, or the lower end alone; nothing where there is none."""
+    number, least, most = (float(part) for part in (value, low, high))
+    if not -np.inf < least < most:
+        return ""
+    if most == np.inf:
+        return f"> {least:.{decimals(number - least)}f}"
+    # As those of a standard error, of which an interval is four wide.
+    digits = decimals(0.25 * (most - least))
+    return f"{number:.{digits}f} in [{least:.{digits}f}, {most:.{digits}f}]"
+
+
 def decimals(error: float) -> int:
     """Number of decimals that shows two digits of an error."""
     return min(12, max(0, 1 - int(np.floor(np.log10(error)))))

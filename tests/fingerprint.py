@@ -82,8 +82,9 @@ def everything(est):
     facts = [est.to_dict(), intervals, est.min_draws, est.iw_sizes, est.independent]
     facts += [bounds.names, bounds.value, bounds.se, bounds.bias]
     if est.independent:
-        total = est.total(omit_flagged=True)
-        facts += [list(vars(total).items()), total.bias_correction, total.confidence_interval()]
+        total = est.total()
+        public = [(name, value) for name, value in vars(total).items() if name[0] != "_"]
+        facts += [public, total.bias_correction, total.confidence_interval()]
     return facts
 
 

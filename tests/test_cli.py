@@ -163,9 +163,32 @@ def test_estimate_of_a_heavy_tail_prints_its_interval(tmp_path, capsys):
         est = fe.summarize(rows)
     np.testing.assert_array_equal(np.isnan(est.log_evidence_se), [False, True])
     low, high = est.confidence_interval("log_evidence")
-    value = est.log_evidence[1]
-    assert f"{value:.2f} in [{low[1]:.2f}, {high[1]:.2f}]" in printed
+    assert high[1] == np.inf
+    assert f"> {low[1]:.1f}" in printed
+    assert "or > the lower end of a 95 % interval" in printed
+    low, high = est.total().confidence_interval()
+    assert high == np.inf
+    assert f"> {low:.1f}" in printed.split("sum over 2 data points")[1]
     assert "nan" not in printed
+    # A tail for which the interval has both ends.
+    rows = np.random.default_rng(1).standard_exponential((2, 50_000)) * [[0.2], [0.74]]
+    np.save(tmp_path / "heavy.npy", rows)
+    assert cli.main(["estimate", str(tmp_path / "heavy.npy")]) == 0
+    printed = capsys.readouterr().out
+    with quiet():
+        est = fe.summarize(rows)
+    low, high = est.confidence_interval("log_evidence")
+    assert np.isnan(est.log_evidence_se[1])
+    assert f"{est.log_evidence[1]:.2f} in [{low[1]:.2f}, {high[1]:.2f}]" in printed
+    assert "or in [95 % interval]" in printed
+    assert " in [" in printed.split("sum over 2 data points")[1]
+
+
+def test_shared_draws_have_no_total(weights, capsys):
+    assert cli.main(["estimate", str(weights), "--shared"]) == 0
+    assert "No total: total() adds data points with draws of their own" in capsys.readouterr().out
+    assert cli.main(["estimate", str(weights), "--shared", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["total"] is None
 
 
 def test_estimate_along_an_axis_with_sizes(tmp_path, capsys):
@@ -191,6 +214,8 @@ def test_estimate_as_json(weights, capsys):
     # Log weights alone do not determine the KL divergence.
     assert printed["kl"] == [None] * 3
     assert printed["total"]["log_evidence"] == est.total().log_evidence
+    assert printed["total"]["log_evidence_interval"] == list(est.total().confidence_interval())
+    assert not any(name.startswith("_") for name in printed["total"])
 
 
 def test_json_has_null_where_numbers_are_not_finite(tmp_path, capsys):
@@ -201,18 +226,22 @@ def test_json_has_null_where_numbers_are_not_finite(tmp_path, capsys):
     printed, error = capsys.readouterr()
     values = json.loads(printed, parse_constant=pytest.fail)
     assert values["log_evidence"][0] is None
-    assert values["total"] is None
+    assert values["total"]["log_evidence"] is None
+    assert values["total"]["log_evidence_interval"] == [None, None]
     assert all(line.startswith("fastelbo: ") for line in error.splitlines())
     assert "AllWeightsZeroWarning: every weight is 0" in error
     assert ".py" not in error
 
 
-def test_estimate_says_why_there_is_no_total(tmp_path, capsys):
+def test_total_of_a_point_without_a_positive_weight(tmp_path, capsys):
     zero = np.full((2, 100), -np.inf)
     zero[1] = np.linspace(0.0, 0.1, 100)
     np.save(tmp_path / "zero.npy", zero)
     assert cli.main(["estimate", str(tmp_path / "zero.npy")]) == 0
-    assert "No total: log_evidence is not finite" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.split("sum over 2 data points")[1].split() == [
+        "log_evidence", "elbo", "-inf", "-inf"
+    ]  # fmt: skip
 
 
 def test_estimate_of_an_archive(tmp_path, capsys):

@@ -21,6 +21,7 @@ from fastelbo.engine import reference as engine_reference
 from fastelbo.engine import states
 from fastelbo.kernels.cpu import launch
 from fastelbo.kernels.draws.blocks import CHUNK
+from fastelbo.weights import diagnostics
 from fastelbo.weights.intervals import tail_interval
 from fastelbo.weights.pareto import draws_needed, k_threshold
 
@@ -460,22 +461,49 @@ def test_high_k_is_told_once_and_leaves_no_standard_error():
         np.testing.assert_array_equal(np.isnan(getattr(est, name)), [False, True, False, True])
     assert np.isfinite(est.log_evidence).all()
     assert np.isfinite(est.elbo_se).all()
-    low, high = est.confidence_interval("log_evidence")
-    assert np.isfinite(low).all()
-    assert np.isfinite(high).all()
+    assert "For 2 of them log_evidence itself, not only its standard error, is a lower" in message
+    for quantity in ("log_evidence", "jensen_gap"):
+        low, high = est.confidence_interval(quantity)
+        assert np.isfinite(low).all()
+        np.testing.assert_array_equal(np.isinf(high), [False, True, False, True])
     np.testing.assert_array_equal(est.min_draws, draws_needed(est.pareto_k))
-    with pytest.raises(fe.errors.InvalidInputError, match=r"2 of 4 data points.*\(1, 3\)"):
-        est.total()
-    total = est.total(omit_flagged=True)
-    assert total.omitted == (1, 3)
-    assert total.uncorrected_log_evidence == est.log_evidence[[0, 2]].sum()
+    rows = est.summary().splitlines()
+    assert f"> {est.confidence_interval().low[1]:.1f}" in rows[2]
+    assert " > " not in rows[1]
+    total = est.total()
+    assert total.n_points == 4
+    assert total.uncorrected_log_evidence == est.log_evidence.sum()
+    assert np.isnan(total.log_evidence_se)
+    low, high = total.confidence_interval("log_evidence", 0.9)
+    assert low == pytest.approx(est.log_evidence.sum() + np.log(0.1))
+    assert high == np.inf
 
 
 def test_the_draws_that_the_worst_needs_are_told():
     q = fe.Gaussian([0.0], scale=0.45)
-    with pytest.warns(fe.errors.HighParetoKWarning, match=r"1 of 1 .*the worst, 0\.\d\d, needs"):
+    with pytest.warns(fe.errors.HighParetoKWarning, match=r"1 of 1 .*the worst is 0\.\d\d: above"):
         est = fe.estimate(fe.Gaussian([0.0], scale=1.0), q, 4000, rng=1)
     assert est.min_draws > 4000
+
+
+@pytest.mark.parametrize("n", [25, 100, 640, 1000, 2000, 2154, 2155, 5000, 10**6])
+def test_no_warning_names_draws_that_are_there_already(n):
+    threshold = k_threshold(n)
+    above = np.concatenate([
+        np.nextafter(threshold, 1.0) + np.geomspace(1e-15, 1.0, 200), [0.7, 0.72, 1.0, 5.0, np.inf]
+    ])  # fmt: skip
+    for k in above[above > threshold]:
+        with pytest.warns(fe.errors.HighParetoKWarning) as met:
+            diagnostics.warn_high_k(np.array([k]), np.array([True]), n, "so")
+        message = str(met[0].message)
+        named = re.search(r"the worst, [\d.]+, needs (\d+) draws", message)
+        assert (named is not None) == (k <= 0.7)
+        if named:
+            assert int(named[1]) > n
+            assert int(named[1]) == pytest.approx(draws_needed(k), rel=0.11)
+        else:
+            assert ("no number of draws is enough" if k >= 1.0 else "help slowly") in message
+            assert "q should change" in message
 
 
 @pytest.mark.parametrize("backend", ["cpu", "numpy"])
@@ -604,7 +632,8 @@ def test_total(many):
     low, high = total.confidence_interval("elbo", 0.9)
     half = st.norm.ppf(0.95) * total.elbo_se
     assert (low, high) == pytest.approx((total.elbo - half, total.elbo + half), rel=1e-12)
-    assert total.omitted == ()
+    with pytest.raises(TypeError):
+        many.total(omit_flagged=True)
 
 
 def test_total_bias_warning():
@@ -619,13 +648,10 @@ def test_total_of_flagged_points():
     model = fe.Gaussian([[0.0], [0.0], [0.0]], scale=[[1.0], [1e-200], [1.2]])
     with pytest.warns(fe.errors.AllWeightsZeroWarning):
         est = fe.estimate(model, fe.Gaussian([0.0], scale=1.5), 1000, rng=20)
-    with pytest.raises(fe.errors.InvalidInputError, match=r"1 of 3 data points.*\(1,\)"):
-        est.total()
-    total = est.total(omit_flagged=True)
-    assert total.omitted == (1,)
-    assert total.n_points == 2
-    assert total.uncorrected_log_evidence == pytest.approx(est.log_evidence[[0, 2]].sum())
-    assert np.isfinite(total.elbo)
+    total = est.total()
+    assert total.n_points == 3
+    assert total.log_evidence == total.uncorrected_log_evidence == -np.inf
+    assert total.confidence_interval() == (-np.inf, np.inf)
 
 
 def test_total_of_several_q_is_refused():
@@ -767,7 +793,7 @@ def test_mixture_model(mixture_model, probs):
     np.testing.assert_array_equal(est.jensen_gap, est.log_evidence - est.elbo)
     assert np.isnan(est.ess).all()
     assert est.n_samples == 0
-    total = est.total(omit_flagged=True)
+    total = est.total()
     assert total.log_evidence == total.uncorrected_log_evidence
     assert total.log_evidence == pytest.approx(est.log_evidence.sum())
 

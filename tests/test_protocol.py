@@ -156,6 +156,19 @@ def test_what_is_no_model_or_q_is_refused(wrong):
         fe.estimate(p, wrong)
 
 
+def test_a_mixture_model_uses_as_many_threads_as_it_is_told(monkeypatch):
+    used = []
+
+    def record(threads, function, *args):
+        used.append(threads)
+        function(*args)
+
+    monkeypatch.setattr("fastelbo.kernels.cpu.launch.run_on_threads", record)
+    mixture = fe.Mixture([0.3, 0.7], fe.Gaussian([[0.0], [2.0]], scale=1.0))
+    fe.estimate(fe.MixtureModel([[0.5]], mixture), fe.Categorical([0.5, 0.5]), n_threads=1)
+    assert used == [1]
+
+
 def test_the_numpy_backend_compiles_nothing(monkeypatch):
     def refuse(*_):
         raise AssertionError("a kernel was asked for")

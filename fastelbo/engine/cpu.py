@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -86,4 +87,5 @@ class CPUBackend:
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""
-        return model.expectations(probs, mixture_expectations)
+        sums = partial(mixture_expectations, n_threads=self.n_threads)
+        return model.expectations(probs, sums)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -72,6 +73,7 @@ def summarize(
     iw_sizes: Iterable[int] | None = None,
     pareto_k: bool = True,
     progress: bool = False,
+    rows: Literal["independent", "shared"] = "independent",
 ) -> Estimate:
     """The `Estimate` from existing log weights.
 
@@ -84,13 +86,17 @@ def summarize(
         numba) is reduced there in place. Its draws must be along the last axis, and it must not be
         in pieces.
     axis : int
-        The axis of the draws k. The other axes are data points; their draws are independent.
+        The axis of the draws k. The other axes are data points.
     iw_sizes : iterable of int, optional
         Group sizes of the importance-weighted bounds, as for `estimate`.
     pareto_k : bool
         Whether to estimate the tail index, as for `estimate`.
     progress : bool
         Show a progress bar, if tqdm is installed.
+    rows : {"independent", "shared"}
+        Whether each data point has draws of its own, or all have the same, as pointwise
+        likelihoods of one set of posterior draws do. Errors of shared draws are not independent:
+        `Estimate.total` is then refused.
 
     Returns
     -------
@@ -101,6 +107,8 @@ def summarize(
     ------
     InvalidWeightError
         If a log weight is NaN or +inf; the message says which.
+    InvalidInputError
+        If ``rows``, an axis or a size is invalid.
 
     Notes
     -----
@@ -116,16 +124,21 @@ def summarize(
     >>> round(float(est.log_evidence[0]), 6)
     0.015204
     """
+    if rows not in ("independent", "shared"):
+        raise InvalidInputError(f"rows must be 'independent' or 'shared', got {rows!r}")
+    independent = rows == "independent"
     if isinstance(log_weights, Iterator):
         with progress_bar(progress, None) as tick:
-            return _summarize_pieces(log_weights, axis, iw_sizes, pareto_k, tick)
+            result = _summarize_pieces(log_weights, axis, iw_sizes, pareto_k, tick)
+        return replace(result, independent=independent)
     array: Any = log_weights
     if not on_device(array):
         array = as_array(array, "log_weights")
     with progress_bar(progress, math.prod(array.shape)) as tick:
         values, shape, n_samples, sizes = _summary(array, axis, iw_sizes, pareto_k, tick)
     warn_about_weights(n_samples, values, pareto_k)
-    return estimate_of_weights(values, shape, n_samples, sizes)
+    result = estimate_of_weights(values, shape, n_samples, sizes)
+    return replace(result, independent=independent)
 
 
 def _summary(

@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
 from ..plotting import plot
-from ..tables import decimals, format_cell, format_table, html_table, pareto_k_table
+from ..tables import format_cell, format_table, html_table, interval_cell, pareto_k_table
 from ..validation import Floats
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
+from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import constant_weights, high_k, warn_total_bias
-from ..weights.intervals import Interval, normal_interval, tail_interval
+from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
 from .bound_tables import BoundTable, bound_table
 from .exports import to_pandas, to_xarray
@@ -59,7 +60,7 @@ class Estimate:
     iw_sizes : tuple of int
         The sizes k, besides 1, that `iw_elbo` accepts.
     independent : bool
-        Whether the entries are data points, so that `total` may add them.
+        Whether entries are data points with draws of their own, which a total may add up.
     stream_version : int
         While this number stays the same, the same request gives the same bits.
 
@@ -92,6 +93,8 @@ class Estimate:
     _iw: dict[int, Bound] = field(default_factory=dict)
     # The M + 1 largest log weights of each data point, (..., M + 1), descending; or None.
     _tail: Floats | None = None
+    # Standard error of the Jensen gap by the delta method, whatever k-hat.
+    _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
@@ -139,9 +142,10 @@ class Estimate:
     ) -> Interval:
         """Confidence interval of one quantity.
 
-        The interval of the log evidence includes what is unknown about the tail of the weights (see
-        `fastelbo.weights.intervals`). It exists even if the standard error is NaN. The other
-        intervals are normal.
+        Those of the log evidence and the Jensen gap carry what the draws leave unknown about the
+        weights' tail (see `fastelbo.weights.intervals` and `combined_intervals` beside it), and are
+        there even where the standard error is not. Where the tail may have no mean, they have no
+        upper end. The others are normal.
 
         Parameters
         ----------
@@ -156,9 +160,9 @@ class Estimate:
         Returns
         -------
         Interval
-            (low, high), each in the shape of the batch. The interval of the log evidence is also
-            normal if k-hat was not estimated, or if the tails of all data points would take more
-            than 256 MB.
+            (low, high), each of the batch's shape. Without k-hats, or where the tails of all data
+            points would have taken more than 256 MB, all are normal; that of the log evidence is
+            one-sided where its k-hat is too high.
         """
         if quantity == "iw_elbo":
             if k is None:
@@ -166,10 +170,24 @@ class Estimate:
             return normal_interval(*self.iw_elbo(k), confidence_level)
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
-        if quantity == "log_evidence" and self._tail is not None:
-            v = self.relative_variance
-            return Interval(*tail_interval(self.n_samples, value, v, self._tail, confidence_level))
+        if quantity == "log_evidence":
+            return self._evidence_interval(confidence_level)
+        if quantity == "jensen_gap" and self._tail is not None:
+            errors = np.sqrt(self.relative_variance / self.n_samples), self.elbo_se, self._gap_se
+            evidence = self._evidence_interval(confidence_level)
+            return gap_interval(value, errors, self.log_evidence, evidence, confidence_level)
         return normal_interval(value, se, confidence_level)
+
+    def _evidence_interval(self, confidence_level: float) -> Interval:
+        value, v = self.log_evidence, self.relative_variance
+        if self._tail is not None:
+            ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
+            return Interval(*ends)
+        low, high = normal_interval(value, self.log_evidence_se, confidence_level)
+        # Of a tail that is heavy but was not kept, and of weights of 0, nothing else is known.
+        unknown = high_k(self.pareto_k, self.n_samples) | np.isneginf(value) & np.isnan(low)
+        least, most = one_sided_interval(value, confidence_level)
+        return Interval(np.where(unknown, least, low), np.where(unknown, most, high))
 
     def bounds(self) -> BoundTable:
         """A table of ELBO, importance-weighted bounds and log evidence, with an explanation.
@@ -199,27 +217,18 @@ class Estimate:
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
         return bound_table(bounds, self.relative_variance, self.n_samples)
 
-    def total(self, *, omit_flagged: bool = False) -> Total:
-        """Sums over independent data points.
+    def total(self) -> Total:
+        """Sums over all data points, which have draws of their own.
 
-        The log of a mean is biased by about -v/2K. Over N data points the bias grows like N, but
-        the standard error grows like sqrt N. The total of the log evidence therefore adds
-        ``sum v_i/2K``; ``uncorrected_log_evidence`` is the plain sum. The standard error of a sum
-        is the root of the sum of the squared standard errors.
-
-        Parameters
-        ----------
-        omit_flagged : bool
-            Leave out flagged data points and list them in ``omitted``. A data point is flagged if
-            its log evidence is not finite, or if its k-hat is too high for a standard error. If q
-            is too narrow, the flagged data points are those with the largest weights, and the total
-            of the others is too low.
+        Each log of a mean is biased by about -v/2K. Over N points the bias adds up like N while
+        the standard error grows like sqrt N, so the total of the log evidence adds ``sum v_i/2K``;
+        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares:
+        NaN where a data point has none. ``total().confidence_interval()`` is there even then.
 
         Raises
         ------
         InvalidInputError
-            If the entries are not data points (only q has a batch), or if some data points are
-            flagged and ``omit_flagged`` is False.
+            If only q has a batch, or if the rows of log weights share draws.
 
         Warns
         -----
@@ -228,21 +237,13 @@ class Estimate:
         """
         if not self.independent:
             raise InvalidInputError(
-                "total() adds data points, but here only q has a batch: the entries are estimates "
-                "of the same quantity, not parts of a sum"
-            )
-        finite = np.isfinite(self.log_evidence)
-        sound = (finite & ~high_k(self.pareto_k, self.n_samples)).reshape(-1)
-        flagged = tuple(int(i) for i in np.flatnonzero(~sound))
-        if flagged and not omit_flagged:
-            what = "log_evidence is not finite or k-hat is too high"
-            raise InvalidInputError(
-                f"{what} for {len(flagged)} of {sound.size} data points, the first at "
-                f"{flagged[:5]}; total(omit_flagged=True) adds the others"
+                "total() adds data points with draws of their own, but here only q has a batch, so "
+                "that the entries are estimates of one quantity, or the rows of log weights share "
+                "draws, so that their errors are not independent"
             )
 
         def values(name: str) -> Floats:
-            return np.asarray(getattr(self, name)).reshape(-1)[sound]
+            return np.asarray(getattr(self, name)).reshape(-1)
 
         sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
         errors = {
@@ -250,21 +251,27 @@ class Estimate:
             for name in QUANTITIES[:-1]
         }
         plain = sums["log_evidence"]
-        # One draw does not determine v. Then there is no correction, and the standard error is NaN.
-        correction = 0.0
-        if self.n_samples > 1:
-            correction = float(values("relative_variance").sum()) / (2 * self.n_samples)
+        correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(
-            n_points=int(sound.sum()), uncorrected_log_evidence=plain, omitted=flagged, **sums,
-            **errors,
+            n_points=self.log_evidence.size, uncorrected_log_evidence=plain, **sums, **errors,
+            _evidence_interval=self._total_interval,
         )  # fmt: skip
+
+    def _total_interval(self, confidence_level: float) -> tuple[float, float]:
+        intervals = self._evidence_interval(confidence_level)
+        return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+
+    def _bias(self) -> Floats:
+        """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
+        return np.nan_to_num(self.relative_variance) / (2 * max(self.n_samples, 1))
 
     def summary(self, max_rows: int = 10) -> str:
         """A table of the first ``max_rows`` data points: estimates and standard errors.
 
-        If k-hat is too high for a standard error, the log evidence has its 95 % interval instead.
+        Log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
+        ``>`` and its lower end alone, where there is no upper one.
         """
         text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
         return text if left_out <= 0 else f"{text}\n... {left_out} more"
@@ -295,12 +302,7 @@ class Estimate:
             np.asarray(each[index])
             for each in (self.log_evidence, self.relative_variance, self._tail)
         )
-        low, high = (float(end) for end in tail_interval(self.n_samples, value, v, tail))
-        if not low < high:
-            return ""
-        # Round to a quarter of the width, about a standard error. The upper end may be inf.
-        digits = decimals(0.25 * (min(high, float(value) + 1.0) - low))
-        return f"{float(value):.{digits}f} in [{low:.{digits}f}, {high:.{digits}f}]"
+        return interval_cell(value, *tail_interval(self.n_samples, value, v, tail))
 
     def __repr__(self) -> str:
         if self.log_evidence.size == 1:
@@ -479,6 +481,7 @@ def from_quantities(
         independent=independent,
         _iw=bounds,
         _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] else None,
+        _gap_se=shaped(values["jensen_gap_se"]),
         **fields,
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInputError
-from ..tables import format_cell, format_table
+from ..tables import format_cell, format_table, interval_cell
 from ..version import __version__
 from ..weights.pareto import k_threshold
 from .estimate import Estimate
@@ -44,7 +44,11 @@ def as_text(estimate: Estimate) -> str:
     count = estimate.log_evidence.size
     points = "1 data point" if count == 1 else f"{count} data points"
     summary = estimate.summary()
-    errors = "standard errors, or in [95 % interval]" if " in [" in summary else "standard errors"
+    errors = "standard errors"
+    if " in [" in summary:
+        errors += ", or in [95 % interval]"
+    if " > " in summary:
+        errors += ", or > the lower end of a 95 % interval without an upper one"
     parts = [
         f"{points}, K = {estimate.n_samples} draws; estimates in nats +- {errors}",
         summary,
@@ -95,7 +99,7 @@ def as_json(estimate: Estimate) -> str:
             "log_evidence_interval": _plain(
                 list(estimate.confidence_interval("log_evidence", _LEVEL))
             ),
-            "total": total and {name: _plain(value) for name, value in asdict(total).items()},
+            "total": total and _total_object(total),
         },
         allow_nan=False,
     )
@@ -109,13 +113,27 @@ def _total(estimate: Estimate) -> tuple[Total | None, str]:
         return None, str(error)
 
 
+def _total_object(total: Total) -> dict[str, Any]:
+    names = [each.name for each in fields(total) if each.repr]
+    return {
+        **{name: _plain(getattr(total, name)) for name in names},
+        "log_evidence_interval": _plain(total.confidence_interval("log_evidence", _LEVEL)),
+    }
+
+
 def _total_text(estimate: Estimate) -> str:
     total, reason = _total(estimate)
     if total is None:
         return f"No total: {reason}"
     rows = [[f"sum over {total.n_points} data points", *_SUMS]]
     values = [(getattr(total, name), getattr(total, f"{name}_se")) for name in _SUMS]
-    rows.append(["", *(format_cell(np.array(value), np.array(se), ()) for value, se in values)])
+    cells = [format_cell(np.array(value), np.array(se), ()) for value, se in values]
+    if np.isnan(total.log_evidence_se):
+        interval = map(np.array, total.confidence_interval("log_evidence", _LEVEL))
+        cells[0] = interval_cell(np.array(total.log_evidence), *interval) or cells[0]
+    rows.append(["", *cells])
+    if not np.isfinite(total.log_evidence):
+        return format_table(rows)
     correction = f"log_evidence includes {total.bias_correction:.3g} nats for its bias, sum v/2K."
     return f"{format_table(rows)}\n{correction}"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,7 +39,8 @@ class Total:
     expected_log_likelihood_se: float
     kl: float
     kl_se: float
-    omitted: tuple[int, ...] = ()
+    # The interval of the log evidence at a level; it takes the intervals of all data points.
+    _evidence_interval: Callable[[float], tuple[float, float]] = field(repr=False, compare=False)
 
     @property
     def bias_correction(self) -> float:
@@ -49,8 +50,16 @@ class Total:
     def confidence_interval(
         self, quantity: str = "log_evidence", confidence_level: float = 0.95
     ) -> tuple[float, float]:
-        """Normal confidence interval of one of the sums."""
+        """Confidence interval of one of the sums.
+
+        That of the log evidence carries what is unknown about the tail of each data point's weights
+        (see `fastelbo.weights.combined_intervals`). Where one of the tails may have no mean, it has
+        no upper end. Its lower end is then ``uncorrected_log_evidence + log(1 - confidence_level)``
+        by Markov's inequality. The others are normal.
+        """
         require_quantity(quantity, QUANTITIES[:-1])
+        if quantity == "log_evidence":
+            return self._evidence_interval(confidence_level)
         value = np.asarray(getattr(self, quantity))
         se = np.asarray(getattr(self, f"{quantity}_se"))
         low, high = normal_interval(value, se, confidence_level)

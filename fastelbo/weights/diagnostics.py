@@ -19,7 +19,7 @@ from ..errors import (
     TotalBiasWarning,
 )
 from ..validation import Floats
-from .pareto import draws_needed, k_threshold
+from .pareto import MOST_LIMIT, draws_needed, k_threshold, tail_length
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -90,7 +90,10 @@ def warn_about_weights(
             f"{np.flatnonzero(constant)[0]}): q is exact there, or all draws missed a mode",
         )
     if high.any():
-        warn_high_k(k, high, n_samples, "their log_evidence_se and jensen_gap_se are NaN")
+        warn_high_k(
+            k, high, n_samples, "their log_evidence_se and jensen_gap_se are NaN",
+            _lower_bound_at_best(k, n_samples),
+        )  # fmt: skip
     with np.errstate(invalid="ignore"):
         low = (v / n_samples > LOW_ESS_VARIANCE) & ~high
     if low.any():
@@ -109,25 +112,45 @@ def warn_about_weights(
         )
 
 
-def warn_high_k(k: Floats, high: Flags, n_samples: int, consequence: str) -> None:
+def warn_high_k(k: Floats, high: Flags, n_samples: int, consequence: str, more: str = "") -> None:
     """Warn about data points whose k-hat is too high."""
     warn(
         HighParetoKWarning,
         f"k-hat exceeds {k_threshold(n_samples):.2f}, the limit for {n_samples} draws, for "
-        f"{places(high, k)}: {consequence} ({_remedy(k[high])})",
+        f"{places(high, k)}: {consequence} ({_remedy(k[high])}){more}",
         depth=1,
     )
 
 
 def _remedy(k: Floats) -> str:
-    """A text with the number of draws that the worst k-hats need."""
+    """What can be done about the worst of the k-hats that are above the limit."""
     worst = float(k.max())
-    needed = draws_needed(k)
-    most = float(needed.max(initial=0.0, where=np.isfinite(needed)))
-    if worst < 1.0 and most > 0.0:
-        return f"the worst, {worst:.2f}, needs {most:.2g} draws"
-    text = f"the worst is {worst:.2f}, for which no number of draws is enough"
-    return f"{text}; the worst below 1 needs {most:.2g} draws" if most > 0.0 else text
+    if worst <= MOST_LIMIT:
+        return f"the worst, {worst:.2f}, needs {_rounded_up(float(draws_needed(worst)))} draws"
+    slow = f"above {MOST_LIMIT} more draws help slowly"
+    if worst >= 1.0:
+        slow = "no number of draws is enough"
+    return f"the worst is {worst:.2f}: {slow}, and q should change"
+
+
+def _rounded_up(draws: float) -> int:
+    """To two digits: above K, as is the number for each k-hat above the limit for K draws."""
+    unit: int = 10 ** max(0, int(np.log10(draws)) - 1)
+    return unit * (int(draws / unit) + 1)
+
+
+def _lower_bound_at_best(k: Floats, n_samples: int) -> str:
+    """A sentence about the tails that may have no mean: k-hat within 2 of its errors of 1."""
+    with np.errstate(invalid="ignore"):
+        doubtful = k + 2.0 * (1.0 + k) / np.sqrt(tail_length(n_samples)) >= 1.0
+        count = int((doubtful & high_k(k, n_samples)).sum())
+    if not count:
+        return ""
+    return (
+        f". For {count} of them log_evidence itself, not only its standard error, is a lower bound "
+        "at best: try a q with heavier tails (StudentT), a larger scale, or more of the model's "
+        "structure"
+    )
 
 
 def warn_total_bias(correction: float, se: float) -> None:

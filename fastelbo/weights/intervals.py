@@ -14,11 +14,19 @@ log of this mean has the standard error of the delta method. m is independent of
 Pareto excesses, m = sigma / (1 - k). The mixture of these normals over the posterior of (k, sigma)
 gives the interval, from its quantile (1 - confidence level) / 2 to (1 + confidence level) / 2.
 
-The posterior is the one that Zhang and Stephens (2009) average for k-hat. Let theta = -k / sigma.
-Their weights on the grid of theta, exp(profile log-likelihood), are the exact marginal posterior of
-theta under the prior dk / |k|. Given theta, k is inverse-Gamma(M, M k(theta)). Importance weights
-have a finite mean, therefore k < 1. The posterior is truncated there, and every interval is finite.
-For a light tail, the posterior of m is that of a mean, and the interval is the delta interval.
+The posterior is the one that Zhang and Stephens (2009) average for k-hat. With theta = -k / sigma,
+their weights of the grid of theta, exp(profile log-likelihood), are also its exact marginal
+posterior under the prior dk / |k|, and k given theta is inverse-Gamma(M, M k(theta)). For a light
+tail, the posterior of m is that of a mean, and the interval is the delta interval.
+
+A tail with k >= 1 has no mean. Where k-hat is within its limit, the posterior is cut off at k < 1.
+Above the limit it is not, and its part from 1 on says that the evidence is infinite, or as good as
+infinite for these draws: where this part is more than half of alpha = 1 - confidence level, there
+is no upper end. The lower end is then the estimate + log(alpha), which needs nothing from the tail:
+by Markov's inequality the mean of the weights is above c times its expectation with probability at
+most 1 / c.
+
+Above k = 1/2, the lower end is not far above that of the delta interval (`_lower_ends`).
 """
 
 from __future__ import annotations
@@ -27,12 +35,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr, ndtr, ndtri, ndtri_exp
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
 
 from ..errors import InvalidInputError
 from ..kernels.cpu.tails import FITTED, UNBOUNDED
 from ..validation import Floats
-from .pareto import TailFits, fit_tails
+from .pareto import TailFits, fit_tails, k_threshold
 
 # Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
 # theta to the next, so that the nodes of all theta together leave no gaps.
@@ -43,6 +51,10 @@ _GOLDEN = 0.6180339887498949
 _ROWS = 256
 # Keeps the mean excess of the outermost nodes finite.
 _LARGEST_K = 1.0 - 1e-9
+# The k-hat from which on weights have no variance, and how much wider an interval that is within
+# the limit of k-hat may be for it.
+_NO_VARIANCE = 0.5
+_MOST_WIDER = 0.05
 # Most steps: Newton steps, or bisection if a Newton step leaves the bracket.
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
@@ -56,16 +68,28 @@ class Interval(NamedTuple):
     high: Floats
 
 
-def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
-    """The normal interval: value -+ z se."""
+def check_level(confidence_level: float) -> None:
+    """Refuse a confidence level that is no probability."""
     if not 0.0 < confidence_level < 1.0:
         raise InvalidInputError(
             f"confidence_level must be between 0 and 1, got {confidence_level!r}"
         )
+
+
+def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
+    """value -+ z se."""
+    check_level(confidence_level)
     half = ndtri(0.5 + 0.5 * confidence_level) * se
     return Interval(value - half, value + half)
 
 
+def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
+    """Of log evidence, whatever the tail: P(mean of w > c E[w]) <= 1 / c (Markov)."""
+    check_level(confidence_level)
+    return Interval(value + math.log(1.0 - confidence_level), np.full_like(value, np.inf))
+
+
+@np.errstate(under="ignore")
 def tail_interval(
     n_samples: int,
     log_evidence: Floats,
@@ -89,10 +113,10 @@ def tail_interval(
     Returns
     -------
     low, high : ndarray
-        Each in the shape of ``log_evidence``. The interval always contains ``log_evidence``. If the
-        tail is too short or has too many equal values for a fit, it is the delta interval. If most
-        of the tail underflows relative to the largest weight, the upper end is +inf. If every
-        weight is 0, both ends are NaN.
+        Each of the shape of ``log_evidence``, and never without it. The delta interval where the
+        tail is too short or too tied to be fitted. Where the tail may have no mean, ``high`` is inf
+        and ``low`` is ``log_evidence + log(1 - confidence_level)``; where every weight is 0, they
+        are inf and -inf.
 
     Examples
     --------
@@ -107,44 +131,65 @@ def tail_interval(
     >>> bool(low < np.log(1 / 0.7) < high)
     True
     """
-    if not 0.0 < confidence_level < 1.0:
-        raise InvalidInputError(
-            f"confidence_level must be between 0 and 1, got {confidence_level!r}"
-        )
+    check_level(confidence_level)
     value = np.asarray(log_evidence, dtype=np.float64)
     shape = value.shape
     value, v = value.reshape(-1), np.asarray(relative_variance).reshape(-1)
     tail = np.sort(np.asarray(tail, dtype=np.float64).reshape(len(value), np.shape(tail)[-1]))
     probabilities = 0.5 - 0.5 * confidence_level, 0.5 + 0.5 * confidence_level
     se = np.sqrt(v / n_samples)
-    ends = [value + ndtri(p) * se for p in probabilities]
+    delta_low, high = (value + ndtri(p) * se for p in probabilities)
+    low = delta_low.copy()
     fits = fit_tails(tail)
-    ends[1][fits.status == UNBOUNDED] = np.inf
     fitted = np.flatnonzero(fits.status == FITTED)
     for start in range(0, len(fitted), _ROWS):
         rows = fitted[start : start + _ROWS]
         mean_excess, weight = _posterior(
-            TailFits(*(part[rows] for part in fits)), tail.shape[1] - 1
+            TailFits(*(part[rows] for part in fits)), n_samples, tail.shape[1] - 1
         )
         centre, sd = _given_excess(n_samples, value[rows], v[rows], tail[rows], mean_excess)
-        for end, p in zip(ends, probabilities, strict=True):
+        for end, p in zip((low, high), probabilities, strict=True):
             end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
+    high[(fits.status == UNBOUNDED) | np.isneginf(value)] = np.inf
+    endless = high == np.inf
+    both = ~endless
+    low[both] = _lower_ends(n_samples, fits.pareto_k[both], low[both], high[both], delta_low[both])
+    low[endless] = one_sided_interval(value[endless], confidence_level).low
     # If one weight dominates the sum, the fitted interval may exclude the estimate itself.
-    low, high = np.minimum(ends[0], value), np.maximum(ends[1], value)
-    return low.reshape(shape), high.reshape(shape)
+    low = np.minimum(low, value)
+    return low.reshape(shape), np.maximum(high, value).reshape(shape)
 
 
-def _posterior(fits: TailFits, tail_length: int) -> tuple[Floats, Floats]:
-    """Nodes of the mean excess and their weights, each (rows, grid size * nodes)."""
+def _lower_ends(
+    n_samples: int, pareto_k: Floats, low: Floats, high: Floats, delta_low: Floats
+) -> Floats:
+    """The lower ends, not far above those of the delta interval where weights have no variance.
+
+    A tail may fall off faster than a Pareto tail beyond what was drawn, as that of normal log
+    weights does. Its posterior is then too high, the more so the more draws there are.
+    """
+    heavy, flagged = pareto_k > _NO_VARIANCE, pareto_k > k_threshold(n_samples)
+    room = np.where(heavy, _MOST_WIDER * (high - low), 0.0)
+    room = np.where(flagged, np.inf, room)
+    return np.asarray(np.maximum(np.minimum(low, delta_low), low - room))
+
+
+def _posterior(fits: TailFits, n_samples: int, tail_length: int) -> tuple[Floats, Floats]:
+    """Nodes of the mean excess and their weights: (rows, points of the grid times nodes).
+
+    Weights add up to 1 less the probability that the tail has no mean.
+    """
     # M k(theta) / k is Gamma(M). Its cube root is nearly normal (Wilson and Hilferty).
     spread = 1.0 / (3.0 * np.sqrt(tail_length))
     middle = 1.0 - spread**2
     # k < 1 for standard normals above this limit.
     limit = np.where(fits.k > 0.0, (np.cbrt(fits.k) - middle) / spread, -np.inf)
     log_share = log_ndtr(-limit)
-    log_weight = fits.log_likelihood + log_share
-    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
-    weight /= weight.sum(axis=1, keepdims=True)
+    within = fits.log_likelihood + log_share
+    # Cut off at k < 1, or not.
+    cut = (fits.pareto_k <= k_threshold(n_samples))[:, None]
+    log_whole = logsumexp(np.where(cut, within, fits.log_likelihood), axis=1, keepdims=True)
+    weight = np.exp(within - log_whole)
     nodes, node_weights = _nodes(fits.k.shape[1])
     normal = -ndtri_exp(log_share[..., None] + log_ndtr(nodes))
     k = np.minimum(fits.k[..., None] / (middle + spread * normal) ** 3, _LARGEST_K)
@@ -172,23 +217,31 @@ def _given_excess(
     u = w.min(axis=1)
     size = tail.shape[1] - 1
     mean = np.exp(value - top)
-    body = n_samples * mean - (w.sum(axis=1) - u)
+    # Of the weights outside of the tail, which rounding may leave below 0 where they are nothing.
+    body = np.maximum(n_samples * mean - (w.sum(axis=1) - u), 0.0)
     square = ((n_samples - 1.0) * v + n_samples) * mean**2 - ((w**2).sum(axis=1) - u**2)
+    root = np.sqrt(np.maximum(square, 0.0))
     y = u[:, None] + mean_excess
     y_mean = (body[:, None] + size * y) / n_samples
-    y_square = (square[:, None] + size * y**2) / n_samples
-    relative_variance = np.maximum(y_square / y_mean**2 - 1.0, 0.0)
+    # Relative to the mean before they are squared, so that no square is lost.
+    y_square = ((root[:, None] / y_mean) ** 2 + size * (y / y_mean) ** 2) / n_samples
+    relative_variance = np.maximum(y_square - 1.0, 0.0)
     return top[:, None] + np.log(y_mean), np.sqrt(relative_variance / n_samples)
 
 
 def _mixture_quantile(
     probability: float, centre: Floats, sd: Floats, weight: Floats, start: Floats
 ) -> Floats:
-    """Quantile of the mixture of normals in each row, by Newton's method within a bracket."""
-    sd = np.maximum(sd, np.finfo(float).tiny)
+    """The quantile of each row's mixture of normals, by Newton's method within a bracket.
+
+    inf where the weights do not reach the probability.
+    """
+    # Beyond rounding nothing is to be told, and squares of z would overflow.
+    sd = np.maximum(sd, np.finfo(float).eps * (1.0 + np.abs(centre)))
     low, high = (centre - 10.0 * sd).min(axis=1), (centre + 10.0 * sd).max(axis=1)
-    x = np.clip(start, low, high)
-    active = np.arange(len(x))
+    reached = weight.sum(axis=1) > probability
+    x = np.where(reached, np.clip(start, low, high), np.inf)
+    active = np.flatnonzero(reached)
     for _ in range(_MAX_STEPS):
         z = (x[active, None] - centre[active]) / sd[active]
         excess = (weight[active] * ndtr(z)).sum(axis=1) - probability

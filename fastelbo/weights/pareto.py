@@ -38,6 +38,10 @@ def kept_draws(n_samples: int) -> int:
     return size if size > kernels.LEAST_TAIL else 0
 
 
+# The limit of k-hat for many draws: above it, their number grows too fast to be of help.
+MOST_LIMIT = 0.7
+
+
 def k_threshold(n_samples: int) -> float:
     """The largest k-hat for which an estimate from K draws can be trusted.
 
@@ -45,7 +49,7 @@ def k_threshold(n_samples: int) -> float:
     """
     if n_samples < 2:
         return -np.inf
-    return float(min(1.0 - 1.0 / np.log10(n_samples), 0.7))
+    return float(min(1.0 - 1.0 / np.log10(n_samples), MOST_LIMIT))
 
 
 def pareto_k_classes(

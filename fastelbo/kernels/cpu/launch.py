@@ -169,6 +169,7 @@ def mixture_expectations(
     centre: NDArray[np.float64],
     points: NDArray[np.float64],
     probs: NDArray[np.float64],
+    n_threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Rows log p(x), E_q log p(x | c) and KL(q || weights), for data points (M, D).
 
@@ -179,7 +180,7 @@ def mixture_expectations(
     work = len(points) * _work(density)
     launch(
         mixtures.expectations, density, log_weight, centre, points, probs, 0, len(points), out,
-        work=work,
+        n_threads=n_threads, work=work,
     )  # fmt: skip
     return out
 
