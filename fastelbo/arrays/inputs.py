@@ -34,7 +34,9 @@ def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     refuse_on_device(value, name)
     if hasattr(value, "detach") and hasattr(value, "__dlpack__"):
         return check_real(_from_torch(value), name)
-    if str(getattr(value, "dtype", "")) == "bfloat16":
+    dtype = getattr(value, "dtype", None)
+    # NumPy imports a module to name a type, and none can be imported when Python ends.
+    if getattr(dtype, "kind", "V") == "V" and str(dtype) == "bfloat16":
         return check_real(np.asarray(value).astype(np.float32), name)
     return check_real(value, name)
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_array, as_real, as_rows, constant, normal_axes
+from ..arrays.inputs import as_array, as_real, as_rows, normal_axes
 from ..errors import InvalidInputError, InvalidWeightError
-from ..kernels.cpu.launch import threads_for
 from ..kernels.draws.blocks import CHUNK
 from ..results.estimate import Estimate
 from ..validation import DEFAULT_IW_SIZES, MAX_DRAWS, Floats, as_count, group_sizes
 from ..weights.diagnostics import warn_about_weights
 from ..weights.pareto import MAX_KEPT
 from . import checkpoints
-from .loop import HostSlice, fold
-from .rows import estimate_of_weights, row_filler, row_pace
-from .states import Reader, StateForm, States
+from .content import Content
+from .rows import estimate_of_weights
+from .states import Reader, StateForm
 
 
 class LogWeightAccumulator:
@@ -54,6 +54,11 @@ class LogWeightAccumulator:
         the other's ``first_draw`` is the draw at which this accumulator ends. Otherwise results
         differ by rounding, and the importance-weighted bounds start new groups.
 
+    Notes
+    -----
+    Several threads may share an accumulator. An update or merge that is interrupted or fails
+    changes nothing.
+
     Examples
     --------
     >>> import fastelbo as fe, numpy as np
@@ -68,9 +73,6 @@ class LogWeightAccumulator:
     iw_sizes: tuple[int, ...]
     tail_draws: int
     first_draw: int
-    n_samples: int
-    batch_shape: tuple[int, ...] | None
-    exact: bool
 
     def __init__(
         self,
@@ -88,22 +90,38 @@ class LogWeightAccumulator:
             raise InvalidInputError(
                 f"first_draw must be a multiple of {CHUNK}, got {self.first_draw}"
             )
-        self.n_samples = 0
-        self.batch_shape = None
-        self.exact = True
-        # Address of the next draw. It determines chunks and groups.
-        self._next = self.first_draw
         self._form = StateForm(self.iw_sizes, self.tail_draws)
-        self._states = States(0, self._form)
-        self._pending = np.empty((0, 0))
-        # States of single chunks, for an exact merge into another accumulator. Empty if first_draw
-        # is 0: no draws come before, and the folded state is enough.
-        self._chunks: list[Floats] = []
+        self._content = Content.empty(self.first_draw, self._form)
+        # One that its own thread may take again: a signal handler may call `update`, too.
+        self._lock = threading.RLock()
+
+    @property
+    def n_samples(self) -> int:
+        """Number of draws so far, for each data point."""
+        return self._content.n_samples
+
+    @property
+    def batch_shape(self) -> tuple[int, ...] | None:
+        """Shape of the data points; None before the first update."""
+        return self._content.batch_shape
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result has the same bits as one call with all draws."""
+        return self._content.exact
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
+        content = self._content
         return (
-            f"LogWeightAccumulator(batch_shape={self.batch_shape}, n_samples={self.n_samples}, "
-            f"exact={self.exact})"
+            f"LogWeightAccumulator(batch_shape={content.batch_shape}, "
+            f"n_samples={content.n_samples}, exact={content.exact})"
         )
 
     def update(self, log_weights: ArrayLike | Path, axis: int = -1) -> None:
@@ -131,27 +149,17 @@ class LogWeightAccumulator:
         if array.ndim == 0:
             raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
         x, batch = as_rows(array, normal_axes(axis, array.ndim))
-        self._check_batch(batch)
-        self._refuse_bad(x)
-        if self._next + x.shape[1] > MAX_DRAWS:
-            raise OverflowError(
-                f"draws must be at most {MAX_DRAWS} in all, got {self._next} + {x.shape[1]}"
-            )
-        if self.batch_shape is None:
-            self._begin(batch)
-        points, length = len(self._pending), x.shape[1]
-        first, end = self._next, self._next + length
-        border = min(end, -(-first // CHUNK) * CHUNK)
-        if border > first:
-            self._hold(x[:, : border - first])
-            if border % CHUNK == 0:
-                self._push(constant(self._pending[..., None]), border - CHUNK, border)
-                self._pending = np.empty((points, 0))
-        full = max(border, end // CHUNK * CHUNK)
-        self._push(x, first, full, start=border)
-        self._hold(x[:, full - first :])
-        self._next = end
-        self.n_samples += length
+        _refuse_bad(x)
+
+        def change(content: Content) -> Content:
+            _check_batch(content, batch)
+            if content.next + x.shape[1] > MAX_DRAWS:
+                raise OverflowError(
+                    f"draws must be at most {MAX_DRAWS} in all, got {content.next} + {x.shape[1]}"
+                )
+            return content.begun(batch, self._form).updated(x)
+
+        self._change(change)
 
     def merge(self, other: LogWeightAccumulator) -> None:
         """Append the draws of another accumulator, which does not change; see ``exact``.
@@ -167,46 +175,52 @@ class LogWeightAccumulator:
                 raise InvalidInputError(
                     f"{name} of both accumulators must be equal, got {mine} and {others}"
                 )
-        if other.batch_shape is None:
+        theirs = other._content
+        batch = theirs.batch_shape
+        if batch is None:
             return
-        self._check_batch(other.batch_shape)
-        if self.batch_shape is None:
-            self._begin(other.batch_shape)
-        if other.n_samples == 0:
-            return
-        follows = self.exact and other.exact and other.first_draw == self._next > 0
-        if follows or (other.exact and self.n_samples == 0 and other.first_draw == self._next):
-            self._append_chunks(other)
-        else:
-            self._append_whole(other)
-        self.n_samples += other.n_samples
+
+        def change(content: Content) -> Content:
+            _check_batch(content, batch)
+            content = content.begun(batch, self._form)
+            return content.merged(theirs, other.first_draw) if theirs.n_samples else content
+
+        self._change(change)
 
     def result(self) -> Estimate:
         """The estimate from all draws so far, with the warnings of `summarize`."""
-        if self.batch_shape is None or self.n_samples == 0:
+        content = self._content
+        n_samples = content.n_samples
+        if content.batch_shape is None or n_samples == 0:
             raise InvalidInputError("the accumulator has no draws yet; call update() first")
-        states = self._closed()
-        reader = Reader(len(states.moments), self.n_samples, self._form)
+        states = content.closed()
+        reader = Reader(len(states.moments), n_samples, self._form)
         reader.add(states)
         values = reader.quantities()
-        fitting = [j for j, k in enumerate(self.iw_sizes) if k <= self.n_samples]
+        fitting = [j for j, k in enumerate(self.iw_sizes) if k <= n_samples]
         values["iw_value"], values["iw_se"] = (
             values["iw_value"][:, fitting],
             values["iw_se"][:, fitting],
         )
-        warn_about_weights(self.n_samples, values, self.tail_draws > 0)
+        warn_about_weights(n_samples, values, self.tail_draws > 0)
         sizes = [self.iw_sizes[j] for j in fitting]
-        return estimate_of_weights(values, self.batch_shape, self.n_samples, sizes)
+        return estimate_of_weights(values, content.batch_shape, n_samples, sizes)
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint for `load`. An existing file is replaced in one atomic step.
+
+        If the path is a symbolic link, its target is replaced. Temporary files that a killed
+        process has left beside it are removed.
 
         Raises
         ------
         CheckpointError
             If the file cannot be written. An existing file is then unchanged.
+        InvalidInputError
+            If the path is no str or Path.
         """
-        checkpoints.write(path, self._facts(), self._arrays())
+        content = self._content
+        checkpoints.write(path, self._facts(content), _arrays(content))
 
     @classmethod
     def load(cls, path: str | Path) -> LogWeightAccumulator:
@@ -221,106 +235,76 @@ class LogWeightAccumulator:
             If the file cannot be read, is truncated or was changed.
         CheckpointMismatchError
             If the checkpoint has another version.
+        InvalidInputError
+            If the path is no str or Path.
         """
         facts, arrays = checkpoints.read(path)
         acc = cls(facts["iw_sizes"], facts["tail_draws"], first_draw=facts["first_draw"])
         if facts["batch_shape"] is not None:
-            acc._begin(tuple(facts["batch_shape"]))
-            acc.n_samples, acc.exact, acc._next = (
-                facts[name] for name in ("n_samples", "exact", "next")
+            content = acc._content.begun(tuple(facts["batch_shape"]), acc._form)
+            content.states.restore(arrays["moments"], arrays["kept"])
+            exact = facts["exact"]
+            chunks = (arrays["chunks"],) if arrays["chunks"].size else ()
+            acc._content = content._replace(
+                n_samples=facts["n_samples"],
+                exact=exact,
+                next=facts["next"],
+                pending=arrays["pending"],
+                chunks=chunks if acc.first_draw > 0 and exact else None,
             )
-            acc._states.restore(arrays["moments"], arrays["kept"])
-            acc._pending = arrays["pending"]
-            acc._chunks = [arrays["chunks"]] if arrays["chunks"].size else []
         return acc
 
     # --- private --------------------------------------------------------------------------------
 
-    def _facts(self) -> dict[str, Any]:
-        names = ("iw_sizes", "tail_draws", "first_draw", "n_samples", "batch_shape", "exact")
-        return {name: getattr(self, name) for name in names} | {"next": self._next}
+    def _change(self, change: Callable[[Content], Content]) -> None:
+        """Replace the content by ``change`` of it: at once, wholly, and one thread at a time."""
+        with self._lock:
+            while True:
+                before = self._content
+                after = change(before)
+                # Only a signal handler on this thread may have changed it meanwhile.
+                if self._content is before:
+                    self._content = after
+                    return
 
-    def _arrays(self) -> dict[str, Floats]:
-        points, size = self._states.moments.shape
-        chunks = [np.empty((points, 0, size)), *self._chunks]
+    def _facts(self, content: Content) -> dict[str, Any]:
         return {
-            "moments": self._states.moments,
-            "kept": self._states.packed_top_rows(),
-            "pending": self._pending,
-            "chunks": np.concatenate(chunks, axis=1),
+            "iw_sizes": self.iw_sizes,
+            "tail_draws": self.tail_draws,
+            "first_draw": self.first_draw,
+            "n_samples": content.n_samples,
+            "batch_shape": content.batch_shape,
+            "exact": content.exact,
+            "next": content.next,
         }
 
-    def _check_batch(self, batch: tuple[int, ...]) -> None:
-        if self.batch_shape not in (None, batch):
-            raise InvalidInputError(
-                f"log_weights must have data points of shape {self.batch_shape}, as in the first "
-                f"update, got {batch}"
-            )
 
-    def _refuse_bad(self, x: np.ndarray[Any, Any]) -> None:
-        with np.errstate(invalid="ignore"):
-            if x.size == 0 or x.max() < np.inf:
-                return
-        bad = ~(x < np.inf)
-        i, k, j = np.argwhere(bad)[0]
-        raise InvalidWeightError(
-            f"{int(bad.sum())} log weights are NaN or +inf, the first at data point "
-            f"{i * x.shape[2] + j}, draw {k} of this piece; nothing of this piece was added"
+def _arrays(content: Content) -> dict[str, Floats]:
+    points, size = content.states.moments.shape
+    chunks = [np.empty((points, 0, size)), *(content.chunks or ())]
+    return {
+        "moments": content.states.moments,
+        "kept": content.states.packed_top_rows(),
+        "pending": content.pending,
+        "chunks": np.concatenate(chunks, axis=1),
+    }
+
+
+def _check_batch(content: Content, batch: tuple[int, ...]) -> None:
+    if content.batch_shape not in (None, batch):
+        raise InvalidInputError(
+            f"log_weights must have data points of shape {content.batch_shape}, as in the first "
+            f"update, got {batch}"
         )
 
-    def _begin(self, batch: tuple[int, ...]) -> None:
-        points = int(np.prod(batch, dtype=np.int64))
-        self.batch_shape = batch
-        self._states = States(points, self._form)
-        self._pending = np.empty((points, 0))
 
-    def _hold(self, x: np.ndarray[Any, Any]) -> None:
-        """Store log weights (A, k, B) until their chunk is complete."""
-        rows = np.swapaxes(x, 1, 2).reshape(len(self._pending), x.shape[1])
-        if rows.size:
-            self._pending = np.concatenate([self._pending, rows], axis=1, dtype=np.float64)
-
-    def _push(
-        self, x: np.ndarray[Any, Any], first: int, stop: int, start: int | None = None
-    ) -> None:
-        """Fold the chunks of x from draw ``start`` to ``stop``; x begins at draw ``first``."""
-        if x.size == 0:
+def _refuse_bad(x: np.ndarray[Any, Any]) -> None:
+    with np.errstate(invalid="ignore"):
+        if x.size == 0 or x.max() < np.inf:
             return
-        states = self._states
-        states.n_threads = threads_for(x.size)
-        record = self._chunks.append if self.first_draw > 0 and self.exact else None
-        part = HostSlice(states, row_filler(states, x, first), record=record)
-        begin = first if start is None else start
-        fold(part, begin // CHUNK, stop // CHUNK, row_pace(), lambda *_: None)
-
-    def _closed(self) -> States:
-        """A copy of the states with the pending draws added."""
-        states = self._states.copy()
-        held = self._pending.shape[1]
-        if self._pending.size:
-            chunk = self._next // CHUNK
-            x = constant(self._pending[..., None])
-            part = HostSlice(states, row_filler(states, x, self._next - held))
-            part.append(chunk, chunk + 1)
-        return states
-
-    def _append_chunks(self, other: LogWeightAccumulator) -> None:
-        """Fold the other's chunks one by one, as if their draws had been added here."""
-        states = other._states
-        if other.first_draw == 0:
-            self._states = states.copy()
-        elif other._chunks:
-            own = np.concatenate(other._chunks, axis=1)
-            self._states.append(own, states.top_rows)
-            if self.first_draw > 0:
-                self._chunks.append(own)
-        self._pending, self._next = other._pending.copy(), other._next
-
-    def _append_whole(self, other: LogWeightAccumulator) -> None:
-        """Append the other's folded state. Incomplete groups of both sides are dropped."""
-        self._states, states = self._closed(), other._closed()
-        self._states.end_groups()
-        self._states.append(states.moments[:, None], states.top_rows)
-        self._states.end_groups()
-        self._pending, self._chunks = np.empty((len(states.moments), 0)), []
-        self._next, self.exact = 0, False
+    bad = ~(x < np.inf)
+    i, k, j = np.argwhere(bad)[0]
+    raise InvalidWeightError(
+        f"{int(bad.sum())} log weights are NaN or +inf, the first at data point "
+        f"{i * x.shape[2] + j}, draw {k} of this piece; nothing of this piece was added"
+    )

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, CheckpointMismatchError
+from ..errors import CheckpointError, CheckpointMismatchError, InvalidInputError
 from ..kernels.draws.blocks import CHUNK
 from ..kernels.state import state
 from ..kernels.state.groups import GROUP_SIZE
 from ..validation import Floats
 from ..version import STREAM_VERSION
+from .atomic_files import replace_file
 
 # Identifies the format. The arrays also depend on the chunk size and on the stream version.
 _FORMAT = {
@@ -33,32 +32,21 @@ _UNNAMED = {"stream_version": 1}
 
 
 def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
-    """Write a temporary file in the same folder, then rename it to ``path``."""
-    target = Path(path)
+    """Replace the file at ``path`` in one atomic step, or leave it unchanged and raise."""
+    target = _as_path(path)
     header = json.dumps(_FORMAT | dict(facts))
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
     content["checksum"] = np.frombuffer(_checksum(content), np.uint8)
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            # NumPy 2.0 takes a keyword allow_pickle for one array more.
-            np.savez(file, **content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+        # NumPy 2.0 takes a keyword allow_pickle for one array more.
+        replace_file(target, lambda file: np.savez(file, **content))
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
-    _sync_folder(target.parent)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
     """Read and check the facts and the arrays of a checkpoint."""
+    path = _as_path(path)
     try:
         # Open the file here: np.load(path) leaves it open if it is not an archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -97,6 +85,13 @@ def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
     return content | {"moments": moments, "chunks": chunks, "kept": content["kept"][:, None]}
 
 
+def _as_path(path: object) -> Path:
+    # A number is a file that is open already: it would be closed.
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidInputError(f"path must be a str or a Path, got {path!r}")
+    return Path(path)
+
+
 def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     digest = hashlib.sha256()
     for name in sorted(content):
@@ -104,13 +99,3 @@ def _checksum(content: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(array.data if array.size else b"")
     return digest.digest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write a rename to the disk. Do nothing on systems where folders cannot be opened."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

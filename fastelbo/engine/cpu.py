@@ -8,7 +8,13 @@ from functools import partial
 import numpy as np
 
 from ..kernels.cpu import drivers
-from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, mixture_expectations
+from ..kernels.cpu.launch import (
+    SLICE_NUMBERS,
+    Pace,
+    launch,
+    mixture_expectations,
+    new_counter,
+)
 from ..kernels.draws.blocks import CHUNK
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
@@ -60,9 +66,10 @@ class CPUBackend:
             np.empty((1, stop - first)),
             np.empty((1, stop - first)),
         )
+        counter = new_counter()
         launch(
             drivers.terms, request.plan(i, 1), np.uint64(request.key), request.first_index + i,
-            first, stop, first, *rows, n_threads=self.n_threads,
+            first, stop, first, *rows, counter, n_threads=self.n_threads, counter=counter,
         )  # fmt: skip
         return rows[0][0], rows[1][0], rows[2][0]
 
@@ -71,10 +78,13 @@ class CPUBackend:
         states = States(count, request.form, self.n_threads)
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
+            counter = new_counter()
+            draws = min(request.n_samples, stop * CHUNK) - first * CHUNK
             launch(
                 drivers.states, plan, np.uint64(request.key), request.first_index + lo, first,
                 request.n_samples, states.iw_sizes, states.capacity, states.top_rows, moments,
-                top_rows, n_threads=self.n_threads,
+                top_rows, counter, n_threads=self.n_threads,
+                work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 
         return HostSlice(states, fill)
@@ -84,19 +94,15 @@ class CPUBackend:
         n_samples, key = request.n_samples, np.uint64(request.key)
         shape = (request.points, n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
-        most_draws = max(1, _FIRST_WORK // (request.work + _DRAW_WORK))
         most_points = max(1, SLICE_NUMBERS // request.work)
-        lo = 0
-        while lo < request.points:
-            count = min(most_points, max(1, most_draws // n_samples), request.points - lo)
-            plan = request.plan(lo, count)
-            parts = tuple(array[lo : lo + count] for array in out)
-            for first in range(0, n_samples, most_draws):
-                launch(
-                    drivers.terms, plan, key, request.first_index + lo, first,
-                    min(n_samples, first + most_draws), 0, *parts, n_threads=self.n_threads,
-                )  # fmt: skip
-            lo += count
+        for lo in range(0, request.points, most_points):
+            count = min(most_points, request.points - lo)
+            counter = new_counter()
+            launch(
+                drivers.terms, request.plan(lo, count), key, request.first_index + lo, 0, n_samples,
+                0, *(array[lo : lo + count] for array in out), counter, n_threads=self.n_threads,
+                work=count * n_samples * (request.work + _DRAW_WORK), counter=counter,
+            )  # fmt: skip
         return out
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -83,8 +83,7 @@ class HostSlice:
 def fold(part: Slice, first: int, last: int, pace: Pace, tick: Callable[[int, int], None]) -> None:
     """Append the chunks from ``first`` to ``last``, in launches of about a quarter of a second.
 
-    After each launch ``tick(first, stop)`` reports the finished chunks. Between launches the user
-    can interrupt.
+    After each launch ``tick(first, stop)`` reports the finished chunks.
     """
     while first < last:
         step = max(1, min(pace.size // part.points, part.most_chunks(first)))

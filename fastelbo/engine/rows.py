@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays.inputs import copy_part, drop_pages, is_real, memory_map
 from ..kernels.cpu import rows
-from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, threads_for
+from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, Pace, launch, threads_for
 from ..kernels.draws.blocks import CHUNK
 from ..progress import Tick, no_tick
 from ..results.estimate import Estimate, from_quantities
@@ -74,14 +74,16 @@ def _row_slices(x: Array, form: StateForm, pace: Pace) -> Iterator[HostSlice]:
 
 def row_filler(states: States, x: Array, first_draw: int) -> FillChunks:
     """A function that fills the states of chunks of x (A, K, B), which starts at ``first_draw``."""
-    before, _, after = x.shape
+    before, length, after = x.shape
 
     def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
+        elements = min(length, (stop - first) * CHUNK) * len(moments)
         launch(
             rows.summaries, x, first_draw, first, stop, states.iw_sizes, states.capacity,
             states.top_rows.reshape(before, after, *states.top_rows.shape[1:]),
             moments.reshape(before, after, *moments.shape[1:]),
             top_rows.reshape(before, after, *top_rows.shape[1:]), n_threads=states.n_threads,
+            work=ELEMENT_WORK * elements,
         )  # fmt: skip
 
     return fill

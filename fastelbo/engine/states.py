@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import drivers
-from ..kernels.cpu.launch import launch
+from ..kernels.cpu.launch import ELEMENT_WORK, launch
 from ..kernels.state import groups, state, top_k
 from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
@@ -57,22 +57,24 @@ class States:
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, *self.top_rows.shape[1:]))
         fill(chunks, top_rows)
-        capacity = self.capacity
+        # A launch may be interrupted, so the states so far are never written to. The top row of a
+        # single chunk is read before the new one is written in its place.
+        moments, capacity = self.moments.copy(), self.capacity
+        rows = top_rows[:, 0] if n_chunks == 1 else np.empty_like(self.top_rows)
         if self._fresh and n_chunks == 1:
             # The top row of a single chunk is already the top row of all draws.
-            self.top_rows, capacity = top_rows[:, 0], 0
+            capacity = 0
         launch(
-            drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, self.moments,
-            self.top_rows, n_threads=self.n_threads,
+            drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
+            self.top_rows, rows, n_threads=self.n_threads,
+            work=ELEMENT_WORK * (chunks.size + top_rows.size),
         )  # fmt: skip
-        self._fresh = False
+        self.moments, self.top_rows, self._fresh = moments, rows, False
         return chunks
 
     def copy(self) -> States:
-        """An independent copy of the states."""
-        other = copy.copy(self)
-        other.moments, other.top_rows = self.moments.copy(), self.top_rows.copy()
-        return other
+        """An independent copy of the states. It shares their arrays, which are never written to."""
+        return copy.copy(self)
 
     def packed_top_rows(self) -> Floats:
         """The top rows (largest log weights), without the columns that no row uses."""
@@ -99,6 +101,7 @@ class States:
 
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are still incomplete."""
+        self.moments = self.moments.copy()
         parts = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
         open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
         parts[:, open_group] = 0.0, -np.inf, 0.0

@@ -116,7 +116,8 @@ class LinearLikelihood:
         shape = (max(len(x), len(centre)) if len(x) and len(centre) else 0, *centre.shape[1:])
         target, square = np.empty(shape), np.empty(shape[:-1])
         arrays = (x, centre, self.loadings, self.offset, reduced.whitener, reduced.basis)
-        launch(linear.reduce, *map(constant, arrays), target, square)
+        work = square.size * (2 * reduced.basis.size + reduced.whitener.size)
+        launch(linear.reduce, *map(constant, arrays), target, square, work=work)
         return target, reduced.log_const - 0.5 * square
 
 

@@ -192,7 +192,8 @@ def transform_lower(lower: Floats, frame: Frame) -> Floats:
     if frame.scale_tril is not None:
         count = max(len(lower), len(frame.scale_tril))
         out = np.zeros((count, *lower.shape[1:]))
-        launch(linear.product, constant(lower), constant(frame.scale_tril), out)
+        work = out.size * out.shape[-1] / 6
+        launch(linear.product, constant(lower), constant(frame.scale_tril), out, work=work)
         return out
     if frame.scale is not None:
         return lower * frame.scale[:, None, None, :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arrays.inputs import Axis, as_real, as_rows, normal_axes
 from ..errors import InvalidInputError
 from ..kernels.cpu import rows
-from ..kernels.cpu.launch import Pace, launch, threads_for
+from ..kernels.cpu.launch import ELEMENT_WORK, Pace, launch, threads_for
 from ..kernels.draws.blocks import CHUNK
 from ..validation import Floats, as_count
 from .diagnostics import refuse_bad_weights
@@ -22,6 +22,8 @@ _Float = TypeVar("_Float", bound=np.floating[Any])
 _FIRST_ELEMENTS = 2**20
 # Temporary arrays of this many elements stay in the cache.
 _CACHED_ELEMENTS = 2**14
+# NumPy sums this many elements within a few hundredths of a second.
+_PIECE_ELEMENTS = 2**20
 # A ratio between this and its reciprocal keeps its digits when multiplied by an exponential.
 _TINY = 1e-280
 
@@ -270,7 +272,8 @@ def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
         last = min(n_chunks, first + pace.size)
         with pace:
             states = np.empty((before, after, last - first, rows.LSE_SIZE))
-            launch(rows.logsumexp, x, first, last, states, n_threads=threads_for(x.size))
+            work = ELEMENT_WORK * x.size * ((last - first) / n_chunks)
+            launch(rows.logsumexp, x, first, last, states, n_threads=threads_for(x.size), work=work)
             launch(rows.logsumexp_fold, states, total, n_threads=threads_for(states.size))
         first = last
     rest = np.log1p(total[..., rows.HIGH] + total[..., rows.LOW])
@@ -280,36 +283,75 @@ def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
 def _signed_rows(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
     """log |sum of b exp(a)| and the sign of the sum, for x = a and factors = b, both (A, K, B)."""
     before, length, after = x.shape
+    if length == 0:
+        return np.full((before, after), -np.inf), np.zeros((before, after))
     value, sign = np.empty((2, before, after))
-    step = max(1, _CACHED_ELEMENTS // max(1, length * after))
+    width = min(after, _PIECE_ELEMENTS)
+    step = max(1, _CACHED_ELEMENTS // max(1, length * width))
     for lo in range(0, before, step):
-        part = slice(lo, lo + step)
-        value[part], sign[part] = _signed_slice(x[part], factors[part])
+        for column in range(0, after, width):
+            part = slice(lo, lo + step), slice(column, column + width)
+            place = part[0], slice(None), part[1]
+            value[part], sign[part] = _signed_slice(x[place], factors[place])
     return value, sign
+
+
+class _Signed(NamedTuple):
+    """Sums of b exp(a) as b_lead exp(a_lead) (1 + rest), or ``direct`` if a_lead is not finite."""
+
+    a_lead: Floats
+    b_lead: Floats
+    rest: Floats
+    direct: Floats
 
 
 def _signed_slice(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
-    a, b = (np.swapaxes(array, 1, 2).astype(np.float64) for array in (x, factors))
-    if a.shape[-1] == 0:
-        return np.full(a.shape[:-1], -np.inf), np.zeros(a.shape[:-1])
+    """The same, in pieces that take so short that an interrupt is served between them."""
+    length = x.shape[1]
+    step = max(1, _PIECE_ELEMENTS // max(1, x.shape[0] * x.shape[2]))
     with np.errstate(all="ignore"):
-        a[b == 0.0] = -np.inf
-        size = a + np.log(np.abs(b))
-        lead = size.argmax(axis=-1)[..., None]
-        a_lead, b_lead = (np.take_along_axis(array, lead, -1) for array in (a, b))
-        terms = _ratios(a - a_lead, b, b_lead)
-        np.put_along_axis(terms, lead, 0.0, -1)
-        rest = terms.sum(axis=-1)
-        a_lead, b_lead = a_lead[..., 0], b_lead[..., 0]
-        value = a_lead + (np.log(np.abs(b_lead)) + np.log1p(np.where(rest < -1, -2 - rest, rest)))
+        pieces = [
+            _signed_piece(x[:, lo : lo + step], factors[:, lo : lo + step])
+            for lo in range(0, length, step)
+        ]
+        total = pieces[0] if len(pieces) == 1 else _joined(pieces)
+        rest, b_lead = total.rest, total.b_lead
+        value = total.a_lead + (
+            np.log(np.abs(b_lead)) + np.log1p(np.where(rest < -1, -2 - rest, rest))
+        )
         sign = np.sign(b_lead) * np.sign(1.0 + rest)
         # If the leading term is not finite, the finite terms do not matter.
-        direct = ~np.isfinite(np.take_along_axis(size, lead, -1)[..., 0])
-        if direct.any():
-            terms = np.where(np.isfinite(size[direct]), 0.0, b[direct] * np.exp(a[direct]))
-            infinite = terms.sum(axis=-1)
-            value[direct], sign[direct] = np.log(np.abs(infinite)), np.sign(infinite)
+        direct = ~np.isfinite(total.a_lead + np.log(np.abs(b_lead)))
+        value = np.where(direct, np.log(np.abs(total.direct)), value)
+        sign = np.where(direct, np.sign(total.direct), sign)
     return value, sign
+
+
+def _signed_piece(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> _Signed:
+    a, b = (np.swapaxes(array, 1, 2).astype(np.float64) for array in (x, factors))
+    a[b == 0.0] = -np.inf
+    size = a + np.log(np.abs(b))
+    lead = size.argmax(axis=-1)[..., None]
+    a_lead, b_lead = (np.take_along_axis(array, lead, -1) for array in (a, b))
+    terms = _ratios(a - a_lead, b, b_lead)
+    np.put_along_axis(terms, lead, 0.0, -1)
+    direct = np.zeros(a.shape[:-1])
+    infinite = ~np.isfinite(np.take_along_axis(size, lead, -1)[..., 0])
+    if infinite.any():
+        large = np.where(np.isfinite(size[infinite]), 0.0, b[infinite] * np.exp(a[infinite]))
+        direct[infinite] = large.sum(axis=-1)
+    return _Signed(a_lead[..., 0], b_lead[..., 0], terms.sum(axis=-1), direct)
+
+
+def _joined(pieces: list[_Signed]) -> _Signed:
+    """The sum of sums."""
+    a, b, rest, direct = (np.stack(values, axis=-1) for values in zip(*pieces, strict=True))
+    size = a + np.log(np.abs(b))
+    lead = size.argmax(axis=-1)[..., None]
+    a_lead, b_lead, rest_lead = (np.take_along_axis(array, lead, -1) for array in (a, b, rest))
+    terms = np.where(np.isneginf(size), 0.0, _ratios(a - a_lead, b, b_lead) * (1.0 + rest))
+    np.put_along_axis(terms, lead, rest_lead, -1)
+    return _Signed(a_lead[..., 0], b_lead[..., 0], terms.sum(axis=-1), direct.sum(axis=-1))
 
 
 def _ratios(difference: Floats, b: Floats, b_lead: Floats) -> Floats:

@@ -16,7 +16,7 @@ from ..errors import (
     ShortTailWarning,
 )
 from ..kernels.cpu import tails
-from ..kernels.cpu.launch import launch, paced
+from ..kernels.cpu.launch import ELEMENT_WORK, launch, new_counter, paced
 from ..kernels.cpu.rows import COLUMNS
 from ..validation import Floats, as_count, as_floats, positive
 from .diagnostics import high_k, places, warn, warn_high_k
@@ -60,13 +60,15 @@ class TailRows:
         results = np.empty((before, after, tails.RESULT_SIZE))
         out = np.empty((0, 0, 0)) if smoothed is None else smoothed
         sizes = constant(self.sizes)
-        paced(
-            groups,
-            lambda lo, hi: launch(
-                tails.psis, self.x, self.sign, sizes, lo, hi, width, results, out
-            ),
-            _FIRST_ELEMENTS // (width * length),
-        )
+
+        def step(lo: int, hi: int) -> None:
+            counter = new_counter()
+            launch(
+                tails.psis, self.x, self.sign, sizes, lo, hi, width, results, out, counter,
+                work=ELEMENT_WORK * (hi - lo) * width * length, counter=counter,
+            )  # fmt: skip
+
+        paced(groups, step, _FIRST_ELEMENTS // (width * length))
         results = results.reshape(before * after, tails.RESULT_SIZE)
         if (results[:, tails.STATUS] == tails.BAD).any():
             self.refuse()

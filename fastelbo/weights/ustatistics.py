@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import subsets
-from ..kernels.cpu.launch import SLICE_NUMBERS, launch, paced, threads_for
+from ..kernels.cpu.launch import SLICE_NUMBERS, launch, new_counter, paced, threads_for
 from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats, Integers
 from .reductions import logmeanexp, logsumexp
@@ -24,11 +24,15 @@ from .reductions import logmeanexp, logsumexp
 _STEP = 0.25
 # exp(-_LOST) is negligible compared with 1.
 _LOST = 37.0
+# Multiply-adds of a step of the recursion, about.
+_STEP_WORK = 8
 # Steps of the recursion in the first launch.
 _FIRST_STEPS = 2**24
 # Widest range of a row, in nats: each nat takes 4 nodes.
 _WIDEST = 2.0**16
 _PARTITIONS = 16
+# NumPy shuffles this many elements within a few hundredths of a second.
+_BUCKET = 2**20
 # Powers of products of odds below this are negligible, even in a sum over all pairs.
 _SERIES_END = 1e-30
 # A fraction of the largest float that leaves room for sums over draws.
@@ -127,13 +131,19 @@ def _complete_slice(log_weights: Floats, sizes: Integers) -> tuple[Floats, Float
     def step(lo: int, hi: int) -> None:
         g = np.empty((hi - lo, int(limit.max()) + 1))
         threads = threads_for((hi - lo) * length)
-        launch(subsets.means, scaled, row, log_u, limit, lo, hi, g, n_threads=threads)
+        work = _STEP_WORK * float(limit[lo:hi].sum()) * length
+        counter = new_counter()
+        launch(
+            subsets.means, scaled, row, log_u, limit, lo, hi, g, counter,
+            n_threads=threads, work=work, counter=counter,
+        )  # fmt: skip
         at_sizes[lo:hi] = g[:, sizes]
+        counter = new_counter()
         # The unstable direction of the recursion overflows. Plain Python would warn about it.
         with np.errstate(all="ignore"):
             launch(
-                subsets.changes, scaled, first, log_u, limit, lo, hi, g, sizes, change,
-                n_threads=threads,
+                subsets.changes, scaled, first, log_u, limit, lo, hi, g, sizes, change, counter,
+                n_threads=threads, work=work, counter=counter,
             )  # fmt: skip
 
     paced(count, step, _FIRST_STEPS // (length * int(sizes[-1])))
@@ -200,7 +210,7 @@ def _partitions(
     for p in range(_PARTITIONS):
         for lo in range(0, n, step):
             part = slice(lo, lo + step)
-            shuffled = rng.permuted(log_weights[part], axis=1)
+            shuffled = _shuffled(log_weights[part], rng)
             for s, k in enumerate(sizes):
                 groups = shuffled[:, : length // k * k].reshape(len(shuffled), -1, k)
                 means[p, part, s], errors[p, part, s] = mean_and_error(logmeanexp(groups, axis=2))
@@ -211,6 +221,32 @@ def _partitions(
         variance = within - (1.0 - 1.0 / _PARTITIONS) * means.var(axis=0, ddof=1)
         se = np.sqrt(np.maximum(variance, within / _PARTITIONS))
         return means.mean(axis=0) / scale, se / scale
+
+
+def _shuffled(rows: Floats, rng: np.random.Generator) -> Floats:
+    """Each row in random order.
+
+    A long one in short steps, between which an interrupt is served: each element goes to a bucket
+    at random, and then each bucket is shuffled (Rao, 1961; Sandelius, 1962).
+    """
+    length = rows.shape[1]
+    if length <= SLICE_NUMBERS:
+        return rng.permuted(rows, axis=1)
+    out = np.empty_like(rows)
+    pieces = [slice(lo, lo + _BUCKET) for lo in range(0, length, _BUCKET)]
+    for row, shuffled in zip(rows, out, strict=True):
+        buckets = [rng.integers(0, len(pieces), len(row[piece]), np.uint16) for piece in pieces]
+        counts = np.array([np.bincount(bucket, minlength=len(pieces)) for bucket in buckets])
+        ends = np.cumsum(counts.sum(axis=0))
+        # Where the elements of each piece go, in each bucket.
+        starts = np.cumsum(counts, axis=0) - counts + (ends - counts.sum(axis=0))
+        for piece, bucket, start, count in zip(pieces, buckets, starts, counts, strict=True):
+            order = np.argsort(bucket, kind="stable")
+            shift = start - (np.cumsum(count) - count)
+            shuffled[np.arange(len(bucket)) + np.repeat(shift, count)] = row[piece][order]
+        for bucket in np.split(shuffled, ends[:-1]):
+            rng.shuffle(bucket)
+    return out
 
 
 def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:

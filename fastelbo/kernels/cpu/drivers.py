@@ -16,6 +16,7 @@ from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
 from ..draws.densities import elliptical_block, weigh_block
 from ..draws.sampling import choose_components, sample_block
 from ..jit.compile import block
+from ..jit.threads import stopped
 from ..math.copies import all_finite, fill, load_rows, store_rows
 from ..math.selection import make_candidates
 from ..state.state import MAX, clear, merge, push_block
@@ -35,7 +36,7 @@ from ..state.top_k import (
 @block
 def states(
     part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, prefix_rows,
-    states, top_rows,
+    states, top_rows, counter,
 ):  # fmt: skip
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
@@ -45,7 +46,7 @@ def states(
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
-    work = make_workspace(plan.dim, plan.sampler.location)
+    work = make_workspace(plan.dim, plan.sampler.location, counter)
     top_k = make_top_k(STREAMS, capacity)
     fresh = np.zeros(size)
     slot = 0
@@ -63,7 +64,7 @@ def states(
                     open_row(top_k, s, prefix_rows[i, s, THRESHOLD])
         first = (first_chunk + c) * CHUNK
         stop = min(first + CHUNK, draws)
-        while first < stop:
+        while first < stop and not stopped(counter):
             n = min(LANES, stop - first)
             index = np.uint64(first_index + i)
             sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
@@ -78,7 +79,7 @@ def states(
 
 
 @block
-def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefix_rows):
+def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefix_rows, rows):
     """Append the chunks of each data point to its prefix, from the left.
 
     If ``reset``, the prefix is cleared first.
@@ -97,7 +98,7 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
                     push_top_row(top_k, 0, capacity, prefix_rows[i, s])
                 for c in range(states.shape[1]):
                     push_top_row(top_k, 0, capacity, top_rows[i, c, s])
-                close_row(top_k, 0, capacity, prefix_rows[i, s])
+                close_row(top_k, 0, capacity, rows[i, s])
 
 
 @block
@@ -110,14 +111,16 @@ def sort_top_rows(part, parts, top_rows, stream, size, out):
 
 
 @block
-def terms(part, parts, plan, key, first_index, lo, hi, column, log_likelihood, log_prior, log_q):
+def terms(
+    part, parts, plan, key, first_index, lo, hi, column, log_likelihood, log_prior, log_q, counter
+):
     """Set the three log densities of draws lo to hi of every data point of the plan.
 
     Those of draw ``column`` are in column 0.
     """
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
-    work = make_workspace(plan.dim, plan.sampler.location)
+    work = make_workspace(plan.dim, plan.sampler.location, counter)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
@@ -133,21 +136,22 @@ def terms(part, parts, plan, key, first_index, lo, hi, column, log_likelihood, l
 
 
 @block
-def draws(part, parts, sampler, dim, key, lo, hi, draws):
-    """draws[k, i] = draw k of member i, for draws lo to hi of every member."""
-    n_blocks = (hi - lo + LANES - 1) // LANES
+def draws(part, parts, sampler, dim, key, draws):
+    """draws[k, i] = draw k of member i."""
+    n_draws = draws.shape[0]
+    n_blocks = (n_draws + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
     work = make_workspace(dim, sampler.location)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
-        first = lo + (item % n_blocks) * LANES
-        n = min(LANES, hi - first)
+        first = (item % n_blocks) * LANES
+        n = min(LANES, n_draws - first)
         sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
         store_rows(work.v, n, dim, draws[first : first + n, i])
 
 
 @block
-def log_prob(part, parts, density, centre, x, lo, hi, out):
+def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
     """out[k, i] = log density of member i at x[k, i], for k in lo to hi.
 
     If one coordinate in a block is not finite, the whole block is NaN.
@@ -155,7 +159,7 @@ def log_prob(part, parts, density, centre, x, lo, hi, out):
     members, dim = x.shape[1], x.shape[2]
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = members * n_blocks
-    work = make_workspace(dim, density.factor)
+    work = make_workspace(dim, density.factor, counter)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
@@ -170,16 +174,17 @@ def log_prob(part, parts, density, centre, x, lo, hi, out):
 
 
 @block
-def choices(part, parts, thresholds, key, lo, hi, out):
-    """out[k, i] = component that member i chooses in draw k, for draws lo to hi."""
-    n_blocks = (hi - lo + LANES - 1) // LANES
+def choices(part, parts, thresholds, key, out):
+    """out[k, i] = component that member i chooses in draw k."""
+    n_draws = out.shape[0]
+    n_blocks = (n_draws + LANES - 1) // LANES
     items = out.shape[1] * n_blocks
     component = np.empty(LANES, np.int64)
     word = np.empty(LANES, np.int64)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
-        first = lo + (item % n_blocks) * LANES
-        n = min(LANES, hi - first)
+        first = (item % n_blocks) * LANES
+        n = min(LANES, n_draws - first)
         choose_components(component, word, thresholds[i], key, np.uint64(i), np.uint64(first), n)
         for k in range(n):
             out[first + k, i] = component[k]

@@ -13,12 +13,26 @@ from numpy.typing import NDArray
 from ..draws import mixtures
 from ..draws.blocks import Density, Sampler
 from ..jit.compile import kernel
-from ..jit.threads import available_threads, most_threads, run_on_threads, take
+from ..jit.threads import (
+    STOPPED,
+    Counter,
+    available_threads,
+    can_wait,
+    most_threads,
+    run_on_threads,
+    take,
+)
 from . import drivers
 
 # Parts per thread: small parts, so that all threads finish at about the same time.
 _PARTS = 8
-# Duration of a launch. Interrupts and progress bars are handled between launches.
+# A part has at most so many multiply-adds if it can: a hundredth of a second or two.
+_PART_WORK = 2**28
+# For less work, the main thread takes part: it is back within a tenth of a second.
+_LONG_WORK = 2**30
+# About the multiply-adds that an exponential costs.
+ELEMENT_WORK = 2**5
+# Duration of a launch. Progress bars are handled between launches.
 _SLICE_SECONDS = 0.25
 # Most numbers in the arrays of one slice of the work: 32 MB.
 SLICE_NUMBERS = 2**22
@@ -43,12 +57,36 @@ def compiled(function: Callable[..., Any]) -> Any:
     return kernel(share)
 
 
-def launch(function: Callable[..., Any], *args: Any, n_threads: int | None = None) -> None:
-    """Run ``function(part, parts, *args)`` for all parts, on ``n_threads`` threads."""
+def new_counter() -> Counter:
+    """The counter of the parts of one launch."""
+    return np.zeros(1, np.int64)
+
+
+def launch(
+    function: Callable[..., Any],
+    *args: Any,
+    n_threads: int | None = None,
+    work: float = 0.0,
+    counter: Counter | None = None,
+) -> None:
+    """Run ``function(part, parts, *args)`` for all parts, on ``n_threads`` threads.
+
+    ``work`` is about the number of multiply-adds. If they take long, the main thread waits for the
+    others and serves interrupts: then no further part is taken. A kernel of which one part may take
+    long has the ``counter`` among its arguments too, and looks at it.
+
+    A launch that is stopped raises what stopped it. It leaves its results undone, so that no array
+    that it writes to may be one that anybody keeps.
+    """
     share = compiled(function)
     threads = min(n_threads or available_threads(), most_threads())
-    counter = np.zeros(1, np.int64)
-    run_on_threads(threads, share, counter, _PARTS * threads, *args)
+    parts = max(_PARTS * threads, int(work / _PART_WORK))
+    waits = work > _LONG_WORK and can_wait()
+    if waits or not getattr(share, "overloads", True):
+        # Compile on this thread, that an interrupt need not wait for a compiler on another.
+        share(np.full(1, STOPPED), parts, *args)
+    counter = new_counter() if counter is None else counter
+    run_on_threads(threads, share, counter, parts, *args, waits=waits)
 
 
 def threads_for(elements: int) -> int | None:
@@ -87,8 +125,9 @@ class Pace:
         self.size = max(1, int(self.size * change))
 
 
-# Work of the first piece: a number of draws or of evaluations.
-_FIRST = 2**18
+def _work(density: Density) -> int:
+    """Multiply-adds of the log density at one point."""
+    return ELEMENT_WORK + int(density.factor[0].size + density.target[0].size)
 
 
 def log_prob(
@@ -98,10 +137,10 @@ def log_prob(
     out = np.empty(x.shape[:2])
     x = np.ascontiguousarray(x).view()
     x.setflags(write=False)
-    paced(
-        len(x) if x.size else 0,
-        lambda lo, hi: launch(drivers.log_prob, density, centre, x, lo, hi, out),
-        _FIRST // max(1, x.shape[1]),
+    counter = new_counter()
+    work = out.size * _work(density)
+    launch(
+        drivers.log_prob, density, centre, x, 0, len(x), out, counter, work=work, counter=counter
     )
     return out
 
@@ -109,22 +148,18 @@ def log_prob(
 def sample(sampler: Sampler, members: int, n: int, dim: int, key: int) -> NDArray[np.float64]:
     """Draws (n, members, D) of the sampler's members."""
     draws = np.empty((n, members, dim))
-    paced(
-        n if members else 0,
-        lambda lo, hi: launch(drivers.draws, sampler, dim, np.uint64(key), lo, hi, draws),
-        _FIRST // max(1, members),
-    )
+    # A draw takes one component, but a component that few draws of a block take costs no less.
+    components, rows = sampler.scale.shape[1:3]
+    work = draws.size * (ELEMENT_WORK + rows * max(1, components // 8))
+    launch(drivers.draws, sampler, dim, np.uint64(key), draws, work=work)
     return draws
 
 
 def choose(thresholds: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
     """Component choices (n, members)."""
     out = np.empty((n, len(thresholds)), np.int64)
-    paced(
-        n if len(thresholds) else 0,
-        lambda lo, hi: launch(drivers.choices, thresholds, np.uint64(key), lo, hi, out),
-        _FIRST // max(1, len(thresholds)),
-    )
+    work = n * (out.shape[1] * ELEMENT_WORK + thresholds.size)
+    launch(drivers.choices, thresholds, np.uint64(key), out, work=work)
     return out
 
 
@@ -142,22 +177,11 @@ def mixture_expectations(
     weights: ``weights`` holds them and, in a second row, their logarithms.
     """
     out = np.empty((4, len(points)))
-    paced(
-        len(points),
-        lambda lo, hi: launch(
-            mixtures.expectations,
-            density,
-            weights,
-            centre,
-            points,
-            probs,
-            lo,
-            hi,
-            out,
-            n_threads=n_threads,
-        ),
-        _FIRST // max(1, weights.shape[1]),
-    )
+    work = len(points) * _work(density)
+    launch(
+        mixtures.expectations, density, weights, centre, points, probs, 0, len(points), out,
+        n_threads=n_threads, work=work,
+    )  # fmt: skip
     return out
 
 
@@ -169,9 +193,6 @@ def mixture_posterior(
 ) -> NDArray[np.float64]:
     """p(c | x) of shape (M, C), for data points (M, D)."""
     out = np.empty((len(points), weights.shape[1]))
-    paced(
-        len(points),
-        lambda lo, hi: launch(mixtures.posterior, density, weights, centre, points, lo, hi, out),
-        _FIRST // max(1, weights.shape[1]),
-    )
+    work = len(points) * _work(density)
+    launch(mixtures.posterior, density, weights, centre, points, 0, len(points), out, work=work)
     return out

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, scalar
+from ..jit.threads import stopped
 from ..math.scalar import exp
 
 # Exponentials are taken of this many weights at once: 16 kB.
@@ -61,7 +62,7 @@ def _append_weight(g, counts, loss, n, limit):
 
 
 @block
-def means(part, parts, log_weights, row, log_u, limit, lo, hi, g):
+def means(part, parts, log_weights, row, log_u, limit, lo, hi, g, counter):
     """g[node - lo, k] at u = exp(log_u[node]), of the weights of row[node], for nodes lo to hi.
 
     For k > limit[node], it is set to 1.
@@ -74,6 +75,8 @@ def means(part, parts, log_weights, row, log_u, limit, lo, hi, g):
         means = g[node - lo]
         means[:] = 0.0
         for first in range(0, n, _PIECE):
+            if stopped(counter):
+                return
             count = min(_PIECE, n - first)
             _losses(log_weights[row[node], first : first + count], log_u[node], count, losses)
             for i in range(count):
@@ -137,7 +140,7 @@ def _change_all(g, losses, d, n, limit, sizes, first, count, out):
 
 
 @block
-def changes(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out):
+def changes(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes, out, counter):
     """Add to out[row, s, i] the change of g_k, k = sizes[s] < n, if weight i is left out.
 
     The changes are summed over those nodes lo to hi that belong to the row: ``first_node[row]`` up
@@ -152,5 +155,7 @@ def changes(part, parts, log_weights, first_node, log_u, limit, lo, hi, g, sizes
         count = min(_FEW, n - first)
         piece = log_weights[row, first : first + count]
         for node in range(max(lo, first_node[row]), min(hi, first_node[row + 1])):
+            if stopped(counter):
+                return
             _losses(piece, log_u[node], count, losses)
             _change_all(g[node - lo], losses, d, n, limit[node], sizes, first, count, out[row])

@@ -16,6 +16,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..jit.compile import block, scalar
+from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp, exp_normal, log, log_positive, split_exponent
 from ..math.selection import make_candidates, select_largest, smallest
@@ -64,7 +65,7 @@ Work = namedtuple(
     "Work",
     [
         "candidates", "excess", "depth", "smoothed", "log_smoothed", "step", "theta", "k",
-        "log_lik", "product", "exponent", "terms", "partial_sums",
+        "log_lik", "product", "exponent", "terms", "partial_sums", "counter",
     ],
 )  # fmt: skip
 
@@ -80,7 +81,7 @@ def _padded(n):
 
 
 @block
-def _make_work(tail_length):
+def _make_work(tail_length, counter=None):
     room, nodes = _padded(tail_length), _padded(_grid_size(tail_length))
     return Work(
         make_candidates(tail_length + 1),
@@ -96,6 +97,7 @@ def _make_work(tail_length):
         np.empty(_TILE),
         np.empty(max(room, nodes)),
         make_partial_sums(),
+        counter,
     )
 
 
@@ -139,13 +141,15 @@ def _multiply(theta, x, product, exponent):
 
 
 @block
-def _set_mean_logs(theta, x, n, product, exponent, out):
+def _set_mean_logs(theta, x, n, product, exponent, counter, out):
     """out = means of log(1 - theta x) over x[:n], for tiles of theta and of x.
 
     It takes one logarithm of the product over x, as logarithms would be most of the work. So the
     error is absolute.
     """
     for first in range(0, theta.shape[0], _TILE):
+        if stopped(counter):
+            return
         tile, result = theta[first : first + _TILE], out[first : first + _TILE]
         fill(product, _TILE, 1.0)
         fill(exponent, _TILE, 0.0)
@@ -177,9 +181,11 @@ def _profile(x, n, work):
     for j in range(padded):
         theta[j] = first + work.step[j] * step if j < nodes else 0.0
     if abs(theta[0]) * x[0] < _LARGE:
-        _set_mean_logs(theta, x, n, work.product, work.exponent, k)
+        _set_mean_logs(theta, x, n, work.product, work.exponent, work.counter, k)
     else:
         for j in range(padded):
+            if stopped(work.counter):
+                break
             k[j] = _mean_log1p(x, -theta[j], n, work.terms, work.partial_sums)
     _set_log_lik(theta, k, n, work.log_lik[:padded])
     return padded
@@ -394,7 +400,7 @@ def _store_columns(tile, a, b, width, count, out):
 
 
 @block
-def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
+def psis(part, parts, x, sign, sizes, lo, hi, width, results, out, counter):
     """Fit rows of sign * x, and write smoothed rows to ``out`` unless it has no elements.
 
     x has shape (A, K, B); a row is x[a, :, b]. ``width`` neighbours along B are taken together, as
@@ -402,7 +408,7 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out):
     """
     length, columns = x.shape[1], x.shape[2]
     tiles = (columns + width - 1) // width
-    work = _make_work(sizes.max())
+    work = _make_work(sizes.max(), counter)
     # If B is 1, rows are smoothed in out itself; otherwise in a tile.
     write = out.size > 0
     in_place = write and columns == 1

@@ -79,6 +79,7 @@ def _one_lane(v, packed, reals, doubles, places, angle):
         log_weight=doubles[3],
         scratch=doubles[4:6],
         partial_sums=doubles[6:7],
+        counter=None,
     )
 
 

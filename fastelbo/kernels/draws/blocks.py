@@ -118,6 +118,7 @@ class Workspace(NamedTuple):
     log_weight: NDArray[np.float64]  # (LANES,)
     scratch: NDArray[np.float64]  # (2, LANES)
     partial_sums: NDArray[np.float64]  # (3, PARTIAL_SUMS)
+    counter: NDArray[np.int64] | None  # of the launch, where a block may take long; see `threads`
 
 
 @scalar
@@ -138,7 +139,7 @@ def padded(dim):
 
 
 @block
-def make_workspace(dim, like):
+def make_workspace(dim, like, counter=None):
     """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``."""
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
@@ -157,6 +158,7 @@ def make_workspace(dim, like):
         np.empty(LANES),
         np.empty((2, LANES)),
         make_partial_sums(),
+        counter,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, by_precision, scalar
+from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
@@ -173,7 +174,10 @@ def add_term(top, total, term, one):
 
 @block
 def _sum_components(density, i, v, dim, work, n, mend, out):
-    """out = the log density of data point i at v[:dim, :n]; components are summed one by one."""
+    """out = the log density of data point i at v[:dim, :n]; components are summed one by one.
+
+    Where the launch is stopped, some components are left out.
+    """
     moved, acc, square = work.packed, work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
@@ -187,6 +191,8 @@ def _sum_components(density, i, v, dim, work, n, mend, out):
     for k in range(n):
         total[k] = one
     for c in range(1, components):
+        if stopped(work.counter):
+            break
         log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, term)
         for k in range(n):
             top[k], total[k] = add_term(top[k], total[k], term[k], one)

@@ -8,14 +8,24 @@ launch, on cores that others could use. Python threads also survive a fork.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+# One number that threads share: that of the next part to take.
+Counter = NDArray[np.int64]
+# A counter from here on is stopped: no part has so large a number.
+STOPPED = 2**62
+_WAIT_SECONDS = 0.05
 
 _executor: ThreadPoolExecutor | None = None
 
@@ -38,28 +48,86 @@ def most_threads() -> int:
     return 1 if numba.config.DISABLE_JIT else int(numba.config.NUMBA_NUM_THREADS)
 
 
+def can_wait() -> bool:
+    """Whether kernels may run on other threads while this one waits: not without a compiler."""
+    return not numba.config.DISABLE_JIT
+
+
 def available_threads() -> int:
     """The default number of threads of a launch, as numba has it."""
     return int(numba.get_num_threads())
 
 
-def run_on_threads(threads: int, function: Callable[..., Any], *args: Any) -> None:
-    """Call ``function(*args)`` on that many threads at once, this one included."""
-    if threads == 1:
-        function(*args)
+def run_on_threads(
+    threads: int, function: Callable[..., Any], counter: Counter, *args: Any, waits: bool = False
+) -> None:
+    """Call ``function(counter, *args)`` on that many threads at once, this one included.
+
+    With ``waits``, the main thread only waits for the others, as an interrupt is served by none but
+    it, and not while it runs a kernel.
+
+    If anything is raised here or there, the counter is stopped. The error is raised after all
+    threads have come back, which may not write to the arguments any more.
+    """
+    waits = waits and threading.current_thread() is threading.main_thread()
+    if threads == 1 and not waits:
+        function(counter, *args)
         return
+    others: list[Future[Any]] = []
+    try:
+        _hand_out(others, threads if waits else threads - 1, function, counter, *args)
+        if others and waits:
+            _watch(others)
+        else:
+            function(counter, *args)
+        _settle(others)
+    except BaseException:
+        _stop(counter, others)
+        raise
+    for other in others:
+        if not other.cancelled():
+            other.result()
+
+
+def _hand_out(
+    others: list[Future[Any]], count: int, function: Callable[..., Any], *args: Any
+) -> None:
+    """Add to ``others`` up to ``count`` calls on other threads."""
     global _executor
     if _executor is None:
-        _executor = ThreadPoolExecutor(most_threads() - 1, thread_name_prefix="fastelbo")
-    others = [_executor.submit(function, *args) for _ in range(threads - 1)]
-    try:
-        function(*args)
-    finally:
-        # Calls that have not started are not needed. The others may still write to the arguments.
-        started = [other for other in others if not other.cancel()]
-        wait(started)
-    for other in started:
+        _executor = ThreadPoolExecutor(most_threads(), thread_name_prefix="fastelbo")
+    # After the main thread has ended there are no threads to be had: the caller does it all.
+    with suppress(RuntimeError):
+        for _ in range(count):
+            others.append(_executor.submit(function, *args))
+
+
+def _watch(others: list[Future[Any]]) -> None:
+    """Wait until one thread has found no part left, or has failed.
+
+    In short waits, since there are systems where a wait is not interrupted.
+    """
+    while not (ended := wait(others, _WAIT_SECONDS, FIRST_COMPLETED).done):
+        pass
+    for other in ended:
         other.result()
+
+
+def _settle(others: list[Future[Any]]) -> None:
+    """Wait for the threads that have begun. Whoever has not begun is not needed."""
+    begun = [other for other in others if not other.cancel()]
+    if begun:
+        wait(begun)
+
+
+def _stop(counter: Counter, others: list[Future[Any]]) -> None:
+    """Stop the threads, through any further interrupts."""
+    try:
+        counter[0] = STOPPED
+        _settle(others)
+    except BaseException:
+        _stop(counter, others)
+        raise
 
 
 # --- sharing out --------------------------------------------------------------------------------
@@ -85,3 +153,29 @@ def _take(typing_context, address):  # type: ignore[no-untyped-def]
 @overload(take)
 def _take_overload(counter):  # type: ignore[no-untyped-def]
     return lambda counter: _take(counter.ctypes.data)
+
+
+def stopped(counter: Any) -> bool:
+    """Whether the counter is stopped. A kernel that is asked to stop leaves its results undone.
+
+    None, in place of a counter, is never stopped.
+    """
+    return counter is not None and bool(counter[0] >= STOPPED)
+
+
+@intrinsic
+def _read(typing_context, address):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(counter, "monotonic", 8)
+
+    return types.int64(types.uintp), generate
+
+
+def _choose_stopped(counter):  # type: ignore[no-untyped-def]
+    if isinstance(counter, types.NoneType):
+        return lambda counter: False
+    return lambda counter: _read(counter.ctypes.data) >= STOPPED
+
+
+overload(stopped, target="generic")(_choose_stopped)
