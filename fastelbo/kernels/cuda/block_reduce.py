@@ -138,9 +138,21 @@ def _keep_above(x, k, sign, values, count, threshold):
 
 
 @exact
-def push_top(x, sign, n, values, count, threshold, needed, counter, slots):
-    """Add what may be among the ``needed`` largest of ``sign`` x[:n]; n is at most `TILE`."""
+def push_top(x, n, values, count, threshold, needed, counter, slots):
+    """Add the values of x[:n] that may be among the ``needed`` largest; n is at most `TILE`."""
     prevent_inlining()
+    _push_top(x, 1.0, n, values, count, threshold, needed, counter, slots)
+
+
+@exact
+def push_low(x, n, values, count, threshold, needed, counter, slots):
+    """As `push_top`, for -x[:n]. A sign as an argument of both would take registers."""
+    prevent_inlining()
+    _push_top(x, -1.0, n, values, count, threshold, needed, counter, slots)
+
+
+@exact
+def _push_top(x, sign, n, values, count, threshold, needed, counter, slots):
     for k in range(cuda.threadIdx.x, n, BLOCK_THREADS):
         _keep_above(x, k, sign, values, count, threshold)
     cuda.syncthreads()
@@ -170,7 +182,7 @@ def _guess_threshold(row, sign, start, stop, values, count, threshold, needed, c
 
 @exact
 def push_top_row(row, sign, start, stop, values, count, threshold, needed, counter, slots):
-    """As `push_top`, for row[start:stop], while there are no values yet."""
+    """As `push_top`, for ``sign`` row[start:stop], while there are no values yet."""
     prevent_inlining()
     old_threshold = threshold[0]
     cuda.syncthreads()
@@ -180,7 +192,7 @@ def push_top_row(row, sign, start, stop, values, count, threshold, needed, count
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
             piece = row[first : first + n]
-            push_top(piece, sign, n, values, count, threshold, needed, counter, slots)
+            _push_top(piece, sign, n, values, count, threshold, needed, counter, slots)
         enough = count[0] >= needed or threshold[0] == old_threshold
         cuda.syncthreads()
         if enough:

@@ -32,7 +32,7 @@ from ..state.state import (
     state_size,
 )
 from ..state.top_k import COUNT, STREAMS, THRESHOLD, VALUES
-from .block_reduce import push_top, push_top_row, thin
+from .block_reduce import push_low, push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
 from .parameters import Form, plan_loader
@@ -105,12 +105,6 @@ def _open_row(prefix_row, reset, count, threshold):
 
 
 @block
-def _sign(stream):
-    """The factor of the log weights in a stream: 1 for the largest, -1 for the smallest."""
-    return 1.0 - 2.0 * stream
-
-
-@block
 def _close_row(row, count, threshold):
     """Write the number of values and their threshold to the row."""
     if cuda.threadIdx.x == 0:
@@ -147,8 +141,10 @@ def states(form: Form, group_sizes: int) -> Any:
         own_terms = cuda.local.array((2, TURNS), np.float64)
         slots = cuda.shared.array((SLOTS, BLOCK_THREADS), np.float64)
         fresh = cuda.shared.array(GROUPS, np.float64)
-        count = cuda.shared.array((STREAMS, 2), np.int64)
-        threshold = cuda.shared.array((STREAMS, 1), np.float64)
+        count = cuda.shared.array(2, np.int64)
+        threshold = cuda.shared.array(1, np.float64)
+        low_count = cuda.shared.array(2, np.int64)
+        low_threshold = cuda.shared.array(1, np.float64)
         v = cuda.local.array((rows, 1), real)
         packed = cuda.local.array((packed_rows, 1), real)
         reals = cuda.local.array((_REALS, 1), real)
@@ -162,8 +158,8 @@ def states(form: Form, group_sizes: int) -> Any:
         if me == 0:
             clear(state)
         if needed > 0:
-            for s in range(STREAMS):
-                _open_row(prefix_rows[i, s], reset, count[s], threshold[s])
+            _open_row(prefix_rows[i, 0], reset, count, threshold)
+            _open_row(prefix_rows[i, 1], reset, low_count, low_threshold)
         index = np.uint64(first_index + i)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
@@ -191,18 +187,26 @@ def states(form: Form, group_sizes: int) -> Any:
             else:
                 push_draws(sums, log_weight, own_terms, first, n, v)
             if needed > 0:
-                for s in range(STREAMS):
-                    push_top(
-                        log_weight,
-                        _sign(s),
-                        n,
-                        top_rows[i, c, s, VALUES:],
-                        count[s],
-                        threshold[s],
-                        needed,
-                        count[s, 1:],
-                        slots,
-                    )
+                push_top(
+                    log_weight,
+                    n,
+                    top_rows[i, c, 0, VALUES:],
+                    count,
+                    threshold,
+                    needed,
+                    count[1:],
+                    slots,
+                )
+                push_low(
+                    log_weight,
+                    n,
+                    top_rows[i, c, 1, VALUES:],
+                    low_count,
+                    low_threshold,
+                    needed,
+                    low_count[1:],
+                    slots,
+                )
         if not grouped:
             share, likelihoods, ratios = stored(sums)
             set_weights(state, share, stop - start, v, slots)
@@ -212,8 +216,8 @@ def states(form: Form, group_sizes: int) -> Any:
         for field in range(me, size, BLOCK_THREADS):
             states[i, c, field] = state[field]
         if needed > 0:
-            for s in range(STREAMS):
-                _close_row(top_rows[i, c, s], count[s], threshold[s])
+            _close_row(top_rows[i, c, 0], count, threshold)
+            _close_row(top_rows[i, c, 1], low_count, low_threshold)
 
     return fill_states
 
@@ -256,7 +260,6 @@ def fold_largest() -> Any:
                 n = min(TILE, there - start)
                 push_top(
                     top_rows[i, c, s, VALUES + start :],
-                    1.0,
                     n,
                     row,
                     count,
@@ -446,7 +449,7 @@ def largest() -> Any:
         _open_row(prefix_rows[i, s], reset, count, threshold)
         push_top_row(
             x[i],
-            _sign(s),
+            1.0 - 2.0 * s,
             start,
             stop,
             top_rows[i, c, s, VALUES:],
