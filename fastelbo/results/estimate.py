@@ -154,7 +154,8 @@ class Estimate:
         Those of the log evidence and the Jensen gap carry what the draws leave unknown about the
         weights' tail (see `fastelbo.weights.intervals` and `combined_intervals` beside it), and are
         there even where the standard error is not. Where the tail may have no mean, they have no
-        upper end. The others are normal.
+        upper end. The others are normal, and NaN where the quantity has no standard error; so is
+        that of the gap where the ELBO has none, as the ELBO's own tail is too heavy.
 
         Parameters
         ----------
