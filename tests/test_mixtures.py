@@ -245,7 +245,7 @@ def test_round_trip_through_scikit_learn(kind, dim):
     assert np.isfinite(pickle.loads(pickle.dumps(back)).bic(x))
 
 
-def test_a_bayesian_mixture_gives_its_parameters():
+def test_a_bayesian_mixture_of_scikit_learn_gives_its_parameters():
     mixtures = pytest.importorskip("sklearn.mixture")
     x = RNG.normal(size=(300, 2))
     gm = mixtures.BayesianGaussianMixture(n_components=2, random_state=0, max_iter=500).fit(x)
