@@ -18,15 +18,14 @@ from ..validation import (
     as_floats,
     as_unchecked_floats,
     broadcast_shape,
-    cholesky,
     positive,
     require_finite,
     square_matrices,
-    symmetric,
 )
 from . import lowering
 from .distributions import Elliptical
 from .lowering import Components
+from .scales import require_one, scale_share, student_tril, tril_of_cov, tril_of_inverse
 from .student_constants import entropy_excess, log_const
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -136,27 +135,6 @@ def _same_dim(location: Floats, scale: Floats, name: str) -> None:
         )
 
 
-def _require_one(**given: ArrayLike | None) -> None:
-    """Raise an error unless exactly one of the arguments is given."""
-    *names, last = given
-    present = [name for name, value in given.items() if value is not None]
-    if len(present) != 1:
-        raise InvalidInputError(
-            f"exactly one of {', '.join(names)} and {last} is expected, got "
-            + (" and ".join(present) or "none")
-        )
-
-
-def _tril_of_inverse(precision: Floats, name: str) -> Floats:
-    """Lower factors S of inverses, S S' = P^-1, from P = U U' with U upper triangular: S = U'^-1.
-
-    No inverse is factored, so that nothing of the condition of P is squared.
-    """
-    backward = (..., slice(None, None, -1), slice(None, None, -1))
-    upper = cholesky(precision[backward], name)[backward]
-    return lowering.invert_lower(np.swapaxes(upper, -1, -2))
-
-
 class Gaussian(LocationScale):
     """Normal distribution, with diagonal or full covariance.
 
@@ -209,11 +187,11 @@ class Gaussian(LocationScale):
         precision: ArrayLike | None = None,
         scale_tril: ArrayLike | None = None,
     ) -> None:
-        _require_one(scale=scale, cov=cov, precision=precision, scale_tril=scale_tril)
+        require_one(scale=scale, cov=cov, precision=precision, scale_tril=scale_tril)
         if cov is not None:
-            scale_tril = cholesky(symmetric(cov, "cov"), "cov")
+            scale_tril = tril_of_cov(cov)
         if precision is not None:
-            scale_tril = _tril_of_inverse(symmetric(precision, "precision"), "precision")
+            scale_tril = tril_of_inverse(precision)
         self._set_location_scale(mean, scale, scale_tril)
 
     @property
@@ -285,14 +263,14 @@ class StudentT(LocationScale):
         cov: ArrayLike | None = None,
         scale_tril: ArrayLike | None = None,
     ) -> None:
-        _require_one(scale=scale, cov=cov, scale_tril=scale_tril)
+        require_one(scale=scale, cov=cov, scale_tril=scale_tril)
         freedom = np.array(as_unchecked_floats(df, "df"))
         # Infinite degrees of freedom stand for the Gaussian.
         require_finite(np.where(freedom == np.inf, 1.0, freedom), "df")
         if (freedom < LEAST_DF).any():
             raise InvalidInputError(f"df must be at least {LEAST_DF}, got {freedom.min()}")
         if cov is not None:
-            scale_tril = _tril_of_cov(cov, freedom)
+            scale_tril = student_tril(cov, freedom)
         self._set(df=freedom)
         self._set_location_scale(mean, scale, scale_tril)
 
@@ -309,7 +287,7 @@ class StudentT(LocationScale):
     def _moments(self) -> tuple[Floats, Floats]:
         df = self.df[..., None]
         mean = np.where(df > 1.0, self.mean, np.nan)
-        return mean, np.asarray(self._scale_matrix() / _scale_share(df[..., None]))
+        return mean, np.asarray(self._scale_matrix() / scale_share(df[..., None]))
 
     @property
     def _log_base(self) -> Floats:
@@ -326,21 +304,3 @@ class StudentT(LocationScale):
         """
         value = self._log_det() - self._log_base + entropy_excess(self.df, self.dim)
         return np.array(np.broadcast_to(value, self.batch_shape))
-
-
-def _scale_share(df: Floats) -> Floats:
-    """(df - 2) / df, the scale matrix as a share of the covariance; NaN where there is none."""
-    limit = np.where(np.isinf(df), 1.0, np.nan)
-    return np.divide(df - 2.0, df, out=limit, where=np.isfinite(df) & (df > 2.0))
-
-
-def _tril_of_cov(cov: ArrayLike, df: Floats) -> Floats:
-    """Lower factors of the scale matrices of Student-t distributions with these covariances."""
-    if (df <= 2.0).any():
-        raise InvalidInputError(
-            f"df must be above 2 with cov, as a Student-t has no covariance otherwise; got "
-            f"{df.min()}. scale_tril takes a factor of the scale matrix"
-        )
-    tril = cholesky(symmetric(cov, "cov"), "cov")
-    broadcast_shape(df=df.shape, cov=tril.shape[:-2])
-    return np.asarray(np.sqrt(_scale_share(df))[..., None, None] * tril)

@@ -193,7 +193,7 @@ class Estimate:
             ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
             return Interval(*ends)
         low, high = normal_interval(value, self.log_evidence_se, confidence_level)
-        # Of a tail that is heavy but was not kept, and of weights of 0, nothing else is known.
+        # Nothing else is known of a tail that is heavy but was not kept, nor of weights of 0.
         unknown = high_k(self.pareto_k, self.n_samples) | np.isneginf(value) & np.isnan(low)
         least, most = one_sided_interval(value, confidence_level)
         return Interval(np.where(unknown, least, low), np.where(unknown, most, high))
@@ -313,9 +313,9 @@ class Estimate:
         ------
         InvalidInputError
             If the shapes differ, or if both estimates have the same draws: their errors are then
-            not independent. This is so with one int as ``rng`` for both. Of log weights that were
-            given to `summarize` or a `LogWeightAccumulator`, the draws are not known, and are taken
-            as independent.
+            not independent. One int as ``rng`` of both gives them the same draws. `summarize` and
+            `LogWeightAccumulator` do not know the draws of their log weights, and their estimates
+            count as independent.
 
         Examples
         --------

@@ -35,7 +35,7 @@ def from_quantities(
         "expected_log_likelihood", "expected_log_likelihood_se",
     )  # fmt: skip
     fields = {name: shaped(values[name]) for name in names}
-    # Of equal weights, k-hat would be that of their rounding.
+    # The k-hat of equal weights would be the k-hat of their rounding errors.
     constant = constant_weights(values["relative_variance"])
     k = np.where(constant, np.nan, values["pareto_k"])
     k_elbo = np.where(constant | (values["n_zero"] > 0), np.nan, values["pareto_k_elbo"])
