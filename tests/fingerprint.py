@@ -156,7 +156,8 @@ def closed_forms():
 def parameters(distribution):
     if isinstance(distribution, fe.Mixture):
         return distribution.weights, *parameters(distribution.components)
-    return distribution.mean, distribution.scale_tril
+    scale = distribution.scale_tril if distribution.scale is None else distribution.scale
+    return distribution.mean, scale
 
 
 # --- distributions ------------------------------------------------------------------------------
