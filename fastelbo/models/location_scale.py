@@ -248,6 +248,11 @@ class StudentT(LocationScale):
     >>> import fastelbo as fe
     >>> fe.StudentT(5.0, [0.0, 0.0], scale=2.0)
     StudentT(dim=2, batch_shape=())
+
+    A covariance of 2 and 4 degrees of freedom make a scale matrix of 1:
+
+    >>> fe.StudentT(4.0, [0.0], cov=[[2.0]]).scale_tril.round(6)
+    array([[1.]])
     """
 
     family = "student_t"

@@ -41,11 +41,11 @@ class Estimate:
         Estimates in the shape of the batch. To rounding, ``elbo == expected_log_likelihood - kl``
         and ``jensen_gap == log_evidence - elbo``.
     log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
-        Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
-        v = Var(w) / E(w)^2. NaN where the draws do not give one. NaN also where a k-hat is above
-        ``min(1 - 1 / log10 K, 0.7)``: for the log evidence and the Jensen gap ``pareto_k``, for the
-        ELBO and the Jensen gap ``pareto_k_elbo``; where that is too high, the KL and the
-        log-likelihood lose theirs by the k-hats of their own terms.
+        Their standard errors. ``log_evidence_se`` is sqrt(v / K), with v = Var(w) / E(w)^2, by the
+        delta method. An error is NaN if the draws do not give one, or if a k-hat is above its limit
+        ``min(1 - 1 / log10 K, 0.7)``: ``pareto_k`` for the log evidence and the Jensen gap,
+        ``pareto_k_elbo`` for the ELBO and the Jensen gap. If ``pareto_k_elbo`` is above it, the
+        errors of the KL and the log-likelihood depend on the k-hats of their own terms.
     pareto_k : ndarray
         Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
         where there is none: K <= 20, or too many equal weights.

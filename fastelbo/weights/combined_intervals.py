@@ -5,9 +5,9 @@ reaches sqrt(a^2 + b^2 + 2 r a b), with r their correlation: the method of varia
 recovery (MOVER; Zou and Donner, 2008). Each side has its own reach, so the result is as skew as the
 tail intervals are. For normal intervals, and for one term, it is exact.
 
-Tail intervals are posteriors, which are centred too high where they are wide. A convolution of the
-posteriors of many data points thus misses the sum of their log evidences; reaches about unbiased
-estimates do not.
+Tail intervals are intervals of posteriors, which are centred too high where they are wide. So a
+convolution of the posteriors of many data points would miss the sum of their log evidences. The
+method above does not, because its reaches are about unbiased estimates.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def gap_interval(
     Returns
     -------
     Interval
-        NaN where the ELBO has no standard error; without an upper end where the log evidence has
+        NaN where the ELBO has no standard error. It has no upper end where the log evidence has
         none.
 
     Examples
