@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInputError, NotPositiveDefiniteError, UnsupportedDTypeError
+from .errors import InvalidInputError, UnsupportedDTypeError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -32,11 +32,6 @@ def as_floats(value: Any, name: str) -> Floats:
 
 def as_unchecked_floats(value: Any, name: str) -> Floats:
     """A real argument as a float64 array, without a copy if it already is one."""
-    return np.asarray(_real(value, name), dtype=np.float64, order="C")
-
-
-def _real(value: Any, name: str) -> NDArray[Any]:
-    """A real argument as an array of its own dtype."""
     if isinstance(value, np.ma.MaskedArray):
         raise UnsupportedDTypeError(
             f"{name} must not be a masked array, because its mask would be ignored; fill or drop "
@@ -48,7 +43,7 @@ def _real(value: Any, name: str) -> NDArray[Any]:
             f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
             "integers or bool"
         )
-    return array
+    return np.asarray(array, dtype=np.float64, order="C")
 
 
 def require_finite(array: Floats, name: str) -> None:
@@ -106,42 +101,6 @@ def probabilities(value: Any, name: str) -> Floats:
             f"off by {worst:g}"
         )
     return np.asarray(array / total)
-
-
-def symmetric(value: Any, name: str) -> Floats:
-    """A batch of symmetric matrices in float64, each entry averaged with its mirror image.
-
-    An inverse or a product that was computed in some dtype is symmetric to the rounding errors of
-    that dtype. So an entry may differ from its mirror image by the square root of the machine
-    epsilon of the argument's dtype, relative to the largest entry of its matrix.
-    """
-    given = _real(value, name)
-    matrices = square_matrices(as_floats(given, name), name)
-    mirrored = np.swapaxes(matrices, -1, -2)
-    dtype = given.dtype if given.dtype.kind == "f" else np.dtype(np.float64)
-    tolerance = float(np.sqrt(np.finfo(dtype).eps))
-    with np.errstate(over="ignore"):
-        asymmetry = np.abs(matrices - mirrored).max(axis=(-2, -1), initial=0.0)
-    largest = np.abs(matrices).max(axis=(-2, -1), initial=0.0)
-    skew = asymmetry > tolerance * largest
-    if skew.any():
-        raise NotPositiveDefiniteError(
-            f"{name} must be symmetric, to {tolerance:.2g} of its largest entry for {dtype}; got "
-            f"an entry that differs from its mirror image by {asymmetry[skew].max():g}. If that is "
-            f"rounding error, pass 0.5 * ({name} + {name}.mT)"
-        )
-    return np.asarray(0.5 * matrices + 0.5 * mirrored)
-
-
-def cholesky(matrices: Floats, name: str) -> Floats:
-    """Lower Cholesky factors of a batch of symmetric positive definite matrices."""
-    try:
-        return np.asarray(np.linalg.cholesky(matrices))
-    except np.linalg.LinAlgError:
-        least = float(np.linalg.eigvalsh(matrices).min())
-        raise NotPositiveDefiniteError(
-            f"{name} must be positive definite, got a least eigenvalue of {least:g}"
-        ) from None
 
 
 def square_matrices(array: Floats, name: str) -> Floats:

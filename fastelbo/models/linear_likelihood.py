@@ -16,9 +16,10 @@ from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..validation import Floats, as_floats, cholesky, positive, symmetric
+from ..validation import Floats, as_floats, positive
 from . import lowering
 from .protocol import Frame, Points
+from .scales import cholesky, symmetric
 
 _LOG_2PI = math.log(2.0 * math.pi)
 

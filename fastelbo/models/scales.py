@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..errors import InvalidInputError
-from ..validation import Floats, broadcast_shape, cholesky, symmetric
+from ..arrays.inputs import as_array
+from ..errors import InvalidInputError, NotPositiveDefiniteError
+from ..validation import Floats, as_floats, broadcast_shape, square_matrices
 from .lowering import invert_lower
 
 
@@ -19,6 +22,42 @@ def require_one(**given: ArrayLike | None) -> None:
             f"exactly one of {', '.join(names)} and {last} is expected, got "
             + (" and ".join(present) or "none")
         )
+
+
+def symmetric(value: Any, name: str) -> Floats:
+    """A batch of symmetric matrices in float64, each entry averaged with its mirror image.
+
+    An inverse or a product that was computed in some dtype is symmetric to the rounding errors of
+    that dtype. So an entry may differ from its mirror image by the square root of the machine
+    epsilon of the argument's dtype, relative to the largest entry of its matrix.
+    """
+    given = as_array(value, name)
+    matrices = square_matrices(as_floats(given, name), name)
+    mirrored = np.swapaxes(matrices, -1, -2)
+    dtype = given.dtype if given.dtype.kind == "f" else np.dtype(np.float64)
+    tolerance = float(np.sqrt(np.finfo(dtype).eps))
+    with np.errstate(over="ignore"):
+        asymmetry = np.abs(matrices - mirrored).max(axis=(-2, -1), initial=0.0)
+    largest = np.abs(matrices).max(axis=(-2, -1), initial=0.0)
+    skew = asymmetry > tolerance * largest
+    if skew.any():
+        raise NotPositiveDefiniteError(
+            f"{name} must be symmetric, to {tolerance:.2g} of its largest entry for {dtype}; got "
+            f"an entry that differs from its mirror image by {asymmetry[skew].max():g}. If that is "
+            f"rounding error, pass 0.5 * ({name} + {name}.mT)"
+        )
+    return np.asarray(0.5 * matrices + 0.5 * mirrored)
+
+
+def cholesky(matrices: Floats, name: str) -> Floats:
+    """Lower Cholesky factors of a batch of symmetric positive definite matrices."""
+    try:
+        return np.asarray(np.linalg.cholesky(matrices))
+    except np.linalg.LinAlgError:
+        least = float(np.linalg.eigvalsh(matrices).min())
+        raise NotPositiveDefiniteError(
+            f"{name} must be positive definite, got a least eigenvalue of {least:g}"
+        ) from None
 
 
 def tril_of_cov(cov: ArrayLike) -> Floats:
