@@ -200,6 +200,28 @@ def test_the_last_axis_of_a_scale_is_the_coordinates():
         fe.Gaussian(np.zeros((2, 4)), scale=scale)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1.0, 1e150, 1e300])
+def test_no_flag_of_the_arithmetic_leaks(size):
+    scale = size * np.array([[1.0], [0.5]])
+    near = np.array([[1.0, 0.25], [0.25, 1.0]])
+    with np.errstate(all="raise"):
+        for q in (
+            fe.Gaussian(np.zeros((2, 2)), scale=scale),
+            fe.StudentT([3.0, np.inf], np.zeros((2, 2)), scale=scale),
+            fe.Gaussian(size * near, scale_tril=size * np.linalg.cholesky(near)),
+        ):
+            covs = [q.cov, *([q.precision] if isinstance(q, fe.Gaussian) else [])]
+            assert not np.isnan(covs).any()
+            mixture = fe.Mixture([0.5, 0.5], fe.Gaussian(q.mean, scale=scale))
+            assert np.isfinite(mixture.mean).all()
+            assert not np.isnan(mixture.cov).any()
+        for name in ("cov", "precision"):
+            if 1e-200 < size < 1e200:
+                fe.Gaussian([0.0, 0.0], **{name: size * near})
+        q = fe.StudentT(3.0, [0.0, 0.0], cov=size * near)
+    np.testing.assert_allclose(q.cov, size * near, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [

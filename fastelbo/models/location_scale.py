@@ -25,7 +25,14 @@ from ..validation import (
 from . import lowering
 from .distributions import Elliptical
 from .lowering import Components
-from .scales import require_one, scale_share, student_tril, tril_of_cov, tril_of_inverse
+from .scales import (
+    diagonal_matrices,
+    require_one,
+    scale_share,
+    student_tril,
+    tril_of_cov,
+    tril_of_inverse,
+)
 from .student_constants import entropy_excess, log_const
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -104,16 +111,18 @@ class LocationScale(Elliptical):
             df=None if self.parameter is None else self.parameter[..., None],
         )
 
+    @property
+    @np.errstate(over="ignore", under="ignore")
     def _scale_matrix(self) -> Floats:
         """S S' of the scale S, shape (..., D, D)."""
         if self.scale is not None:
-            return np.asarray(self.scale[..., None] ** 2 * np.eye(self.dim))
+            return diagonal_matrices(self.scale**2)
         assert self.scale_tril is not None
         return np.asarray(self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2))
 
     def _moments(self) -> tuple[Floats, Floats]:
         """Mean (..., D) and covariance (..., D, D), NaN where they do not exist."""
-        return self.mean, self._scale_matrix()
+        return self.mean, self._scale_matrix
 
     def _log_det(self) -> Floats:
         """Log determinant of the scale."""
@@ -201,13 +210,14 @@ class Gaussian(LocationScale):
     @property
     def cov(self) -> Floats:
         """Covariance matrices, shape (..., D, D)."""
-        return self._scale_matrix()
+        return self._scale_matrix
 
     @property
+    @np.errstate(over="ignore", under="ignore")
     def precision(self) -> Floats:
         """Inverses of the covariance matrices, shape (..., D, D)."""
         if self.scale is not None:
-            return np.asarray(self.scale[..., None] ** -2.0 * np.eye(self.dim))
+            return diagonal_matrices((1.0 / self.scale) ** 2)
         inverse = lowering.invert_lower(self.scale_tril)
         return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)
 
@@ -292,7 +302,8 @@ class StudentT(LocationScale):
     def _moments(self) -> tuple[Floats, Floats]:
         df = self.df[..., None]
         mean = np.where(df > 1.0, self.mean, np.nan)
-        return mean, np.asarray(self._scale_matrix() / scale_share(df[..., None]))
+        with np.errstate(over="ignore", under="ignore"):
+            return mean, np.asarray(self._scale_matrix / scale_share(df[..., None]))
 
     @property
     def _log_base(self) -> Floats:

@@ -178,8 +178,9 @@ class Mixture(Elliptical):
         ``sum_c w_c (S_c + (m_c - m)(m_c - m)')`` for components with means m_c and covariances S_c.
         """
         mean, own_means, own_covs = self._central()
-        gap = own_means - mean[..., None, :]
-        with np.errstate(under="ignore"):
+        # Squares beyond the largest float are infinite.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            gap = own_means - mean[..., None, :]
             cov = self._averaged(own_covs + gap[..., :, None] * gap[..., None, :], 2)
         return np.array(np.broadcast_to(cov, (*self.batch_shape, self.dim, self.dim)))
 

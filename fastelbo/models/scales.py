@@ -36,17 +36,18 @@ def symmetric(value: Any, name: str) -> Floats:
     mirrored = np.swapaxes(matrices, -1, -2)
     dtype = given.dtype if given.dtype.kind == "f" else np.dtype(np.float64)
     tolerance = float(np.sqrt(np.finfo(dtype).eps))
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         asymmetry = np.abs(matrices - mirrored).max(axis=(-2, -1), initial=0.0)
-    largest = np.abs(matrices).max(axis=(-2, -1), initial=0.0)
-    skew = asymmetry > tolerance * largest
+        largest = np.abs(matrices).max(axis=(-2, -1), initial=0.0)
+        skew = asymmetry > tolerance * largest
+        mean = np.asarray(0.5 * matrices + 0.5 * mirrored)
     if skew.any():
         raise NotPositiveDefiniteError(
             f"{name} must be symmetric, to {tolerance:.2g} of its largest entry for {dtype}; got "
             f"an entry that differs from its mirror image by {asymmetry[skew].max():g}. If that is "
             f"rounding error, pass 0.5 * ({name} + {name}.mT)"
         )
-    return np.asarray(0.5 * matrices + 0.5 * mirrored)
+    return mean
 
 
 def cholesky(matrices: Floats, name: str) -> Floats:
@@ -73,7 +74,15 @@ def tril_of_inverse(precision: ArrayLike) -> Floats:
     backward = (..., slice(None, None, -1), slice(None, None, -1))
     matrices = symmetric(precision, "precision")
     upper = cholesky(matrices[backward], "precision")[backward]
-    return invert_lower(np.swapaxes(upper, -1, -2))
+    with np.errstate(over="ignore", under="ignore"):
+        return invert_lower(np.swapaxes(upper, -1, -2))
+
+
+def diagonal_matrices(values: Floats) -> Floats:
+    """Matrices (..., D, D) with these diagonals (..., D)."""
+    matrices = np.zeros((*values.shape, values.shape[-1]))
+    np.einsum("...dd->...d", matrices)[...] = values
+    return matrices
 
 
 def scale_share(df: Floats) -> Floats:
@@ -91,4 +100,5 @@ def student_tril(cov: ArrayLike, df: Floats) -> Floats:
         )
     tril = tril_of_cov(cov)
     broadcast_shape(df=df.shape, cov=tril.shape[:-2])
-    return np.asarray(np.sqrt(scale_share(df))[..., None, None] * tril)
+    with np.errstate(under="ignore"):
+        return np.asarray(np.sqrt(scale_share(df))[..., None, None] * tril)

@@ -29,12 +29,13 @@ def evidence_difference(first: Estimate, second: Estimate) -> Difference:
             "both estimates must have draws of their own, got two with the same seed and data "
             "points, whose errors are not independent; give each estimate another rng"
         )
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         value = first.log_evidence - second.log_evidence
+        se = np.hypot(first.log_evidence_se, second.log_evidence_se)
     return Difference(
         quantity="log_evidence",
         value=np.asarray(value),
-        se=np.asarray(np.hypot(first.log_evidence_se, second.log_evidence_se)),
+        se=np.asarray(se),
         flagged=high_k(first.pareto_k, first.n_samples) | high_k(second.pareto_k, second.n_samples),
         _interval=partial(_interval, first, second),
     )

@@ -87,7 +87,7 @@ def difference_interval(
     >>> round(float(low), 2), round(float(high), 2)
     (2.5, 4.0)
     """
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         value = first - second
         low = value - np.hypot(first - first_interval.low, second_interval.high - second)
         high = value + np.hypot(first_interval.high - first, second - second_interval.low)
