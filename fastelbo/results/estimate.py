@@ -256,11 +256,9 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {
-            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
-            for name in QUANTITIES[:-1]
-        }
+        with np.errstate(over="ignore"):
+            sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        errors = {f"{name}_se": _root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
         plain = sums["log_evidence"]
         correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
@@ -272,7 +270,8 @@ class Estimate:
 
     def _total_interval(self, confidence_level: float) -> tuple[float, float]:
         intervals = self._evidence_interval(confidence_level)
-        return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+        with np.errstate(over="ignore"):
+            return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
 
     def _bias(self) -> Floats:
         """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
@@ -456,3 +455,10 @@ class Estimate:
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
+
+
+def _root_of_squares(errors: Floats) -> float:
+    """Root of the sum of squares, which may be no floats; a power of 2 scales them exactly."""
+    _, power = np.frexp(errors.max(initial=0.0))
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(np.sqrt((np.ldexp(errors, -power) ** 2).sum()), power))
