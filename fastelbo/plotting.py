@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .arrays.inputs import as_floats, as_unchecked_floats
 from .errors import InvalidInputError
-from .validation import Floats, as_floats
+from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, shown
 from .weights.bounds import Bound
 from .weights.pareto import k_threshold
 
@@ -65,11 +66,9 @@ class Drawable(Protocol):
 
 def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     """The figure of an estimate with the name ``kind``; see `Estimate.plot`."""
-    if kind == "bounds":
+    if as_choice(kind, "kind", ("bounds", "pareto_k")) == "bounds":
         return plot_bounds(estimate, **options)
-    if kind == "pareto_k":
-        return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
-    raise InvalidInputError(f'kind must be "bounds" or "pareto_k", got {kind!r}')
+    return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
 
 
 def plot_both(estimate: Drawable, figure: Figure) -> None:
@@ -195,7 +194,8 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
     >>> ax.get_ylabel()
     'Pareto k-hat'
     """
-    k = np.asarray(pareto_k, dtype=np.float64).reshape(-1)
+    k = as_unchecked_floats(pareto_k, "pareto_k").reshape(-1)
+    threshold = as_number(threshold, "threshold")
     if ax is None:
         ax = new_figure().add_subplot()
     from matplotlib.ticker import MaxNLocator
@@ -336,12 +336,16 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
     """The index of one data point, or an index of all of them."""
     if point is None:
         return ...
-    index = (point,) if isinstance(point, int) else tuple(point)
+    several = isinstance(point, (tuple, list)) or getattr(point, "shape", ()) != ()
+    given: Any = point if several else (point,)
+    index = tuple(as_count(i, "point", least=-MAX_POINTS) for i in given)
     inside = len(index) == len(shape) and all(
         -n <= i < n for i, n in zip(index, shape, strict=True)
     )
     if not inside:
-        raise InvalidInputError(f"point must be an index into the batch {shape}, got {point!r}")
+        raise InvalidInputError(
+            f"point must be an index into the batch {shape}, got {shown(point)}"
+        )
     return index
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.inputs import as_floats
 from ..errors import InvalidInputError
 from ..validation import (
     Floats,
@@ -50,7 +51,7 @@ class Mixture(Elliptical):
                 "components must be a batch of a location-scale distribution, such as a Gaussian "
                 f"or StudentT; got {type(components).__name__}"
             )
-        shares = probabilities(weights, "weights")
+        shares = probabilities(as_floats(weights, "weights"), "weights")
         batch = components.batch_shape
         if not batch or batch[-1] != shares.shape[-1]:
             raise InvalidInputError(

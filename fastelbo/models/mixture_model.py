@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
 from ..kernels.draws.blocks import Density
-from ..validation import Floats, as_floats, broadcast_shape
+from ..validation import Floats, broadcast_shape
 from . import lowering
 from .categorical import Categorical
 from .mixture import Mixture

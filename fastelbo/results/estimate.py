@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..errors import InvalidInputError
 from ..plotting import plot
 from ..tables import format_cell, format_table, html_table, interval_cell, pareto_k_table
-from ..validation import Floats
+from ..validation import Floats, as_count
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
@@ -134,13 +134,13 @@ class Estimate:
         InvalidInputError
             If k is neither 1 nor in the ``iw_sizes`` of the estimate.
         """
-        if k not in self._iw:
+        if as_count(k, "k") not in self._iw:
             sizes = ", ".join(map(str, sorted(self._iw))) or "none"
             raise InvalidInputError(
                 f"k must be one of the group sizes of this estimate ({sizes}), got {k!r}; add it "
                 "to iw_sizes"
             )
-        return self._iw[k]
+        return self._iw[int(k)]
 
     def confidence_interval(
         self,
@@ -173,11 +173,11 @@ class Estimate:
             points would have taken more than 256 MB, all are normal; that of the log evidence is
             one-sided where its k-hat is too high.
         """
+        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
             if k is None:
                 raise InvalidInputError("k must be given with quantity='iw_elbo', got None")
             return normal_interval(*self.iw_elbo(k), confidence_level)
-        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
         if quantity == "log_evidence":
             return self._evidence_interval(confidence_level)
@@ -282,6 +282,7 @@ class Estimate:
         Log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
         ``>`` and its lower end alone, where there is no upper one.
         """
+        max_rows = as_count(max_rows, "max_rows", least=0)
         text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
         return text if left_out <= 0 else f"{text}\n... {left_out} more"
 
