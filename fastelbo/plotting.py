@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays.inputs import as_floats, as_unchecked_floats
 from .errors import InvalidInputError
-from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, shown
+from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, as_sequence, shown
 from .weights.bounds import Bound
 from .weights.pareto import k_threshold
 
@@ -43,6 +43,7 @@ def new_figure() -> Figure:
     return figure
 
 
+@runtime_checkable
 class Drawable(Protocol):
     """The attributes of a `fastelbo.Estimate` that figures read."""
 
@@ -123,6 +124,7 @@ def plot_bounds(
     >>> ax.get_xlabel()
     'weights k in the bound'
     """
+    _require_estimate(estimate, "estimate")
     shape = _common_batch([estimate]) if point is None else estimate.batch_shape
     place = _place(point, shape)
     if not estimate.n_samples or not estimate.log_evidence[place].size:
@@ -262,6 +264,9 @@ def plot_convergence(
     >>> ax.get_xlabel()
     'draws K'
     """
+    estimates = as_sequence(estimates, "estimates", "Estimate")
+    for each in estimates:
+        _require_estimate(each, "estimates")
     shape = _common_batch(estimates)
     reference = np.zeros(shape) if exact is None else _exact(exact, shape)
     if ax is None:
@@ -347,6 +352,13 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
             f"point must be an index into the batch {shape}, got {shown(point)}"
         )
     return index
+
+
+def _require_estimate(value: object, name: str) -> None:
+    if not isinstance(value, Drawable):
+        raise InvalidInputError(
+            f"{name} must be an Estimate, or hold them alone, got {shown(value)}"
+        )
 
 
 def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ def generator(rng: RandomState) -> np.random.Generator:
     try:
         if not isinstance(rng, (bool, np.bool_)):
             return np.random.default_rng(rng)
-    except (TypeError, ValueError):
+    except Exception:  # NumPy prints the value, which may raise anything
         pass
     raise InvalidInputError(
         "rng must be None, an integer of at least 0, a SeedSequence or a Generator, got "

@@ -30,7 +30,7 @@ ACCUMULATOR.update(WEIGHTS)
 def update(**arguments):
     accumulator = fe.LogWeightAccumulator()
     accumulator.update(**arguments)
-    return accumulator.result()
+    return accumulator.result() if accumulator.n_samples else None
 
 
 update.__signature__ = inspect.signature(fe.LogWeightAccumulator().update)
