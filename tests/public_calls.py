@@ -1,6 +1,7 @@
 """One valid call of every public function, class and method, by the names of its arguments."""
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,7 +23,15 @@ COMPONENTS = fe.Gaussian([[-1.0], [1.0]], scale=1.0)
 MIXTURE = fe.Mixture(SHARES, COMPONENTS)
 CLASSES = fe.Categorical(SHARES)
 MODEL = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
-ESTIMATE = fe.estimate(MODEL, fe.Gaussian([0.5], scale=0.75), 1000, rng=0)
+NEAR = fe.Gaussian([0.5], scale=0.75)
+ESTIMATE = fe.estimate(MODEL, NEAR, 1000, rng=0)
+# As a fitted GaussianMixture of scikit-learn.
+FITTED = SimpleNamespace(
+    covariance_type="diag",
+    weights_=SHARES,
+    means_=np.array([[-1.0], [1.0]]),
+    covariances_=np.ones((2, 1)),
+)
 ACCUMULATOR = fe.LogWeightAccumulator()
 ACCUMULATOR.update(WEIGHTS)
 
@@ -56,6 +65,14 @@ CALLS = {
     "Gaussian": (fe.Gaussian, {"mean": X, "scale": np.abs(X)}),
     "Gaussian of cov": (fe.Gaussian, {"mean": X, "cov": COV}),
     "Gaussian of scale_tril": (fe.Gaussian, {"mean": X, "scale_tril": TRIL}),
+    "Gaussian of precision": (fe.Gaussian, {"mean": X, "precision": COV}),
+    "StudentT of cov": (fe.StudentT, {"df": np.array([3.0, 4.0, 5.0]), "mean": X, "cov": COV}),
+    "Mixture of logits": (
+        fe.Mixture,
+        {"weights": None, "components": COMPONENTS, "logits": np.array([0.5, -1.0])},
+    ),
+    "Mixture.from_sklearn": (fe.Mixture.from_sklearn, {"gm": FITTED}),
+    "Mixture.sample": (MIXTURE.sample, {"n": 5, "rng": 0}),
     "StudentT": (fe.StudentT, {"df": np.array([3.0, 4.0, 5.0]), "mean": X, "scale": np.abs(X)}),
     "Mixture": (fe.Mixture, {"weights": SHARES, "components": COMPONENTS}),
     "Categorical": (fe.Categorical, {"probs": SHARES}),
@@ -79,6 +96,10 @@ CALLS = {
         ESTIMATE.confidence_interval,
         {"quantity": "iw_elbo", "k": 10},
     ),
+    "Difference.confidence_interval": (
+        (ESTIMATE - fe.estimate(MODEL, NEAR, 1000, rng=1)).confidence_interval,
+        {},
+    ),
     "Estimate.summary": (ESTIMATE.summary, {}),
     "Total.confidence_interval": (ESTIMATE.total().confidence_interval, {}),
     "plot_bounds": (
@@ -94,7 +115,7 @@ CALLS = {
 
 # Results, which are not made by users; and functions without arguments.
 NOT_CALLED = {
-    *("Bound", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
+    *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
     *("show_versions", "warmup", "datasets", "errors", "plotting"),
 }
 

@@ -179,7 +179,12 @@ def pareto_k(
 ) -> np.float64 | Floats:
     """Pareto k-hat of log weights, without smoothing them.
 
-    The parameters, errors and warnings are those of `psis`.
+    Errors and warnings are those of `psis`.
+
+    Parameters
+    ----------
+    log_ratios, r_eff, axis
+        Log weights, relative efficiency of the draws, and axis of the draws, as for `psis`.
 
     Returns
     -------
