@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..errors import InvalidInputError
 from ..plotting import plot
 from ..tables import pareto_k_table
-from ..validation import Floats
+from ..validation import Floats, as_count
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
@@ -133,13 +133,13 @@ class Estimate:
         InvalidInputError
             If k is neither 1 nor in the ``iw_sizes`` of the estimate.
         """
-        if k not in self._iw:
+        if as_count(k, "k") not in self._iw:
             sizes = ", ".join(map(str, sorted(self._iw))) or "none"
             raise InvalidInputError(
                 f"k must be one of the group sizes of this estimate ({sizes}), got {k!r}; add it "
                 "to iw_sizes"
             )
-        return self._iw[k]
+        return self._iw[int(k)]
 
     def confidence_interval(
         self,
@@ -174,11 +174,11 @@ class Estimate:
             those of all data points would take more than 256 MB. All intervals are then normal,
             but the interval of the log evidence is one-sided where its k-hat is too high.
         """
+        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
             if k is None:
                 raise InvalidInputError("k must be given with quantity='iw_elbo', got None")
             return normal_interval(*self.iw_elbo(k), confidence_level)
-        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
         if quantity == "log_evidence":
             return self._evidence_interval(confidence_level)
@@ -284,7 +284,7 @@ class Estimate:
         A log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
         ``>`` and the lower end alone, where the interval has no upper end.
         """
-        return display.summary(self, max_rows)
+        return display.summary(self, as_count(max_rows, "max_rows", least=0))
 
     def __repr__(self) -> str:
         return display.line(self)
