@@ -85,11 +85,24 @@ def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
     number, least, most = (float(part) for part in (value, low, high))
     if not -np.inf < least < most:
         return ""
+    ends = ends_cell(value, low, high)
+    return ends if most == np.inf else f"{fixed(number, _interval_decimals(least, most))} in {ends}"
+
+
+def ends_cell(value: Floats, low: Floats, high: Floats) -> str:
+    """The ends of the interval of a value, or the lower end alone; ``-`` where there is none."""
+    number, least, most = (float(part) for part in (value, low, high))
+    if not -np.inf < least <= most:
+        return "-"
     if most == np.inf:
         return f"> {fixed(least, decimals(number - least))}"
-    # As those of a standard error, of which an interval is four wide.
-    digits = decimals(0.25 * (most - least))
-    return f"{fixed(number, digits)} in [{fixed(least, digits)}, {fixed(most, digits)}]"
+    digits = _interval_decimals(least, most)
+    return f"[{fixed(least, digits)}, {fixed(most, digits)}]"
+
+
+def _interval_decimals(low: float, high: float) -> int:
+    """As those of a standard error, of which an interval is four wide."""
+    return decimals(0.25 * (high - low))
 
 
 def decimals(error: float) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInputError, UnsupportedDTypeError
+from .choice import ChoiceError
 from .devices import refuse_on_device
 from .files import open_array
 
@@ -22,13 +23,16 @@ Axis = int | tuple[int, ...] | None
 def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     """Real numbers as an array, without a copy if they are in main memory.
 
-    A path names a ``.npy`` file, which is mapped, or a ``.npz`` file with one array. Pickled
-    objects are not read. A torch tensor is detached. bfloat16 becomes float32, because NumPy does
-    not have it.
+    A path names a file that `fastelbo.arrays.files.open_array` reads. A torch tensor is detached.
+    bfloat16 becomes float32, because NumPy does not have it.
     """
     if isinstance(value, (str, Path)):
         try:
             return check_real(open_array(value), name)
+        except ChoiceError as error:
+            raise InvalidInputError(
+                f"{name}: {error}; fastelbo.arrays.files.open_array takes the choice"
+            ) from error
         except InvalidInputError as error:
             raise InvalidInputError(f"{name}: {error}") from error
     refuse_on_device(value, name)
@@ -87,7 +91,7 @@ def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     try:
         return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"axis must name axes of an array with {ndim} axes, each once, got {axis!r}: {error}"
         ) from None
