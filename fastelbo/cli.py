@@ -140,7 +140,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(message: str) -> None:
-    print(f"fastelbo: {' '.join(_in_flags(message).split())}", file=sys.stderr)
+    """Print one line, without the control characters that a damaged file may bring in."""
+    line = " ".join(_in_flags(message).split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+    print(f"fastelbo: {shown}", file=sys.stderr)
 
 
 def _described(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Files damaged in thousands of ways: the command line ends with one line of the library's own."""
 
 import bz2
+import functools
 import gzip
 import io
 import lzma
@@ -15,7 +16,8 @@ WEIGHTS = 0.2 * np.random.default_rng(0).standard_normal((2, 40))
 N_FILES = 2000
 # Headers that other parsers take, or fail on in their own ways.
 SHAPES = ["(True,)", "(-2, 40)", "(2, 40", "((2, 40)", "(2., 40)", "(10**9,)", "(2**70, 0)",
-          "None", "(99999999999999999999,)", "(0, 99999999999999)", "2", "'a'", "()", "(2, 40, 1)"]  # fmt: skip
+          "None", "(99999999999999999999,)", "(0, 99999999999999)", "2", "'a'", "()",
+          "(2, 40, 1)"]  # fmt: skip
 DTYPES = ["|O", "<f16", ">f8", "<c16", "<U4", "|V8", "|S0", "<M8[ns]", "<f9", "f8,f8",
           "[('a','<f8')]", "", "<i8", "|b1", "L"]  # fmt: skip
 
@@ -39,6 +41,7 @@ def text(names, array):
     return stream.getvalue().encode()
 
 
+@functools.cache
 def whole_files():
     """One file of each kind that can be written without other libraries."""
     column = text("lw", WEIGHTS[:1])
@@ -117,6 +120,8 @@ def test_damaged_files_end_in_one_line(tmp_path, capsys):
         if status == 2:
             assert printed == "", where
             assert len(error.splitlines()) == 1, where
-            assert len(error) < 1000, where
+            assert len(error) < 500, where
+            assert error[:-1].isprintable(), where
+            assert "Errno" not in error or str(path) in error, where
     # Text that is cut, or has another digit, may be whole.
     assert statuses[2] > N_FILES / 2

@@ -15,6 +15,8 @@ from .choice import Choice, ChoiceError
 from .streams import Source, is_compressed, label, open_stream, peek, uncompressed
 
 _HEAD = 4096
+# A parser's message may quote all of the file.
+_LONGEST_REASON = 200
 _NPY, _NPZ, _NETCDF, _TEXT = (
     "a .npy file", "a .npz or other zip archive", "a netCDF file", "a text file",
 )  # fmt: skip
@@ -117,9 +119,9 @@ def read_weights(source: Source, choice: Choice) -> tuple[np.ndarray[Any, Any], 
     except (InvalidInputError, ImportError, MemoryError, Warning):
         raise
     except Exception as error:  # a damaged file can raise anything in what reads it
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.filename is not None:
             raise
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__)[:_LONGEST_REASON]
         seems = f" seems to be {kind}, but" if kind else ""
         raise InvalidInputError(f"{label(source)}{seems} cannot be read: {reason}") from error
 

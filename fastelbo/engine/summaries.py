@@ -81,10 +81,11 @@ def summarize(
     ----------
     log_weights : array_like, path or iterator of array_like
         Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are a NumPy,
-        torch or JAX array, a memory map, and the path of a ``.npy`` file, which is read in small
-        parts. An iterator of them gives pieces along ``axis``. An array on a GPU (CuPy, torch, JAX,
-        numba) is reduced there in place. Its draws must be along the last axis, and it must not be
-        in pieces.
+        torch or JAX array, a memory map, and the path of a file that
+        `fastelbo.arrays.files.open_array` reads: a ``.npy`` file is read in small parts, and must
+        not be cut meanwhile, which ends the process. An iterator of them gives pieces along
+        ``axis``. An array on a GPU (CuPy, torch, JAX, numba) is reduced there in place. Its draws
+        must be along the last axis, and it must not be in pieces.
     axis : int
         The axis of the draws k. The other axes are data points.
     iw_sizes : iterable of int, optional

@@ -255,10 +255,7 @@ class Estimate:
             return np.asarray(getattr(self, name)).reshape(-1)
 
         sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {
-            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
-            for name in QUANTITIES[:-1]
-        }
+        errors = {f"{name}_se": _root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
         plain = sums["log_evidence"]
         correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
@@ -503,6 +500,16 @@ def from_quantities(
         _gap_se=shaped(values["jensen_gap_se"]),
         **fields,
     )
+
+
+def _root_of_squares(errors: Floats) -> float:
+    """sqrt(sum e^2) of errors of any size: a power of 2 is taken out, which keeps every bit."""
+    largest = errors.max(initial=0.0)
+    if not 0.0 < largest < np.inf:
+        return float(largest)
+    _, exponent = np.frexp(largest)
+    with np.errstate(under="ignore"):
+        return float(np.ldexp(np.sqrt((np.ldexp(errors, -exponent) ** 2).sum()), exponent))
 
 
 def _mean(values: Floats) -> float:
