@@ -98,10 +98,3 @@ def test_a_small_figure_is_written_to_the_current_folder(name, benchmarks, tmp_p
     assert (tmp_path / f"{name}-small.png").read_bytes()[:4] == PNG
     module.main([*needed(name, benchmarks), "--small", "--out", "there.png"])
     assert (tmp_path / "there.png").read_bytes()[:4] == PNG
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_small_figure(name, benchmarks, tmp_path):
-    script(name).main([*needed(name, benchmarks), "--small"])
-    assert (tmp_path / f"{name}-small.png").read_bytes()[:4] == PNG
