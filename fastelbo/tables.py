@@ -103,7 +103,7 @@ def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
 def ends_cell(value: Floats, low: Floats, high: Floats) -> str:
     """The ends of the interval of a value, or its one end; ``-`` where there is none."""
     number, least, most = (float(part) for part in (value, low, high))
-    if np.isnan(least + most) or np.isinf(least) and np.isinf(most):
+    if np.isnan(least + most) or (np.isinf(least) and np.isinf(most)):
         return "-"
     if most == np.inf:
         return f"> {fixed(least, decimals(number - least))}"
