@@ -23,7 +23,7 @@ from . import display
 from .bound_tables import BoundTable, bound_table
 from .comparisons import evidence_difference
 from .exports import to_pandas, to_xarray
-from .total import QUANTITIES, Total, require_quantity
+from .total import QUANTITIES, Total, require_quantity, root_of_squares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -258,7 +258,7 @@ class Estimate:
 
         with np.errstate(over="ignore"):
             sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {f"{name}_se": _root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
+        errors = {f"{name}_se": root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
         plain = sums["log_evidence"]
         correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
@@ -455,10 +455,3 @@ class Estimate:
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
-
-
-def _root_of_squares(errors: Floats) -> float:
-    """Root of the sum of squares, which may be no floats; a power of 2 scales them exactly."""
-    _, power = np.frexp(errors.max(initial=0.0))
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.ldexp(np.sqrt((np.ldexp(errors, -power) ** 2).sum()), power))
