@@ -60,6 +60,7 @@ def kl_divergence(q: Distribution, p: Distribution) -> Floats:
     )
 
 
+@np.errstate(over="ignore", under="ignore")
 def _gaussians(q: Gaussian, p: Gaussian) -> Floats:
     if q.dim != p.dim:
         raise InvalidInputError(f"q and p must have one dimension, got {q.dim} and {p.dim}")

@@ -187,7 +187,8 @@ class LinearGaussian(Generic[Prior_co]):
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point, in closed form."""
         log_joint, _, _ = self._joint
-        return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
+        with np.errstate(under="ignore"):
+            return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
 
     def exact_posterior(self) -> Prior_co:
         """p(z | x): a Gaussian, or a Mixture under a Mixture prior, with the data's batch."""
@@ -202,7 +203,8 @@ class LinearGaussian(Generic[Prior_co]):
         components = Gaussian(
             mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
         )
-        weights = softmax(log_joint, axis=-1).reshape(*batch, count)
+        with np.errstate(under="ignore"):
+            weights = softmax(log_joint, axis=-1).reshape(*batch, count)
         return cast(Prior_co, Mixture(weights, components))
 
 

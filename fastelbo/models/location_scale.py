@@ -181,10 +181,13 @@ class Gaussian(LocationScale):
     @property
     def cov(self) -> Floats:
         """Covariance matrices, shape (..., D, D)."""
-        if self.scale is not None:
-            return np.asarray(self.scale[..., None] ** 2 * np.eye(self.dim))
-        assert self.scale_tril is not None
-        return np.asarray(self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2))
+        with np.errstate(over="ignore", under="ignore"):
+            if self.scale is not None:
+                cov = np.zeros((*self.scale.shape, self.dim))
+                np.einsum("...dd->...d", cov)[...] = self.scale**2
+                return cov
+            assert self.scale_tril is not None
+            return np.asarray(self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2))
 
     def entropy(self) -> Floats:
         """Differential entropy in nats, ``D/2 (1 + log 2 pi) + log det S``; shape `batch_shape`."""

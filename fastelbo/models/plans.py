@@ -41,7 +41,8 @@ def _single(array: Real) -> Any:
             f"their lowered parameters, ratios of scales and of distances to scales, is above the "
             f"{_SINGLE_MAX:g} that float32 allows"
         )
-    return constant(array.astype(np.float32))
+    with np.errstate(under="ignore"):
+        return constant(array.astype(np.float32))
 
 
 def single_density(density: Density) -> Density:
@@ -60,6 +61,7 @@ def single_density(density: Density) -> Density:
     )
 
 
+@np.errstate(over="ignore", under="ignore")
 def _whitened(factor: Real, shift: Real) -> Any:
     """F shift of each component."""
     if factor.shape[2] == 1:

@@ -20,7 +20,7 @@ from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import constant_weights, heavy_means, high_k, warn_total_bias
 from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
-from ..weights.ustatistics import mean_and_error
+from ..weights.scaled import mean_and_error, root_sum_of_squares, total
 from .bound_tables import BoundTable, bound_table
 from .exports import to_pandas, to_xarray
 from .total import QUANTITIES, Total, require_quantity
@@ -254,13 +254,12 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        sums = {name: total(values(name)) for name in QUANTITIES[:-1]}
         errors = {
-            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
-            for name in QUANTITIES[:-1]
+            f"{name}_se": root_sum_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]
         }
         plain = sums["log_evidence"]
-        correction = float(self._bias().sum())
+        correction = total(self._bias())
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(

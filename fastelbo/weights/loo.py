@@ -15,6 +15,7 @@ from ..tables import pareto_k_table
 from ..validation import Floats
 from .pareto import draws_needed, k_threshold, pareto_k_classes
 from .reductions import logsumexp
+from .scaled import scale_of
 from .smoothing import TailRows, warn_about_tails
 
 
@@ -133,14 +134,18 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     # Outside of the tail, weight times density is 1.
     pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
     elpd, elpd_se = _sum_and_error(pointwise)
-    p_loo, p_loo_se = _sum_and_error(lppd - pointwise)
+    p_loo, p_loo_se = _sum_and_error(lppd, -pointwise)
     k = values[:, tails.PARETO_K]
     return LooResult(
         elpd, elpd_se, p_loo, p_loo_se, pointwise, k, k_threshold(rows.length), draws_needed(k)
     )
 
 
-def _sum_and_error(values: Floats) -> tuple[float, float]:
-    n = len(values)
-    se = math.sqrt(n * values.var(ddof=1)) if n > 1 else math.nan
-    return float(values.sum()), se
+def _sum_and_error(*terms: Floats) -> tuple[float, float]:
+    """Sum over observations of the sums of ``terms``, and its standard error."""
+    n = len(terms[0])
+    scale = min(scale_of(term, axis=0).item() for term in terms)
+    with np.errstate(over="ignore", under="ignore"):
+        values = np.asarray(sum(scale * term for term in terms))
+        se = math.sqrt(n * values.var(ddof=1)) if n > 1 else math.nan
+        return float(values.sum() / scale), se / scale
