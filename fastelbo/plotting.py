@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,6 +45,7 @@ def new_figure() -> Figure:
     return figure
 
 
+@runtime_checkable
 class Drawable(Protocol):
     """The attributes of a `fastelbo.Estimate` that figures read."""
 
@@ -68,6 +69,7 @@ class Drawable(Protocol):
 
 def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     """The figure of an estimate with the name ``kind``; see `Estimate.plot`."""
+    _require_estimate(estimate)
     if kind == "bounds":
         return plot_bounds(estimate, **options)
     if kind == "pareto_k":
@@ -127,6 +129,7 @@ def plot_bounds(
     >>> ax.get_xlabel()
     'weights k in the bound'
     """
+    _require_estimate(estimate)
     shape = _common_batch([estimate]) if point is None else estimate.batch_shape
     place = _place(point, shape)
     if not estimate.n_samples or not estimate.log_evidence[place].size:
@@ -263,6 +266,8 @@ def plot_convergence(
     >>> ax.get_xlabel()
     'draws K'
     """
+    for estimate in estimates:
+        _require_estimate(estimate)
     shape = _common_batch(estimates)
     if 0 in shape:
         raise InvalidInputError(f"estimates must have data points, got batch shape {shape}")
@@ -352,6 +357,11 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
     if not inside:
         raise InvalidInputError(f"point must be an index into the batch {shape}, got {point!r}")
     return index
+
+
+def _require_estimate(value: object) -> None:
+    if not isinstance(value, Drawable):
+        raise InvalidInputError(f"estimate must be an Estimate, got {type(value).__name__}")
 
 
 def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:

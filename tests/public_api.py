@@ -53,6 +53,11 @@ def is_accessor(kind, name):
     return isinstance(inspect.getattr_static(kind, name), _ACCESSORS)
 
 
+def parameters(function):
+    """Names of the parameters of a function, or of a method of an instance."""
+    return list(inspect.signature(function).parameters)
+
+
 def public_names():
     """``function``, ``module.function``, ``Class`` for its constructor, and ``Class.member``."""
     kinds = classes()

@@ -153,6 +153,7 @@ class LinearGaussian(Generic[Prior_co]):
         )
 
     @cached_property
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def _joint(self) -> tuple[Floats, Floats, Floats]:
         """Of each prior component c: log p(c, x), and the posterior of z given c.
 
@@ -182,6 +183,11 @@ class LinearGaussian(Generic[Prior_co]):
         square = ((target - _apply(half, best)) ** 2).sum(-1) + (best**2).sum(-1)
         log_joint = log_weight + const - 0.5 * square - log_det
         _, tril = _orthogonal_lower(solve @ _transpose(scale))
+        if np.isnan(log_joint).any() or not np.isfinite(tril).all():
+            raise InvalidInputError(
+                "x, loadings, noise_cov, offset and prior must differ less in size: on the way to "
+                "the posterior, products and ratios of them are beyond the largest float"
+            )
         return log_joint, mean + _apply(scale, best), tril
 
     def exact_log_evidence(self) -> Floats:
