@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .errors import InvalidInputError
-from .validation import Floats, as_floats
+from .validation import Floats, as_floats, as_unchecked_floats
 from .weights.bounds import Bound
 from .weights.pareto import k_threshold
 from .weights.scaled import mean_and_error, root_sum_of_squares
@@ -199,7 +199,8 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
     >>> ax.get_ylabel()
     'Pareto k-hat'
     """
-    k = np.asarray(pareto_k, dtype=np.float64).reshape(-1)
+    k = as_unchecked_floats(pareto_k, "pareto_k").reshape(-1)
+    threshold = float(as_unchecked_floats(threshold, "threshold"))
     if ax is None:
         ax = new_figure().add_subplot()
     from matplotlib.ticker import MaxNLocator

@@ -101,9 +101,11 @@ def probabilities(value: Any, name: str) -> Floats:
             f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}, got a sum that is "
             f"off by {worst:g}"
         )
-    return np.asarray(array / total)
+    with np.errstate(under="ignore"):
+        return np.asarray(array / total)
 
 
+@np.errstate(over="ignore", under="ignore")
 def cholesky(cov: Floats, name: str) -> Floats:
     """Lower Cholesky factor of a batch of symmetric positive definite matrices."""
     square_matrices(cov, name)

@@ -77,6 +77,7 @@ DISTRIBUTIONS = {
     "Categorical": lambda: [
         fe.Categorical([0.25, 0.75]),
         fe.Categorical([1e-320, 1.0, 0.0]),
+        fe.Categorical([0.4, 5e-324, 0.6]),
         fe.Categorical(np.zeros((0, 3))),
     ],
 }

@@ -167,8 +167,13 @@ class LogWeightAccumulator:
         Raises
         ------
         InvalidInputError
-            If ``iw_sizes``, ``tail_draws`` or the shape of the data points differ.
+            If ``iw_sizes``, ``tail_draws`` or the shape of the data points differ, or if the other
+            is no accumulator.
         """
+        if not isinstance(other, LogWeightAccumulator):
+            raise InvalidInputError(
+                f"other must be a LogWeightAccumulator, got {type(other).__name__}"
+            )
         for name in ("iw_sizes", "tail_draws"):
             mine, others = getattr(self, name), getattr(other, name)
             if mine != others:

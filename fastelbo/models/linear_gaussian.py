@@ -209,6 +209,11 @@ class LinearGaussian(Generic[Prior_co]):
         components = Gaussian(
             mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
         )
+        if np.isneginf(log_joint.max(axis=-1)).any():
+            raise InvalidInputError(
+                "x must be nearer: under every component of the prior its density is below the "
+                "smallest float, so that the posterior is not known"
+            )
         with np.errstate(under="ignore"):
             weights = softmax(log_joint, axis=-1).reshape(*batch, count)
         return cast(Prior_co, Mixture(weights, components))

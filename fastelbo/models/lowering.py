@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.inputs import constant
+from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import ELLIPTICAL, Density, Sampler, Term, padded
@@ -81,9 +82,10 @@ class Components:
     @cached_property
     def inverse_scale(self) -> Floats:
         """(..., C, D) reciprocals, or (..., C, D, D) inverse triangles."""
-        if self.scale is not None:
-            return 1.0 / self.scale
-        return invert_lower(self.scale_tril)
+        if self.scale_tril is not None:
+            return finite_inverse(self.scale_tril)
+        with np.errstate(over="ignore"):
+            return _require_inverse(1.0 / self.scale, "scale")
 
     @cached_property
     def log_const(self) -> Floats:
@@ -106,6 +108,19 @@ def invert_lower(tril: Floats | None) -> Floats:
         row = -(tril[..., j, None, :j] @ inverse[..., :j, :])[..., 0, :]
         row[..., j] += 1.0
         inverse[..., j, :] = row / tril[..., j, j, None]
+    return inverse
+
+
+def finite_inverse(tril: Floats | None) -> Floats:
+    """Inverses that are finite; an error where they are not."""
+    return _require_inverse(invert_lower(tril), "scale_tril")
+
+
+def _require_inverse(inverse: Floats, name: str) -> Floats:
+    if not np.isfinite(inverse).all():
+        raise InvalidInputError(
+            f"{name} must have a finite inverse; its entries are too small, or differ too much"
+        )
     return inverse
 
 

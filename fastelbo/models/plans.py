@@ -35,7 +35,7 @@ _SINGLE_MOST_DF = 1e30
 def _single(array: Real) -> Any:
     """The array in float32, or an error where squares would overflow."""
     largest = float(np.abs(array).max(initial=0.0))
-    if largest > _SINGLE_MAX:
+    if not largest <= _SINGLE_MAX:
         raise InvalidInputError(
             f'precision must be "float64" for this model and q: a number of {largest:g} among '
             f"their lowered parameters, ratios of scales and of distances to scales, is above the "

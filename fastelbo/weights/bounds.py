@@ -150,7 +150,7 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     Bound
         ``value`` and ``se`` of shape (...). The standard error is that of the delta method,
         ``sd(w^(1-alpha)) / mean(w^(1-alpha)) / (|1-alpha| sqrt K)``. At alpha = 1 it is that of the
-        ELBO.
+        ELBO. It is NaN where the value is -inf.
 
     Raises
     ------

@@ -70,7 +70,7 @@ class Interval(NamedTuple):
 
 def check_level(confidence_level: float) -> None:
     """Refuse a confidence level that is no probability."""
-    if not 0.0 < confidence_level < 1.0:
+    if np.ndim(confidence_level) or not 0.0 < confidence_level < 1.0:
         raise InvalidInputError(
             f"confidence_level must be between 0 and 1, got {confidence_level!r}"
         )

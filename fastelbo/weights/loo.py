@@ -26,7 +26,7 @@ class LooResult(NamedTuple):
     ----------
     elpd_loo, elpd_loo_se : float
         Expected log pointwise predictive density for new data, the sum of ``pointwise``, and its
-        standard error, which is NaN for a single observation.
+        standard error, which is NaN for fewer than two observations.
     p_loo, p_loo_se : float
         Effective number of parameters, and its standard error.
     pointwise : ndarray

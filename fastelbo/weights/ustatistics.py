@@ -245,7 +245,7 @@ def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
     # is lost, a few digits of logarithms beside them, is nothing there.
     lost = ~np.isfinite(value) & (positive > order)
     if lost.any():
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             value[lost], se[lost] = (
                 part / _FRACTION for part in _jackknife(log_weights[lost] * _FRACTION, order)
             )
