@@ -127,3 +127,27 @@ def test_empty_batches():
     accumulator.update(np.zeros((0, 50)))
     accumulator.merge(accumulator)
     assert accumulator.result().log_evidence.shape == (0,)
+
+
+def test_bias_correction_of_an_infinite_total():
+    with strict():
+        rows = np.zeros((2, 50))
+        rows[1] = -np.inf
+        assert fe.summarize(rows).total().bias_correction == 0.0
+
+
+def test_tails_of_any_efficiency():
+    row = np.random.default_rng(0).normal(size=500)
+    assert fe.pareto_k(row, r_eff=5e-324) == fe.pareto_k(row, r_eff=1e-3)
+
+
+def test_probabilities_that_underflow():
+    for shares in ([0.4, 5e-324, 0.6], [0.4153617589, 6.5e-309, 0.5846382411]):
+        assert fe.Categorical(shares).probs == pytest.approx(shares, rel=1e-6, abs=1e-300)
+
+
+def test_jackknife_beside_the_largest_float():
+    # Four fifths of the weights' logs without one draw are the whole's: K L - (K - 1) mean L_i.
+    row = [9e307, 5e-324, 5e-324, 5e-324, 5e-324]
+    assert fe.jackknife(row).value == pytest.approx(1.8 * 9e307, rel=1e-14)
+    assert fe.jackknife(row).se == pytest.approx(0.8 * 9e307, rel=1e-14)

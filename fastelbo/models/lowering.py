@@ -82,7 +82,7 @@ class Components:
     @cached_property
     def inverse_scale(self) -> Floats:
         """(..., C, D) reciprocals, or (..., C, D, D) inverse triangles."""
-        if self.scale_tril is not None:
+        if self.scale is None:
             return finite_inverse(self.scale_tril)
         with np.errstate(over="ignore"):
             return _require_inverse(1.0 / self.scale, "scale")
