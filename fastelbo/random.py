@@ -1,6 +1,7 @@
-"""The argument ``rng`` of public functions.
+"""The argument ``rng`` of public functions: None, int, SeedSequence or Generator as seed.
 
-It follows Scientific Python SPEC 7: None, int, SeedSequence or Generator as seed.
+Its name and meaning are those of ``numpy.random.default_rng``, and of other libraries in the
+scientific Python ecosystem (scientific-python.org/specs/spec-0007).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInputError, NotPositiveDefiniteError, UnsupportedDTypeError
+from .errors import InvalidInputError, UnsupportedDTypeError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -20,7 +20,6 @@ MAX_POINTS = 2**32
 MAX_DIM = 2**25
 
 DEFAULT_IW_SIZES = (10, 100)
-_SYMMETRY = 1e-8
 _SUM_TO_ONE = 1e-6
 
 
@@ -103,26 +102,6 @@ def probabilities(value: Any, name: str) -> Floats:
         )
     with np.errstate(under="ignore"):
         return np.asarray(array / total)
-
-
-@np.errstate(over="ignore", under="ignore")
-def cholesky(cov: Floats, name: str) -> Floats:
-    """Lower Cholesky factor of a batch of symmetric positive definite matrices."""
-    square_matrices(cov, name)
-    asymmetry = np.abs(cov - np.swapaxes(cov, -1, -2)).max(axis=(-2, -1), initial=0.0)
-    skew = asymmetry > _SYMMETRY * np.abs(cov).max(axis=(-2, -1), initial=0.0)
-    if skew.any():
-        raise NotPositiveDefiniteError(
-            f"{name} must be symmetric, got an entry that differs from its mirror image by "
-            f"{asymmetry[skew].max():g}"
-        )
-    try:
-        return np.asarray(np.linalg.cholesky(0.5 * (cov + np.swapaxes(cov, -1, -2))))
-    except np.linalg.LinAlgError:
-        least = float(np.linalg.eigvalsh(cov).min())
-        raise NotPositiveDefiniteError(
-            f"{name} must be positive definite, got a least eigenvalue of {least:g}"
-        ) from None
 
 
 def square_matrices(array: Floats, name: str) -> Floats:

@@ -13,7 +13,8 @@ from ..kernels.cpu import rows
 from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, Pace, launch, threads_for
 from ..kernels.draws.blocks import CHUNK
 from ..progress import Tick, no_tick
-from ..results.estimate import Estimate, from_quantities
+from ..results.estimate import Estimate
+from ..results.quantities import from_quantities
 from ..validation import Floats
 from .loop import FillChunks, HostSlice, Slice, folded_quantities
 from .states import Quantities, StateForm, States

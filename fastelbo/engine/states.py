@@ -157,7 +157,7 @@ class Reader:
         self._parts.append(values)
 
     def quantities(self) -> Quantities:
-        """Those of `kernels.state.state.read`, k-hats, and ``tail``: rows of `States.tails`.
+        """What `kernels.state.state.read` gives, k-hats, and ``tail``: rows of `States.tails`.
 
         ``pareto_k`` is that of the weights, ``pareto_k_elbo`` that of minus the log weights. Tails
         that would take too much memory are empty.

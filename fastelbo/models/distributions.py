@@ -197,10 +197,15 @@ class Elliptical(Distribution):
         >>> fe.Gaussian([0.0, 5.0], scale=1.0).sample(3, rng=0).shape
         (3, 2)
         """
+        return self._draws(n, rng)[0]
+
+    def _draws(self, n: int, rng: RandomState) -> tuple[Floats, int]:
+        """The draws, and the key that their addresses begin with."""
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
         batch = self.batch_shape
         require_memory("sample", 8 * n * math.prod(batch) * self.dim)
         centre = np.zeros((1, self.dim))
         sampler = lowering.draw_components(self._components, Points(batch), centre)
-        draws = launch.sample(sampler, math.prod(batch), n, self.dim, philox_key(rng))
-        return draws.reshape(n, *batch, self.dim)
+        key = philox_key(rng)
+        draws = launch.sample(sampler, math.prod(batch), n, self.dim, key)
+        return draws.reshape(n, *batch, self.dim), key

@@ -51,7 +51,8 @@ class LinearGaussian(Generic[Prior_co]):
     InvalidInputError
         Shapes that disagree, entries that are not finite, variances that are not positive.
     NotPositiveDefiniteError
-        A noise covariance matrix that is not symmetric positive definite.
+        A noise covariance matrix that is not symmetric (to rounding in its dtype, as for
+        `Gaussian`) or not positive definite.
 
     Notes
     -----

@@ -55,10 +55,11 @@ class Total:
     ) -> tuple[float, float]:
         """Confidence interval of one of the sums.
 
-        That of the log evidence carries what is unknown about the tail of each data point's weights
-        (see `fastelbo.weights.combined_intervals`). Where one of the tails may have no mean, it has
-        no upper end. Its lower end is then ``uncorrected_log_evidence + log(1 - confidence_level)``
-        by Markov's inequality. The others are normal.
+        The interval of the log evidence covers what is unknown about the tail of each data point's
+        weights (see `fastelbo.weights.combined_intervals`). If one of the tails may have no mean,
+        it has no upper end, and its lower end is
+        ``uncorrected_log_evidence + log(1 - confidence_level)`` by Markov's inequality. The other
+        intervals are normal.
         """
         require_quantity(quantity, QUANTITIES[:-1])
         if quantity == "log_evidence":

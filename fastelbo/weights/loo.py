@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,65 +10,11 @@ from numpy.typing import ArrayLike
 from ..arrays.inputs import as_real
 from ..errors import InvalidInputError
 from ..kernels.cpu import tails
-from ..tables import pareto_k_table
-from ..validation import Floats
-from .pareto import draws_needed, k_threshold, pareto_k_classes
+from .loo_result import LooResult
+from .pareto import draws_needed, k_threshold
 from .reductions import logsumexp
-from .scaled import scale_of
+from .scaled import sum_and_error
 from .smoothing import TailRows, warn_about_tails
-
-
-class LooResult(NamedTuple):
-    """Leave-one-out cross-validation, in nats; see `loo`.
-
-    Attributes
-    ----------
-    elpd_loo, elpd_loo_se : float
-        Expected log pointwise predictive density for new data, the sum of ``pointwise``, and its
-        standard error, which is NaN for fewer than two observations.
-    p_loo, p_loo_se : float
-        Effective number of parameters, and its standard error.
-    pointwise : ndarray
-        (N,) ``log p(y_i | y_-i)``.
-    pareto_k : ndarray
-        (N,) k-hat of the weights that leave out one observation.
-    threshold : float
-        A pointwise value with a k-hat above this cannot be trusted.
-    min_draws : ndarray
-        (N,) number of draws that each k-hat needs.
-
-    Examples
-    --------
-    >>> import fastelbo as fe, numpy as np
-    >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
-    >>> result = fe.loo(log_likelihood)
-    >>> result.pointwise.shape
-    (3,)
-    """
-
-    elpd_loo: float
-    elpd_loo_se: float
-    p_loo: float
-    p_loo_se: float
-    pointwise: Floats
-    pareto_k: Floats
-    threshold: float
-    min_draws: Floats
-
-    def pareto_k_table(self) -> str:
-        """Number of observations per class of Pareto k-hat: good up to ``threshold``, bad up to 1.
-
-        Examples
-        --------
-        >>> import fastelbo as fe, numpy as np
-        >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
-        >>> print(fe.loo(log_likelihood).pareto_k_table())
-        Pareto k-hat     class  data points        %
-        (-inf, 0.67]      good            3  100.0 %
-           (0.67, 1]       bad            0    0.0 %
-            (1, inf)  very bad            0    0.0 %
-        """
-        return pareto_k_table(pareto_k_classes(self.pareto_k, self.threshold))
 
 
 def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
@@ -133,19 +78,9 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     warn_about_tails(values, rows.length, "log_likelihood")
     # Outside of the tail, weight times density is 1.
     pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
-    elpd, elpd_se = _sum_and_error(pointwise)
-    p_loo, p_loo_se = _sum_and_error(lppd, -pointwise)
+    elpd, elpd_se = sum_and_error(pointwise)
+    p_loo, p_loo_se = sum_and_error(lppd, -pointwise)
     k = values[:, tails.PARETO_K]
     return LooResult(
         elpd, elpd_se, p_loo, p_loo_se, pointwise, k, k_threshold(rows.length), draws_needed(k)
     )
-
-
-def _sum_and_error(*terms: Floats) -> tuple[float, float]:
-    """Sum over observations of the sums of ``terms``, and its standard error."""
-    n = len(terms[0])
-    scale = min(scale_of(term, axis=0).item() for term in terms)
-    with np.errstate(over="ignore", under="ignore"):
-        values = np.asarray(sum(scale * term for term in terms))
-        se = math.sqrt(n * values.var(ddof=1)) if n > 1 else math.nan
-        return float(values.sum() / scale), se / scale

@@ -147,7 +147,12 @@ def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> F
 def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> np.float64 | Floats:
     """Pareto k-hat of log weights, without smoothing them.
 
-    The parameters, errors and warnings are those of `psis`.
+    Errors and warnings are those of `psis`.
+
+    Parameters
+    ----------
+    log_ratios, r_eff, axis
+        Log weights, relative efficiency of the draws, and axis of the draws, as for `psis`.
 
     Returns
     -------

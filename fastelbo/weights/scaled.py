@@ -6,6 +6,8 @@ scaling rounds nothing, and what becomes 0 by it was nothing beside the large nu
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..kernels.state.scales import LARGE, TINY
@@ -41,3 +43,13 @@ def root_sum_of_squares(values: Floats) -> float:
     """Square root of the sum of all squares; infinite only where it is beyond the largest float."""
     scale = scale_of(values, axis=None).item()
     return float(np.sqrt(((scale * values) ** 2).sum()) / scale)
+
+
+@np.errstate(over="ignore", under="ignore")
+def sum_and_error(*terms: Floats) -> tuple[float, float]:
+    """Sum over independent entries of the sums of ``terms``, and its standard error."""
+    n = len(terms[0])
+    scale = min(scale_of(term, axis=0).item() for term in terms)
+    values = np.asarray(sum(scale * term for term in terms))
+    se = math.sqrt(n * values.var(ddof=1)) / scale if n > 1 else math.nan
+    return float(values.sum() / scale), se
