@@ -6,6 +6,7 @@ import decimal
 import fractions
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -188,18 +189,18 @@ def _lower(draw, dim, batch=()):
 
 
 @st.composite
-def gaussian_arguments(draw, dim=None, batch=None, covs=True):
+def gaussian_arguments(draw, dim=None, batch=None, precisions=True):
     dim = draw(dims) if dim is None else dim
     batch = draw(batches) if batch is None else batch
     mean = draw(hnp.arrays(np.float64, (*batch, dim), elements=ordinary | finite))
-    ways = ["scale", "scale", "scale_tril", "cov"] if covs else ["scale", "scale_tril"]
+    ways = ["scale", "scale", "scale_tril", "cov", *["precision"] * precisions]
     way = draw(st.sampled_from(ways))
     own = batch if draw(st.booleans()) else ()
     if way == "scale":
         value = draw(positive | hnp.arrays(np.float64, (*own, dim), elements=positive))
     else:
         value = draw(_lower(dim, own))
-        if way == "cov":
+        if way in ("cov", "precision"):
             with np.errstate(all="ignore"):
                 value = value @ np.swapaxes(value, -1, -2)
     return {"mean": mean, way: value}
@@ -207,7 +208,7 @@ def gaussian_arguments(draw, dim=None, batch=None, covs=True):
 
 @st.composite
 def student_arguments(draw, dim=None, batch=None):
-    given = draw(gaussian_arguments(dim, batch, covs=False))
+    given = draw(gaussian_arguments(dim, batch, precisions=False))
     df = st.floats(0.1, 40.0) | st.sampled_from([0.1, 1.0, 1e16, 1e300, np.inf])
     return {"df": draw(df | hnp.arrays(np.float64, given["mean"].shape[:-1], elements=df)), **given}
 
@@ -234,13 +235,36 @@ def students(draw, dim=None, batch=None):
 def mixture_arguments(draw, dim=None, batch=None, components=None):
     batch, count = draw(batches) if batch is None else batch, draw(st.integers(1, 3))
     kind = components or draw(st.sampled_from([gaussians, students]))
-    weights = draw(probabilities(count, batch if draw(st.booleans()) else ()))
-    return {"weights": weights, "components": draw(kind(dim, (*batch, count)))}
+    own, parts = batch if draw(st.booleans()) else (), draw(kind(dim, (*batch, count)))
+    if draw(st.integers(0, 3)) == 0:
+        logits = draw(hnp.arrays(np.float64, (*own, count), elements=log_weight))
+        return {"logits": logits, "components": parts}
+    return {"weights": draw(probabilities(count, own)), "components": parts}
 
 
 @st.composite
 def mixtures(draw, dim=None, batch=None, components=None):
     return build(fe.Mixture, **draw(mixture_arguments(dim, batch, components)))
+
+
+@st.composite
+def fitted_mixtures(draw):
+    """Objects with the attributes of a fitted mixture of scikit-learn."""
+    kind = draw(st.sampled_from(["full", "tied", "diag", "spherical", "other"]))
+    count, dim = draw(st.integers(1, 3)), draw(dims)
+    shape = {"full": (count, dim, dim), "tied": (dim, dim), "diag": (count, dim)}.get(
+        kind, (count,)
+    )
+    covariances = draw(hnp.arrays(np.float64, shape, elements=positive))
+    if kind in ("full", "tied"):
+        covariances = covariances * np.eye(dim)
+    means = draw(hnp.arrays(np.float64, (count, dim), elements=finite))
+    return SimpleNamespace(
+        covariance_type=kind,
+        weights_=draw(probabilities(count)),
+        means_=means,
+        covariances_=covariances,
+    )
 
 
 @st.composite
@@ -329,6 +353,14 @@ def estimates(draw):
     pair = draw(pairs())
     n_samples = None if isinstance(pair["model"], fe.MixtureModel) else draw(st.integers(1, 80))
     return build(fe.estimate, **pair, n_samples=n_samples, rng=0)
+
+
+@st.composite
+def comparable(draw):
+    """Two estimates, often of the same data points."""
+    rows = draw(log_weights())
+    first, second = (build(fe.summarize, rows, pareto_k=draw(st.booleans())) for _ in range(2))
+    return first, draw(st.just(second) | estimates())
 
 
 @st.composite

@@ -111,9 +111,9 @@ def invert_lower(tril: Floats | None) -> Floats:
     return inverse
 
 
-def finite_inverse(tril: Floats | None) -> Floats:
+def finite_inverse(tril: Floats | None, name: str = "scale_tril") -> Floats:
     """Inverses that are finite; an error where they are not."""
-    return _require_inverse(invert_lower(tril), "scale_tril")
+    return _require_inverse(invert_lower(tril), name)
 
 
 def _require_inverse(inverse: Floats, name: str) -> Floats:
