@@ -123,65 +123,6 @@ def summarize(
         and the KL. An array on a GPU (CuPy, torch, JAX, numba) is reduced there in place. Its draws
         must be along the last axis, and it must not be in pieces.
     axis : int, optional
-        The axis of the draws; the last by default.
-    dim, var : str, optional
-        Names of dimensions and of a variable of an xarray object, as for `summarize`.
-
-    Returns
-    -------
-    ndarray or scalar
-        Between 1 and the number of draws; 0 if every weight is 0.
-
-    Raises
-    ------
-    InvalidWeightError
-        If a log weight is NaN or +inf; the message says which.
-
-    Warns
-    -----
-    DrawsAxisWarning
-        If the last axis, taken by default, has few draws beside a long axis.
-
-    Notes
-    -----
-    Computed as K / (1 + v), where v is the centred second moment of the weights over their squared
-    mean. This has no cancellation for nearly equal weights.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> float(fe.ess([0.0, 0.0, float("-inf")]))
-    2.0
-    """
-    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True).checked()
-    values, shape = _summary(draws, StateForm((), 0))
-    return values["ess"].reshape(shape)[()]
-
-
-def summarize(
-    log_weights: LogWeights | ForeignArray | HasVariables | Iterator[ArrayLike | Path],
-    axis: int | None = None,
-    *,
-    dim: Dim = None,
-    var: str | None = None,
-    iw_sizes: Iterable[int] | None = None,
-    pareto_k: bool = True,
-    progress: bool = False,
-    rows: Literal["independent", "shared"] = "independent",
-) -> Estimate:
-    """The `Estimate` from existing log weights.
-
-    Parameters
-    ----------
-    log_weights : array_like, path, ElboTerms, xarray object, or iterator of array_like
-        Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are an array of
-        NumPy, torch, JAX or pandas, a memory map, and the path of a file that
-        `fastelbo.arrays.files.open_array` reads: a ``.npy`` file is read in small parts, and must
-        not be cut meanwhile, which ends the process. An iterator of them gives pieces along ``axis``. Of the terms that `elbo_terms`
-        returns, the estimate also has the log-likelihood and the KL. An array on a GPU (CuPy,
-        torch, JAX, numba) is reduced there in place. Its draws must be along the last axis, and it
-        must not be in pieces.
-    axis : int, optional
         The axis of the draws k; the last by default. The other axes are data points. `sample`,
         `log_prob` and `loo` have draws first: ``summarize(p.log_prob(z) - q.log_prob(z), axis=0)``.
         A list of arrays, which may be data points or pieces, is stacked if ``axis`` is given, and

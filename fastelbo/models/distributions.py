@@ -143,7 +143,9 @@ class Elliptical(Distribution):
             require_finite(given, "z")
             # A difference of a point and a location overflowed: in quarters it does not.
             quarter = self._lowered(shape[free:], 0.25)
-            result = launch.log_prob(*quarter, 0.25 * points).reshape(shape)
+            with np.errstate(under="ignore"):
+                points = 0.25 * points
+            result = launch.log_prob(*quarter, points).reshape(shape)
         return result
 
     def _log_prob_on_device(self, z: Any) -> DeviceFloats:

@@ -154,6 +154,7 @@ class LinearGaussian(Generic[Prior_co]):
         )
 
     @cached_property
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def _joint(self) -> tuple[Floats, Floats, Floats]:
         """Of each prior component c: log p(c, x), and the posterior of z given c.
 
@@ -183,12 +184,18 @@ class LinearGaussian(Generic[Prior_co]):
         square = ((target - _apply(half, best)) ** 2).sum(-1) + (best**2).sum(-1)
         log_joint = log_weight + const - 0.5 * square - log_det
         _, tril = _orthogonal_lower(solve @ _transpose(scale))
+        if np.isnan(log_joint).any() or not np.isfinite(tril).all():
+            raise InvalidInputError(
+                "x, loadings, noise_cov, offset and prior must differ less in size: on the way to "
+                "the posterior, products and ratios of them are beyond the largest float"
+            )
         return log_joint, mean + _apply(scale, best), tril
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point, in closed form."""
         log_joint, _, _ = self._joint
-        return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
+        with np.errstate(under="ignore"):
+            return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
 
     def exact_posterior(self) -> Prior_co:
         """p(z | x): a Gaussian, or a Mixture under a Mixture prior, with the data's batch."""
@@ -203,7 +210,13 @@ class LinearGaussian(Generic[Prior_co]):
         components = Gaussian(
             mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
         )
-        weights = softmax(log_joint, axis=-1).reshape(*batch, count)
+        if np.isneginf(log_joint.max(axis=-1)).any():
+            raise InvalidInputError(
+                "x must be nearer: under every component of the prior its density is below the "
+                "smallest float, so that the posterior is not known"
+            )
+        with np.errstate(under="ignore"):
+            weights = softmax(log_joint, axis=-1).reshape(*batch, count)
         return cast(Prior_co, Mixture(weights, components))
 
 

@@ -83,6 +83,7 @@ class LinearLikelihood:
         return lowering.elliptical_term(density)
 
     @cached_property
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def reduced(self) -> Reduced:
         """The loadings, whitened and factored."""
         features, dim = self.loadings.shape

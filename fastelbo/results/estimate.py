@@ -19,11 +19,12 @@ from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
 from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
+from ..weights.scaled import root_sum_of_squares, total
 from . import display
 from .bound_tables import BoundTable, bound_table
 from .comparisons import evidence_difference
 from .exports import to_pandas, to_xarray
-from .total import QUANTITIES, Total, require_quantity, root_of_squares
+from .total import QUANTITIES, Total, require_quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -256,11 +257,12 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        with np.errstate(over="ignore"):
-            sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {f"{name}_se": root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
+        sums = {name: total(values(name)) for name in QUANTITIES[:-1]}
+        errors = {
+            f"{name}_se": root_sum_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]
+        }
         plain = sums["log_evidence"]
-        correction = float(self._bias().sum())
+        correction = total(self._bias())
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(

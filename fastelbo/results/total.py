@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..validation import Floats, as_choice
+from ..validation import as_choice
 from ..weights.intervals import normal_interval
 
 # Quantities with a standard error, in the order of the columns of a summary.
@@ -44,7 +45,9 @@ class Total:
 
     @property
     def bias_correction(self) -> float:
-        """The bias correction in ``log_evidence``: ``sum v_i / 2K``."""
+        """The bias correction in ``log_evidence``: ``sum v_i / 2K``; 0 if that is infinite."""
+        if not math.isfinite(self.uncorrected_log_evidence):
+            return 0.0
         return self.log_evidence - self.uncorrected_log_evidence
 
     def confidence_interval(
@@ -70,13 +73,3 @@ class Total:
 def require_quantity(quantity: str, names: Sequence[str]) -> None:
     """Raise an error if ``quantity`` is not in ``names``."""
     as_choice(quantity, "quantity", names)
-
-
-def root_of_squares(errors: Floats) -> float:
-    """sqrt(sum e^2) of errors of any size: a power of 2 is taken out, which keeps every bit."""
-    largest = errors.max(initial=0.0)
-    if not 0.0 < largest < np.inf:
-        return float(largest)
-    _, exponent = np.frexp(largest)
-    with np.errstate(under="ignore"):
-        return float(np.ldexp(np.sqrt((np.ldexp(errors, -exponent) ** 2).sum()), exponent))
