@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..plotting import plot
 from ..tables import format_cell, format_table, html_table, interval_cell, pareto_k_table
 from ..validation import Floats
@@ -35,7 +36,7 @@ _HTML_ROWS = 10
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Estimate:
+class Estimate(Frozen):
     """Log evidence, ELBO and bounds of each data point, from one set of draws, in nats.
 
     Attributes
@@ -104,6 +105,9 @@ class Estimate:
     _tail: Floats | None = None
     # Standard error of the Jensen gap by the delta method, whatever k-hat.
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
