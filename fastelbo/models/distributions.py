@@ -13,6 +13,7 @@ from ..arrays.devices import adopt, device_of, on_device, room_for
 from ..arrays.inputs import as_unchecked_floats, constant
 from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu import launch
 from ..kernels.draws.blocks import Density, Term
 from ..random import RandomState, philox_key
@@ -30,20 +31,10 @@ from .protocol import Frame, Points, Source
 from .terms import Zero
 
 
-class Distribution(ABC):
+class Distribution(Frozen, ABC):
     """A distribution over vectors of length `dim`, or a batch of them."""
 
     family: ClassVar[str]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
-
-    def _set(self, **fields: Any) -> None:
-        """Fill the fields of a new instance, arrays made read-only."""
-        for name, value in fields.items():
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
-            object.__setattr__(self, name, value)
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, softmax
 
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .linear_likelihood import LinearLikelihood
@@ -29,7 +30,7 @@ else:
     Prior_co = TypeVar("Prior_co", covariant=True)
 
 
-class LinearGaussian(Generic[Prior_co]):
+class LinearGaussian(Frozen, Generic[Prior_co]):
     """x = W z + offset + noise, with Gaussian noise: factor analysis and probabilistic PCA.
 
     Parameters
@@ -69,6 +70,7 @@ class LinearGaussian(Generic[Prior_co]):
     """
 
     family = "linear_gaussian"
+    likelihood: LinearLikelihood
     prior: Prior_co
 
     @overload
@@ -100,10 +102,10 @@ class LinearGaussian(Generic[Prior_co]):
         offset: ArrayLike = 0.0,
         prior: Gaussian | Mixture | None = None,
     ) -> None:
-        self.likelihood = LinearLikelihood(x, loadings, noise_cov, offset)
-        dim = self.likelihood.dim
+        likelihood = LinearLikelihood(x, loadings, noise_cov, offset)
+        dim = likelihood.dim
         given = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
-        self.prior = cast(Prior_co, given)
+        self._set(likelihood=likelihood, prior=given)
         if not isinstance(self.prior, Gaussian) and not (
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
         ):

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
 from ..kernels.draws.blocks import Density
 from ..validation import Floats, broadcast_shape, shown
@@ -22,7 +23,7 @@ from .protocol import ComponentSums, Expectations, Frame, Points
 _LARGE = 2.0**1022
 
 
-class MixtureModel:
+class MixtureModel(Frozen):
     """A mixture whose latent variable is the component that made x.
 
     Its q is a `Categorical` over the components, and everything is a finite sum: no draws, and
@@ -53,13 +54,12 @@ class MixtureModel:
             raise InvalidInputError(
                 f"mixture must be a Mixture without a batch, got {shown(mixture)}"
             )
-        self.x = as_floats(x, "x")
+        self._set(x=as_floats(x, "x"), mixture=mixture)
         if self.x.ndim == 0 or self.x.shape[-1] != mixture.dim:
             raise InvalidInputError(
                 f"x must have a last axis of length {mixture.dim}, as the mixture has; got shape "
                 f"{self.x.shape}"
             )
-        self.mixture = mixture
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

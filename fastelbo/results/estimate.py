@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..plotting import plot
 from ..tables import pareto_k_table
 from ..validation import Floats, as_count
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Estimate:
+class Estimate(Frozen):
     """Log evidence, ELBO and bounds of each data point, from one set of draws, in nats.
 
     Attributes
@@ -104,6 +105,9 @@ class Estimate:
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
     # Where the draws are known, the key and the data points of their addresses.
     _addresses: tuple[int, range] | None = None
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
