@@ -41,6 +41,12 @@ def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantitie
     return folded_quantities(source, before * after, length, form, pace, tick)
 
 
+def row_slice(x: Array, form: StateForm) -> HostSlice:
+    """The slice of all rows of x (A, K, B), which is in memory."""
+    states = States(x.shape[0] * x.shape[2], form)
+    return HostSlice(states, row_filler(states, x, 0))
+
+
 def row_pace() -> Pace:
     """The pace of launches over rows, before the first launch is timed."""
     return Pace(_FIRST_ELEMENTS // CHUNK)

@@ -52,8 +52,8 @@ class Estimate:
     pareto_k_elbo : ndarray
         Pareto k-hat of minus the log weights, of their values and not of exponentials, from as
         many of the smallest log weights. Above 1/2 the ELBO has no standard error, above 1 it may
-        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), after
-        a checkpoint of version 1, and from CUDA, which does not follow that tail.
+        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), and
+        after a checkpoint of version 1.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``.
     relative_variance : ndarray
@@ -153,8 +153,9 @@ class Estimate:
         The intervals of the log evidence and of the Jensen gap also cover what the draws leave
         unknown about the weights' tail. They exist even where the standard error does not. They
         have no upper end where the tail may have no mean. The intervals of all other quantities
-        are normal. `fastelbo.weights.intervals` and `fastelbo.weights.combined_intervals` have the
-        formulas.
+        are normal, and NaN where the quantity has no standard error. The interval of the Jensen gap
+        is NaN where the ELBO has no standard error. `fastelbo.weights.intervals` and
+        `fastelbo.weights.combined_intervals` have the formulas.
 
         Parameters
         ----------
@@ -255,11 +256,9 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {
-            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
-            for name in QUANTITIES[:-1]
-        }
+        with np.errstate(over="ignore"):
+            sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        errors = {f"{name}_se": _root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
         plain = sums["log_evidence"]
         correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
@@ -271,7 +270,8 @@ class Estimate:
 
     def _total_interval(self, confidence_level: float) -> tuple[float, float]:
         intervals = self._evidence_interval(confidence_level)
-        return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+        with np.errstate(over="ignore"):
+            return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
 
     def _bias(self) -> Floats:
         """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
@@ -455,3 +455,10 @@ class Estimate:
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
+
+
+def _root_of_squares(errors: Floats) -> float:
+    """Root of the sum of squares, which may be no floats; a power of 2 scales them exactly."""
+    _, power = np.frexp(errors.max(initial=0.0))
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(np.sqrt((np.ldexp(errors, -power) ** 2).sum()), power))
