@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import InvalidInputError
-from ..validation import Floats
+from ..validation import as_choice
 from ..weights.intervals import normal_interval
 
 # Quantities with a standard error, in the order of the columns of a summary.
@@ -70,15 +69,4 @@ class Total:
 
 def require_quantity(quantity: str, names: Sequence[str]) -> None:
     """Raise an error if ``quantity`` is not in ``names``."""
-    if quantity not in names:
-        raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")
-
-
-def root_of_squares(errors: Floats) -> float:
-    """sqrt(sum e^2) of errors of any size: a power of 2 is taken out, which keeps every bit."""
-    largest = errors.max(initial=0.0)
-    if not 0.0 < largest < np.inf:
-        return float(largest)
-    _, exponent = np.frexp(largest)
-    with np.errstate(under="ignore"):
-        return float(np.ldexp(np.sqrt((np.ldexp(errors, -exponent) ** 2).sum()), exponent))
+    as_choice(quantity, "quantity", names)
