@@ -303,8 +303,9 @@ def check(call):
             shown = repr(result)
         except ALLOWED:
             return
-        except ImportError as error:
-            assert "scikit-learn" in str(error)
+        except ImportError:
+            if call.name != "Mixture.to_sklearn":
+                raise
             return
         finally:
             if "matplotlib.pyplot" in sys.modules:
