@@ -11,6 +11,7 @@ __all__ = [
     "ConstantWeightsWarning",
     "DeviceMemoryError",
     "DeviceUnavailableError",
+    "DrawsAxisWarning",
     "FastElboError",
     "FastElboWarning",
     "HighParetoKWarning",
@@ -82,6 +83,10 @@ class ConstantWeightsWarning(FastElboWarning):
 
 class ShortTailWarning(FastElboWarning):
     """There are too few draws for a standard error or for a fit of the tail."""
+
+
+class DrawsAxisWarning(FastElboWarning):
+    """The axis taken for the draws is short beside another, and nobody named it."""
 
 
 class TotalBiasWarning(FastElboWarning):

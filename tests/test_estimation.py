@@ -715,12 +715,12 @@ def test_confidence_interval(many, level):
     ("call", "match"),
     [
         (lambda e: e.iw_elbo(11), r"k must be one of .*\(1, 10, 100\), got 11"),
-        (lambda e: e.confidence_interval("ess"), "quantity must be one of .*'ess'"),
+        (lambda e: e.confidence_interval("ess"), "quantity must be .*'ess'"),
         (lambda e: e.confidence_interval("iw_elbo"), "k must be given"),
         (lambda e: e.confidence_interval("iw_elbo", k=3), "got 3"),
         (lambda e: e.confidence_interval("elbo", 1.0), "confidence_level.*1.0"),
         (lambda e: e.confidence_interval("elbo", 95), "confidence_level.*95"),
-        (lambda e: e.total().confidence_interval("jensen_gap"), "quantity must be one of"),
+        (lambda e: e.total().confidence_interval("jensen_gap"), "quantity must be .*'jensen_gap'"),
     ],
 )
 def test_questions_without_an_answer(many, call, match):

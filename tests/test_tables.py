@@ -9,6 +9,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
+from fastelbo.results.reports import as_text
 from fastelbo.tables import fixed, format_table, html_table, interval_cell, pareto_k_table
 from fastelbo.weights.pareto import pareto_k_classes
 
@@ -173,7 +174,8 @@ def test_large_numbers_are_short(size, spread):
     for sign in (-1.0, 1.0):
         rows = sign * size * (1.0 - spread * rng.random((2, 100)))
         est = fe.summarize(rows)
-        text = est.summary() + repr(est) + repr(est.bounds())
+        text = est.summary() + repr(est) + repr(est.bounds()) + as_text(est)
+        text += re.sub("<[^>]*>", " ", est._repr_html_())
         cells = re.findall(r"[-+0-9.e]+", text)
         assert max(map(len, cells)) <= len(f"{-9e15:.4f}")
         # The number itself stands there, rounded to its digits.

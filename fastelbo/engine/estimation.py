@@ -23,10 +23,13 @@ from ..validation import (
     MAX_DRAWS,
     MAX_POINTS,
     Floats,
+    as_choice,
     as_count,
+    as_flag,
     broadcast_shape,
     group_sizes,
     require_memory,
+    shown,
 )
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
@@ -143,6 +146,8 @@ def estimate(
     """
     index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    analytic_kl, pareto_k = as_flag(analytic_kl, "analytic_kl"), as_flag(pareto_k, "pareto_k")
+    progress = as_flag(progress, "progress")
     if isinstance(model, ExactModel):
         return _exact(model, q, n_samples, iw_sizes, _backend(backend, threads, index, None))
     draws = DEFAULT_SAMPLES if n_samples is None else n_samples
@@ -322,8 +327,7 @@ def _request(
             "model and q must have the same dimension, got "
             f"{model.dim} and {q.dim}: {model!r}, {q!r}"
         )
-    if precision not in ("float64", "float32"):
-        raise InvalidInputError(f'precision must be "float64" or "float32", got {precision!r}')
+    as_choice(precision, "precision", ("float64", "float32"))
     batch = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
     first = as_count(first_index, "first_index", least=0)
     if first + math.prod(batch) > MAX_POINTS:
@@ -359,14 +363,11 @@ def _backend(
     name: str, n_threads: int | None, device: int, request: EstimateRequest | None
 ) -> Backend:
     """The backend with this name. "auto" depends on the request; without one it is the CPU."""
+    as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
     wants_device = name == "auto" and request is not None and worth_a_device(request)
     if name == "cuda" or wants_device:
         return CUDABackend(device)
-    if name in ("auto", "cpu"):
-        return CPUBackend(n_threads)
-    if name == "numpy":
-        return NumPyBackend()
-    raise InvalidInputError(f'backend must be "auto", "cpu", "cuda" or "numpy", got {name!r}')
+    return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
@@ -411,7 +412,7 @@ def _exact(
         if value is not None:
             raise InvalidInputError(
                 f"{name} must not be given for a MixtureModel, which is summed exactly; got "
-                f"{value!r}"
+                f"{shown(value)}"
             )
     if not isinstance(q, Categorical):
         raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {_kind(q)}")

@@ -99,6 +99,10 @@ class States:
         # Chunks are appended; a state without draws is a fresh one.
         self._fresh = not moments[:, state.COUNT].any()
 
+    def replace(self, i: int, other: States) -> None:
+        """Put the state of the one data point of ``other`` in place of that of data point i."""
+        self.moments[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
+
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are still incomplete."""
         self.moments = self.moments.copy()

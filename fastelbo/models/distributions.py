@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import adopt, device_of, on_device, room_for
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_unchecked_floats, constant
 from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
@@ -20,7 +20,6 @@ from ..validation import (
     MAX_DRAWS,
     Floats,
     as_count,
-    as_unchecked_floats,
     broadcast_shape,
     require_finite,
     require_memory,

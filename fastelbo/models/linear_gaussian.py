@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, softmax
 
 from ..errors import InvalidInputError
-from ..validation import Floats, broadcast_shape
+from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .linear_likelihood import LinearLikelihood
 from .location_scale import Gaussian
@@ -108,7 +108,7 @@ class LinearGaussian(Generic[Prior_co]):
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
         ):
             raise InvalidInputError(
-                f"prior must be a Gaussian or a Mixture of Gaussians, got {self.prior!r}"
+                f"prior must be a Gaussian or a Mixture of Gaussians, got {shown(self.prior)}"
             )
         if self.prior.dim != dim:
             raise InvalidInputError(

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..validation import Floats, as_floats, positive
+from ..validation import Floats, positive
 from . import lowering
 from .protocol import Frame, Points
 from .scales import cholesky, symmetric

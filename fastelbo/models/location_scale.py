@@ -10,13 +10,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.inputs import as_floats, as_unchecked_floats
 from ..errors import InvalidInputError
 from ..kernels.draws.radial import GAUSSIAN, STUDENT_T
 from ..validation import (
     MAX_DIM,
     Floats,
-    as_floats,
-    as_unchecked_floats,
     broadcast_shape,
     positive,
     require_finite,

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState
 from ..validation import (
     Floats,
     Integers,
-    as_unchecked_floats,
+    as_flag,
     broadcast_shape,
     probabilities,
     require_memory,
@@ -82,7 +82,9 @@ class Mixture(Elliptical):
                 + ("none" if weights is None else "both")
             )
         name = "weights" if logits is None else "logits"
-        shares = probabilities(weights, name) if logits is None else _softmax(logits)
+        shares = (
+            probabilities(as_floats(weights, name), name) if logits is None else _softmax(logits)
+        )
         batch = components.batch_shape
         if not batch or batch[-1] != shares.shape[-1]:
             raise InvalidInputError(
@@ -233,7 +235,7 @@ class Mixture(Elliptical):
         >>> bool(((draws[:, 0] > 0.0) == (component == 1)).all())
         True
         """
-        if not return_component:
+        if not as_flag(return_component, "return_component"):
             return super().sample(n, rng)
         draws, key = self._draws(n, rng)
         members = math.prod(self.batch_shape)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_array
+from ..arrays.inputs import as_array, as_floats
 from ..errors import InvalidInputError, NotPositiveDefiniteError
-from ..validation import Floats, as_floats, broadcast_shape, square_matrices
+from ..validation import Floats, broadcast_shape, square_matrices
 from .lowering import invert_lower
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays.inputs import as_floats
 from ..errors import InvalidInputError
 from ..optional import optional
-from ..validation import Floats, as_floats
+from ..validation import Floats, shown
 from .location_scale import Gaussian
 from .lowering import invert_lower
 
@@ -20,7 +21,7 @@ def parameters(gm: Any) -> tuple[Floats, Gaussian]:
     missing = [name for name in _FITTED if not hasattr(gm, name)]
     if missing:
         raise InvalidInputError(
-            f"gm must be a fitted GaussianMixture of scikit-learn, got {gm!r} without "
+            f"gm must be a fitted GaussianMixture of scikit-learn, got {shown(gm)} without "
             f"{' and '.join(missing)}"
         )
     kind, covariances = gm.covariance_type, gm.covariances_
@@ -31,7 +32,7 @@ def parameters(gm: Any) -> tuple[Floats, Gaussian]:
         components = Gaussian(gm.means_, scale=scale if kind == "diag" else scale[:, None])
     else:
         raise InvalidInputError(
-            "gm.covariance_type must be 'full', 'tied', 'diag' or 'spherical', got " + repr(kind)
+            "gm.covariance_type must be 'full', 'tied', 'diag' or 'spherical', got " + shown(kind)
         )
     return as_floats(gm.weights_, "weights_"), components
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..errors import InvalidInputError
 from ..plotting import plot
 from ..tables import pareto_k_table
-from ..validation import Floats
+from ..validation import Floats, as_count
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
@@ -52,8 +52,8 @@ class Estimate:
     pareto_k_elbo : ndarray
         Pareto k-hat of minus the log weights, of their values and not of exponentials, from as
         many of the smallest log weights. Above 1/2 the ELBO has no standard error, above 1 it may
-        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), after
-        a checkpoint of version 1, and from CUDA, which does not follow that tail.
+        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), and
+        after a checkpoint of version 1.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``.
     relative_variance : ndarray
@@ -133,13 +133,13 @@ class Estimate:
         InvalidInputError
             If k is neither 1 nor in the ``iw_sizes`` of the estimate.
         """
-        if k not in self._iw:
+        if as_count(k, "k") not in self._iw:
             sizes = ", ".join(map(str, sorted(self._iw))) or "none"
             raise InvalidInputError(
                 f"k must be one of the group sizes of this estimate ({sizes}), got {k!r}; add it "
                 "to iw_sizes"
             )
-        return self._iw[k]
+        return self._iw[int(k)]
 
     def confidence_interval(
         self,
@@ -153,8 +153,9 @@ class Estimate:
         The intervals of the log evidence and of the Jensen gap also cover what the draws leave
         unknown about the weights' tail. They exist even where the standard error does not. They
         have no upper end where the tail may have no mean. The intervals of all other quantities
-        are normal. `fastelbo.weights.intervals` and `fastelbo.weights.combined_intervals` have the
-        formulas.
+        are normal, and NaN where the quantity has no standard error. The interval of the Jensen gap
+        is NaN where the ELBO has no standard error. `fastelbo.weights.intervals` and
+        `fastelbo.weights.combined_intervals` have the formulas.
 
         Parameters
         ----------
@@ -173,11 +174,11 @@ class Estimate:
             those of all data points would take more than 256 MB. All intervals are then normal,
             but the interval of the log evidence is one-sided where its k-hat is too high.
         """
+        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
             if k is None:
                 raise InvalidInputError("k must be given with quantity='iw_elbo', got None")
             return normal_interval(*self.iw_elbo(k), confidence_level)
-        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
         if quantity == "log_evidence":
             return self._evidence_interval(confidence_level)
@@ -255,11 +256,9 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {
-            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
-            for name in QUANTITIES[:-1]
-        }
+        with np.errstate(over="ignore"):
+            sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        errors = {f"{name}_se": _root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
         plain = sums["log_evidence"]
         correction = float(self._bias().sum())
         sums["log_evidence"] = plain + correction
@@ -271,7 +270,8 @@ class Estimate:
 
     def _total_interval(self, confidence_level: float) -> tuple[float, float]:
         intervals = self._evidence_interval(confidence_level)
-        return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+        with np.errstate(over="ignore"):
+            return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
 
     def _bias(self) -> Floats:
         """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
@@ -284,7 +284,7 @@ class Estimate:
         A log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
         ``>`` and the lower end alone, where the interval has no upper end.
         """
-        return display.summary(self, max_rows)
+        return display.summary(self, as_count(max_rows, "max_rows", least=0))
 
     def __repr__(self) -> str:
         return display.line(self)
@@ -455,3 +455,10 @@ class Estimate:
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
+
+
+def _root_of_squares(errors: Floats) -> float:
+    """Root of the sum of squares, which may be no floats; a power of 2 scales them exactly."""
+    _, power = np.frexp(errors.max(initial=0.0))
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(np.sqrt((np.ldexp(errors, -power) ** 2).sum()), power))

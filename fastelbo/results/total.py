@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..validation import as_choice
 from ..weights.intervals import normal_interval
 
 # Quantities with a standard error, in the order of the columns of a summary.
@@ -69,5 +69,4 @@ class Total:
 
 def require_quantity(quantity: str, names: Sequence[str]) -> None:
     """Raise an error if ``quantity`` is not in ``names``."""
-    if quantity not in names:
-        raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")
+    as_choice(quantity, "quantity", names)

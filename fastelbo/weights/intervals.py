@@ -39,7 +39,7 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
 
 from ..errors import InvalidInputError
 from ..kernels.cpu.tails import FITTED, UNBOUNDED
-from ..validation import Floats
+from ..validation import Floats, as_number
 from .pareto import TailFits, fit_tails, k_threshold
 
 # Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
@@ -70,7 +70,7 @@ class Interval(NamedTuple):
 
 def check_level(confidence_level: float) -> None:
     """Refuse a confidence level that is no probability."""
-    if not 0.0 < confidence_level < 1.0:
+    if not 0.0 < as_number(confidence_level, "confidence_level") < 1.0:
         raise InvalidInputError(
             f"confidence_level must be between 0 and 1, got {confidence_level!r}"
         )
