@@ -8,6 +8,7 @@ __all__ = [
     "AllWeightsZeroWarning",
     "CheckpointError",
     "CheckpointMismatchError",
+    "CompileCacheWarning",
     "ConstantWeightsWarning",
     "DeviceMemoryError",
     "DeviceUnavailableError",
@@ -63,6 +64,10 @@ class DeviceMemoryError(FastElboError, MemoryError):
 
 class FastElboWarning(UserWarning):
     """Base class of all warnings of fastelbo."""
+
+
+class CompileCacheWarning(FastElboWarning):
+    """The disk cache of kernels is damaged or cannot be used: kernels are compiled anew."""
 
 
 class HighParetoKWarning(FastElboWarning):

@@ -13,6 +13,7 @@ from .errors import InvalidInputError
 from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, as_sequence, shown
 from .weights.bounds import Bound
 from .weights.pareto import k_threshold
+from .weights.scaled import mean_and_error, root_sum_of_squares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ _SIZE_INCHES = (8.0, 4.2)
 _BAND_SES = 1.96
 # The axis of differences is linear below this value, in nats, and logarithmic above it.
 _LINEAR_NATS = 0.01
+# Larger numbers overflow in matplotlib; they are not drawn, as infinite ones are not.
+_LARGEST_DRAWN = 1e100
 # More data points than this get smaller marks.
 _MANY_POINTS = 200
 
@@ -137,7 +140,7 @@ def plot_bounds(
         ax = new_figure().add_subplot()
 
     if reference is not None:
-        _exact_line(ax, float(reference.mean()))
+        _exact_line(ax, _mean(Bound(reference, np.zeros(1)), np.zeros(()))[0])
     # The log evidence is the bound of all K weights.
     sizes = [1, *(k for k in estimate.iw_sizes if k < estimate.n_samples), estimate.n_samples]
     bounds = [_quantity(estimate, k) for k in (*sizes[:-1], 0)]
@@ -157,9 +160,7 @@ def plot_bounds(
                 sizes[part], mean[part], half[part], color=colour, marker=marker, markersize=5,
                 linestyle="none", capsize=3, label=label,
             )  # fmt: skip
-    # A logarithmic axis needs limits even if no bound is finite.
-    ax.update_datalim(np.column_stack([sizes, sizes]), updatey=False)
-    ax.set_xscale("log")
+    _log_axis(ax, sizes)
     ax.set_xlabel("weights k in the bound")
     ax.set_ylabel("nats")
     _finish(ax, _band_title(estimate.log_evidence[place].size))
@@ -268,6 +269,8 @@ def plot_convergence(
     for each in estimates:
         _require_estimate(each, "estimates")
     shape = _common_batch(estimates)
+    if 0 in shape:
+        raise InvalidInputError(f"estimates must have data points, got batch shape {shape}")
     reference = np.zeros(shape) if exact is None else _exact(exact, shape)
     if ax is None:
         ax = new_figure().add_subplot()
@@ -284,7 +287,7 @@ def plot_convergence(
         _draw_curve(ax, with_k, reference, k, f"IW bound, k = {k}", _BOUNDS[i % len(_BOUNDS)])
     _draw_curve(ax, estimates, reference, 1, "ELBO", _ELBO)
 
-    ax.set_xscale("log", base=2)
+    _log_axis(ax, [estimate.n_samples for estimate in estimates], base=2)
     ax.set_xlabel("draws K")
     ax.set_ylabel("nats" if exact is None else "difference from exact log evidence (nats)")
     if exact is not None:
@@ -322,6 +325,12 @@ def _exact(exact: ArrayLike, shape: tuple[int, ...]) -> Floats:
 
 def _exact_line(ax: Axes, value: float) -> None:
     ax.axhline(value, color="black", linestyle="--", linewidth=1, label="exact log evidence")
+
+
+def _log_axis(ax: Axes, values: list[int], **options: Any) -> None:
+    """A logarithmic axis of the values; it needs limits even if nothing above them is finite."""
+    ax.update_datalim(np.column_stack([values, values]), updatey=False)
+    ax.set_xscale("log", **options)
 
 
 def _band_title(n_points: int) -> str:
@@ -385,10 +394,12 @@ def _quantity(estimate: Drawable, k: int) -> Bound:
 
 def _mean(bound: Bound, reference: Floats) -> tuple[float, float]:
     """Mean difference over data points, and its standard error."""
-    return (
-        float((bound.value - reference).mean()),
-        float(np.sqrt((bound.se**2).sum()) / bound.se.size),
-    )
+    with np.errstate(over="ignore"):
+        mean, _ = mean_and_error((bound.value - reference).reshape(-1))
+    error = root_sum_of_squares(bound.se) / bound.se.size
+    if abs(mean) > _LARGEST_DRAWN:
+        mean = np.copysign(np.inf, mean)
+    return float(mean), error if error <= _LARGEST_DRAWN else float("nan")
 
 
 def _decade_ticks(ax: Axes) -> None:

@@ -92,15 +92,30 @@ def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str
 def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
     """A value and its interval, or its one end; nothing where there is none."""
     number, least, most = (float(part) for part in (value, low, high))
-    if not (least < most and np.isfinite(number)) or (least, most) == (-np.inf, np.inf):
+    ends = ends_cell(value, low, high)
+    if not (least < most and np.isfinite(number)) or ends == "-":
         return ""
+    if np.isinf(least) or np.isinf(most):
+        return ends
+    return f"{fixed(number, _interval_decimals(least, most))} in {ends}"
+
+
+def ends_cell(value: Floats, low: Floats, high: Floats) -> str:
+    """The ends of the interval of a value, or its one end; ``-`` where there is none."""
+    number, least, most = (float(part) for part in (value, low, high))
+    if np.isnan(least + most) or (np.isinf(least) and np.isinf(most)):
+        return "-"
     if most == np.inf:
         return f"> {fixed(least, decimals(number - least))}"
     if least == -np.inf:
         return f"< {fixed(most, decimals(most - number))}"
-    # As those of a standard error, of which an interval is four wide.
-    digits = decimals(0.25 * (most - least))
-    return f"{fixed(number, digits)} in [{fixed(least, digits)}, {fixed(most, digits)}]"
+    digits = _interval_decimals(least, most)
+    return f"[{fixed(least, digits)}, {fixed(most, digits)}]"
+
+
+def _interval_decimals(low: float, high: float) -> int:
+    """As those of a standard error, of which an interval is four wide."""
+    return decimals(0.25 * (high - low))
 
 
 def decimals(error: float) -> int:

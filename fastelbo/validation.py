@@ -145,7 +145,8 @@ def probabilities(array: Floats, name: str) -> Floats:
             f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}, got a sum that is "
             f"off by {worst:g}"
         )
-    return np.asarray(array / total)
+    with np.errstate(under="ignore"):
+        return np.asarray(array / total)
 
 
 def square_matrices(array: Floats, name: str) -> Floats:

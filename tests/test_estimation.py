@@ -292,7 +292,7 @@ def test_threads_change_no_bit(whole, n_threads):
 
 def set_slices(monkeypatch, size, seconds):
     monkeypatch.setattr(launch, "_SLICE_SECONDS", seconds)
-    monkeypatch.setattr(launch, "_FIRST", size)
+    monkeypatch.setattr(launch, "_PART_WORK", max(size, 1000))
     monkeypatch.setattr(engine_cpu, "SLICE_NUMBERS", size)
     monkeypatch.setattr(engine_cpu, "_FIRST_WORK", size)
 

@@ -163,6 +163,54 @@ INVALID = {
     "prior": (linear(prior=fe.StudentT(3.0, [0.0, 0.0], scale=1.0)), "prior must be a Gaussian"),
     "dimension of prior": (linear(prior=Q), r"prior must have dimension D = 2, .* got 1"),
     "batch of prior": (linear(prior=THREE), r"x \(4,\), prior \(3,\)"),
+    "scale without a reciprocal": (
+        lambda: fe.Gaussian([0.0], scale=1e-310).log_prob([0.0]),
+        "scale must have a finite inverse",
+    ),
+    "scale of q without a reciprocal": (
+        estimate(fe.StudentT(3.0, [0.0], scale=5e-324), Q, 9),
+        "scale must have a finite inverse",
+    ),
+    "factor without an inverse": (
+        lambda: fe.Gaussian(W[0], scale_tril=[[1e-300, 0.0], [1.0, 1e-300]]).log_prob(W[0]),
+        "scale_tril must have a finite inverse",
+    ),
+    "divergence without one": (
+        lambda: fe.kl_divergence(
+            fe.Gaussian(W[0], scale=1.0),
+            fe.Gaussian(W[0], scale_tril=[[1e-300, 0.0], [1.0, 1e-300]]),
+        ),
+        "scale_tril must have a finite inverse",
+    ),
+    "densities that are not numbers": (
+        lambda: fe.elbo_terms(fe.Gaussian([1e16], scale=1e-300), Q, 9),
+        "numbers of log_prior are NaN, the first at data point 0, draw 0",
+    ),
+    "weights that are not numbers": (
+        lambda: fe.log_weights(Q, fe.Gaussian([1e308], scale=1.0), 9, precision="float32"),
+        "float64",
+    ),
+    "posterior of a far point": (
+        linear(
+            x=[1e200] * 3, prior=fe.Mixture([1.0], fe.Gaussian([[0.0, 0.0]], scale=1.0))
+        )().exact_posterior,
+        "x must be nearer",
+    ),
+    "posterior beyond floats": (
+        linear(loadings=W * 1e308, noise_cov=1e-300)().exact_log_evidence,
+        "must differ less in size",
+    ),
+    # objects of other kinds
+    "merged": (lambda: fe.LogWeightAccumulator().merge("x"), "other must be .* got str"),
+    "several levels": (
+        lambda: fe.estimate(MIXTURE_MODEL, fe.Categorical([0.5, 0.5])).confidence_interval(
+            "kl", [0.5, 0.9]
+        ),
+        "confidence_level must be between 0 and 1",
+    ),
+    "plotted": (lambda: fe.plotting.plot(None, "bounds"), "estimate must be .* got NoneType"),
+    "plotted bounds": (lambda: fe.plotting.plot_bounds(Q), "estimate must be .* got Gaussian"),
+    "plotted together": (lambda: fe.plotting.plot_convergence("ab"), "must be .* got str"),
     "last axis of z": (lambda: THREE.log_prob([1.0]), r"z .* length 2, got shape \(1,\)"),
     "scalar z": (lambda: THREE.log_prob(1.0), r"z .* length 2, got shape \(\)"),
     "batch of z": (lambda: THREE.log_prob(np.zeros((4, 2))), r"z \(4,\), batch_shape \(3,\)"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import InvalidInputError, UnsupportedDTypeError
 from ..validation import Floats, require_finite, shown
+from .choice import ChoiceError
 from .devices import refuse_on_device
 from .files import open_array
 
@@ -25,12 +26,16 @@ def as_array(value: Any, name: str, *, file: bool = False) -> np.ndarray[Any, An
 
     Every array that a user gives comes this way. Taken are lists and numbers, and the arrays of
     any library that NumPy can read. A torch tensor is detached. bfloat16, which NumPy does not
-    have, becomes float32. With ``file``, a path names a ``.npy`` file, which is mapped, or a
-    ``.npz`` file with one array; pickled objects are not read.
+    have, becomes float32. With ``file``, a path names a file that
+    `fastelbo.arrays.files.open_array` reads.
     """
     if file and isinstance(value, (str, Path)):
         try:
             return _real(open_array(value), value, name)
+        except ChoiceError as error:
+            raise InvalidInputError(
+                f"{name}: {error}; fastelbo.arrays.files.open_array takes the choice"
+            ) from error
         except InvalidInputError as error:
             raise InvalidInputError(f"{name}: {error}") from error
     return _real(_as_numpy(value, name), value, name)
@@ -130,7 +135,7 @@ def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
         if not any(isinstance(each, (bool, np.bool_)) for each in np.atleast_1d(axis).tolist()):
             return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
         reason = "a bool is no number"
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = str(error)
     raise InvalidInputError(
         f"axis must name axes of an array with {ndim} axes, each once, got {shown(axis)}: {reason}"

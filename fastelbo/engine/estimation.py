@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidWeightError
 from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
@@ -231,6 +231,8 @@ def elbo_terms(
 
     Raises
     ------
+    InvalidWeightError
+        If a log density is NaN.
     InvalidInputError
         If an argument is invalid; the message names it.
     MemoryError
@@ -252,8 +254,23 @@ def elbo_terms(
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
     index = as_count(device, "device", least=0)
     terms = _backend(backend, threads, index, request).terms(request)
+    _refuse_nan(terms)
     shape = (*request.batch, request.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
+
+
+def _refuse_nan(terms: tuple[Floats, Floats, Floats]) -> None:
+    for name, array in zip(ElboTerms._fields, terms, strict=True):
+        # A sum is NaN if a term is, and needs no array of its own.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = np.isnan(array.sum())
+        if suspicious and np.isnan(array).any():
+            point, draw = np.argwhere(np.isnan(array))[0]
+            raise InvalidWeightError(
+                f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
+                f"{point}, draw {draw}: scales and distances of model and q differ so much that "
+                "their products and ratios are beyond the largest float"
+            )
 
 
 def log_weights(

@@ -106,10 +106,11 @@ class States:
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are still incomplete."""
         self.moments = self.moments.copy()
-        parts = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
+        whole = self.moments[:, state.GROUPS :]
+        parts = whole.reshape(-1, groups.GROUP_SIZE)
         open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
         parts[:, open_group] = 0.0, -np.inf, 0.0
-        self.moments[:, state.GROUPS :] = parts.reshape(len(self.moments), -1)
+        self.moments[:, state.GROUPS :] = parts.reshape(whole.shape)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
         """Append states (points, chunks, ...), and rows of largest values for them all."""

@@ -116,11 +116,12 @@ def summarize(
     ----------
     log_weights : array_like, path, ElboTerms, xarray object, or iterator of array_like
         Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are an array of
-        NumPy, torch, JAX or pandas, a memory map, and the path of a ``.npy`` file, which is read in
-        small parts. An iterator of them gives pieces along ``axis``. Of the terms that `elbo_terms`
-        returns, the estimate also has the log-likelihood and the KL. An array on a GPU (CuPy,
-        torch, JAX, numba) is reduced there in place. Its draws must be along the last axis, and it
-        must not be in pieces.
+        NumPy, torch, JAX or pandas, a memory map, and the path of a file that
+        `fastelbo.arrays.files.open_array` reads: a ``.npy`` file is read in small parts, and must
+        not be cut meanwhile, which ends the process. An iterator of them gives pieces along
+        ``axis``. Of the terms that `elbo_terms` returns, the estimate also has the log-likelihood
+        and the KL. An array on a GPU (CuPy, torch, JAX, numba) is reduced there in place. Its draws
+        must be along the last axis, and it must not be in pieces.
     axis : int, optional
         The axis of the draws k; the last by default. The other axes are data points. `sample`,
         `log_prob` and `loo` have draws first: ``summarize(p.log_prob(z) - q.log_prob(z), axis=0)``.

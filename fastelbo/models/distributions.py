@@ -13,6 +13,7 @@ from ..arrays.devices import adopt, device_of, on_device, room_for
 from ..arrays.inputs import as_unchecked_floats, constant
 from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu import launch
 from ..kernels.draws.blocks import Density, Term
 from ..random import RandomState, philox_key
@@ -30,20 +31,10 @@ from .protocol import Frame, Points, Source
 from .terms import Zero
 
 
-class Distribution(ABC):
+class Distribution(Frozen, ABC):
     """A distribution over vectors of length `dim`, or a batch of them."""
 
     family: ClassVar[str]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
-
-    def _set(self, **fields: Any) -> None:
-        """Fill the fields of a new instance, arrays made read-only."""
-        for name, value in fields.items():
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
-            object.__setattr__(self, name, value)
 
     @property
     @abstractmethod
@@ -143,7 +134,9 @@ class Elliptical(Distribution):
             require_finite(given, "z")
             # A difference of a point and a location overflowed: in quarters it does not.
             quarter = self._lowered(shape[free:], 0.25)
-            result = launch.log_prob(*quarter, 0.25 * points).reshape(shape)
+            with np.errstate(under="ignore"):
+                points = 0.25 * points
+            result = launch.log_prob(*quarter, points).reshape(shape)
         return result
 
     def _log_prob_on_device(self, z: Any) -> DeviceFloats:

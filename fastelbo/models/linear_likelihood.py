@@ -12,6 +12,7 @@ from scipy.linalg import solve_triangular
 
 from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import Term
@@ -33,16 +34,20 @@ class Reduced(NamedTuple):
     log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
 
 
-class LinearLikelihood:
+class LinearLikelihood(Frozen):
     """The likelihood of a `fastelbo.LinearGaussian`, whose parameters it checks."""
 
     family: ClassVar[str] = "linear_gaussian"
+    x: Floats
+    loadings: Floats
+    noise_cov: Floats
+    offset: Floats
+    _noise_tril: Floats | None
 
     def __init__(
         self, x: ArrayLike, loadings: ArrayLike, noise_cov: ArrayLike, offset: ArrayLike
     ) -> None:
-        self.x = as_floats(x, "x")
-        self.loadings = as_floats(loadings, "loadings")
+        self._set(x=as_floats(x, "x"), loadings=as_floats(loadings, "loadings"))
         if self.loadings.ndim != 2 or 0 in self.loadings.shape:
             raise InvalidInputError(f"loadings must have shape (P, D), got {self.loadings.shape}")
         features = self.loadings.shape[0]
@@ -51,13 +56,14 @@ class LinearLikelihood:
                 f"x must have a last axis of length P = {features}, as loadings of shape "
                 f"{self.loadings.shape} have; got shape {self.x.shape}"
             )
-        self.noise_cov, self._noise_tril = _noise(noise_cov, features)
+        covariance, tril = _noise(noise_cov, features)
         shift = as_floats(offset, "offset")
         if shift.shape not in ((), (features,)):
             raise InvalidInputError(
                 f"offset must be a scalar or have shape ({features},), got {shift.shape}"
             )
-        self.offset = np.array(np.broadcast_to(shift, features))
+        centre = np.array(np.broadcast_to(shift, features))
+        self._set(noise_cov=covariance, _noise_tril=tril, offset=centre)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -83,6 +89,7 @@ class LinearLikelihood:
         return lowering.elliptical_term(density)
 
     @cached_property
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def reduced(self) -> Reduced:
         """The loadings, whitened and factored."""
         features, dim = self.loadings.shape

@@ -217,7 +217,7 @@ class Gaussian(LocationScale):
         """Inverses of the covariance matrices, shape (..., D, D)."""
         if self.scale is not None:
             return diagonal_matrices((1.0 / self.scale) ** 2)
-        inverse = lowering.invert_lower(self.scale_tril)
+        inverse = lowering.finite_inverse(self.scale_tril)
         return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)
 
     def entropy(self) -> Floats:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ..arrays.inputs import as_array, as_floats
 from ..errors import InvalidInputError, NotPositiveDefiniteError
 from ..validation import Floats, broadcast_shape, square_matrices
-from .lowering import invert_lower
+from .lowering import finite_inverse
 
 
 def require_one(**given: ArrayLike | None) -> None:
@@ -75,7 +75,7 @@ def tril_of_inverse(precision: ArrayLike) -> Floats:
     matrices = symmetric(precision, "precision")
     upper = cholesky(matrices[backward], "precision")[backward]
     with np.errstate(over="ignore", under="ignore"):
-        return invert_lower(np.swapaxes(upper, -1, -2))
+        return finite_inverse(np.swapaxes(upper, -1, -2), "precision")
 
 
 def diagonal_matrices(values: Floats) -> Floats:

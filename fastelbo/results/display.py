@@ -10,7 +10,7 @@ import numpy as np
 from ..tables import format_cell, format_table, html_table, interval_cell
 from ..validation import Floats
 from ..weights.intervals import tail_interval
-from ..weights.ustatistics import mean_and_error
+from ..weights.scaled import mean_and_error
 from .total import QUANTITIES
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..plotting import plot
 from ..tables import pareto_k_table
 from ..validation import Floats, as_count
@@ -19,6 +20,7 @@ from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
 from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
+from ..weights.scaled import root_sum_of_squares, total
 from . import display
 from .bound_tables import BoundTable, bound_table
 from .comparisons import evidence_difference
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Estimate:
+class Estimate(Frozen):
     """Log evidence, ELBO and bounds of each data point, from one set of draws, in nats.
 
     Attributes
@@ -103,6 +105,9 @@ class Estimate:
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
     # Where the draws are known, the key and the data points of their addresses.
     _addresses: tuple[int, range] | None = None
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
@@ -256,11 +261,12 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        with np.errstate(over="ignore"):
-            sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
-        errors = {f"{name}_se": _root_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]}
+        sums = {name: total(values(name)) for name in QUANTITIES[:-1]}
+        errors = {
+            f"{name}_se": root_sum_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]
+        }
         plain = sums["log_evidence"]
-        correction = float(self._bias().sum())
+        correction = total(self._bias())
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(
@@ -455,10 +461,3 @@ class Estimate:
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
-
-
-def _root_of_squares(errors: Floats) -> float:
-    """Root of the sum of squares, which may be no floats; a power of 2 scales them exactly."""
-    _, power = np.frexp(errors.max(initial=0.0))
-    with np.errstate(over="ignore", under="ignore"):
-        return float(np.ldexp(np.sqrt((np.ldexp(errors, -power) ** 2).sum()), power))

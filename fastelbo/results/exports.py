@@ -29,7 +29,8 @@ def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: i
         index = pandas.MultiIndex.from_product(map(range, shape), names=names)
     else:
         index = pandas.RangeIndex(math.prod(shape), name="point")
-    columns = {name: array.reshape(-1) for name, array in arrays.items()}
+    # Copies, which may be written.
+    columns = {name: array.flatten() for name, array in arrays.items()}
     frame = pandas.DataFrame(columns, index=index)
     frame.attrs = _attributes(n_samples)
     return frame
@@ -47,7 +48,8 @@ def to_xarray(
     coordinates: dict[str, Any] = {
         name: np.arange(size) for name, size in zip(dimensions, shape, strict=True)
     }
-    entries = {name: (dimensions, array) for name, array in arrays.items()}
+    # Copies, which may be written.
+    entries = {name: (dimensions, array.copy()) for name, array in arrays.items()}
     if bounds:
         coordinates["k"] = list(bounds)
         for name, part in (("iw_elbo", "value"), ("iw_elbo_se", "se")):

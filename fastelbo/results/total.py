@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,7 +45,9 @@ class Total:
 
     @property
     def bias_correction(self) -> float:
-        """The bias correction in ``log_evidence``: ``sum v_i / 2K``."""
+        """The bias correction in ``log_evidence``: ``sum v_i / 2K``; 0 if that is infinite."""
+        if not math.isfinite(self.uncorrected_log_evidence):
+            return 0.0
         return self.log_evidence - self.uncorrected_log_evidence
 
     def confidence_interval(

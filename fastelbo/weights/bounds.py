@@ -23,12 +23,15 @@ from ..random import RandomState, generator
 from ..validation import Floats, as_choice, as_count, as_number
 from .pareto import fit_tails, tail_length
 from .reductions import logmeanexp, weight_rows
-from .ustatistics import jackknife_rows, mean_and_error, subset_means
+from .scaled import mean_and_error
+from .ustatistics import jackknife_rows, subset_means
 
 _METHODS = ("auto", "complete", "partitions")
 # A variance exists for tail indices below the first limit, a mean below the second.
 _NO_VARIANCE = 0.5
 _NO_MEAN = 1.0
+# An ulp of numbers up to it is at most an eighth.
+_LARGEST_LOG = 1e15
 
 
 class Bound(NamedTuple):
@@ -163,7 +166,7 @@ def renyi_bound(
     Bound
         ``value`` and ``se`` of shape (...). The standard error is that of the delta method,
         ``sd(w^(1-alpha)) / mean(w^(1-alpha)) / (|1-alpha| sqrt K)``. At alpha = 1 it is that of the
-        ELBO.
+        ELBO. It is NaN where the value is -inf.
 
     Raises
     ------
@@ -337,11 +340,31 @@ def _power_mean(rows: Floats, power: float) -> tuple[Floats, Floats, Floats]:
     For a power in [0, 1] the tail index is not computed, and 0 is returned: such powers have a mean
     if the weights have one.
     """
-    value, se = _log_power_mean(rows, power)
-    if 0.0 <= power <= 1.0:
-        return value, se, np.zeros(len(rows))
-    index = _tail_index(power * rows)
+    frame = _frame(rows, power)
+    # Beside the largest power, what underflows is 0.
+    with np.errstate(over="ignore", under="ignore"):
+        framed = rows - frame[:, None]
+        value, se = _log_power_mean(framed, power)
+        value += frame
+        if 0.0 <= power <= 1.0:
+            return value, se, np.zeros(len(rows))
+        index = _tail_index(power * framed)
     return value, np.where(index >= _NO_VARIANCE, np.nan, se), index
+
+
+def _frame(rows: Floats, power: float) -> Floats:
+    """0, or the log weight of the largest power where an ulp of the powers' logs may be a nat.
+
+    A centre that is rounded as much would be far from all of them.
+    """
+    if power == 0.0:
+        return np.zeros(len(rows))
+    top = rows.max(axis=1) if power > 0.0 else rows.min(axis=1)
+    finite = np.isfinite(rows)
+    size = np.maximum(rows.max(axis=1, where=finite, initial=0.0), 0.0)
+    size = np.maximum(size, -rows.min(axis=1, where=finite, initial=0.0))
+    far = np.isfinite(top) & (size > _LARGEST_LOG / abs(power))
+    return np.where(far, top, 0.0)
 
 
 def _tail_index(log_values: Floats) -> Floats:

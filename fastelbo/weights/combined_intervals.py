@@ -15,8 +15,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri
 
+from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats
-from .intervals import Interval, one_sided_interval
+from .intervals import Interval, one_sided_interval, upper_probability
+from .scaled import root_sum_of_squares, total
 
 # For a light tail, the tail interval may reach further than the delta interval by this share, which
 # counts as no difference. If log evidence and ELBO nearly cancel, such a share of the reach is many
@@ -60,12 +62,12 @@ def sum_interval(
     (-3.5, -2.0)
     """
     if not np.isfinite(log_evidence).all() or np.isposinf(intervals.high).any():
-        low, high = one_sided_interval(log_evidence.sum(), confidence_level)
-    else:
-        centre = log_evidence + bias
-        below, above = (np.sqrt(((end - centre) ** 2).sum()) for end in intervals)
-        low, high = centre.sum() - below, centre.sum() + above
-    return float(low), float(high)
+        least, _ = one_sided_interval(np.asarray(total(log_evidence)), confidence_level)
+        return float(least), np.inf
+    centre = log_evidence + bias
+    with np.errstate(over="ignore"):
+        below, above = (root_sum_of_squares(end - centre) for end in intervals)
+    return total(centre) - below, total(centre) + above
 
 
 def difference_interval(
@@ -136,12 +138,15 @@ def gap_interval(
     >>> round(float(low), 2), round(float(high), 2)
     (0.71, 1.36)
     """
-    z = float(ndtri(0.5 + 0.5 * confidence_level))
-    delta, elbo, both = (z * error for error in errors)
-    low, high = (
-        _gap_reach(np.abs(end - log_evidence), delta, elbo, both) for end in evidence_interval
-    )
-    return Interval(gap - low, gap + high)
+    z = float(ndtri(upper_probability(confidence_level)))
+    unit = np.where(np.fmax.reduce(errors) > LARGE, TINY, 1.0)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        delta, elbo, both = (unit * (z * error) for error in errors)
+        low, high = (
+            _gap_reach(unit * np.abs(end - log_evidence), delta, elbo, both) / unit
+            for end in evidence_interval
+        )
+        return Interval(gap - low, gap + high)
 
 
 def _gap_reach(tail: Floats, delta: Floats, elbo: Floats, both: Floats) -> Floats:

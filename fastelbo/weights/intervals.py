@@ -76,11 +76,17 @@ def check_level(confidence_level: float) -> None:
         )
 
 
+def upper_probability(confidence_level: float) -> float:
+    """The probability below the upper end of a two-sided interval, never rounded to 1."""
+    check_level(confidence_level)
+    return min(0.5 + 0.5 * confidence_level, 1.0 - 2.0**-53)
+
+
 def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
     """value -+ z se."""
-    check_level(confidence_level)
-    half = ndtri(0.5 + 0.5 * confidence_level) * se
-    return Interval(value - half, value + half)
+    with np.errstate(over="ignore"):
+        half = ndtri(upper_probability(confidence_level)) * se
+        return Interval(value - half, value + half)
 
 
 def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
@@ -89,7 +95,7 @@ def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
     return Interval(value + math.log(1.0 - confidence_level), np.full_like(value, np.inf))
 
 
-@np.errstate(under="ignore")
+@np.errstate(over="ignore", under="ignore")
 def tail_interval(
     n_samples: int,
     log_evidence: Floats,
@@ -136,7 +142,7 @@ def tail_interval(
     shape = value.shape
     value, v = value.reshape(-1), np.asarray(relative_variance).reshape(-1)
     tail = np.sort(np.asarray(tail, dtype=np.float64).reshape(len(value), np.shape(tail)[-1]))
-    probabilities = 0.5 - 0.5 * confidence_level, 0.5 + 0.5 * confidence_level
+    probabilities = 0.5 - 0.5 * confidence_level, upper_probability(confidence_level)
     se = np.sqrt(v / n_samples)
     delta_low, high = (value + ndtri(p) * se for p in probabilities)
     low = delta_low.copy()

@@ -13,9 +13,10 @@ from ..arrays.inputs import in_native_floats
 from ..arrays.protocols import HasVariables
 from ..errors import InvalidInputError
 from ..kernels.cpu import tails
-from .loo_result import LooResult, sum_and_error
+from .loo_result import LooResult
 from .pareto import draws_needed, k_threshold
 from .reductions import logsumexp
+from .scaled import sum_and_error
 from .smoothing import TailRows, warn_about_tails
 
 
@@ -105,7 +106,7 @@ def loo(
     # Outside of the tail, weight times density is 1.
     pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
     elpd, elpd_se = sum_and_error(pointwise)
-    p_loo, p_loo_se = sum_and_error(lppd - pointwise)
+    p_loo, p_loo_se = sum_and_error(lppd, -pointwise)
     k = values[:, tails.PARETO_K]
     return LooResult(
         elpd, elpd_se, p_loo, p_loo_se, pointwise, k, k_threshold(rows.length), draws_needed(k)

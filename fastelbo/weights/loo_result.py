@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ from ..validation import Floats
 from .differences import Difference
 from .intervals import normal_interval
 from .pareto import pareto_k_classes
+from .scaled import sum_and_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,7 +30,7 @@ class LooResult(NamedTuple):
     ----------
     elpd_loo, elpd_loo_se : float
         Expected log pointwise predictive density for new data, the sum of ``pointwise``, and its
-        standard error, which is NaN for a single observation.
+        standard error, which is NaN for fewer than two observations.
     p_loo, p_loo_se : float
         Effective number of parameters, and its standard error.
     pointwise : ndarray
@@ -139,7 +139,7 @@ class LooResult(NamedTuple):
             raise InvalidInputError(
                 f"both results must be of the same observations, got {count} and {others} of them"
             )
-        value, se = map(np.asarray, sum_and_error(self.pointwise - other.pointwise))
+        value, se = map(np.asarray, sum_and_error(self.pointwise, -other.pointwise))
         high = any((each.pareto_k > each.threshold).any() for each in (self, other))
         interval = partial(normal_interval, value, se)
         return Difference("elpd_loo", value, se, np.asarray(high), interval)
@@ -169,10 +169,3 @@ class LooResult(NamedTuple):
         """The tables of the estimates and of the classes of k-hat, for notebooks."""
         classes = html_table(pareto_k_rows(self._classes), "Observations by class of k-hat")
         return f"<div>\n{html_table(self._rows(), self._heading)}\n{classes}\n</div>"
-
-
-def sum_and_error(values: Floats) -> tuple[float, float]:
-    """The sum of independent values, and its standard error."""
-    n = len(values)
-    se = math.sqrt(n * values.var(ddof=1)) if n > 1 else math.nan
-    return float(values.sum()), se

@@ -183,8 +183,8 @@ def pareto_k(
 
     Parameters
     ----------
-    log_ratios, r_eff, axis
-        Log weights, relative efficiency of the draws, and axis of the draws, as for `psis`.
+    log_ratios, r_eff, axis, dim, var
+        Log weights, relative efficiency of the draws, and which draws they are, as for `psis`.
 
     Returns
     -------

@@ -301,7 +301,7 @@ def _signed_rows(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tupl
     if length == 0:
         return np.full((before, after), -np.inf), np.zeros((before, after))
     value, sign = np.empty((2, before, after))
-    width = min(after, _PIECE_ELEMENTS)
+    width = max(1, min(after, _PIECE_ELEMENTS))
     step = max(1, _CACHED_ELEMENTS // max(1, length * width))
     for lo in range(0, before, step):
         for column in range(0, after, width):

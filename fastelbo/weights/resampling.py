@@ -100,6 +100,8 @@ def resample(
     return chosen.reshape(*batch, count)
 
 
+# A weight that underflows is 0 beside the largest.
+@np.errstate(over="ignore", under="ignore")
 def _with_replacement(
     rows: Floats, n: int, method: str, generator: np.random.Generator
 ) -> Integers:

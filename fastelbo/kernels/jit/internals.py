@@ -27,10 +27,7 @@ except Exception:
 
 
 def keep_on_disk(dispatcher: Any, function: Any) -> None:
-    """Give a kernel its disk cache.
-
-    There is none if neither the source's folder nor the user's cache folder can be written.
-    """
+    """Give a kernel its disk cache, which may be read where it cannot be written."""
     with contextlib.suppress(Exception):
         if disk_cache is not None and dispatcher._cache.cache_path is None:
             dispatcher._cache = disk_cache.SourceCache(function)
