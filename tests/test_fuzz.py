@@ -105,7 +105,8 @@ _estimate_options = _draws | {
     "pareto_k": st.booleans(),
     "progress": st.just(False),
 }
-_efficiency = {"r_eff": st.floats(0.01, 3.0) | floats, "axis": st.integers(-2, 1)}
+_no_dim = {"dim": st.none()}
+_efficiency = _no_dim | {"r_eff": st.floats(0.01, 3.0) | floats, "axis": st.integers(-2, 1)}
 _levels = st.floats(0.0, 1.0) | st.sampled_from([1.0 - 2.0**-53, 5e-324, 0.95])
 _quantities = st.sampled_from(
     ["log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap", "iw_elbo"]
@@ -147,7 +148,7 @@ FUNCTIONS = {
     "logmeanexp": keywords(
         {"axis": _axes, "keepdims": st.booleans()}, a=log_weights() | real_array
     ),
-    "ess": keywords({"axis": st.integers(-2, 1)}, log_weights=log_weights()),
+    "ess": keywords(_no_dim | {"axis": st.integers(-2, 1)}, log_weights=log_weights()),
     "psis": keywords(_efficiency, log_ratios=log_weights(least=1, most=200)),
     "pareto_k": keywords(_efficiency, log_ratios=log_weights(least=1, most=200)),
     "loo": keywords(
@@ -155,7 +156,8 @@ FUNCTIONS = {
         log_likelihood=log_weights(most=200).map(lambda rows: np.atleast_2d(np.asarray(rows)).T),
     ),
     "summarize": keywords(
-        {
+        _no_dim
+        | {
             "axis": st.integers(-2, 1),
             "iw_sizes": st.none() | st.lists(st.integers(1, 9), max_size=3),
             "pareto_k": st.booleans(),
