@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -294,6 +295,30 @@ def test_columns_of_text(tmp_path, capsys):
         printed = json.loads(capsys.readouterr().out)
         assert printed["log_evidence"] == want.log_evidence[1]
     assert ": --column must be one of the columns in" in refused(["estimate", str(path)], capsys)
+
+
+def test_too_few_draws_have_no_classes_of_k_hat(tmp_path, capsys):
+    np.save(tmp_path / "few.npy", log_weights((5, 3)))
+    assert cli.main(["estimate", str(tmp_path / "few.npy")]) == 0
+    printed = capsys.readouterr().out
+    assert "No Pareto k-hat: there are too few draws" in printed
+    assert "(-inf" not in printed
+
+
+def test_the_axis_is_left_to_the_library_where_no_flag_gives_it(weights, monkeypatch, capsys):
+    def warn_without_axis(array, **options):
+        if "axis" not in options:
+            text = "log_weights has only 3 draws; say axis=0, else axis=1"
+            warnings.warn(text, fe.errors.FastElboWarning, stacklevel=2)
+        with quiet():
+            return fe.summarize(array, **options)
+
+    monkeypatch.setattr(cli, "summarize", warn_without_axis)
+    assert cli.main(["estimate", str(weights)]) == 0
+    shown = "fastelbo: FastElboWarning: WEIGHTS has only 3 draws; say --axis 0, else --axis 1\n"
+    assert capsys.readouterr().err == shown
+    assert cli.main(["estimate", str(weights), "--axis", "1"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -175,6 +175,10 @@ INVALID = {
         lambda: fe.Gaussian(W[0], scale_tril=[[1e-300, 0.0], [1.0, 1e-300]]).log_prob(W[0]),
         "scale_tril must have a finite inverse",
     ),
+    "precision without one": (
+        lambda: fe.Gaussian(W[0], scale_tril=1e-310 * np.eye(2)).precision,
+        "scale_tril must have a finite inverse",
+    ),
     "divergence without one": (
         lambda: fe.kl_divergence(
             fe.Gaussian(W[0], scale=1.0),

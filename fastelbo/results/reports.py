@@ -18,6 +18,7 @@ from .total import Total
 
 _LEVEL = 0.95
 _INTERVALS = "95 % interval of log_evidence"
+_NO_K = "No Pareto k-hat: there are too few draws, or all weights are equal."
 # As many data points as a summary shows.
 _MOST_ROWS = 10
 # The sums that log weights alone determine.
@@ -57,7 +58,8 @@ def as_text(estimate: Estimate) -> str:
         f"{points}, K = {estimate.n_samples} draws; estimates in nats +- {errors}",
         summary,
         _intervals_text(estimate),
-        estimate.pareto_k_table(),
+        # The classes of too few draws have no sense: their limit is below 0.
+        estimate.pareto_k_table() if np.isfinite(estimate.pareto_k).any() else _NO_K,
     ]
     if count > 1:
         parts.append(_total_text(estimate))
