@@ -12,6 +12,7 @@ __all__ = [
     "ConstantWeightsWarning",
     "DeviceMemoryError",
     "DeviceUnavailableError",
+    "DrawsAxisWarning",
     "FastElboError",
     "FastElboWarning",
     "HighParetoKWarning",
@@ -87,6 +88,10 @@ class ConstantWeightsWarning(FastElboWarning):
 
 class ShortTailWarning(FastElboWarning):
     """There are too few draws for a standard error or for a fit of the tail."""
+
+
+class DrawsAxisWarning(FastElboWarning):
+    """The axis taken for the draws is short beside another, and nobody named it."""
 
 
 class TotalBiasWarning(FastElboWarning):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .arrays.inputs import as_floats, as_unchecked_floats
 from .errors import InvalidInputError
-from .validation import Floats, as_floats
+from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, as_sequence, shown
 from .weights.bounds import Bound
 from .weights.pareto import k_threshold
 
@@ -42,6 +43,7 @@ def new_figure() -> Figure:
     return figure
 
 
+@runtime_checkable
 class Drawable(Protocol):
     """The attributes of a `fastelbo.Estimate` that figures read."""
 
@@ -65,11 +67,9 @@ class Drawable(Protocol):
 
 def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     """The figure of an estimate with the name ``kind``; see `Estimate.plot`."""
-    if kind == "bounds":
+    if as_choice(kind, "kind", ("bounds", "pareto_k")) == "bounds":
         return plot_bounds(estimate, **options)
-    if kind == "pareto_k":
-        return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
-    raise InvalidInputError(f'kind must be "bounds" or "pareto_k", got {kind!r}')
+    return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
 
 
 def plot_both(estimate: Drawable, figure: Figure) -> None:
@@ -124,6 +124,7 @@ def plot_bounds(
     >>> ax.get_xlabel()
     'weights k in the bound'
     """
+    _require_estimate(estimate, "estimate")
     shape = _common_batch([estimate]) if point is None else estimate.batch_shape
     place = _place(point, shape)
     if not estimate.n_samples or not estimate.log_evidence[place].size:
@@ -195,7 +196,8 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
     >>> ax.get_ylabel()
     'Pareto k-hat'
     """
-    k = np.asarray(pareto_k, dtype=np.float64).reshape(-1)
+    k = as_unchecked_floats(pareto_k, "pareto_k").reshape(-1)
+    threshold = as_number(threshold, "threshold")
     if ax is None:
         ax = new_figure().add_subplot()
     from matplotlib.ticker import MaxNLocator
@@ -262,6 +264,9 @@ def plot_convergence(
     >>> ax.get_xlabel()
     'draws K'
     """
+    estimates = as_sequence(estimates, "estimates", "Estimate")
+    for each in estimates:
+        _require_estimate(each, "estimates")
     shape = _common_batch(estimates)
     reference = np.zeros(shape) if exact is None else _exact(exact, shape)
     if ax is None:
@@ -336,13 +341,24 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
     """The index of one data point, or an index of all of them."""
     if point is None:
         return ...
-    index = (point,) if isinstance(point, int) else tuple(point)
+    several = isinstance(point, (tuple, list)) or getattr(point, "shape", ()) != ()
+    given: Any = point if several else (point,)
+    index = tuple(as_count(i, "point", least=-MAX_POINTS) for i in given)
     inside = len(index) == len(shape) and all(
         -n <= i < n for i, n in zip(index, shape, strict=True)
     )
     if not inside:
-        raise InvalidInputError(f"point must be an index into the batch {shape}, got {point!r}")
+        raise InvalidInputError(
+            f"point must be an index into the batch {shape}, got {shown(point)}"
+        )
     return index
+
+
+def _require_estimate(value: object, name: str) -> None:
+    if not isinstance(value, Drawable):
+        raise InvalidInputError(
+            f"{name} must be an Estimate, or hold them alone, got {shown(value)}"
+        )
 
 
 def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:

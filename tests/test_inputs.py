@@ -109,7 +109,7 @@ def test_torch():
     tensor = torch.tensor(WEIGHTS, requires_grad=True)
     assert bits(fe.summarize(tensor)) == EXPECTED
     assert bits(fe.summarize(tensor.detach().T, axis=0)) == EXPECTED
-    assert np.shares_memory(fe.inputs.as_array(tensor, "a"), tensor.detach().numpy())
+    assert np.shares_memory(fe.arrays.inputs.as_array(tensor, "a"), tensor.detach().numpy())
     half = tensor.detach().bfloat16()
     assert bits(fe.summarize(half)) == bits(fe.summarize(half.float().numpy()))
 

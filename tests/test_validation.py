@@ -92,7 +92,7 @@ INVALID = {
     ),
     "x of a mixture": (lambda: fe.MixtureModel([[0.0, 1.0]], MIXTURE), r"x .* 1, .* \(1, 2\)"),
     # scales and covariances
-    "no scale": (gaussian(), "scale, cov and scale_tril is expected, got none"),
+    "no scale": (gaussian(), "scale, cov, precision and scale_tril is expected, got none"),
     "two scales": (gaussian(scale=1.0, cov=np.eye(2)), "got scale and cov"),
     "zero scale": (gaussian(scale=[1.0, 0.0]), r"scale must be positive, got 0.0 at index \(1,\)"),
     "negative scale": (gaussian(scale=-1.0), "scale must be positive, got -1.0"),
@@ -109,7 +109,10 @@ INVALID = {
         r"mean \(3,\), scale \(4,\)",
     ),
     "empty mean": (lambda: fe.Gaussian(np.zeros((3, 0)), scale=1.0), r"mean .* got \(3, 0\)"),
-    "scales of a t": (lambda: fe.StudentT(3.0, [0.0]), "exactly one of scale and scale_tril"),
+    "scales of a t": (
+        lambda: fe.StudentT(3.0, [0.0]),
+        "one of scale, cov and scale_tril is expected, got none",
+    ),
     "df": (lambda: fe.StudentT([3.0, 0.09], [0.0], scale=1.0), "df must be at least 0.1, got 0.09"),
     "negative df": (lambda: fe.StudentT(-1.0, [0.0], scale=1.0), "df must be at least 0.1, got -1"),
     # weights

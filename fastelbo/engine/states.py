@@ -99,6 +99,10 @@ class States:
         # Chunks are appended; a state without draws is a fresh one.
         self._fresh = not moments[:, state.COUNT].any()
 
+    def replace(self, i: int, other: States) -> None:
+        """Put the state of the one data point of ``other`` in place of that of data point i."""
+        self.moments[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
+
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are still incomplete."""
         self.moments = self.moments.copy()
@@ -156,7 +160,7 @@ class Reader:
         self._parts.append(values)
 
     def quantities(self) -> Quantities:
-        """Those of `kernels.state.state.read`, k-hats, and ``tail``: rows of `States.tails`.
+        """What `kernels.state.state.read` gives, k-hats, and ``tail``: rows of `States.tails`.
 
         ``pareto_k`` is that of the weights, ``pareto_k_elbo`` that of minus the log weights. Tails
         that would take too much memory are empty.

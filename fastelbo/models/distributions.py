@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import adopt, device_of, on_device, room_for
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_unchecked_floats, constant
 from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
 from ..frozen import Frozen
@@ -21,7 +21,6 @@ from ..validation import (
     MAX_DRAWS,
     Floats,
     as_count,
-    as_unchecked_floats,
     broadcast_shape,
     require_finite,
     require_memory,
@@ -186,10 +185,15 @@ class Elliptical(Distribution):
         >>> fe.Gaussian([0.0, 5.0], scale=1.0).sample(3, rng=0).shape
         (3, 2)
         """
+        return self._draws(n, rng)[0]
+
+    def _draws(self, n: int, rng: RandomState) -> tuple[Floats, int]:
+        """The draws, and the key that their addresses begin with."""
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
         batch = self.batch_shape
         require_memory("sample", 8 * n * math.prod(batch) * self.dim)
         centre = np.zeros((1, self.dim))
         sampler = lowering.draw_components(self._components, Points(batch), centre)
-        draws = launch.sample(sampler, math.prod(batch), n, self.dim, philox_key(rng))
-        return draws.reshape(n, *batch, self.dim)
+        key = philox_key(rng)
+        draws = launch.sample(sampler, math.prod(batch), n, self.dim, key)
+        return draws.reshape(n, *batch, self.dim), key

@@ -12,7 +12,7 @@ from scipy.special import logsumexp, softmax
 
 from ..errors import InvalidInputError
 from ..frozen import Frozen
-from ..validation import Floats, broadcast_shape
+from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .linear_likelihood import LinearLikelihood
 from .location_scale import Gaussian
@@ -52,7 +52,8 @@ class LinearGaussian(Frozen, Generic[Prior_co]):
     InvalidInputError
         Shapes that disagree, entries that are not finite, variances that are not positive.
     NotPositiveDefiniteError
-        A noise covariance matrix that is not symmetric positive definite.
+        A noise covariance matrix that is not symmetric (to rounding in its dtype, as for
+        `Gaussian`) or not positive definite.
 
     Notes
     -----
@@ -109,7 +110,7 @@ class LinearGaussian(Frozen, Generic[Prior_co]):
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
         ):
             raise InvalidInputError(
-                f"prior must be a Gaussian or a Mixture of Gaussians, got {self.prior!r}"
+                f"prior must be a Gaussian or a Mixture of Gaussians, got {shown(self.prior)}"
             )
         if self.prior.dim != dim:
             raise InvalidInputError(

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..validation import Floats, as_floats, cholesky, positive
+from ..validation import Floats, positive
 from . import lowering
 from .protocol import Frame, Points
+from .scales import cholesky, symmetric
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -131,6 +132,7 @@ def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
     """The noise variances (P,) and None, or the covariance (P, P) and its lower factor."""
     noise = as_floats(noise_cov, "noise_cov")
     if noise.shape == (features, features) and noise.ndim == 2:
+        noise = symmetric(noise_cov, "noise_cov")
         return noise, cholesky(noise, "noise_cov")
     if noise.shape not in ((), (features,)):
         raise InvalidInputError(

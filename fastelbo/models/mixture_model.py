@@ -8,12 +8,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
 from ..kernels.draws.blocks import Density
-from ..validation import Floats, as_floats, broadcast_shape
+from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .categorical import Categorical
 from .mixture import Mixture
@@ -51,7 +51,9 @@ class MixtureModel(Frozen):
 
     def __init__(self, x: ArrayLike, mixture: Mixture) -> None:
         if not isinstance(mixture, Mixture) or mixture.batch_shape:
-            raise InvalidInputError(f"mixture must be a Mixture without a batch, got {mixture!r}")
+            raise InvalidInputError(
+                f"mixture must be a Mixture without a batch, got {shown(mixture)}"
+            )
         self._set(x=as_floats(x, "x"), mixture=mixture)
         if self.x.ndim == 0 or self.x.shape[-1] != mixture.dim:
             raise InvalidInputError(

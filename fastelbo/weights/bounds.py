@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from ..arrays.draws import Dim
+from ..arrays.protocols import LogWeights
 from ..errors import (
     AllWeightsZeroWarning,
     FastElboWarning,
@@ -17,8 +19,8 @@ from ..errors import (
     InvalidInputError,
     ShortTailWarning,
 )
-from ..random import RandomState
-from ..validation import Floats, as_count
+from ..random import RandomState, generator
+from ..validation import Floats, as_choice, as_count, as_number
 from .pareto import fit_tails, tail_length
 from .reductions import logmeanexp, weight_rows
 from .ustatistics import jackknife_rows, mean_and_error, subset_means
@@ -46,11 +48,13 @@ class Bound(NamedTuple):
 
 
 def iw_elbo(
-    log_weights: ArrayLike,
+    log_weights: LogWeights,
     k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     method: str = "auto",
     rng: RandomState = None,
+    axis: int | None = None,
+    dim: Dim = None,
 ) -> Bound:
     """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016), in nats.
 
@@ -59,7 +63,7 @@ def iw_elbo(
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     k : int or sequence of int
         Group size or sizes, from 1 to K.
@@ -67,6 +71,10 @@ def iw_elbo(
         Which groups the average uses; see Notes.
     rng : None, int, SeedSequence or Generator
         Seed of the random partitions.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -85,6 +93,8 @@ def iw_elbo(
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     ShortTailWarning
         If a row has too few draws or groups for a standard error.
 
@@ -112,23 +122,25 @@ def iw_elbo(
     >>> bound.value.round(4).tolist()
     [0.5, 0.8472, 1.0539]
     """
-    rows, batch = weight_rows(log_weights)
-    if method not in _METHODS:
-        raise InvalidInputError(f"method must be one of {', '.join(_METHODS)}; got {method!r}")
+    rows, batch = weight_rows(log_weights, axis, dim)
+    as_choice(method, "method", _METHODS)
     length = rows.shape[1]
-    given: Any = k if np.ndim(k) else [k]
+    several = (isinstance(k, Sequence) and not isinstance(k, str)) or getattr(k, "shape", ()) != ()
+    given: Any = k if several else [k]
     wanted = [as_count(size, "k") for size in given]
     if max(wanted, default=1) > length:
         raise InvalidInputError(
             f"k must be at most the number of draws, {length}, got {max(wanted)}"
         )
     sizes, place = np.unique(np.array(wanted, dtype=np.int64), return_inverse=True)
-    value, se = subset_means(rows, sizes, method, np.random.default_rng(rng))
+    value, se = subset_means(rows, sizes, method, generator(rng))
     _warn(rows, value, se)
-    return _bound(value[:, place], se[:, place], (*batch, len(place)) if np.ndim(k) else batch)
+    return _bound(value[:, place], se[:, place], (*batch, len(place)) if several else batch)
 
 
-def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
+def renyi_bound(
+    log_weights: LogWeights, alpha: float, *, axis: int | None = None, dim: Dim = None
+) -> Bound:
     """Renyi bound ``log(E w^(1 - alpha)) / (1 - alpha)`` (Li and Turner, 2016), in nats.
 
     It is the log evidence at alpha = 0 and the ELBO at alpha = 1 (the continuous limit), and it
@@ -137,10 +149,14 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     alpha : float
         Order of the Renyi divergence.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -160,6 +176,8 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     HighParetoKWarning
         For alpha outside of [0, 1]: if the powers of the weights have no variance, as for `cubo`.
     ShortTailWarning
@@ -172,24 +190,30 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     >>> [round(float(fe.renyi_bound(log_weights, a).value), 4) for a in (0.0, 0.5, 1.0)]
     [1.0539, 0.8021, 0.5]
     """
-    order = float(alpha)
+    order = as_number(alpha, "alpha")
     if not math.isfinite(order):
         raise InvalidInputError(f"alpha must be finite, got {alpha!r}")
-    rows, batch = weight_rows(log_weights)
+    rows, batch = weight_rows(log_weights, axis, dim)
     value, se, index = _power_mean(rows, 1.0 - order)
     _warn(rows, value, se, index)
     return _bound(value, se, batch)
 
 
-def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
+def cubo(
+    log_weights: LogWeights, n: float = 2.0, *, axis: int | None = None, dim: Dim = None
+) -> Bound:
     """Chi upper bound ``log(E w^n) / n`` (Dieng et al., 2017), in nats.
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     n : float
         Order, at least 1; 1 is the log evidence.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -208,6 +232,8 @@ def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     HighParetoKWarning
         If the tail index of w^n, which is n times that of the weights, is 1/2 or more: w^n has no
         variance. If it is 1 or more, w^n has no mean either, and the value estimates nothing.
@@ -228,16 +254,18 @@ def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
     >>> round(float(fe.cubo(np.log(np.arange(1.0, 101.0))).value), 4)
     4.0633
     """
-    order = float(n)
+    order = as_number(n, "n")
     if not 1.0 <= order < math.inf:
         raise InvalidInputError(f"n must be a finite number of at least 1, got {n!r}")
-    rows, batch = weight_rows(log_weights)
+    rows, batch = weight_rows(log_weights, axis, dim)
     value, se, index = _power_mean(rows, order)
     _warn(rows, value, se, index)
     return _bound(value, se, batch)
 
 
-def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
+def jackknife(
+    log_weights: LogWeights, order: int = 1, *, axis: int | None = None, dim: Dim = None
+) -> Bound:
     """Log evidence with less bias, by the jackknife (Nowozin, 2018), in nats.
 
     ``L_K = log mean w`` has a bias of about -v/2K, with v the relative variance of the weights. The
@@ -246,10 +274,14 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     order : {1, 2}
         Order m of the jackknife; K must be larger.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -269,6 +301,8 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     ShortTailWarning
         If a row has no more than ``order`` positive weights.
 
@@ -284,7 +318,7 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
     >>> round(float(fe.jackknife([0.0, 1.0, 2.0, -1.0]).value), 4)
     1.2609
     """
-    rows, batch = weight_rows(log_weights)
+    rows, batch = weight_rows(log_weights, axis, dim)
     m = as_count(order, "order")
     if m > 2:
         raise InvalidInputError(f"order must be 1 or 2, got {m}")

@@ -293,7 +293,7 @@ def _jackknife(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
             pairs = _log_pairs(ordered, kept, log_share, log_rest) / (0.5 * length * (length - 1.0))
             pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
             value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
-        # Of the mean of the pseudo-values K L - (K-1) L_i.
+        # The error of the mean of the pseudo-values K L - (K-1) L_i.
         return value + ordered[:, 0], (length - 1.0) * error
 
 
