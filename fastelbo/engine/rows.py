@@ -109,9 +109,15 @@ def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
 
 
 def estimate_of_weights(
-    values: Quantities, shape: tuple[int, ...], n_samples: int, iw_sizes: list[int]
+    values: Quantities,
+    shape: tuple[int, ...],
+    n_samples: int,
+    iw_sizes: list[int],
+    terms: Quantities | None = None,
 ) -> Estimate:
-    """The estimate from log weights; where their terms are not among the values, these are NaN."""
+    """The estimate from log weights, and from the means of their ``terms``; else these are NaN."""
     names = ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
-    values = dict.fromkeys(names, np.full(len(values["ess"]), np.nan)) | values
-    return from_quantities(values, shape, n_samples, iw_sizes, independent=True)
+    unknown = dict.fromkeys(names, np.full(len(values["ess"]), np.nan))
+    return from_quantities(
+        values | (terms or unknown), shape, n_samples, iw_sizes, independent=True
+    )
