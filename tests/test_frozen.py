@@ -56,6 +56,7 @@ OBJECTS = {
         fe.estimate(fe.MixtureModel([[0.5, 0.0]], PAIR), fe.Categorical([0.5, 0.5])),
         lambda estimate: estimate.elbo,
     ),
+    "Difference": (ESTIMATE - fe.summarize(LOG_WEIGHTS[::-1]), repr),
     "BoundTable": (ESTIMATE.bounds(), repr),
 }
 COPIES = {

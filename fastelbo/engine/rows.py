@@ -109,9 +109,15 @@ def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
 
 
 def estimate_of_weights(
-    values: Quantities, shape: tuple[int, ...], n_samples: int, iw_sizes: list[int]
+    values: Quantities,
+    shape: tuple[int, ...],
+    n_samples: int,
+    iw_sizes: list[int],
+    terms: Quantities | None = None,
 ) -> Estimate:
-    """The estimate from log weights; where their terms are not among the values, these are NaN."""
+    """The estimate from log weights; the means of their terms are NaN unless they are given."""
     names = ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
-    values = dict.fromkeys(names, np.full(len(values["ess"]), np.nan)) | values
+    # The states of log weights have no terms, and what is read of them means nothing.
+    unknown = dict.fromkeys(names, np.full(len(values["ess"]), np.nan))
+    values = values | unknown | (terms or {})
     return from_quantities(values, shape, n_samples, iw_sizes, independent=True)

@@ -195,10 +195,11 @@ def summarize(
     form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
     with progress_bar(progress, math.prod(draws.array.shape)) as tick:
         values, shape = _summary(draws, form, tick)
+    terms: Quantities = {}
     if isinstance(log_weights, ElboTerms):
-        values |= _means_of_terms(log_weights, draws, form.capacity)
-    warn_about_weights(n_samples, values, pareto_k)
-    result = estimate_of_weights(values, shape, n_samples, sizes)
+        terms = _means_of_terms(log_weights, draws, form.capacity)
+    warn_about_weights(n_samples, values | terms, pareto_k)
+    result = estimate_of_weights(values, shape, n_samples, sizes, terms)
     return replace(result, independent=independent)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ..frozen import Frozen
 from ..tables import format_cell, interval_cell
 from ..validation import Floats
 from .intervals import Interval
@@ -17,7 +18,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Difference:
+class Difference(Frozen):
     """The difference of two results, in nats: ``est - other`` or ``loo - other``.
 
     Attributes
@@ -48,6 +49,9 @@ class Difference:
     flagged: NDArray[np.bool_]
     # The interval at a confidence level.
     _interval: Callable[[float], Interval] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     def confidence_interval(self, confidence_level: float = 0.95) -> Interval:
         """Confidence interval of the difference.
