@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,8 +19,8 @@ from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
-from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
-from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
+from ..weights.intervals import Interval, delta_interval, normal_interval, tail_interval
+from ..weights.pareto import LOW_ESS_VARIANCE, draws_needed, k_threshold, pareto_k_classes
 from ..weights.scaled import root_sum_of_squares, total
 from . import display
 from .bound_tables import BoundTable, bound_table
@@ -177,7 +178,8 @@ class Estimate(Frozen):
         Interval
             (low, high), each of the batch's shape. The tails are not kept without k-hats, or if
             those of all data points would take more than 256 MB. All intervals are then normal,
-            but the interval of the log evidence is one-sided where its k-hat is too high.
+            but the interval of the log evidence is one-sided where its k-hat is too high, or where
+            there is no k-hat and its standard error exceeds 0.1.
         """
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
@@ -198,11 +200,10 @@ class Estimate(Frozen):
         if self._tail is not None:
             ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
             return Interval(*ends)
-        low, high = normal_interval(value, self.log_evidence_se, confidence_level)
-        # Nothing else is known of a tail that is heavy but was not kept, nor of weights of 0.
-        unknown = high_k(self.pareto_k, self.n_samples) | np.isneginf(value) & np.isnan(low)
-        least, most = one_sided_interval(value, confidence_level)
-        return Interval(np.where(unknown, least, low), np.where(unknown, most, high))
+        # A tail that is heavy but was not kept leaves nothing to go by.
+        v = np.where(high_k(self.pareto_k, self.n_samples), np.inf, v)
+        most_variance = np.where(np.isnan(self.pareto_k), LOW_ESS_VARIANCE, sys.float_info.max)
+        return delta_interval(self.n_samples, value, v, confidence_level, most_variance)
 
     def bounds(self) -> BoundTable:
         """A table of ELBO, importance-weighted bounds and log evidence, with an explanation.
