@@ -72,6 +72,7 @@ def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     """The figure of an estimate with the name ``kind``; see `Estimate.plot`."""
     if as_choice(kind, "kind", ("bounds", "pareto_k")) == "bounds":
         return plot_bounds(estimate, **options)
+    _require_estimate(estimate, "estimate")
     return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
 
 

@@ -274,6 +274,15 @@ def test_terms_are_their_log_weights(name):
     np.testing.assert_equal(got, want)
 
 
+@quiet
+def test_log_weights_alone_have_no_terms():
+    accumulator = fe.LogWeightAccumulator()
+    accumulator.update(JOINED)
+    for est in (fe.summarize(JOINED), fe.summarize(iter([JOINED])), accumulator.result()):
+        for name in ("kl", "kl_se", "expected_log_likelihood", "expected_log_likelihood_se"):
+            assert np.isnan(getattr(est, name)).all()
+
+
 def test_terms_are_no_log_likelihood():
     with pytest.raises(errors.InvalidInputError, match="log_likelihood must be one array, got a E"):
         fe.loo(TERMS)

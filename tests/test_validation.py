@@ -216,6 +216,7 @@ INVALID = {
         "confidence_level must be a real number",
     ),
     "plotted": (lambda: fe.plotting.plot(None, "bounds"), "estimate must be an Estimate"),
+    "k-hat plotted": (lambda: fe.plotting.plot(None, "pareto_k"), "estimate must be an Estimate"),
     "plotted bounds": (lambda: fe.plotting.plot_bounds(Q), "estimate must be an Estimate"),
     "plotted together": (
         lambda: fe.plotting.plot_convergence("ab"),

@@ -115,9 +115,9 @@ def estimate_of_weights(
     iw_sizes: list[int],
     terms: Quantities | None = None,
 ) -> Estimate:
-    """The estimate from log weights; the means of their terms are NaN unless they are given."""
+    """The estimate from log weights, and from the means of their ``terms``; else these are NaN."""
     names = ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
-    # The states of log weights have no terms, and what is read of them means nothing.
     unknown = dict.fromkeys(names, np.full(len(values["ess"]), np.nan))
-    values = values | unknown | (terms or {})
-    return from_quantities(values, shape, n_samples, iw_sizes, independent=True)
+    return from_quantities(
+        values | (terms or unknown), shape, n_samples, iw_sizes, independent=True
+    )

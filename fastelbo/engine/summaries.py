@@ -116,12 +116,11 @@ def summarize(
     ----------
     log_weights : array_like, path, ElboTerms, xarray object, or iterator of array_like
         Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are an array of
-        NumPy, torch, JAX or pandas, a memory map, and the path of a file that
-        `fastelbo.arrays.files.open_array` reads: a ``.npy`` file is read in small parts, and must
-        not be cut meanwhile, which ends the process. An iterator of them gives pieces along
-        ``axis``. Of the terms that `elbo_terms` returns, the estimate also has the log-likelihood
-        and the KL. An array on a GPU (CuPy, torch, JAX, numba) is reduced there in place. Its draws
-        must be along the last axis, and it must not be in pieces.
+        NumPy, torch, JAX or pandas, a memory map, and the path of a ``.npy`` file, which is read in
+        small parts. An iterator of them gives pieces along ``axis``. Of the terms that `elbo_terms`
+        returns, the estimate also has the log-likelihood and the KL. An array on a GPU (CuPy,
+        torch, JAX, numba) is reduced there in place. Its draws must be along the last axis, and it
+        must not be in pieces.
     axis : int, optional
         The axis of the draws k; the last by default. The other axes are data points. `sample`,
         `log_prob` and `loo` have draws first: ``summarize(p.log_prob(z) - q.log_prob(z), axis=0)``.
@@ -195,10 +194,10 @@ def summarize(
     form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
     with progress_bar(progress, math.prod(draws.array.shape)) as tick:
         values, shape = _summary(draws, form, tick)
-    terms: Quantities = {}
+    terms = None
     if isinstance(log_weights, ElboTerms):
         terms = _means_of_terms(log_weights, draws, form.capacity)
-    warn_about_weights(n_samples, values | terms, pareto_k)
+    warn_about_weights(n_samples, values | (terms or {}), pareto_k)
     result = estimate_of_weights(values, shape, n_samples, sizes, terms)
     return replace(result, independent=independent)
 
