@@ -399,6 +399,6 @@ def test_a_thousand_million_equal_weights():
 def test_merge_with_itself_is_refused():
     accumulator = fe.LogWeightAccumulator()
     accumulator.update(np.zeros(100))
-    with pytest.raises(errors.InvalidInputError, match=r"other must be another .* count twice"):
+    with pytest.raises(fe.errors.InvalidInputError, match=r"other must be another .* count twice"):
         accumulator.merge(accumulator)
     assert accumulator.n_samples == 100

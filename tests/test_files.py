@@ -342,16 +342,16 @@ def cmdstan(method, columns, rows, settings=""):
 
 
 def test_draws_of_the_sampler_have_no_log_weights(written):
-    names, rows = "lp__,accept_stat__,stepsize__,theta", [[-7.5, 0.9, 0.8, 0.1], [-7, 1, 0.8, 0.2]]
-    path = written(cmdstan("sample", names, rows))
+    names, columns = "lp__,accept_stat__,stepsize__", [[-7.5, -7.0], [0.9, 1.0], [0.8, 0.8]]
+    path = written(cmdstan("sample", names, [*columns, [0.1, 0.2]]))
     for choice in (Choice(), Choice(axis=0)):
-        with pytest.raises(errors.InvalidInputError, match=r"sampler, which have no log weights"):
+        with pytest.raises(InvalidInputError, match=r"sampler, which have no log weights"):
             open_array(path, choice)
-    np.testing.assert_array_equal(open_array(path, Choice(column="theta")), [0.1, 0.2])
+    np.testing.assert_array_equal(open_array(path, Choice(column="theta.1")), [0.1, 0.2])
 
 
 def test_sentences_are_no_table(written):
-    with pytest.raises(errors.InvalidInputError, match="its first lines have 2 and 3 columns"):
+    with pytest.raises(InvalidInputError, match="its first lines have 2 and 3 columns"):
         open_array(written("hello world\nthis is text\n"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -20,7 +19,7 @@ from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
 from ..weights.intervals import Interval, delta_interval, normal_interval, tail_interval
-from ..weights.pareto import LOW_ESS_VARIANCE, draws_needed, k_threshold, pareto_k_classes
+from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
 from ..weights.scaled import root_sum_of_squares, total
 from . import display
 from .bound_tables import BoundTable, bound_table
@@ -178,8 +177,9 @@ class Estimate(Frozen):
         Interval
             (low, high), each of the batch's shape. The tails are not kept without k-hats, or if
             those of all data points would take more than 256 MB. All intervals are then normal,
-            but the interval of the log evidence is one-sided where its k-hat is too high, or where
-            there is no k-hat and its standard error exceeds 0.1.
+            but the interval of the log evidence is one-sided where its k-hat is too high. Without a
+            k-hat it has quantiles of Student's t, and is one-sided where the standard error
+            exceeds 0.1.
         """
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
@@ -200,10 +200,15 @@ class Estimate(Frozen):
         if self._tail is not None:
             ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
             return Interval(*ends)
+        normal = normal_interval(value, self.log_evidence_se, confidence_level)
+        if self.n_samples == 0:
+            return normal
+        heavy = high_k(self.pareto_k, self.n_samples)
         # A tail that is heavy but was not kept leaves nothing to go by.
-        v = np.where(high_k(self.pareto_k, self.n_samples), np.inf, v)
-        most_variance = np.where(np.isnan(self.pareto_k), LOW_ESS_VARIANCE, sys.float_info.max)
-        return delta_interval(self.n_samples, value, v, confidence_level, most_variance)
+        v = np.where(heavy, np.inf, v)
+        delta = delta_interval(self.n_samples, value, v, confidence_level)
+        light = ~heavy & ~np.isnan(self.pareto_k)
+        return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
 
     def bounds(self) -> BoundTable:
         """A table of ELBO, importance-weighted bounds and log evidence, with an explanation.
