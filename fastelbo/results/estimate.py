@@ -178,8 +178,8 @@ class Estimate(Frozen):
             (low, high), each of the batch's shape. The tails are not kept without k-hats, or if
             those of all data points would take more than 256 MB. All intervals are then normal,
             but the interval of the log evidence is one-sided where its k-hat is too high. Without a
-            k-hat it has quantiles of Student's t, and is one-sided where the standard error
-            exceeds 0.1.
+            k-hat it has quantiles of Student's t. It is then one-sided where the standard error
+            exceeds 0.1 (up to 20 draws) or 0.5 (more).
         """
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
