@@ -129,6 +129,7 @@ def positive(array: Floats, name: str) -> Floats:
     return array
 
 
+@np.errstate(over="ignore", under="ignore")
 def probabilities(array: Floats, name: str) -> Floats:
     """Finite numbers as probabilities along the last axis, checked and renormalised."""
     if array.ndim == 0 or array.shape[-1] == 0:
@@ -145,8 +146,7 @@ def probabilities(array: Floats, name: str) -> Floats:
             f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}, got a sum that is "
             f"off by {worst:g}"
         )
-    with np.errstate(under="ignore"):
-        return np.asarray(array / total)
+    return np.asarray(array / total)
 
 
 def square_matrices(array: Floats, name: str) -> Floats:

@@ -416,3 +416,26 @@ def test_no_nan_and_no_leaked_warning():
 def test_confidence_level(level):
     with pytest.raises(fe.errors.InvalidInputError, match="between 0 and 1"):
         tail_interval(1000, *reduce(heavy_rows(1)), confidence_level=level)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble, np.array])
+def test_confidence_levels_are_numbers_of_any_kind(kind):
+    estimate = fe.summarize(np.random.default_rng(0).normal(size=(2, 300)))
+    result = fe.loo(np.random.default_rng(1).normal(size=(300, 4)))
+    level = kind(0.99)
+    for take in (
+        lambda level: estimate.confidence_interval("log_evidence", level),
+        lambda level: estimate.confidence_interval("elbo", level),
+        lambda level: estimate.confidence_interval("jensen_gap", level),
+        lambda level: estimate.total().confidence_interval("log_evidence", level),
+        lambda level: (result - fe.loo(np.zeros((300, 4)))).confidence_interval(level),
+    ):
+        np.testing.assert_array_equal(take(level), take(float(level)))
+
+
+def test_an_infinite_error_leaves_no_interval():
+    largest = np.finfo(float).max
+    first, second = (fe.loo(np.tile([x, x, 3.0], (3, 1))) for x in (largest, -largest))
+    for difference in (first - second, second - first):
+        assert np.isinf([difference.value, difference.se]).all()
+        assert difference.confidence_interval() == (-np.inf, np.inf)

@@ -75,31 +75,34 @@ class Interval(NamedTuple):
     high: Floats
 
 
-def check_level(confidence_level: float) -> None:
-    """Refuse a confidence level that is no probability."""
-    if not 0.0 < as_number(confidence_level, "confidence_level") < 1.0:
+def as_level(confidence_level: float) -> float:
+    """A confidence level as a float, after a check that it is a probability."""
+    level = as_number(confidence_level, "confidence_level")
+    if not 0.0 < level < 1.0:
         raise InvalidInputError(
             f"confidence_level must be between 0 and 1, got {confidence_level!r}"
         )
+    return level
 
 
 def upper_probability(confidence_level: float) -> float:
     """The probability below the upper end of a two-sided interval, never rounded to 1."""
-    check_level(confidence_level)
-    return min(0.5 + 0.5 * confidence_level, 1.0 - 2.0**-53)
+    return min(0.5 + 0.5 * as_level(confidence_level), 1.0 - 2.0**-53)
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
-    """value -+ z se."""
-    with np.errstate(over="ignore"):
-        half = ndtri(upper_probability(confidence_level)) * se
-        return Interval(value - half, value + half)
+    """value -+ z se; without ends where the error is infinite, even about an infinite value."""
+    half = ndtri(upper_probability(confidence_level)) * se
+    endless = np.isposinf(half)
+    low, high = np.where(endless, -np.inf, value - half), np.where(endless, np.inf, value + half)
+    return Interval(low, high)
 
 
 def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
     """The interval of log evidence for any tail: P(mean of w > c E[w]) <= 1 / c (Markov)."""
-    check_level(confidence_level)
-    return Interval(value + math.log(1.0 - confidence_level), np.full_like(value, np.inf))
+    least = value + math.log(1.0 - as_level(confidence_level))
+    return Interval(least, np.full_like(value, np.inf))
 
 
 @np.errstate(over="ignore", under="ignore")
@@ -167,12 +170,12 @@ def tail_interval(
     >>> bool(low < np.log(1 / 0.7) < high)
     True
     """
-    check_level(confidence_level)
+    level = as_level(confidence_level)
     value = np.asarray(log_evidence, dtype=np.float64)
     shape = value.shape
     value, v = value.reshape(-1), np.asarray(relative_variance).reshape(-1)
     tail = np.sort(np.asarray(tail, dtype=np.float64).reshape(len(value), np.shape(tail)[-1]))
-    probabilities = 0.5 - 0.5 * confidence_level, upper_probability(confidence_level)
+    probabilities = 0.5 - 0.5 * level, upper_probability(level)
     se = np.sqrt(v / n_samples)
     delta_low, high = (value + ndtri(p) * se for p in probabilities)
     low = delta_low.copy()
@@ -187,13 +190,13 @@ def tail_interval(
         for end, p in zip((low, high), probabilities, strict=True):
             end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
     unfitted = np.isin(fits.status, (SHORT, TIED))
-    ends = delta_interval(n_samples, value, v, confidence_level)
+    ends = delta_interval(n_samples, value, v, level)
     low[unfitted], high[unfitted] = (end[unfitted] for end in ends)
     high[(fits.status == UNBOUNDED) | np.isneginf(value)] = np.inf
     endless = high == np.inf
     both = ~endless
     low[both] = _lower_ends(n_samples, fits.pareto_k[both], low[both], high[both], delta_low[both])
-    low[endless] = one_sided_interval(value[endless], confidence_level).low
+    low[endless] = one_sided_interval(value[endless], level).low
     # If one weight dominates the sum, the fitted interval may exclude the estimate itself.
     low = np.minimum(low, value)
     return low.reshape(shape), np.maximum(high, value).reshape(shape)
