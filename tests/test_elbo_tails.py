@@ -76,7 +76,7 @@ def test_heavy_tails_are_looked_at(n, k):
 
 @pytest.mark.parametrize("n", [1000, 10_000])
 def test_light_tails_are_not_looked_at(n):
-    rows = -np.random.default_rng(n).standard_normal((100, n)) ** 2
+    rows = -(np.random.default_rng(n).standard_normal((100, n)) ** 2)
     with quiet():
         got = fe.summarize(rows)
     assert np.isnan(got.pareto_k_elbo).mean() >= 0.8

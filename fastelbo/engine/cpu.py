@@ -71,18 +71,19 @@ class CPUBackend:
         self, request: EstimateRequest, points: Indices, first: int, stop: int, out: Floats
     ) -> None:
         """Set the log likelihood, log prior and log q of draws first to stop of some points."""
-        lo, count = int(points[0]), int(points[-1] - points[0]) + 1
-        counter = new_counter()
-        launch(
-            drivers.terms, request.plan(lo, count), np.uint64(request.key),
-            request.first_index + lo, constant(points - lo), first, stop, first, *out, counter,
-            n_threads=self.n_threads, counter=counter,
-            work=len(points) * (stop - first) * (request.work + _DRAW_WORK),
-        )  # fmt: skip
+        most_points = max(1, SLICE_NUMBERS // request.work)
+        for lo in range(0, len(points), most_points):
+            part, counter = constant(points[lo : lo + most_points]), new_counter()
+            launch(
+                drivers.terms, request.plan(part), np.uint64(request.key), request.first_index,
+                part, first, stop, first, *out[:, lo : lo + most_points], counter,
+                n_threads=self.n_threads, counter=counter,
+                work=len(part) * (stop - first) * (request.work + _DRAW_WORK),
+            )  # fmt: skip
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plan = request.plan(lo, count)
+        plan = request.plan(slice(lo, lo + count))
         states = States(count, request.form, self.n_threads)
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
@@ -100,11 +101,7 @@ class CPUBackend:
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         out = np.empty((3, request.points, request.n_samples))
-        most_points = max(1, SLICE_NUMBERS // request.work)
-        for lo in range(0, request.points, most_points):
-            points = np.arange(lo, min(lo + most_points, request.points))
-            part = out[:, lo : lo + len(points)]
-            self._fill_terms(request, points, 0, request.n_samples, part)
+        self._fill_terms(request, np.arange(request.points), 0, request.n_samples, out)
         return out[0], out[1], out[2]
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

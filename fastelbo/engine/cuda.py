@@ -119,7 +119,7 @@ class CUDABackend:
     def _plan(self, request: EstimateRequest, lo: int, count: int) -> Plan:
         from ..kernels.cuda import launch as cuda_launch
 
-        return cuda_launch.put_plan(request.plan(lo, count))
+        return cuda_launch.put_plan(request.plan(slice(lo, lo + count)))
 
     def _component_sums(
         self, density: Density, weights: Floats, centre: Floats, x: Floats, probs: Floats

@@ -17,7 +17,7 @@ heavy tail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,6 @@ Draw = Callable[[Indices, int, int], Terms]
 LARGEST_SHARE = 0.1
 # Draws at a time: arrays of 8 MB.
 _PIECE = 2**20
-# Data points at most this far apart are drawn together.
-_GAP = 64
 
 
 def suspects(values: Mapping[str, Floats]) -> Indices:
@@ -56,7 +54,9 @@ def with_lower_tails(values: Quantities, n_samples: int, capacity: int, tails: T
     """
     found = {"pareto_k_elbo": np.full(len(values["n_zero"]), np.nan)}
     if min(kept_draws(n_samples), capacity):
-        for points in _runs(suspects(values), max(1, _PIECE // n_samples)):
+        suspicious, most = suspects(values), max(1, _PIECE // n_samples)
+        for start in range(0, len(suspicious), most):
+            points = suspicious[start : start + most]
             terms = tails(points)
             elbo = _k_hats(terms.pop("pareto_k_elbo"))
             found["pareto_k_elbo"][points] = elbo
@@ -91,10 +91,3 @@ def _k_hats(tails: Floats) -> Floats:
     """k-hat of rows of the M + 1 largest values themselves; NaN where one is infinite."""
     tails = np.where(np.isfinite(tails).all(axis=1, keepdims=True), tails, 0.0)
     return fit_tails(tails, logs=False, grid=False).pareto_k.copy()
-
-
-def _runs(points: Indices, most: int) -> Iterator[Indices]:
-    """Groups of at most ``most`` data points that are not far apart."""
-    for run in np.split(points, np.flatnonzero(np.diff(points) > _GAP) + 1):
-        for first in range(0, len(run), most):
-            yield run[first : first + most]

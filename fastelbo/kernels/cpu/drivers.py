@@ -112,26 +112,26 @@ def terms(
     part, parts, plan, key, first_index, points, lo, hi, column, log_likelihood, log_prior, log_q,
     counter,
 ):  # fmt: skip
-    """Set the three log densities of draws lo to hi of some data points of the plan.
+    """Set the three log densities of draws lo to hi of every data point of the plan.
 
-    Row j is that of data point ``points[j]``. Column 0 has the densities of draw ``column``.
+    The address of data point i is ``first_index + points[i]``. Column 0 has the densities of draw
+    ``column``.
     """
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
     work = make_workspace(plan.dim, plan.sampler.location, counter)
     for item in range(part * items // parts, (part + 1) * items // parts):
-        j = item // n_blocks
-        i = points[j]
+        i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
-        index = np.uint64(first_index + i)
+        index = np.uint64(first_index + points[i])
         sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
         weigh_block(plan, i, first, work, n)
         place = first - column
         for k in range(n):
-            log_likelihood[j, place + k] = work.log_likelihood[k]
-            log_prior[j, place + k] = work.log_prior[k]
-            log_q[j, place + k] = work.log_q[k]
+            log_likelihood[i, place + k] = work.log_likelihood[k]
+            log_prior[i, place + k] = work.log_prior[k]
+            log_q[i, place + k] = work.log_q[k]
 
 
 @block
