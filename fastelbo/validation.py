@@ -70,7 +70,9 @@ def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None)
 def as_number(value: Any, name: str) -> float:
     """A real number as a float. Neither a bool nor a text is a number."""
     value = _scalar(value)
-    if not isinstance(value, (bool, np.bool_, str, bytes, bytearray)):
+    # NumPy would drop the imaginary part of a complex number, or the unit of a time.
+    real = not isinstance(value, np.generic) or value.dtype.kind in "fiu"
+    if real and not isinstance(value, (bool, str, bytes, bytearray)):
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError):
