@@ -193,6 +193,7 @@ def tail_interval(
         centre, sd = _given_excess(n_samples, value[rows], v[rows], tail[rows], mean_excess)
         for end, p in zip((low, high), probabilities, strict=True):
             end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
+        # Of no use above the limit of k-hat, where weights may add up to less than 1.
         spread[rows] = _mixture_sd(centre, sd, weight)
     unfitted = np.isin(fits.status, (SHORT, TIED))
     ends = delta_interval(n_samples, value, v, confidence_level)
@@ -329,8 +330,7 @@ def _mixture_quantile(
 
 
 def _mixture_sd(centre: Floats, sd: Floats, weight: Floats) -> Floats:
-    """The standard deviation of each row's mixture of normals."""
-    share = weight / weight.sum(axis=1, keepdims=True)
-    mean = (share * centre).sum(axis=1, keepdims=True)
-    variance = (share * (sd**2 + (centre - mean) ** 2)).sum(axis=1)
+    """The standard deviation of each row's mixture of normals, whose weights add up to 1."""
+    mean = (weight * centre).sum(axis=1, keepdims=True)
+    variance = (weight * (sd**2 + (centre - mean) ** 2)).sum(axis=1)
     return np.asarray(np.sqrt(variance))
