@@ -150,39 +150,47 @@ def smallest(x, n):
 
 
 @block
-def smallest_finite(x, n):
-    """The smallest finite value of x[:n]; inf if there is none."""
-    best = order_key(np.inf)
-    for k in range(n):
-        value = x[k] if abs(x[k]) < np.inf else np.inf
-        best = min(best, order_key(value))
-    return from_order_key(best)
+def lowest(x, n, partial_sums):
+    """The smallest of x[:n], NaN aside."""
+    partial = partial_sums[0]
+    partial[:] = np.inf
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            bottom = partial[j]
+            for term in range(_TERMS):
+                value = x[first + j + term * PARTIAL_SUMS]
+                bottom = value if value < bottom else bottom
+            partial[j] = bottom
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            value = x[first + j]
+            partial[j] = value if value < partial[j] else partial[j]
+    return smallest(partial, PARTIAL_SUMS)
 
 
 @block
-def range_and_sum(x, n, partial_sums):
-    """The smallest and the largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
-    low, peak, partial = partial_sums[0], partial_sums[1], partial_sums[2]
+def peak_and_sum(x, n, partial_sums):
+    """The largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
+    peak, partial = partial_sums[0], partial_sums[1]
     for j in range(PARTIAL_SUMS):
-        low[j], peak[j] = np.inf, -np.inf
+        peak[j] = -np.inf
         partial[j] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
-            bottom, top, total = low[j], peak[j], partial[j]
+            top, total = peak[j], partial[j]
             for term in range(_TERMS):
                 value = x[first + j + term * PARTIAL_SUMS]
-                bottom = value if value < bottom else bottom
                 top = value if value > top else top
                 total += value
-            low[j], peak[j], partial[j] = bottom, top, total
+            peak[j], partial[j] = top, total
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
-            low[j] = value if value < low[j] else low[j]
             peak[j] = value if value > peak[j] else peak[j]
             partial[j] += value
-    return smallest(low, PARTIAL_SUMS), largest(peak, PARTIAL_SUMS), _close(partial)
+    return largest(peak, PARTIAL_SUMS), _close(partial)
 
 
 @block

@@ -28,9 +28,9 @@ from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    range_and_sum,
+    lowest,
+    peak_and_sum,
     scale_weights,
-    smallest_finite,
     square_deviations,
     sum_of_rest,
 )
@@ -56,7 +56,7 @@ COUNT = 0
 BAD = 1  # log weights that are NaN or +inf
 FIRST_BAD = 2  # address of the first bad log weight
 MAX = 3
-MIN = 4  # of the finite l
+MIN = 4  # the smallest l, for k-hats; not read if a weight is 0
 REST_HI = 5
 REST_LO = 6
 M2_WEIGHT = 7  # centred second moment of w over finite l
@@ -223,8 +223,9 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
     state[COUNT] = float(n)
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
+    state[MIN] = np.inf
     finite = n
-    low, top, total = range_and_sum(log_weight, n, partial_sums)
+    top, total = peak_and_sum(log_weight, n, partial_sums)
     if not abs(total) < np.inf:
         finite, total = finite_sum(log_weight, n, partial_sums)
         for k in range(n - 1, -1, -1):
@@ -232,8 +233,7 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
                 state[BAD] += 1.0
                 state[FIRST_BAD] = float(first + k)
                 log_weight[k] = -np.inf
-        low, top = smallest_finite(log_weight, n), largest(log_weight, n)
-    state[MIN] = low
+        top = largest(log_weight, n)
     state[LOG_WEIGHT + FINITE] = float(finite)
     state[LOG_WEIGHT + SUM_HI] = total
     state[LOG_WEIGHT + SUM_LO] = 0.0
@@ -280,6 +280,12 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, parti
     _set_weights(fresh, log_weight, first, n, w, values, partial_sums)
     merge_moments(state, fresh)
     _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, partial_sums)
+
+
+@block
+def push_lowest(state, log_weight, n, partial_sums):
+    """Lower the smallest log weight of a chunk to that of a block."""
+    state[MIN] = min(state[MIN], lowest(log_weight, n, partial_sums))
 
 
 @block
