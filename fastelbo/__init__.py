@@ -16,7 +16,9 @@ from .version import __version__ as __version__
 from .versions import show_versions
 from .warmup import warmup
 from .weights.bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
-from .weights.loo import LooResult, loo
+from .weights.differences import Difference
+from .weights.loo import loo
+from .weights.loo_result import LooResult
 from .weights.psis import SmoothedWeights, pareto_k, psis
 from .weights.reductions import logmeanexp, logsumexp
 from .weights.resampling import resample
@@ -24,6 +26,7 @@ from .weights.resampling import resample
 __all__ = [
     "Bound",
     "Categorical",
+    "Difference",
     "ElboTerms",
     "Estimate",
     "Gaussian",

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from . import demo, plotting, summarize
-from .arrays.files import open_array
+from .arrays.choice import Choice
+from .arrays.files import read_weights
 from .errors import FastElboError, FastElboWarning, InvalidInputError
 from .results import reports
 from .version import __version__
 from .versions import show_versions
+
+_FILES = """\
+WEIGHTS is told by its content, and may be compressed (gzip, bzip2, xz):
+  .npy, .npz        an array, with the draws along its last axis or along --axis
+  text              numbers between commas, semicolons, tabs or spaces, below names of the columns
+                    or not; a column has the draws of a data point
+  CmdStan's .csv    of variational, laplace or pathfinder: its log densities make log weights
+  netCDF            a variable; ArviZ's dimensions chain, draw and sample are the draws
+Pickles are never read. Do not change a .npy file while it is read: a file that is cut ends the
+program.
+
+examples:
+  fastelbo estimate weights.npy --axis 0 --k 5,50
+  fastelbo estimate draws.csv --column log_weight
+  zcat weights.txt.gz | fastelbo estimate - --json
+  fastelbo estimate posterior.nc --group log_likelihood --var y --shared
+"""
+# The library's messages name arguments of Python. Here are the words of the command line.
+_WORDS = {
+    r"(?<![\w-])(axis|name|column|group|var) must": r"--\1 must",
+    r"\baxis=(-?\d+)": r"--axis \1",
+    r"\brows=['\"]shared['\"]": "--shared",
+    r"\biw_sizes\b": "--k",
+    r"\bn_samples\b": "K",
+    r"\blog_weights\b": "WEIGHTS",
+    r"\btotal\(\)": "the total",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 on success. 2 after an error, which is printed as one line on stderr.
+        Exit status: 0 on success. 2 after an error, which is printed as one line on stderr. 130
+        after an interrupt.
 
     Examples
     --------
@@ -38,9 +70,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     fastelbo ...
     0
     """
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Who read the output has seen enough, as head does. Nothing is left to flush at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (FastElboError, ImportError, OSError, MemoryError, OverflowError) as error:
+        _complain(_described(error))
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fastelbo",
         description="Log evidence, ELBOs and importance-weighted bounds, with error bars.",
+        epilog="fastelbo COMMAND --help says more about a command.",
     )
     parser.add_argument("--version", action="version", version=f"fastelbo {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -50,13 +101,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     show.add_argument("--force", action="store_true", help="overwrite an existing IMAGE")
     show.set_defaults(run=_demo)
 
-    files = commands.add_parser("estimate", help="estimate from log weights in a file")
+    files = commands.add_parser(
+        "estimate", help="estimate from log weights in a file", epilog=_FILES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Print log evidence, ELBO and bounds, with error bars, from log weights.",
+    )  # fmt: skip
     files.add_argument(
         "weights", type=Path, metavar="WEIGHTS",
-        help="a .npy or .npz file of log weights log p(x, z) - log q(z)",
+        help="a file of log weights log p(x, z) - log q(z), in nats; - reads standard input",
     )  # fmt: skip
-    files.add_argument("--axis", type=int, default=-1, help="the axis of the draws (default: last)")
-    files.add_argument("--name", help="name of the array, if a .npz file has several")
+    files.add_argument(
+        "--axis", type=int, metavar="N",
+        help="the axis of the draws, from 0 (default: the last); of a text file with several "
+        "columns, 0 takes each column for a data point, 1 each row",
+    )  # fmt: skip
+    files.add_argument("--name", help="which array, if a .npz file has several")
+    files.add_argument(
+        "--column", metavar="NAME|N", help="which column, by name or number from 1, of a text file"
+    )
+    files.add_argument("--group", help="which group, if a netCDF file has several")
+    files.add_argument("--var", metavar="NAME", help="which variable, if a group has several")
     files.add_argument(
         "--k", type=_sizes, metavar="1,10,...", help="sizes of the importance-weighted bounds"
     )
@@ -72,18 +136,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     info = commands.add_parser("info", help="show versions, processor and threads")
     info.set_defaults(run=lambda _: show_versions())
-
-    arguments = parser.parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except (FastElboError, ImportError, OSError, MemoryError) as error:
-        _complain(str(error))
-        return 2
-    return 0
+    return parser
 
 
 def _complain(message: str) -> None:
-    print(f"fastelbo: {' '.join(message.split())}", file=sys.stderr)
+    """Print one line, without the control characters that a damaged file may bring in."""
+    line = " ".join(_in_flags(message).split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+    print(f"fastelbo: {shown}", file=sys.stderr)
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _in_flags(message: str) -> str:
+    """A message of the library in words of the command line."""
+    for pattern, word in _WORDS.items():
+        message = re.sub(pattern, word, message)
+    return message
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -106,15 +179,22 @@ def _estimate(arguments: argparse.Namespace) -> None:
     if image is not None:
         figure = plotting.new_figure()
         _check_output(image, figure.canvas.get_supported_filetypes(), arguments.force)
-    weights = open_array(arguments.weights, arguments.name)
+    source = sys.stdin.buffer if str(arguments.weights) == "-" else arguments.weights
+    choice = Choice(
+        arguments.name, arguments.column, arguments.group, arguments.var, arguments.axis
+    )  # fmt: skip
     progress = sys.stderr.isatty() and find_spec("tqdm") is not None
     with _warnings_in_one_line():
+        weights, draws_are_last = read_weights(source, choice)
+        # Without an axis, the library warns of what looks like draws along another one.
+        axis = -1 if draws_are_last else arguments.axis
+        known: dict[str, Any] = {} if axis is None else {"axis": axis}
         estimate = summarize(
-            weights, arguments.axis, iw_sizes=arguments.k, progress=progress,
-            rows="shared" if arguments.shared else "independent",
+            weights, iw_sizes=arguments.k, progress=progress,
+            rows="shared" if arguments.shared else "independent", **known,
         )  # fmt: skip
         report = reports.as_json if arguments.json else reports.as_text
-        print(report(estimate))
+        print(report(estimate) if arguments.json else _in_flags(report(estimate)))
         if image is not None:
             plotting.plot_both(estimate, figure)
             figure.savefig(image, dpi=150)

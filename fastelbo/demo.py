@@ -315,7 +315,7 @@ def galaxies_report() -> str:
 # --- convergence --------------------------------------------------------------------------------
 
 
-def convergence(rng: int = 0) -> tuple[list[Estimate], Floats]:
+def convergence(rng: int = 0, most: int = 17) -> tuple[list[Estimate], Floats]:
     """Estimates for the first ten digits with more and more draws, and the exact evidence.
 
     The q is the wide one. Each set of draws is a part of the next set.
@@ -323,7 +323,7 @@ def convergence(rng: int = 0) -> tuple[list[Estimate], Floats]:
     Returns
     -------
     estimates : list of Estimate
-        With 2^7, 2^8, ..., 2^17 draws.
+        With 2^7, 2^8, ..., 2^most draws.
     exact : ndarray, shape (10,)
         Exact log evidences in nats.
     """
@@ -332,7 +332,9 @@ def convergence(rng: int = 0) -> tuple[list[Estimate], Floats]:
     with warnings.catch_warnings():
         # The first numbers of draws are too small on purpose.
         warnings.simplefilter("ignore", LowESSWarning)
-        estimates = [estimate(model, q, n_samples=2**power, rng=rng) for power in range(7, 18)]
+        estimates = [
+            estimate(model, q, n_samples=2**power, rng=rng) for power in range(7, most + 1)
+        ]
     return estimates, model.exact_log_evidence()
 
 

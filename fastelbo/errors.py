@@ -8,9 +8,11 @@ __all__ = [
     "AllWeightsZeroWarning",
     "CheckpointError",
     "CheckpointMismatchError",
+    "CompileCacheWarning",
     "ConstantWeightsWarning",
     "DeviceMemoryError",
     "DeviceUnavailableError",
+    "DrawsAxisWarning",
     "FastElboError",
     "FastElboWarning",
     "HighParetoKWarning",
@@ -64,6 +66,10 @@ class FastElboWarning(UserWarning):
     """Base class of all warnings of fastelbo."""
 
 
+class CompileCacheWarning(FastElboWarning):
+    """The disk cache of kernels is damaged or cannot be used: kernels are compiled anew."""
+
+
 class HighParetoKWarning(FastElboWarning):
     """The tail of the weights, or of their powers, is too heavy for a standard error."""
 
@@ -82,6 +88,10 @@ class ConstantWeightsWarning(FastElboWarning):
 
 class ShortTailWarning(FastElboWarning):
     """There are too few draws for a standard error or for a fit of the tail."""
+
+
+class DrawsAxisWarning(FastElboWarning):
+    """The axis taken for the draws is short beside another, and nobody named it."""
 
 
 class TotalBiasWarning(FastElboWarning):

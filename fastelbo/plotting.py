@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .arrays.inputs import as_floats, as_unchecked_floats
 from .errors import InvalidInputError
-from .validation import Floats, as_floats
+from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, as_sequence, shown
 from .weights.bounds import Bound
 from .weights.pareto import k_threshold
+from .weights.scaled import mean_and_error, root_sum_of_squares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +28,8 @@ _SIZE_INCHES = (8.0, 4.2)
 _BAND_SES = 1.96
 # The axis of differences is linear below this value, in nats, and logarithmic above it.
 _LINEAR_NATS = 0.01
+# Larger numbers overflow in matplotlib; they are not drawn, as infinite ones are not.
+_LARGEST_DRAWN = 1e100
 # More data points than this get smaller marks.
 _MANY_POINTS = 200
 
@@ -42,6 +46,7 @@ def new_figure() -> Figure:
     return figure
 
 
+@runtime_checkable
 class Drawable(Protocol):
     """The attributes of a `fastelbo.Estimate` that figures read."""
 
@@ -65,11 +70,10 @@ class Drawable(Protocol):
 
 def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     """The figure of an estimate with the name ``kind``; see `Estimate.plot`."""
-    if kind == "bounds":
+    if as_choice(kind, "kind", ("bounds", "pareto_k")) == "bounds":
         return plot_bounds(estimate, **options)
-    if kind == "pareto_k":
-        return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
-    raise InvalidInputError(f'kind must be "bounds" or "pareto_k", got {kind!r}')
+    _require_estimate(estimate, "estimate")
+    return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
 
 
 def plot_both(estimate: Drawable, figure: Figure) -> None:
@@ -124,6 +128,7 @@ def plot_bounds(
     >>> ax.get_xlabel()
     'weights k in the bound'
     """
+    _require_estimate(estimate, "estimate")
     shape = _common_batch([estimate]) if point is None else estimate.batch_shape
     place = _place(point, shape)
     if not estimate.n_samples or not estimate.log_evidence[place].size:
@@ -136,7 +141,7 @@ def plot_bounds(
         ax = new_figure().add_subplot()
 
     if reference is not None:
-        _exact_line(ax, float(reference.mean()))
+        _exact_line(ax, _mean(Bound(reference, np.zeros(1)), np.zeros(()))[0])
     # The log evidence is the bound of all K weights.
     sizes = [1, *(k for k in estimate.iw_sizes if k < estimate.n_samples), estimate.n_samples]
     bounds = [_quantity(estimate, k) for k in (*sizes[:-1], 0)]
@@ -156,9 +161,7 @@ def plot_bounds(
                 sizes[part], mean[part], half[part], color=colour, marker=marker, markersize=5,
                 linestyle="none", capsize=3, label=label,
             )  # fmt: skip
-    # A logarithmic axis needs limits even if no bound is finite.
-    ax.update_datalim(np.column_stack([sizes, sizes]), updatey=False)
-    ax.set_xscale("log")
+    _log_axis(ax, sizes)
     ax.set_xlabel("weights k in the bound")
     ax.set_ylabel("nats")
     _finish(ax, _band_title(estimate.log_evidence[place].size))
@@ -195,7 +198,8 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
     >>> ax.get_ylabel()
     'Pareto k-hat'
     """
-    k = np.asarray(pareto_k, dtype=np.float64).reshape(-1)
+    k = as_unchecked_floats(pareto_k, "pareto_k").reshape(-1)
+    threshold = as_number(threshold, "threshold")
     if ax is None:
         ax = new_figure().add_subplot()
     from matplotlib.ticker import MaxNLocator
@@ -262,7 +266,12 @@ def plot_convergence(
     >>> ax.get_xlabel()
     'draws K'
     """
+    estimates = as_sequence(estimates, "estimates", "Estimate")
+    for each in estimates:
+        _require_estimate(each, "estimates")
     shape = _common_batch(estimates)
+    if 0 in shape:
+        raise InvalidInputError(f"estimates must have data points, got batch shape {shape}")
     reference = np.zeros(shape) if exact is None else _exact(exact, shape)
     if ax is None:
         ax = new_figure().add_subplot()
@@ -279,7 +288,7 @@ def plot_convergence(
         _draw_curve(ax, with_k, reference, k, f"IW bound, k = {k}", _BOUNDS[i % len(_BOUNDS)])
     _draw_curve(ax, estimates, reference, 1, "ELBO", _ELBO)
 
-    ax.set_xscale("log", base=2)
+    _log_axis(ax, [estimate.n_samples for estimate in estimates], base=2)
     ax.set_xlabel("draws K")
     ax.set_ylabel("nats" if exact is None else "difference from exact log evidence (nats)")
     if exact is not None:
@@ -319,6 +328,12 @@ def _exact_line(ax: Axes, value: float) -> None:
     ax.axhline(value, color="black", linestyle="--", linewidth=1, label="exact log evidence")
 
 
+def _log_axis(ax: Axes, values: list[int], **options: Any) -> None:
+    """A logarithmic axis of the values; it needs limits even if nothing above them is finite."""
+    ax.update_datalim(np.column_stack([values, values]), updatey=False)
+    ax.set_xscale("log", **options)
+
+
 def _band_title(n_points: int) -> str:
     of = "" if n_points == 1 else f"mean of {n_points} data points\n"
     return f"{of}± {_BAND_SES} SE"
@@ -336,13 +351,24 @@ def _place(point: int | tuple[int, ...] | None, shape: tuple[int, ...]) -> Any:
     """The index of one data point, or an index of all of them."""
     if point is None:
         return ...
-    index = (point,) if isinstance(point, int) else tuple(point)
+    several = isinstance(point, (tuple, list)) or getattr(point, "shape", ()) != ()
+    given: Any = point if several else (point,)
+    index = tuple(as_count(i, "point", least=-MAX_POINTS) for i in given)
     inside = len(index) == len(shape) and all(
         -n <= i < n for i, n in zip(index, shape, strict=True)
     )
     if not inside:
-        raise InvalidInputError(f"point must be an index into the batch {shape}, got {point!r}")
+        raise InvalidInputError(
+            f"point must be an index into the batch {shape}, got {shown(point)}"
+        )
     return index
+
+
+def _require_estimate(value: object, name: str) -> None:
+    if not isinstance(value, Drawable):
+        raise InvalidInputError(
+            f"{name} must be an Estimate, or hold them alone, got {shown(value)}"
+        )
 
 
 def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:
@@ -369,10 +395,12 @@ def _quantity(estimate: Drawable, k: int) -> Bound:
 
 def _mean(bound: Bound, reference: Floats) -> tuple[float, float]:
     """Mean difference over data points, and its standard error."""
-    return (
-        float((bound.value - reference).mean()),
-        float(np.sqrt((bound.se**2).sum()) / bound.se.size),
-    )
+    with np.errstate(over="ignore"):
+        mean, _ = mean_and_error((bound.value - reference).reshape(-1))
+    error = root_sum_of_squares(bound.se) / bound.se.size
+    if abs(mean) > _LARGEST_DRAWN:
+        mean = np.copysign(np.inf, mean)
+    return float(mean), error if error <= _LARGEST_DRAWN else float("nan")
 
 
 def _decade_ticks(ax: Axes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import FastElboWarning
+from .validation import as_flag
 
 # Takes the number of draws that finished since the last call.
 Tick = Callable[[int], None]
@@ -19,7 +20,7 @@ def no_tick(done: int) -> None:
 @contextmanager
 def progress_bar(wanted: bool, total: int | None) -> Iterator[Tick]:
     """A progress bar of ``total`` draws. Without tqdm, warn at the line that called fastelbo."""
-    if not wanted:
+    if not as_flag(wanted, "progress"):
         yield no_tick
         return
     try:

@@ -1,13 +1,30 @@
-"""The argument ``rng`` of public functions.
+"""The argument ``rng`` of public functions: None, int, SeedSequence or Generator as seed.
 
-It follows Scientific Python SPEC 7: None, int, SeedSequence or Generator as seed.
+Its name and meaning are those of ``numpy.random.default_rng``, and of other libraries in the
+scientific Python ecosystem (scientific-python.org/specs/spec-0007).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from .errors import InvalidInputError
+from .validation import shown
+
 RandomState = int | np.random.SeedSequence | np.random.Generator | None
+
+
+def generator(rng: RandomState) -> np.random.Generator:
+    """The generator of a seed; a Generator is taken as it is."""
+    try:
+        if not isinstance(rng, (bool, np.bool_)):
+            return np.random.default_rng(rng)
+    except Exception:  # NumPy prints the value, which may raise anything
+        pass
+    raise InvalidInputError(
+        "rng must be None, an integer of at least 0, a SeedSequence or a Generator, got "
+        f"{shown(rng)}"
+    )
 
 
 def philox_key(rng: RandomState) -> int:
@@ -15,4 +32,4 @@ def philox_key(rng: RandomState) -> int:
 
     An int or a SeedSequence gives the same key again, a Generator advances, None gives a new key.
     """
-    return int(np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64))
+    return int(generator(rng).integers(0, 2**64, dtype=np.uint64))

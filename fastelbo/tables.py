@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from .validation import Floats
 
+# Columns of text that a table may take.
+_WIDTH = 100
 # From here on, decimals are none of a float's digits.
 _WIDEST = 1e16
+_FLOAT_DIGITS = 17
 
 
-def pareto_k_table(
-    classes: Sequence[tuple[str, str, NDArray[np.bool_]]], ess: Floats | None = None
-) -> str:
+Classes = Sequence[tuple[str, str, NDArray[np.bool_]]]
+
+
+def pareto_k_table(classes: Classes, ess: Floats | None = None) -> str:
     """Number of data points in each class of Pareto k-hat, as ArviZ and the R package loo print it.
 
     Parameters
@@ -38,6 +42,11 @@ def pareto_k_table(
        (0.70, 1]       bad            1  33.3 %
         (1, inf)  very bad            0   0.0 %
     """
+    return format_table(pareto_k_rows(classes, ess))
+
+
+def pareto_k_rows(classes: Classes, ess: Floats | None = None) -> list[list[str]]:
+    """The cells of `pareto_k_table`, headings first."""
     table = [["Pareto k-hat", "class", "data points", "%"]]
     if ess is not None:
         table[0].append("least ESS")
@@ -47,7 +56,7 @@ def pareto_k_table(
         if ess is not None:
             least = float(ess.min(where=flags, initial=np.inf))
             table[-1].append(f"{least:.0f}" if np.isfinite(least) else "-")
-    return format_table(table)
+    return table
 
 
 def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
@@ -81,15 +90,32 @@ def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str
 
 
 def interval_cell(value: Floats, low: Floats, high: Floats) -> str:
-    """A value and its interval, or the lower end alone; nothing where there is none."""
+    """A value and its interval, or its one end; nothing where there is none."""
     number, least, most = (float(part) for part in (value, low, high))
-    if not -np.inf < least < most:
+    ends = ends_cell(value, low, high)
+    if not (least < most and np.isfinite(number)) or ends == "-":
         return ""
+    if np.isinf(least) or np.isinf(most):
+        return ends
+    return f"{fixed(number, _interval_decimals(least, most))} in {ends}"
+
+
+def ends_cell(value: Floats, low: Floats, high: Floats) -> str:
+    """The ends of the interval of a value, or its one end; ``-`` where there is none."""
+    number, least, most = (float(part) for part in (value, low, high))
+    if np.isnan(least + most) or (np.isinf(least) and np.isinf(most)):
+        return "-"
     if most == np.inf:
         return f"> {fixed(least, decimals(number - least))}"
-    # As those of a standard error, of which an interval is four wide.
-    digits = decimals(0.25 * (most - least))
-    return f"{fixed(number, digits)} in [{fixed(least, digits)}, {fixed(most, digits)}]"
+    if least == -np.inf:
+        return f"< {fixed(most, decimals(most - number))}"
+    digits = _interval_decimals(least, most)
+    return f"[{fixed(least, digits)}, {fixed(most, digits)}]"
+
+
+def _interval_decimals(low: float, high: float) -> int:
+    """As those of a standard error, of which an interval is four wide."""
+    return decimals(0.25 * (high - low))
 
 
 def decimals(error: float) -> int:
@@ -100,14 +126,34 @@ def decimals(error: float) -> int:
 
 
 def fixed(number: float, digits: int) -> str:
-    """A number with that many decimals; in scientific notation from 1e16 on."""
+    """A number with that many decimals, as far as floats go; scientific from 1e16 on."""
     if _WIDEST <= abs(number) < np.inf:
         return f"{number:.6e}"
+    if 1.0 <= abs(number) < np.inf:
+        before = int(np.log10(abs(number))) + 1
+        digits = min(digits, max(2, _FLOAT_DIGITS - before))
     return f"{number:.{digits}f}"
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, aligned to the right under their headings."""
+    """Columns, aligned to the right under their headings.
+
+    A table wider than 100 characters continues below, with its first column again.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(lines)
+    return "\n\n".join(
+        "\n".join("  ".join(row[column].rjust(widths[column]) for column in part) for row in rows)
+        for part in _parts(widths)
+    )
+
+
+def _parts(widths: Sequence[int]) -> list[list[int]]:
+    """Which columns stand side by side: the first one, and as many others as fit."""
+    parts, used = [[0]], widths[0]
+    for column, width in enumerate(widths[1:], 1):
+        if len(parts[-1]) > 1 and used + 2 + width > _WIDTH:
+            parts.append([0])
+            used = widths[0]
+        parts[-1].append(column)
+        used += 2 + width
+    return parts

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInputError, NotPositiveDefiniteError, UnsupportedDTypeError
+from .errors import InvalidInputError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -20,31 +20,9 @@ MAX_POINTS = 2**32
 MAX_DIM = 2**25
 
 DEFAULT_IW_SIZES = (10, 100)
-_SYMMETRY = 1e-8
 _SUM_TO_ONE = 1e-6
-
-
-def as_floats(value: Any, name: str) -> Floats:
-    """A copy of a real, finite argument as a float64 array."""
-    array = np.array(as_unchecked_floats(value, name))
-    require_finite(array, name)
-    return array
-
-
-def as_unchecked_floats(value: Any, name: str) -> Floats:
-    """A real argument as a float64 array, without a copy if it already is one."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise UnsupportedDTypeError(
-            f"{name} must not be a masked array, because its mask would be ignored; fill or drop "
-            "the masked entries first"
-        )
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise UnsupportedDTypeError(
-            f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
-            "integers or bool"
-        )
-    return np.asarray(array, dtype=np.float64, order="C")
+# Characters of a value that an error message quotes.
+_MOST_SHOWN = 80
 
 
 def require_finite(array: Floats, name: str) -> None:
@@ -58,21 +36,88 @@ def require_finite(array: Floats, name: str) -> None:
         )
 
 
+def shown(value: Any) -> str:
+    """A value as error messages quote it: an array by its shape, anything long cut short."""
+    shape = getattr(value, "shape", ())
+    kind = type(value).__name__
+    if isinstance(shape, tuple) and shape:
+        return f"an array ({kind}) of shape {shape}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a repr of others' code may raise anything
+        text = ""
+    return text if 0 < len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}... ({kind})"
+
+
 def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None) -> int:
     """An integer argument from ``least`` to ``below``. A bool is not an integer."""
+    value = _scalar(value)
     if isinstance(value, (bool, np.bool_)):
         raise InvalidInputError(f"{name} must be an integer, got the bool {value}")
     try:
         count = operator.index(value)
-    except TypeError:
+    except (TypeError, ValueError):
         raise InvalidInputError(
-            f"{name} must be an integer, got {value!r} of type {type(value).__name__}"
+            f"{name} must be an integer, got {shown(value)} of type {type(value).__name__}"
         ) from None
     if count < least:
         raise InvalidInputError(f"{name} must be at least {least}, got {count}")
     if below is not None and count > below:
         raise OverflowError(f"{name} must be at most {below}, got {count}")
     return count
+
+
+def as_number(value: Any, name: str) -> float:
+    """A real number as a float. Neither a bool nor a text is a number."""
+    value = _scalar(value)
+    if not isinstance(value, (bool, np.bool_, str, bytes, bytearray)):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            pass
+    raise InvalidInputError(
+        f"{name} must be a real number, got {shown(value)} of type {type(value).__name__}"
+    )
+
+
+def as_flag(value: Any, name: str) -> bool:
+    """True or False, of Python or of NumPy. Nothing else is taken for one of them."""
+    value = _scalar(value)
+    if not isinstance(value, (bool, np.bool_)):
+        raise InvalidInputError(
+            f"{name} must be True or False, got {shown(value)} of type {type(value).__name__}"
+        )
+    return bool(value)
+
+
+def as_choice(value: Any, name: str, choices: Sequence[str]) -> str:
+    """One of several texts."""
+    if not isinstance(value, str) or value not in choices:
+        *others, last = (f'"{choice}"' for choice in choices)
+        listed = f"{', '.join(others)} or {last}" if others else last
+        raise InvalidInputError(f"{name} must be {listed}, got {shown(value)}")
+    return str(value)
+
+
+def _scalar(value: Any) -> Any:
+    """The number in an array without axes, of NumPy or torch; any other value as it is."""
+    if isinstance(value, np.ndarray):
+        return value[()] if value.shape == () else value
+    if isinstance(value, np.generic):
+        return value
+    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+        return value.item()
+    return value
+
+
+def as_sequence(value: Any, name: str, what: str) -> list[Any]:
+    """The items of an iterable that is no text."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray)):
+            return list(value)
+    except TypeError:
+        pass
+    raise InvalidInputError(f"{name} must be a sequence of {what}, got {shown(value)}")
 
 
 def positive(array: Floats, name: str) -> Floats:
@@ -84,9 +129,8 @@ def positive(array: Floats, name: str) -> Floats:
     return array
 
 
-def probabilities(value: Any, name: str) -> Floats:
-    """Probabilities along the last axis, checked and renormalised in float64."""
-    array = as_floats(value, name)
+def probabilities(array: Floats, name: str) -> Floats:
+    """Finite numbers as probabilities along the last axis, checked and renormalised."""
     if array.ndim == 0 or array.shape[-1] == 0:
         raise InvalidInputError(
             f"{name} must have a last axis of length at least 1, got shape {array.shape}"
@@ -101,26 +145,8 @@ def probabilities(value: Any, name: str) -> Floats:
             f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}, got a sum that is "
             f"off by {worst:g}"
         )
-    return np.asarray(array / total)
-
-
-def cholesky(cov: Floats, name: str) -> Floats:
-    """Lower Cholesky factor of a batch of symmetric positive definite matrices."""
-    square_matrices(cov, name)
-    asymmetry = np.abs(cov - np.swapaxes(cov, -1, -2)).max(axis=(-2, -1), initial=0.0)
-    skew = asymmetry > _SYMMETRY * np.abs(cov).max(axis=(-2, -1), initial=0.0)
-    if skew.any():
-        raise NotPositiveDefiniteError(
-            f"{name} must be symmetric, got an entry that differs from its mirror image by "
-            f"{asymmetry[skew].max():g}"
-        )
-    try:
-        return np.asarray(np.linalg.cholesky(0.5 * (cov + np.swapaxes(cov, -1, -2))))
-    except np.linalg.LinAlgError:
-        least = float(np.linalg.eigvalsh(cov).min())
-        raise NotPositiveDefiniteError(
-            f"{name} must be positive definite, got a least eigenvalue of {least:g}"
-        ) from None
+    with np.errstate(under="ignore"):
+        return np.asarray(array / total)
 
 
 def square_matrices(array: Floats, name: str) -> Floats:
@@ -155,9 +181,7 @@ def group_sizes(sizes: Iterable[Any] | None, n_samples: int, default: tuple[int,
     """
     if sizes is None:
         return [k for k in default if k <= n_samples]
-    if not isinstance(sizes, Iterable):
-        raise InvalidInputError(f"iw_sizes must be a sequence of integers, got {sizes!r}")
-    wanted = sorted({as_count(k, "iw_sizes") for k in sizes})
+    wanted = sorted({as_count(k, "iw_sizes") for k in as_sequence(sizes, "iw_sizes", "integers")})
     if wanted and wanted[-1] > n_samples:
         raise InvalidInputError(
             f"iw_sizes must be at most n_samples = {n_samples}, got {wanted[-1]}"

@@ -6,13 +6,11 @@ jackknife is closer, but it is no bound. Right: the Renyi bounds of order alpha.
 alpha: they equal the log evidence at alpha = 0 and the ELBO at alpha = 1. The CUBO of order n is
 the Renyi bound of alpha = 1 - n. Takes about 20 seconds.
 
-    python plots/bounds.py [--small] [OUTPUT]
+    python plots/bounds.py [--small] [--out PATH]
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
+from figure_options import read_options
 from matplotlib import pyplot as plt
 from scipy.special import xlog1py
 
@@ -114,13 +112,9 @@ def draw_orders(ax, log_weights):
     ax.legend(frameon=False, fontsize=8, loc="lower left")
 
 
-def main() -> None:
+def main(argv=None) -> None:
     """Draw the figure and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="a hundredth of the draws")
-    default = Path(__file__).with_suffix(".png")
-    parser.add_argument("output", type=Path, nargs="?", default=default, help="image to write")
-    arguments = parser.parse_args()
+    arguments = read_options(__file__, __doc__, "a hundredth of the draws", argv=argv)
 
     draws = 20_000 if arguments.small else 2_000_000
     model = fe.LinearGaussian([[X]], [[1.0]], noise_cov=1.0)
@@ -132,7 +126,7 @@ def main() -> None:
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"Bounds from {draws:,} draws of q = N(0, 1), with bands of ±{BAND_SES} SE")
-    figure.savefig(arguments.output, dpi=120)
+    figure.savefig(arguments.out, dpi=120)
 
 
 if __name__ == "__main__":

@@ -3,27 +3,23 @@
 The ELBO and the importance-weighted bounds settle below the evidence, each at its own distance. The
 estimate of the evidence converges to it. Its error falls like 1 / sqrt(K).
 
-    python plots/convergence.py [OUTPUT]
+    python plots/convergence.py [--small] [--out PATH]
 """
 
-import argparse
-from pathlib import Path
+from figure_options import read_options
 
 import fastelbo as fe
 from fastelbo.demo import convergence
 
 
-def main() -> None:
+def main(argv=None) -> None:
     """Draw the figure and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(__file__).with_suffix(".png")
-    parser.add_argument("output", type=Path, nargs="?", default=default, help="image to write")
-    output = parser.parse_args().output
+    arguments = read_options(__file__, __doc__, "at most 2^10 draws", argv=argv)
 
-    estimates, exact = convergence()
+    estimates, exact = convergence(most=10 if arguments.small else 17)
     ax = fe.plotting.plot_convergence(estimates, exact)
     ax.set_title("Probabilistic PCA of ten digits, q a little too wide")
-    ax.figure.savefig(output, dpi=150)
+    ax.figure.savefig(arguments.out, dpi=150)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ From tail index k = 1/2 on, the weights have no variance. As k nears 1/2, the de
 the truth more and more often, and k-hat flags only a part of the estimates. The tail interval keeps
 its level. Takes about a minute.
 
-    python plots/coverage.py [--small] [OUTPUT]
+    python plots/coverage.py [--small] [--out PATH]
 """
 
-import argparse
 import warnings
-from pathlib import Path
 
 import numpy as np
+from figure_options import read_options
 from heavy_tails import COLOURS, FAMILIES, blocks
 from matplotlib import pyplot as plt
 
@@ -67,13 +66,9 @@ def draw_shares(axes, repeats):
     coverage.axhspan(LEVEL - 2.0 * error, LEVEL + 2.0 * error, color="0.9", zorder=0)
 
 
-def main() -> None:
+def main(argv=None) -> None:
     """Draw the figure and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="20 repeats")
-    default = Path(__file__).with_suffix(".png")
-    parser.add_argument("output", type=Path, nargs="?", default=default, help="image to write")
-    arguments = parser.parse_args()
+    arguments = read_options(__file__, __doc__, "20 repeats", argv=argv)
 
     repeats = 20 if arguments.small else 2000
     figure, axes = plt.subplots(
@@ -97,7 +92,7 @@ def main() -> None:
     for ax in axes:
         ax.axvline(0.5, color="0.8", linewidth=1, zorder=0)
         ax.spines[["top", "right"]].set_visible(False)
-    figure.savefig(arguments.output, dpi=120)
+    figure.savefig(arguments.out, dpi=120)
 
 
 if __name__ == "__main__":

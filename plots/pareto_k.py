@@ -5,14 +5,13 @@ the weights is far out, and the draws reach less of it. Then k-hat is too low fo
 rises with the number of draws. With few draws, the prior of the fit pulls k-hat towards 1/2. Takes
 about 25 seconds.
 
-    python plots/pareto_k.py [--small] [OUTPUT]
+    python plots/pareto_k.py [--small] [--out PATH]
 """
 
-import argparse
 import warnings
-from pathlib import Path
 
 import numpy as np
+from figure_options import read_options
 from heavy_tails import COLOURS, FAMILIES, blocks
 from matplotlib import pyplot as plt
 
@@ -46,13 +45,9 @@ def draw_panel(ax, n_samples, repeats):
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def main() -> None:
+def main(argv=None) -> None:
     """Draw the figure and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="20 repeats, and fewer draws")
-    default = Path(__file__).with_suffix(".png")
-    parser.add_argument("output", type=Path, nargs="?", default=default, help="image to write")
-    arguments = parser.parse_args()
+    arguments = read_options(__file__, __doc__, "20 repeats, and fewer draws", argv=argv)
 
     repeats, draws = (20, DRAWS[:2]) if arguments.small else (300, DRAWS)
     size = (3.6 * len(draws) + 1.6, 4.2)
@@ -65,7 +60,7 @@ def main() -> None:
         title=f"median and 5 to 95 %\nof {repeats} repeats", title_fontsize=8, alignment="left",
     )  # fmt: skip
     axes[0].set_ylim(-0.2, 1.35)
-    figure.savefig(arguments.output, dpi=120)
+    figure.savefig(arguments.out, dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Throughput of each workload by implementation, and the least time that the machine allows.
 
 pytest --benchmark-only --benchmark-json=out.json
-python plots/throughput.py out.json [OUTPUT]
+python plots/throughput.py out.json [--small] [--out PATH]
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import matplotlib
+from figure_options import read_options
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -74,16 +73,15 @@ def draw(workloads):
     return figure
 
 
-def main() -> None:
+def main(argv=None) -> None:
     """Draw the figure and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("json", type=Path, help="file that --benchmark-json wrote")
-    default = Path(__file__).with_suffix(".png")
-    parser.add_argument("output", type=Path, nargs="?", default=default, help="image to write")
-    arguments = parser.parse_args()
-    figure = draw(read(arguments.json))
+    arguments = read_options(
+        __file__, __doc__, "the first three workloads", needs_json=True, argv=argv
+    )
+    workloads = read(arguments.json)
+    figure = draw(dict(list(workloads.items())[:3]) if arguments.small else workloads)
     figure.suptitle("Throughput by implementation; further right is faster", fontsize=10)
-    figure.savefig(arguments.output, dpi=150)
+    figure.savefig(arguments.out, dpi=150)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,8 @@ def closed_forms():
 def parameters(distribution):
     if isinstance(distribution, fe.Mixture):
         return distribution.weights, *parameters(distribution.components)
-    return distribution.mean, distribution.scale_tril
+    scale = distribution.scale_tril if distribution.scale is None else distribution.scale
+    return distribution.mean, scale
 
 
 # --- distributions ------------------------------------------------------------------------------
@@ -223,6 +224,32 @@ def mixture_models():
             fe.Categorical(np.eye(count)[0]),
         ):
             yield everything(fe.estimate(model, q))
+
+
+@group("parameters")
+def given_parameters():
+    rng = np.random.default_rng(11)
+    tril = triangles(rng, 3, 4)
+    cov, mean = tril @ np.swapaxes(tril, -1, -2), rng.normal(size=(3, 4))
+    for dist in (
+        fe.Gaussian(mean, cov=cov.astype(np.float32)),
+        fe.Gaussian(mean, precision=cov),
+        fe.Gaussian(mean, scale=[[1.0], [2.0], [0.5]]),
+        fe.StudentT([3.0, 5.0, np.inf], mean, cov=cov),
+    ):
+        yield parameters(dist), dist.cov, dist.sample(50, rng=1)
+        mixture = fe.Mixture(logits=[0.1, -3.0, -np.inf], components=dist)
+        yield mixture.weights, mixture.mean, mixture.cov
+        yield mixture.sample(500, rng=2, return_component=True)
+
+
+@group("differences")
+def differences():
+    model, q = linear("full", model_batch=(4,), q_batch=(4,))
+    first, second = (fe.estimate(model, q, 1000, rng=seed, backend="cpu") for seed in (1, 2))
+    noise = np.random.default_rng(3).normal(size=(2, 1000, 5))
+    for got in (first - second, fe.loo(0.1 * noise[0]) - fe.loo(noise[1])):
+        yield got.quantity, got.value, got.se, got.flagged, got.confidence_interval()
 
 
 # --- log weights --------------------------------------------------------------------------------

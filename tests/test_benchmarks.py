@@ -250,6 +250,6 @@ def test_report_replaces_its_block(run, tmp_path, capsys):
 def test_plot(run, tmp_path):
     pytest.importorskip("matplotlib")
     image = tmp_path / "throughput.png"
-    command = [sys.executable, str(ROOT / "plots" / "throughput.py"), str(run), str(image)]
+    command = [sys.executable, str(ROOT / "plots" / "throughput.py"), str(run), "--out", str(image)]
     subprocess.run(command, check=True)
     assert image.stat().st_size > 10_000

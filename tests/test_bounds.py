@@ -112,7 +112,7 @@ def test_rows_do_not_touch_each_other():
     # Rows of very different ranges, in slices; the last slice is not full.
     rng = np.random.default_rng(4)
     x = rng.normal(size=(2500, 21)) * np.exp(rng.normal(0, 1.5, (2500, 1)))
-    together = fe.iw_elbo(x, [2, 7, 20])
+    together = fe.iw_elbo(x, [2, 7, 20], axis=-1)
     for i in (0, 150, 2499):
         alone = fe.iw_elbo(x[i], [2, 7, 20])
         np.testing.assert_allclose(together.value[i], alone.value, rtol=1e-13, atol=1e-13)
@@ -368,7 +368,7 @@ def test_jackknife_of_dominant_weights(x):
 def test_jackknife_reduces_the_bias(order):
     length, repeats = 10, 20_000
     x = gamma_weights(1.0, (repeats, length), seed=31)
-    value, se = fe.jackknife(x, order)
+    value, se = fe.jackknife(x, order, axis=-1)
     sizes = length - np.arange(order + 1)
     factors = np.array([(-1) ** j * float(k) ** order for j, k in enumerate(sizes)])
     factors /= [math.factorial(j) * math.factorial(order - j) for j in range(order + 1)]
@@ -453,7 +453,10 @@ def test_bad_sizes(k):
 def test_bad_arguments():
     x = np.zeros(3)
     for call, message in (
-        (lambda: fe.iw_elbo(x, 2, method="all"), "auto, complete, partitions; got 'all'"),
+        (
+            lambda: fe.iw_elbo(x, 2, method="all"),
+            'method must be "auto", "complete" or "partitions", got .all',
+        ),
         (lambda: fe.renyi_bound(x, INF), "alpha must be finite"),
         (lambda: fe.renyi_bound(x, math.nan), "alpha must be finite"),
         (lambda: fe.cubo(x, 0.5), "n must be"),

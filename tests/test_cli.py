@@ -1,9 +1,11 @@
 """The command line: what it prints, what it refuses, and how."""
 
+import io
 import json
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -181,12 +183,16 @@ def test_estimate_of_a_heavy_tail_prints_its_interval(tmp_path, capsys):
     assert np.isnan(est.log_evidence_se[1])
     assert f"{est.log_evidence[1]:.2f} in [{low[1]:.2f}, {high[1]:.2f}]" in printed
     assert "or in [95 % interval]" in printed
-    assert " in [" in printed.split("sum over 2 data points")[1]
+    with quiet():
+        low, high = est.total().confidence_interval()
+    assert printed.split("sum over 2 data points")[1].splitlines()[1].endswith(
+        f"[{low:.2f}, {high:.2f}]"
+    )  # fmt: skip
 
 
 def test_shared_draws_have_no_total(weights, capsys):
     assert cli.main(["estimate", str(weights), "--shared"]) == 0
-    assert "No total: total() adds data points with draws of their own" in capsys.readouterr().out
+    assert "No total: the total adds data points with draws of their" in capsys.readouterr().out
     assert cli.main(["estimate", str(weights), "--shared", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["total"] is None
 
@@ -240,8 +246,137 @@ def test_total_of_a_point_without_a_positive_weight(tmp_path, capsys):
     assert cli.main(["estimate", str(tmp_path / "zero.npy")]) == 0
     printed = capsys.readouterr().out
     assert printed.split("sum over 2 data points")[1].split() == [
-        "log_evidence", "elbo", "-inf", "-inf"
+        "log_evidence", "elbo", "95", "%", "interval", "of", "log_evidence", "-inf", "-inf", "-"
     ]  # fmt: skip
+
+
+def test_intervals_are_printed(tmp_path, capsys):
+    rows = np.random.default_rng(4).standard_exponential((12, 2000))
+    rows *= np.linspace(0.2, 0.9, 12)[:, None]
+    np.save(tmp_path / "rows.npy", rows)
+    assert cli.main(["estimate", str(tmp_path / "rows.npy")]) == 0
+    printed = capsys.readouterr().out
+    with quiet():
+        est = fe.summarize(rows)
+        total = est.total().confidence_interval()
+    low, high = est.confidence_interval("log_evidence")
+    table = printed.split("95 % interval of log_evidence\n")[1].splitlines()[:10]
+    for i, line in enumerate(table):
+        ends = line.split(maxsplit=1)
+        assert ends[0] == str(i)
+        got = [float(end) for end in ends[1].strip("[>]").split(",")]
+        want = [low[i], high[i]] if np.isfinite(high[i]) else [low[i]]
+        np.testing.assert_allclose(got, want, atol=0.06)
+        assert ends[1].startswith("[" if np.isfinite(high[i]) else "> ")
+    assert total[1] == np.inf
+    assert printed.split("sum over")[1].splitlines()[1].endswith(f"> {total[0]:.1f}")
+
+
+@pytest.mark.parametrize("content", ["lw\n0.1\n0.2\n0.3\n", "0.1 0.2 0.3\n"])
+def test_standard_input(content, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    assert cli.main(["estimate", "-", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    with quiet():
+        assert printed["log_evidence"] == fe.summarize([0.1, 0.2, 0.3]).log_evidence
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\0")))
+    assert "fastelbo: standard input cannot be read" in refused(["estimate", "-"], capsys)
+
+
+def test_columns_of_text(tmp_path, capsys):
+    path = tmp_path / "table.csv"
+    np.savetxt(path, log_weights().T, delimiter=",", header="a,b,c", comments="")
+    with quiet():
+        want = fe.summarize(log_weights())
+    assert cli.main(["estimate", str(path), "--axis", "0"]) == 0
+    assert want.summary() in capsys.readouterr().out
+    for column in ("b", "2"):
+        assert cli.main(["estimate", str(path), "--column", column, "--json"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed["log_evidence"] == want.log_evidence[1]
+    assert ": --column must be one of the columns in" in refused(["estimate", str(path)], capsys)
+
+
+def test_too_few_draws_have_no_classes_of_k_hat(tmp_path, capsys):
+    np.save(tmp_path / "few.npy", log_weights((5, 3)))
+    assert cli.main(["estimate", str(tmp_path / "few.npy")]) == 0
+    printed = capsys.readouterr().out
+    assert "No Pareto k-hat: there are too few draws" in printed
+    assert "(-inf" not in printed
+
+
+def test_the_axis_is_left_to_the_library_where_no_flag_gives_it(weights, monkeypatch, capsys):
+    def warn_without_axis(array, **options):
+        if "axis" not in options:
+            text = "log_weights has only 3 draws; say axis=0, else axis=1"
+            warnings.warn(text, fe.errors.FastElboWarning, stacklevel=2)
+        with quiet():
+            return fe.summarize(array, **options)
+
+    monkeypatch.setattr(cli, "summarize", warn_without_axis)
+    assert cli.main(["estimate", str(weights)]) == 0
+    shown = "fastelbo: FastElboWarning: WEIGHTS has only 3 draws; say --axis 0, else --axis 1\n"
+    assert capsys.readouterr().err == shown
+    assert cli.main(["estimate", str(weights), "--axis", "1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("axis must be 1, got 2", "--axis must be 1, got 2"),
+        ("log_weights: axis must be 1", "WEIGHTS: --axis must be 1"),
+        ("column must be a, or axis must be 0", "--column must be a, or --axis must be 0"),
+        ("say axis=0, or axis=-1", "say --axis 0, or --axis -1"),
+        ("iw_sizes must be at most n_samples = 5", "--k must be at most K = 5"),
+        ("the axis of the draws", "the axis of the draws"),
+        ("--name must be given", "--name must be given"),
+    ],
+)
+def test_messages_name_flags(message, shown, monkeypatch, capsys):
+    def fail():
+        raise fe.errors.InvalidInputError(message)
+
+    monkeypatch.setattr(demo, "digits_report", fail)
+    assert cli.main(["demo"]) == 2
+    assert capsys.readouterr().err == f"fastelbo: {shown}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 2, "MemoryError"),
+        (OverflowError("too much"), 2, "too much"),
+        (FileNotFoundError(2, "No such file", "a.npy"), 2, "a.npy: No such file"),
+    ],
+)
+def test_other_errors_are_one_line(error, status, line, monkeypatch, capsys):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(demo, "digits_report", fail)
+    assert cli.main(["demo"]) == status
+    assert capsys.readouterr().err == f"fastelbo: {line}\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(weights):
+    """As in ``fastelbo estimate weights.npy | head -0``."""
+    command = [sys.executable, "-m", "fastelbo", "estimate", str(weights)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        process.stderr.close()
+    assert process.returncode == 0
+
+
+def test_help_names_every_kind_of_file(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["estimate", "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for word in (".npy", ".npz", "text", "CmdStan", "netCDF", "--column", "examples:"):
+        assert word in shown
 
 
 def test_estimate_of_an_archive(tmp_path, capsys):
@@ -253,7 +388,7 @@ def test_estimate_of_an_archive(tmp_path, capsys):
     assert cli.main(["estimate", str(path), "--name", "a"]) == 0
     assert capsys.readouterr().out == want
     error = refused(["estimate", str(path)], capsys)
-    assert "name must be one of the arrays" in error
+    assert ": --name must be one of the arrays" in error
     assert "(a, b)" in error
     assert "(a, b), got 'c'" in refused(["estimate", str(path), "--name", "c"], capsys)
 
@@ -272,14 +407,14 @@ def test_estimate_writes_an_image(weights, tmp_path, capsys):
     ("name", "write", "message"),
     [
         ("missing.npy", None, "No such file"),
-        ("empty.npy", lambda path: path.write_bytes(b""), "not a complete .npy or .npz file"),
-        ("text.npy", lambda path: path.write_text("1 2 3"), "not a complete .npy or .npz file"),
-        ("folder.npy", lambda path: path.mkdir(), "folder.npy"),
-        ("object.npy", lambda path: np.save(path, np.array([{}])), "not a complete .npy"),
-        ("huge.npy", lambda path: write_header(path, (10**30,)), "not a complete .npy"),
-        ("pickle.npy", lambda path: path.write_bytes(pickle.dumps([0.0])), "not a complete .npy"),
-        ("member.npz", lambda path: np.savez(path, np.array([{}])), "not a complete .npy"),
-        ("none.npz", lambda path: np.savez(path), r"(none)"),
+        ("empty.npy", lambda path: path.write_bytes(b""), "cannot be read: it is empty"),
+        ("text.npy", lambda path: path.write_text("1 2 x"), "seems to be a text file, but"),
+        ("folder.npy", lambda path: path.mkdir(), "folder.npy: Is a directory"),
+        ("object.npy", lambda path: np.save(path, np.array([{}])), "has Python objects"),
+        ("huge.npy", lambda path: write_header(path, (10**30,)), "but 0 follow"),
+        ("pickle.npy", lambda path: path.write_bytes(pickle.dumps([0.0])), "to be a pickle"),
+        ("member.npz", lambda path: np.savez(path, np.array([{}])), "has Python objects"),
+        ("none.npz", lambda path: np.savez(path), "has no arrays"),
         ("complex.npy", lambda path: np.save(path, np.zeros(9, complex)), "dtype complex128"),
         ("string.npy", lambda path: np.save(path, np.array(["a"])), "dtype <U1"),
         ("scalar.npy", lambda path: np.save(path, 1.0), "got a scalar"),
@@ -301,7 +436,7 @@ def test_estimate_refuses_a_file_that_is_cut_off(ending, share, tmp_path, capsys
     (np.save if ending == "npy" else np.savez)(path, log_weights())
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    assert "not a complete .npy or .npz file" in refused(["estimate", str(path)], capsys)
+    assert "cannot be read" in refused(["estimate", str(path)], capsys)
 
 
 def test_estimate_refuses_a_damaged_archive(tmp_path, capsys):
@@ -310,16 +445,22 @@ def test_estimate_refuses_a_damaged_archive(tmp_path, capsys):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(bytes(data))
-    assert "not a complete" in refused(["estimate", str(path)], capsys)
+    assert "zip archive, but cannot be read" in refused(["estimate", str(path)], capsys)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--axis", "2"], "axis must name axes"),
-        (["--k", "5000"], "iw_sizes must be at most"),
-        (["--k", "0"], "iw_sizes must be at least 1"),
-        (["--name", "a"], "is not a .npz file"),
+        (["--axis", "2"], ": --axis must name axes"),
+        (["--axis", "9" * 30], ": --axis must name axes"),
+        (["--axis", "-3"], ": --axis must name axes"),
+        (["--k", "5000"], ": --k must be at most K = 2000, got 5000"),
+        (["--k", "0"], ": --k must be at least 1, got 0"),
+        (["--k", "9" * 30], ": --k must be at most"),
+        (["--name", "a"], ": --name must not be given for a .npy file, got 'a'"),
+        (["--column", "a"], ": --column must not be given for a .npy file"),
+        (["--group", "a"], ": --group must not be given for a .npy file"),
+        (["--var", "a"], ": --var must not be given for a .npy file"),
         (["--plot", "bounds.doc"], "must end in one of"),
     ],
 )

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from types import SimpleNamespace
 
 import mpmath
 import numpy as np
@@ -15,6 +16,10 @@ from scipy.special import logsumexp
 
 import fastelbo as fe
 from fastelbo import reference
+from fastelbo.arrays.inputs import constant
+from fastelbo.kernels.cpu import launch
+from fastelbo.models import lowering
+from fastelbo.models.protocol import Frame, Points
 
 RNG = np.random.default_rng(77)
 DIMS = [1, 2, 3, 5, 10, 17]
@@ -382,3 +387,27 @@ def test_kl_without_a_closed_form(q, p):
 def test_kl_of_shapes_that_disagree(q, p, match):
     with pytest.raises(fe.errors.InvalidInputError, match=match):
         fe.kl_divergence(q, p)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_codes_that_no_family_has(components):
+    """Densities and draws are NaN, and not what the arrays of the block held before."""
+    parts = fe.StudentT(3.0, np.zeros((components, 2)), scale=1.0)
+    mixture = fe.Mixture(np.full(components, 1.0 / components), parts)._components
+    points, centre = Points(()), np.zeros((1, 2))
+    density = lowering.density(mixture, points, Frame(centre, None, None))
+    sampler = lowering.draw_components(mixture, points, centre)
+    for code in (-1, 2, 7):
+        x = np.ones((5, 1, 2))
+        got = launch.log_prob(density._replace(radial=code), constant(centre), x)
+        assert np.isnan(got).all()
+        assert np.isnan(launch.sample(sampler._replace(radial=code), 1, 5, 2, 0)).all()
+
+
+def test_a_family_that_the_reference_does_not_know():
+    other = SimpleNamespace(family="other", parameter=np.array([3.0]))
+    y = np.ones((1, 1, 2))
+    with pytest.raises(ValueError, match="got 'other'"):
+        reference.radial.log_radial(other, y, np.zeros(()))
+    with pytest.raises(ValueError, match="got 'other'"):
+        reference.radial.scale_radius("other", other.parameter, y, 0, 0, 0)

@@ -6,6 +6,7 @@ import graphlib
 import importlib
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,8 @@ def test_no_circles():
 # before its own. Rooms on one line do not import each other.
 ROOMS = [
     ["version", "errors"],
-    ["validation", "random", "progress"],
+    ["validation", "optional", "frozen"],
+    ["random", "progress"],
     ["kernels", "reference"],
     ["arrays", "tables", "versions", "datasets"],
     ["models", "weights"],
@@ -216,6 +218,49 @@ PUBLIC = [name for name in fe.__all__ if not inspect.ismodule(getattr(fe, name))
 @pytest.mark.parametrize("name", fe.__all__)
 def test_public_names_are_documented(name):
     assert (inspect.getdoc(getattr(fe, name)) or "").strip()
+
+
+def public_docstrings():
+    """Each public docstring by its name: functions, classes and their public methods."""
+    for name in PUBLIC:
+        thing = getattr(fe, name)
+        yield name, thing
+        if inspect.isclass(thing):
+            own = [n for n in dir(thing) if not n.startswith("_") and hasattr(thing, n)]
+            yield from ((f"{name}.{n}", inspect.getattr_static(thing, n)) for n in own)
+
+
+DOCSTRINGS = {name: inspect.getdoc(thing) or "" for name, thing in public_docstrings()}
+
+
+def test_no_public_docstring_needs_another_document():
+    # A standard, or a section of some specification, that a reader would have to look up.
+    bare = re.compile(r"\b(?:SPEC|PEP|NEP|RFC|ISO|BDA3?) ?-?\d*\b")
+    assert len(DOCSTRINGS) > 2 * len(PUBLIC)
+    assert {name: found for name, doc in DOCSTRINGS.items() if (found := bare.findall(doc))} == {}
+
+
+@pytest.mark.parametrize("option", ["backend", "method"])
+def test_an_automatic_choice_is_explained_where_it_can_be_made(option):
+    told = []
+    for name in PUBLIC:
+        thing = getattr(fe, name)
+        parameters = {} if inspect.isclass(thing) else inspect.signature(thing).parameters
+        if option in parameters and parameters[option].default == "auto":
+            told.append(name)
+            [sentence, *_] = re.findall(r'"auto"`* (?:is|uses|chooses)[^.]*\.', DOCSTRINGS[name])
+            assert len(sentence) > 40
+    assert told
+
+
+def test_every_parameter_of_a_function_is_documented():
+    for name in PUBLIC:
+        thing = getattr(fe, name)
+        if inspect.isfunction(thing):
+            section = DOCSTRINGS[name].partition("Parameters\n")[2].partition("\nReturns")[0]
+            heads = re.findall(r"(?m)^\*{0,2}(\w[\w, *]*?)(?: : .*)?$", section)
+            documented = {word for head in heads for word in head.split(", ")}
+            assert set(inspect.signature(thing).parameters) <= documented, name
 
 
 @pytest.mark.parametrize("name", PUBLIC)

@@ -70,7 +70,7 @@ def test_memory_that_is_no_file_keeps_its_content():
 
 def test_nothing_is_unpickled_and_other_files_are_refused(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([object()]), allow_pickle=True)
-    (tmp_path / "text.npy").write_text("1 2 3")
+    (tmp_path / "text.npy").write_text("1 2 x")
     (tmp_path / "empty.npy").write_bytes(b"")
     np.savez(tmp_path / "two.npz", a=[1.0], b=[2.0])
     for name in ("objects.npy", "text.npy", "empty.npy", "two.npz"):
@@ -109,7 +109,7 @@ def test_torch():
     tensor = torch.tensor(WEIGHTS, requires_grad=True)
     assert bits(fe.summarize(tensor)) == EXPECTED
     assert bits(fe.summarize(tensor.detach().T, axis=0)) == EXPECTED
-    assert np.shares_memory(fe.inputs.as_array(tensor, "a"), tensor.detach().numpy())
+    assert np.shares_memory(fe.arrays.inputs.as_array(tensor, "a"), tensor.detach().numpy())
     half = tensor.detach().bfloat16()
     assert bits(fe.summarize(half)) == bits(fe.summarize(half.float().numpy()))
 

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import numba
 import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo.kernels.jit import internals
+from fastelbo.kernels.jit import compile, internals
 
 # A kernel whose parts call each other.
 PROGRAM = """
@@ -126,6 +127,23 @@ def test_a_reduction_without_internals():
     assert run(taken, PROGRAM + REDUCTION)[-1] == expected
 
 
+def test_without_the_option_of_references(usual):
+    taken = "from numba.core.options import DefaultOptions; del DefaultOptions._nrt"
+    check = "from fastelbo.kernels.jit.internals import UNCOUNTED; assert not UNCOUNTED\n"
+    assert run(taken, check + PROGRAM) == ["fast", "cached", usual]
+
+
+@pytest.mark.parametrize("returned", ["x", "x[1:]", "(x, 1.0)", "np.empty(3)"])
+def test_a_borrower_returns_no_array(returned):
+    """Its caller would count the array down, and free memory that is in use."""
+    space = {"np": np}
+    exec(f"def part(x): return {returned}\ndef whole(x): part(x)", space)
+    compile.borrower(space["part"])
+    with pytest.raises(Exception, match=r"return(s an|ing of) array|NRT required"):
+        numba.njit(space["whole"])(np.zeros(3))
+
+
 def test_all_internals_are_as_they_were():
     # In every version of numba that the tests run with.
     assert internals.is_fast()
+    assert internals.UNCOUNTED

@@ -147,7 +147,12 @@ def test_likelihoods_must_be_finite(bad):
         fe.loo(log_likelihood)
 
 
-@pytest.mark.parametrize("shape", [(), (100,), (4, 100, 10)])
+@pytest.mark.parametrize("shape", [(100,), (4, 100, 10)])
 def test_shape(shape):
     with pytest.raises(errors.InvalidInputError, match=r"\(draws, N\).*chains"):
         fe.loo(np.zeros(shape))
+
+
+def test_scalar():
+    with pytest.raises(errors.InvalidInputError, match="log_likelihood must have an axis of draws"):
+        fe.loo(0.0)

@@ -159,7 +159,7 @@ def test_what_is_no_model_or_q_is_refused(wrong):
 def test_a_mixture_model_uses_as_many_threads_as_it_is_told(monkeypatch):
     used = []
 
-    def record(threads, function, *args):
+    def record(threads, function, *args, **_):
         used.append(threads)
         function(*args)
 

@@ -26,7 +26,7 @@ def counts(indices):
 
 def repeated(n, method, seed):
     rows = np.broadcast_to(LOG_WEIGHTS, (REPEATS, len(WEIGHTS)))
-    indices = fe.resample(rows, n, method, rng=seed)
+    indices = fe.resample(rows, n, method, rng=seed, axis=-1)
     assert indices.shape == (REPEATS, n)
     assert indices.dtype == np.int64
     assert (np.diff(indices, axis=1) >= 0).all()
@@ -93,7 +93,7 @@ def test_without_replacement():
     # The bands of the first draws are .003 to .007 wide.
     repeats = 100_000
     rows = np.broadcast_to(LOG_WEIGHTS, (repeats, len(WEIGHTS)))
-    pairs = fe.resample(rows, 2, replace=False, rng=7)
+    pairs = fe.resample(rows, 2, replace=False, rng=7, axis=-1)
     assert (pairs[:, 0] != pairs[:, 1]).all()
 
     def close(got, share):

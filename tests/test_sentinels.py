@@ -20,7 +20,8 @@ from fastelbo.kernels.draws.blocks import CHUNK
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 # Above the squares and the sums of squares of a row, and below what is left beside them.
 DIGITS = 340
-KINDS = 500
+# Rows by default, and on demand.
+KINDS = pytest.mark.parametrize("kinds", [40, pytest.param(500, marks=pytest.mark.slow)])
 
 
 @pytest.fixture(autouse=True)
@@ -30,8 +31,9 @@ def strict():
         yield
 
 
-def test_summaries_of_random_rows():
-    for row in rows_with_sentinels(KINDS, most=9, seed=0):
+@KINDS
+def test_summaries_of_random_rows(kinds):
+    for row in rows_with_sentinels(kinds, most=9, seed=0):
         estimate = fe.summarize(row, iw_sizes=[2], pareto_k=False)
         x, w = exact_row(row)
         mean, error = mean_and_error(x)
@@ -54,8 +56,9 @@ def test_summaries_of_random_rows():
         assert 1.0 <= estimate.ess <= len(w)
 
 
-def test_jackknife_of_random_rows():
-    for row in rows_with_sentinels(KINDS, most=6, seed=1):
+@KINDS
+def test_jackknife_of_random_rows(kinds):
+    for row in rows_with_sentinels(kinds, most=6, seed=1):
         _, w = exact_row(row)
         for order in (1, 2):
             if len(row) <= order:
@@ -66,8 +69,9 @@ def test_jackknife_of_random_rows():
             assert_near(got.se, error[0], error[1] + len(w), 1e-13)
 
 
-def test_bounds_of_random_rows():
-    for row in rows_with_sentinels(KINDS, most=6, seed=2):
+@KINDS
+def test_bounds_of_random_rows(kinds):
+    for row in rows_with_sentinels(kinds, most=6, seed=2):
         x, w = exact_row(row)
         got = fe.iw_elbo(row, [1, 2, len(row)], rng=0)
         mean, error = mean_and_error(x)

@@ -47,6 +47,15 @@ STATED = {
     "fe.LinearGaussian(x, loadings, noise_cov=1.0, prior=p).exact_posterior().mean": "Floats",
     "mixed.exact_posterior()": "fe.Mixture",
     "mixed.exact_posterior().weights": "Floats",
+    "fe.Mixture(logits=[0.0, 1.0], components=mixture.components).mean": "Floats",
+    "mixture.cov": "Floats",
+    "mixture.sample(2)": "Floats",
+    "mixture.sample(2, return_component=True)": "tuple[Floats, NDArray[np.int64]]",
+    "fe.Gaussian([0.0], precision=[[1.0]]).precision": "Floats",
+    "fe.StudentT(3.0, [0.0], cov=[[1.0]]).cov": "Floats",
+    "fe.summarize(rows) - fe.summarize(0.5 * rows)": "fe.Difference",
+    "fe.loo(rows.T) - fe.loo(0.5 * rows.T)": "fe.Difference",
+    "(fe.summarize(rows) - fe.summarize(0.5 * rows)).confidence_interval().low": "Floats",
     "p.log_prob([0.0])": "Floats",
     "p.log_prob(rows[0, :1])": "Floats",
     "fe.estimate(mixed, mixture, 50, backend='numpy')": "fe.Estimate",
@@ -80,7 +89,10 @@ REFUSED = [
     "fe.estimat",
     "fe.LinearGaussian(x, loadings)",
     "fe.log_weights(model, p, 2, threads=3)",
-    "mixed.exact_posterior().mean",
+    "mixed.exact_posterior().scale",
+    "fe.Mixture([0.5, 0.5])",
+    "fe.Mixture(components=p)",
+    "fe.summarize(rows) - fe.loo(rows)",
 ]
 
 

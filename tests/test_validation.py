@@ -92,7 +92,7 @@ INVALID = {
     ),
     "x of a mixture": (lambda: fe.MixtureModel([[0.0, 1.0]], MIXTURE), r"x .* 1, .* \(1, 2\)"),
     # scales and covariances
-    "no scale": (gaussian(), "scale, cov and scale_tril is expected, got none"),
+    "no scale": (gaussian(), "scale, cov, precision and scale_tril is expected, got none"),
     "two scales": (gaussian(scale=1.0, cov=np.eye(2)), "got scale and cov"),
     "zero scale": (gaussian(scale=[1.0, 0.0]), r"scale must be positive, got 0.0 at index \(1,\)"),
     "negative scale": (gaussian(scale=-1.0), "scale must be positive, got -1.0"),
@@ -109,7 +109,10 @@ INVALID = {
         r"mean \(3,\), scale \(4,\)",
     ),
     "empty mean": (lambda: fe.Gaussian(np.zeros((3, 0)), scale=1.0), r"mean .* got \(3, 0\)"),
-    "scales of a t": (lambda: fe.StudentT(3.0, [0.0]), "exactly one of scale and scale_tril"),
+    "scales of a t": (
+        lambda: fe.StudentT(3.0, [0.0]),
+        "one of scale, cov and scale_tril is expected, got none",
+    ),
     "df": (lambda: fe.StudentT([3.0, 0.09], [0.0], scale=1.0), "df must be at least 0.1, got 0.09"),
     "negative df": (lambda: fe.StudentT(-1.0, [0.0], scale=1.0), "df must be at least 0.1, got -1"),
     # weights
@@ -160,6 +163,65 @@ INVALID = {
     "prior": (linear(prior=fe.StudentT(3.0, [0.0, 0.0], scale=1.0)), "prior must be a Gaussian"),
     "dimension of prior": (linear(prior=Q), r"prior must have dimension D = 2, .* got 1"),
     "batch of prior": (linear(prior=THREE), r"x \(4,\), prior \(3,\)"),
+    "scale without a reciprocal": (
+        lambda: fe.Gaussian([0.0], scale=1e-310).log_prob([0.0]),
+        "scale must have a finite inverse",
+    ),
+    "scale of q without a reciprocal": (
+        estimate(fe.StudentT(3.0, [0.0], scale=5e-324), Q, 9),
+        "scale must have a finite inverse",
+    ),
+    "factor without an inverse": (
+        lambda: fe.Gaussian(W[0], scale_tril=[[1e-300, 0.0], [1.0, 1e-300]]).log_prob(W[0]),
+        "scale_tril must have a finite inverse",
+    ),
+    "precision without one": (
+        lambda: fe.Gaussian(W[0], scale_tril=1e-310 * np.eye(2)).precision,
+        "scale_tril must have a finite inverse",
+    ),
+    "divergence without one": (
+        lambda: fe.kl_divergence(
+            fe.Gaussian(W[0], scale=1.0),
+            fe.Gaussian(W[0], scale_tril=[[1e-300, 0.0], [1.0, 1e-300]]),
+        ),
+        "scale_tril must have a finite inverse",
+    ),
+    "densities that are not numbers": (
+        lambda: fe.elbo_terms(fe.Gaussian([1e16], scale=1e-300), Q, 9),
+        "numbers of log_prior are NaN, the first at data point 0, draw 0",
+    ),
+    "weights that are not numbers": (
+        lambda: fe.log_weights(Q, fe.Gaussian([1e308], scale=1.0), 9, precision="float32"),
+        "float64",
+    ),
+    "posterior of a far point": (
+        linear(
+            x=[1e200] * 3, prior=fe.Mixture([1.0], fe.Gaussian([[0.0, 0.0]], scale=1.0))
+        )().exact_posterior,
+        "x must be nearer",
+    ),
+    "posterior beyond floats": (
+        linear(loadings=W * 1e308, noise_cov=1e-300)().exact_log_evidence,
+        "must differ less in size",
+    ),
+    # objects of other kinds
+    "merged": (
+        lambda: fe.LogWeightAccumulator().merge("x"),
+        "other must be a LogWeightAccumulator, got 'x' of type str",
+    ),
+    "several levels": (
+        lambda: fe.estimate(MIXTURE_MODEL, fe.Categorical([0.5, 0.5])).confidence_interval(
+            "kl", [0.5, 0.9]
+        ),
+        "confidence_level must be a real number",
+    ),
+    "plotted": (lambda: fe.plotting.plot(None, "bounds"), "estimate must be an Estimate"),
+    "k-hat plotted": (lambda: fe.plotting.plot(None, "pareto_k"), "estimate must be an Estimate"),
+    "plotted bounds": (lambda: fe.plotting.plot_bounds(Q), "estimate must be an Estimate"),
+    "plotted together": (
+        lambda: fe.plotting.plot_convergence("ab"),
+        "estimates must be a sequence of Estimate",
+    ),
     "last axis of z": (lambda: THREE.log_prob([1.0]), r"z .* length 2, got shape \(1,\)"),
     "scalar z": (lambda: THREE.log_prob(1.0), r"z .* length 2, got shape \(\)"),
     "batch of z": (lambda: THREE.log_prob(np.zeros((4, 2))), r"z \(4,\), batch_shape \(3,\)"),

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInputError, UnsupportedDTypeError
+from ..validation import Floats, require_finite, shown
+from .choice import ChoiceError
 from .devices import refuse_on_device
 from .files import open_array
 
@@ -19,60 +21,104 @@ _STRIP_BYTES = 2**26
 Axis = int | tuple[int, ...] | None
 
 
-def as_array(value: Any, name: str) -> np.ndarray[Any, Any]:
+def as_array(value: Any, name: str, *, file: bool = False) -> np.ndarray[Any, Any]:
     """Real numbers as an array, without a copy if they are in main memory.
 
-    A path names a ``.npy`` file, which is mapped, or a ``.npz`` file with one array. Pickled
-    objects are not read. A torch tensor is detached. bfloat16 becomes float32, because NumPy does
-    not have it.
+    Every array that a user gives comes this way. Taken are lists and numbers, and the arrays of
+    any library that NumPy can read. A torch tensor is detached. bfloat16, which NumPy does not
+    have, becomes float32. With ``file``, a path names a file that
+    `fastelbo.arrays.files.open_array` reads.
     """
-    if isinstance(value, (str, Path)):
+    if file and isinstance(value, (str, Path)):
         try:
-            return check_real(open_array(value), name)
+            return _real(open_array(value), value, name)
+        except ChoiceError as error:
+            raise InvalidInputError(
+                f"{name}: {error}; fastelbo.arrays.files.open_array takes the choice"
+            ) from error
         except InvalidInputError as error:
             raise InvalidInputError(f"{name}: {error}") from error
-    refuse_on_device(value, name)
-    if hasattr(value, "detach") and hasattr(value, "__dlpack__"):
-        return check_real(_from_torch(value), name)
-    dtype = getattr(value, "dtype", None)
-    # NumPy imports a module to name a type, and none can be imported when Python ends.
-    if getattr(dtype, "kind", "V") == "V" and str(dtype) == "bfloat16":
-        return check_real(np.asarray(value).astype(np.float32), name)
-    return check_real(value, name)
+    return _real(_as_numpy(value, name), value, name)
 
 
-def _from_torch(tensor: Any) -> Any:
-    tensor = tensor.detach()
-    if str(tensor.dtype) == "torch.bfloat16":
-        tensor = tensor.float()
-    return np.from_dlpack(tensor.cpu())
-
-
-def check_real(value: Any, name: str) -> np.ndarray[Any, Any]:
-    """The argument as an array, after a check that its elements are real numbers."""
-    refuse_on_device(value, name)
-    if isinstance(value, np.ma.MaskedArray):
-        raise UnsupportedDTypeError(
-            f"{name} must not be a masked array, because its mask would be ignored; fill the "
-            "masked entries first (-inf is a weight of 0)"
-        )
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise UnsupportedDTypeError(
-            f"{name} has dtype {array.dtype}; expected real numbers: float16, float32, float64, "
-            "integers or bool"
-        )
+def as_floats(value: Any, name: str) -> Floats:
+    """A copy of a real, finite argument as a float64 array."""
+    array = np.array(as_unchecked_floats(value, name))
+    require_finite(array, name)
     return array
 
 
-def as_real(value: Any, name: str) -> np.ndarray[Any, Any]:
+def as_unchecked_floats(value: Any, name: str) -> Floats:
+    """A real argument as a float64 array, without a copy if it already is one."""
+    return np.asarray(as_array(value, name), dtype=np.float64, order="C")
+
+
+def _as_numpy(value: Any, name: str) -> np.ndarray[Any, Any]:
+    """The argument as NumPy reads it, of any dtype."""
+    refuse_on_device(value, name)
+    if _has_mask(value):
+        raise UnsupportedDTypeError(
+            f"{name} must not be a masked array, because its mask would be ignored; fill or drop "
+            "the masked entries first (of log weights, -inf is a weight of 0)"
+        )
+    try:
+        if hasattr(value, "detach"):
+            return _from_torch(value.detach())
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    # Conversions are others' code, which may raise anything.
+    except Exception as error:
+        # A list of tensors has a second chance: each of them may be taken alone.
+        if isinstance(value, (list, tuple)) and any(hasattr(item, "detach") for item in value):
+            return as_array([as_array(item, name) for item in value], name)
+        raise InvalidInputError(
+            f"{name} must be an array of real numbers, but {shown(value)} of type "
+            f"{type(value).__name__} is none: {error}"
+        ) from error
+
+
+def _from_torch(tensor: Any) -> np.ndarray[Any, Any]:
+    if str(getattr(tensor, "dtype", "")) == "torch.bfloat16":
+        tensor = tensor.float()
+    return np.from_dlpack(tensor.cpu()) if hasattr(tensor, "__dlpack__") else np.asarray(tensor)
+
+
+def _has_mask(value: Any) -> bool:
+    """Whether the value is a masked array, or a list with one."""
+    if isinstance(value, (list, tuple)):
+        # A list of numbers may be long, and has no mask.
+        holds_arrays = bool(value) and not isinstance(value[0], (int, float))
+        return holds_arrays and any(map(_has_mask, value))
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def _real(array: np.ndarray[Any, Any], value: Any, name: str) -> np.ndarray[Any, Any]:
+    """The array, after a check that its elements are real numbers; ``value`` is what came."""
+    # NumPy imports a module to name a type, and none can be imported when Python ends.
+    if array.dtype.kind == "V" and str(array.dtype) == "bfloat16":
+        return array.astype(np.float32)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        of = "" if isinstance(value, (np.ndarray, list, tuple)) else f" ({type(value).__name__})"
+        raise UnsupportedDTypeError(
+            f"{name} has dtype {array.dtype}{of}; expected real numbers: float16, bfloat16, "
+            "float32, float64, integers or bool"
+        )
+    return np.asarray(array)
+
+
+def as_real(value: Any, name: str, *, file: bool = False) -> np.ndarray[Any, Any]:
     """A float32 or float64 array in native byte order, without a copy if it already is one."""
-    array = check_real(value, name)
+    return in_native_floats(as_array(value, name, file=file))
+
+
+def in_native_floats(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Real numbers in float32 or float64 of native byte order, without a copy if they are."""
     return array.astype(_real_dtype(array), copy=False)
 
 
 def is_real(array: np.ndarray[Any, Any]) -> bool:
-    """Whether `as_real` returns the array without conversion."""
+    """Whether `in_native_floats` returns the array without conversion."""
     return bool(array.dtype == _real_dtype(array) and array.dtype.isnative)
 
 
@@ -86,11 +132,14 @@ def normal_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     try:
-        return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"axis must name axes of an array with {ndim} axes, each once, got {axis!r}: {error}"
-        ) from None
+        if not any(isinstance(each, (bool, np.bool_)) for each in np.atleast_1d(axis).tolist()):
+            return tuple(np.lib.array_utils.normalize_axis_tuple(axis, ndim))
+        reason = "a bool is no number"
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        reason = str(error)
+    raise InvalidInputError(
+        f"axis must name axes of an array with {ndim} axes, each once, got {shown(axis)}: {reason}"
+    )
 
 
 def as_rows(
@@ -145,13 +194,13 @@ def drop_pages(pages: mmap.mmap | None) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def copy_part(part: np.ndarray[Any, Any], pages: mmap.mmap | None, name: str) -> Any:
+def copy_part(part: np.ndarray[Any, Any], pages: mmap.mmap | None) -> Any:
     """Part of an array (A, k, B), contiguous, and float32 or float64 as the kernels expect."""
     if pages is None or part.flags.c_contiguous:
-        return constant(as_real(part, name))
+        return constant(in_native_floats(part))
     strips = []
     draws = max(1, _STRIP_BYTES // max(1, abs(part.strides[1]) * part.shape[0]))
     for start in range(0, part.shape[1], draws):
-        strips.append(np.array(as_real(part[:, start : start + draws], name)))
+        strips.append(np.array(in_native_floats(part[:, start : start + draws])))
         drop_pages(pages)
     return constant(np.concatenate(strips, axis=1))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
+
+from numpy.typing import ArrayLike
 
 from ..validation import Floats
 
@@ -31,4 +34,26 @@ class DeviceFloats(OnDevice, Protocol):
     def copy_to_host(self) -> Floats: ...
 
 
+class HasVariables(Protocol):
+    """A Dataset or DataTree of xarray. ArviZ's InferenceData has no types."""
+
+    @property
+    def data_vars(self) -> Any: ...
+
+
+class HasTerms(Protocol):
+    """The terms of log weights, as `fastelbo.elbo_terms` returns them."""
+
+    @property
+    def log_likelihood(self) -> Floats: ...
+    @property
+    def log_prior(self) -> Floats: ...
+    @property
+    def log_q(self) -> Floats: ...
+    @property
+    def log_weights(self) -> Floats: ...
+
+
 ForeignArray = ExportsDLPack | OnDevice
+# Log weights in main memory or in a file.
+LogWeights = ArrayLike | Path | HasTerms

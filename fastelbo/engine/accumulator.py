@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_array, as_real, as_rows, normal_axes
+from ..arrays.draws import Dim, Draws, read_draws
+from ..arrays.protocols import HasVariables, LogWeights
 from ..errors import InvalidInputError, InvalidWeightError
 from ..kernels.draws.blocks import CHUNK
 from ..results.estimate import Estimate
-from ..validation import DEFAULT_IW_SIZES, MAX_DRAWS, Floats, as_count, group_sizes
+from ..validation import DEFAULT_IW_SIZES, MAX_DRAWS, Floats, as_count, group_sizes, shown
 from ..weights.diagnostics import warn_about_weights
 from ..weights.pareto import MAX_KEPT
 from . import checkpoints
@@ -124,31 +124,36 @@ class LogWeightAccumulator:
             f"n_samples={content.n_samples}, exact={content.exact})"
         )
 
-    def update(self, log_weights: ArrayLike | Path, axis: int = -1) -> None:
+    def update(
+        self, log_weights: LogWeights | HasVariables, axis: int | None = None, *, dim: Dim = None
+    ) -> None:
         """Add more draws of every data point.
 
         Parameters
         ----------
-        log_weights : array_like
+        log_weights : array_like, path, ElboTerms or DataArray
             The shape of the data points must equal that of the first call. The number of draws may
             differ.
-        axis : int
-            The axis of the draws.
+        axis : int, optional
+            The axis of the draws; the last by default.
+        dim : str or sequence of str, optional
+            Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
         Raises
         ------
         InvalidInputError
-            If the data points have another shape.
+            If the data points have another shape, or an argument is invalid.
         InvalidWeightError
             If a log weight is NaN or +inf. Nothing of this piece is then added, and all earlier
             draws are kept.
         UnsupportedDTypeError
             For complex, object, string, long double and masked arrays.
         """
-        array = as_real(as_array(log_weights, "log_weights"), "log_weights")
-        if array.ndim == 0:
-            raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
-        x, batch = as_rows(array, normal_axes(axis, array.ndim))
+        self._add(read_draws(log_weights, "log_weights", axis, dim, least=0))
+
+    def _add(self, draws: Draws) -> None:
+        """See `update`."""
+        x, batch = draws.rows()
         _refuse_bad(x)
 
         def change(content: Content) -> Content:
@@ -167,8 +172,14 @@ class LogWeightAccumulator:
         Raises
         ------
         InvalidInputError
-            If ``iw_sizes``, ``tail_draws`` or the shape of the data points differ.
+            If ``other`` is no accumulator, or if ``iw_sizes``, ``tail_draws`` or the shape of the
+            data points differ.
         """
+        if not isinstance(other, LogWeightAccumulator):
+            raise InvalidInputError(
+                f"other must be a LogWeightAccumulator, got {shown(other)} of type "
+                f"{type(other).__name__}"
+            )
         for name in ("iw_sizes", "tail_draws"):
             mine, others = getattr(self, name), getattr(other, name)
             if mine != others:

@@ -15,7 +15,7 @@ from ..errors import CheckpointError, CheckpointMismatchError, InvalidInputError
 from ..kernels.draws.blocks import CHUNK
 from ..kernels.state import state
 from ..kernels.state.groups import GROUP_SIZE
-from ..validation import Floats
+from ..validation import Floats, shown
 from ..version import STREAM_VERSION
 from .atomic_files import replace_file
 
@@ -88,7 +88,7 @@ def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
 def _as_path(path: object) -> Path:
     # A number is a file that is open already: it would be closed.
     if not isinstance(path, (str, os.PathLike)):
-        raise InvalidInputError(f"path must be a str or a Path, got {path!r}")
+        raise InvalidInputError(f"path must be a str or a Path, got {shown(path)}")
     return Path(path)
 
 

@@ -47,7 +47,7 @@ class CPUBackend:
             lo = 0
             while lo < request.points:
                 count = min(max(1, pace.size // n_chunks), most_points, request.points - lo)
-                run(self._slice(request, lo, count))
+                run(self.slice(request, lo, count))
                 lo += count
 
         values = folded_quantities(
@@ -73,7 +73,8 @@ class CPUBackend:
         )  # fmt: skip
         return rows[0][0], rows[1][0], rows[2][0]
 
-    def _slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
+    def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
+        """The slice of ``count`` data points from ``lo`` on."""
         plan = request.plan(lo, count)
         states = States(count, request.form, self.n_threads)
 

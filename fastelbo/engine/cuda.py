@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,12 @@ from ..kernels.draws.blocks import Density, Plan
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
+from .cpu import CPUBackend
 from .cuda_states import DeviceSlice, chunk_bytes
 from .loop import Slice, folded_quantities
 from .states import Quantities
 from .task import EstimateRequest
+from .term_tails import term_tails
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
@@ -54,16 +57,32 @@ class CUDABackend:
                 def append(states: DeviceStates, n_chunks: int) -> None:
                     states.draw(plan, request.key, index, request.n_samples, n_chunks)
 
-                run(DeviceSlice(count, request.form, append, most_bytes))
+                def on_host(i: int) -> Slice:
+                    return CPUBackend().slice(request, lo + i, 1)
+
+                run(DeviceSlice(count, request.form, append, on_host, most_bytes))
 
             point_bytes = 2 * chunk_bytes(request.form) + 8 * request.work
             in_slices(self.device, request.points, point_bytes, run_slice)
 
         with self.device.select(self.index):
             pace = Pace(self.device.blocks_at_once())
-            return folded_quantities(
+            values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
             )
+            draw = partial(self._terms_of_point, request)
+            k = values["pareto_k_elbo"]
+            return values | term_tails(k, request.n_samples, request.form.capacity, draw)
+
+    def _terms_of_point(
+        self, request: EstimateRequest, i: int, first: int, stop: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """See `term_tails.DrawTerms`."""
+        from ..kernels.cuda import launch as cuda_launch
+
+        plan, index = self._plan(request, i, 1), request.first_index + i
+        found = cuda_launch.terms(plan, request.key, index, first, stop, 1)
+        return found[0][0], found[1][0], found[2][0]
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""

@@ -11,8 +11,10 @@ import numpy as np
 from ..arrays.devices import adopt, device_of, in_slices
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import Pace
+from ..kernels.state import state
 from ..progress import Tick
-from .loop import Slice, folded_quantities
+from .loop import Slice, fold, folded_quantities
+from .rows import row_pace, row_slice
 from .states import Quantities, StateForm, States
 
 if TYPE_CHECKING:
@@ -27,19 +29,25 @@ def chunk_bytes(form: StateForm) -> int:
 
 
 class DeviceSlice:
-    """A slice with its states on the device. ``append`` folds the next chunks there."""
+    """A slice with its states on the device. ``append`` folds the next chunks there.
+
+    A device has no room for moments with a scale. Where they leave the range of floats, the host
+    computes the data point again, from the slice that ``on_host`` makes of it.
+    """
 
     def __init__(
         self,
         points: int,
         form: StateForm,
         append: Callable[[DeviceStates, int], None],
+        on_host: Callable[[int], Slice],
         most_bytes: int,
     ) -> None:
         from ..kernels.cuda import launch as cuda_launch
 
         self.points = points
-        self._form, self._append = form, append
+        self._form, self._append, self._on_host = form, append, on_host
+        self._chunks = 0
         self._most_states = most_bytes // chunk_bytes(form)
         iw_sizes = np.array(form.iw_sizes, dtype=np.int64)
         self._states = cuda_launch.DeviceStates(points, iw_sizes, form.capacity)
@@ -56,13 +64,17 @@ class DeviceSlice:
 
         self._append(self._states, stop - first)
         device.synchronize()
+        self._chunks = stop
 
     def states(self) -> States:
         """See `loop.Slice`."""
         states = States(self.points, self._form)
         moments, top_rows = self._states.fetch()
-        # A device follows the largest log weights alone.
-        states.restore(moments, top_rows[:, None, : states.top_rows.shape[2]])
+        states.restore(moments, top_rows[:, :, : states.top_rows.shape[2]])
+        for i in np.flatnonzero(state.overflowed(moments)).tolist():
+            part = self._on_host(i)
+            fold(part, 0, self._chunks, row_pace(), lambda first, stop: None)
+            states.replace(i, part.states())
         return states
 
 
@@ -90,7 +102,10 @@ def device_row_quantities(
             def append(states: DeviceStates, n_chunks: int) -> None:
                 states.reduce(part, n_chunks)
 
-            run(DeviceSlice(count, form, append, most_bytes))
+            def on_host(i: int) -> Slice:
+                return row_slice(device.fetch(part[i : i + 1])[:, :, None], form)
+
+            run(DeviceSlice(count, form, append, on_host, most_bytes))
 
         in_slices(device, points, 2 * chunk_bytes(form), run_slice)
 

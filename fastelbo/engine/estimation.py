@@ -9,23 +9,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidWeightError
 from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
 from ..models.protocol import ExactModel, Model, Proposal
 from ..progress import progress_bar
 from ..random import RandomState, philox_key
-from ..results.estimate import Estimate, from_quantities
+from ..results.estimate import Estimate
+from ..results.quantities import from_quantities
 from ..validation import (
     DEFAULT_IW_SIZES,
     MAX_DRAWS,
     MAX_POINTS,
     Floats,
+    as_choice,
     as_count,
+    as_flag,
     broadcast_shape,
     group_sizes,
     require_memory,
+    shown,
 )
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
@@ -72,16 +76,17 @@ def estimate(
         K, the number of draws for each data point; 1000 by default. Not allowed for a MixtureModel,
         which is summed exactly.
     rng : None, int, SeedSequence or Generator
-        Seed, as in Scientific Python SPEC 7. An int repeats the draws, a Generator advances.
+        Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
+        advances, and None gives new draws.
     iw_sizes : iterable of int, optional
         Group sizes k of the importance-weighted bounds, at most K. By default 10 and 100, if they
         are at most K.
     backend : {"auto", "cpu", "cuda", "numpy"}
         "cpu" runs compiled kernels on all cores, "cuda" runs them on an NVIDIA GPU. "numpy" is the
         plain reference: it is slow and stores N x K numbers. All backends use the same draws and
-        return NumPy arrays. "auto" chooses "cuda" if a device is usable and the work takes a CPU
-        about ten seconds or more, else "cpu". For a `MixtureModel`, which has no draws, "auto" is
-        "cpu".
+        return NumPy arrays. "auto" is "cuda" if the machine has a GPU that fastelbo can use and the
+        work would take the CPU about ten seconds or more, else "cpu". For a `MixtureModel`, which
+        has no draws, "auto" is "cpu".
     precision : {"float64", "float32"}
         "float32" computes the same draws and their densities in single precision, which is faster.
         Take a log density (of q, prior or likelihood) that is d nats below its peak and r times
@@ -141,6 +146,8 @@ def estimate(
     """
     index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    analytic_kl, pareto_k = as_flag(analytic_kl, "analytic_kl"), as_flag(pareto_k, "pareto_k")
+    progress = as_flag(progress, "progress")
     if isinstance(model, ExactModel):
         return _exact(model, q, n_samples, iw_sizes, _backend(backend, threads, index, None))
     draws = DEFAULT_SAMPLES if n_samples is None else n_samples
@@ -189,8 +196,32 @@ def elbo_terms(
 ) -> ElboTerms:
     """The three terms of the log weight for every draw.
 
-    The draws are those of `estimate` with the same ``rng``. The parameters have the same meaning
-    as there.
+    The draws are those of `estimate` with the same ``rng``.
+
+    Parameters
+    ----------
+    model : LinearGaussian, or a distribution
+        A distribution p is a model with prior p and likelihood 1. A MixtureModel has no draws.
+    q : Gaussian, StudentT or Mixture
+        Approximate posterior. Its batch broadcasts against the model's batch.
+    n_samples : int
+        K, the number of draws for each data point.
+    rng : None, int, SeedSequence or Generator
+        Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
+        advances, and None gives new draws.
+    backend : {"auto", "cpu", "cuda", "numpy"}
+        What computes the terms: compiled kernels on the CPU ("cpu") or on an NVIDIA GPU ("cuda"),
+        or the plain reference ("numpy"). "auto" is "cuda" if the machine has a GPU that fastelbo
+        can use and the work would take the CPU about ten seconds or more, else "cpu".
+    precision : {"float64", "float32"}
+        "float32" computes draws and densities in single precision, with the errors that `estimate`
+        states. The arrays are float64 in both cases.
+    device : int
+        Index of the GPU for "cuda".
+    first_index : int
+        Address of the first data point, for a minibatch of a data set.
+    n_threads : int, optional
+        Number of threads; all by default. No result depends on it.
 
     Returns
     -------
@@ -200,6 +231,10 @@ def elbo_terms(
 
     Raises
     ------
+    InvalidWeightError
+        If a log density is NaN.
+    InvalidInputError
+        If an argument is invalid; the message names it.
     MemoryError
         If the arrays would not fit into memory. It is raised before anything is allocated.
 
@@ -219,8 +254,23 @@ def elbo_terms(
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
     index = as_count(device, "device", least=0)
     terms = _backend(backend, threads, index, request).terms(request)
+    _refuse_nan(terms)
     shape = (*request.batch, request.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
+
+
+def _refuse_nan(terms: tuple[Floats, Floats, Floats]) -> None:
+    for name, array in zip(ElboTerms._fields, terms, strict=True):
+        # A sum is NaN if a term is, and needs no array of its own.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = np.isnan(array.sum())
+        if suspicious and np.isnan(array).any():
+            point, draw = np.argwhere(np.isnan(array))[0]
+            raise InvalidWeightError(
+                f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
+                f"{point}, draw {draw}: scales and distances of model and q differ so much that "
+                "their products and ratios are beyond the largest float"
+            )
 
 
 def log_weights(
@@ -235,7 +285,25 @@ def log_weights(
     first_index: int = 0,
     n_threads: int | None = None,
 ) -> Floats:
-    """Log weights ``log p(x, z_k) - log q(z_k)``, shape (*batch, K); parameters as `elbo_terms`.
+    """Log weights ``log p(x, z_k) - log q(z_k)`` of the draws of `estimate`.
+
+    Parameters
+    ----------
+    model, q, n_samples, rng
+        Model, approximate posterior, number of draws and seed, as for `elbo_terms`.
+    backend, precision, device, first_index, n_threads
+        Where and how they are computed, as for `elbo_terms`: ``backend="auto"`` is "cuda" for long
+        work on a machine with a GPU that fastelbo can use, else "cpu".
+
+    Returns
+    -------
+    ndarray, shape (*batch, K)
+        In nats.
+
+    Raises
+    ------
+    InvalidInputError, MemoryError
+        As for `elbo_terms`.
 
     Examples
     --------
@@ -267,7 +335,7 @@ def _request(
     if isinstance(model, type) or not isinstance(model, Model):
         raise InvalidInputError(
             "model must be a distribution over vectors, a LinearGaussian or a MixtureModel; "
-            f"got {_kind(model)}"
+            f"got {_kind(model)}{_use_of(model)}"
         )
     if isinstance(q, type) or not isinstance(q, Proposal):
         raise InvalidInputError(f"q must be a distribution over vectors; got {_kind(q)}")
@@ -276,8 +344,7 @@ def _request(
             "model and q must have the same dimension, got "
             f"{model.dim} and {q.dim}: {model!r}, {q!r}"
         )
-    if precision not in ("float64", "float32"):
-        raise InvalidInputError(f'precision must be "float64" or "float32", got {precision!r}')
+    as_choice(precision, "precision", ("float64", "float32"))
     batch = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
     first = as_count(first_index, "first_index", least=0)
     if first + math.prod(batch) > MAX_POINTS:
@@ -291,6 +358,20 @@ def _request(
     return EstimateRequest(model, q, batch, draws, philox_key(rng), first, precision, form)
 
 
+def _use_of(model: object) -> str:
+    """How to use what is no model, if it is a log density or has one."""
+    if isinstance(model, type):
+        return ""
+    has_method = callable(getattr(model, "log_prob", None))
+    if not (has_method or callable(model)):
+        return ""
+    name = "model.log_prob" if has_method else "model"
+    return (
+        f". If {name}(z) is log p(x, z) of draws z of shape (n, D), draw from q and summarize: "
+        f"z = q.sample(n); fastelbo.summarize({name}(z) - q.log_prob(z), axis=0)"
+    )
+
+
 def _kind(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
@@ -299,14 +380,11 @@ def _backend(
     name: str, n_threads: int | None, device: int, request: EstimateRequest | None
 ) -> Backend:
     """The backend with this name. "auto" depends on the request; without one it is the CPU."""
+    as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
     wants_device = name == "auto" and request is not None and worth_a_device(request)
     if name == "cuda" or wants_device:
         return CUDABackend(device)
-    if name in ("auto", "cpu"):
-        return CPUBackend(n_threads)
-    if name == "numpy":
-        return NumPyBackend()
-    raise InvalidInputError(f'backend must be "auto", "cpu", "cuda" or "numpy", got {name!r}')
+    return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
@@ -326,9 +404,11 @@ def _analytic_kl(model: object, q: object) -> Floats:
 def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Estimate:
     """The estimate, with the closed-form KL if one is given."""
     independent = request.batch == request.model.batch_shape
+    points = range(request.first_index, request.first_index + request.points)
     sampled = from_quantities(
-        values, request.batch, request.n_samples, request.form.iw_sizes, independent=independent
-    )
+        values, request.batch, request.n_samples, request.form.iw_sizes,
+        independent=independent, addresses=(request.key, points),
+    )  # fmt: skip
     if kl is None:
         return sampled
     divergence = np.array(np.broadcast_to(kl, request.batch))
@@ -349,7 +429,7 @@ def _exact(
         if value is not None:
             raise InvalidInputError(
                 f"{name} must not be given for a MixtureModel, which is summed exactly; got "
-                f"{value!r}"
+                f"{shown(value)}"
             )
     if not isinstance(q, Categorical):
         raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {_kind(q)}")

@@ -11,6 +11,9 @@ from ..validation import Floats, require_memory
 from .states import Quantities
 from .task import EstimateRequest
 
+# As the kernels, which raise no flags: the caller refuses what is NaN.
+_unflagged = np.errstate(all="ignore")
+
 
 class NumPyBackend:
     """Calls the plain NumPy reference: slow, and independent of the kernels.
@@ -19,14 +22,14 @@ class NumPyBackend:
     ``precision="float32"``.
     """
 
+    @_unflagged
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """See `task.Backend`."""
         iw_sizes, capacity = request.form
         terms = self.terms(request)
-        with np.errstate(invalid="ignore"):
-            log_weights = terms[0] + (terms[1] - terms[2])
-            bad = ~(log_weights < np.inf)
-            values = reference.summaries(*terms, iw_sizes)
+        log_weights = terms[0] + (terms[1] - terms[2])
+        bad = ~(log_weights < np.inf)
+        values = reference.summaries(*terms, iw_sizes)
         tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
         values["first_bad"] = bad.argmax(axis=-1)
@@ -46,6 +49,7 @@ class NumPyBackend:
             values[name] = reference.plain_pareto_k(ascending[:, ::-1])
         return values
 
+    @_unflagged
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         require_memory('the terms of backend="numpy"', 3 * 8 * request.points * request.n_samples)
@@ -53,6 +57,7 @@ class NumPyBackend:
             request.model, request.q, request.n_samples, request.key, request.first_index
         )
 
+    @_unflagged
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""
         values = reference.exact_mixture(model, probs)

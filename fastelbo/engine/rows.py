@@ -13,7 +13,8 @@ from ..kernels.cpu import rows
 from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, Pace, launch, threads_for
 from ..kernels.draws.blocks import CHUNK
 from ..progress import Tick, no_tick
-from ..results.estimate import Estimate, from_quantities
+from ..results.estimate import Estimate
+from ..results.quantities import from_quantities
 from ..validation import Floats
 from .loop import FillChunks, HostSlice, Slice, folded_quantities
 from .states import Quantities, StateForm, States
@@ -38,6 +39,12 @@ def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantitie
                 run(part)
 
     return folded_quantities(source, before * after, length, form, pace, tick)
+
+
+def row_slice(x: Array, form: StateForm) -> HostSlice:
+    """The slice of all rows of x (A, K, B), which is in memory."""
+    states = States(x.shape[0] * x.shape[2], form)
+    return HostSlice(states, row_filler(states, x, 0))
 
 
 def row_pace() -> Pace:
@@ -94,7 +101,7 @@ def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
 
     def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
         start = first * CHUNK
-        piece = copy_part(x[:, start : stop * CHUNK], pages, "log_weights")
+        piece = copy_part(x[:, start : stop * CHUNK], pages)
         row_filler(states, piece, start)(first, stop, moments, top_rows)
         drop_pages(pages)
 
@@ -102,12 +109,15 @@ def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
 
 
 def estimate_of_weights(
-    values: Quantities, shape: tuple[int, ...], n_samples: int, iw_sizes: list[int]
+    values: Quantities,
+    shape: tuple[int, ...],
+    n_samples: int,
+    iw_sizes: list[int],
+    terms: Quantities | None = None,
 ) -> Estimate:
-    """The estimate from log weights alone; their likelihood and KL terms are NaN."""
-    unknown = np.full(len(values["ess"]), np.nan)
-    values |= {
-        name: unknown
-        for name in ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
-    }
-    return from_quantities(values, shape, n_samples, iw_sizes, independent=True)
+    """The estimate from log weights, and from the means of their ``terms``; else these are NaN."""
+    names = ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
+    unknown = dict.fromkeys(names, np.full(len(values["ess"]), np.nan))
+    return from_quantities(
+        values | (terms or unknown), shape, n_samples, iw_sizes, independent=True
+    )

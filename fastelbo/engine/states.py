@@ -99,13 +99,18 @@ class States:
         # Chunks are appended; a state without draws is a fresh one.
         self._fresh = not moments[:, state.COUNT].any()
 
+    def replace(self, i: int, other: States) -> None:
+        """Put the state of the one data point of ``other`` in place of that of data point i."""
+        self.moments[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
+
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are still incomplete."""
         self.moments = self.moments.copy()
-        parts = self.moments[:, state.GROUPS :].reshape(-1, groups.GROUP_SIZE)
+        whole = self.moments[:, state.GROUPS :]
+        parts = whole.reshape(-1, groups.GROUP_SIZE)
         open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
         parts[:, open_group] = 0.0, -np.inf, 0.0
-        self.moments[:, state.GROUPS :] = parts.reshape(len(self.moments), -1)
+        self.moments[:, state.GROUPS :] = parts.reshape(whole.shape)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
         """Append states (points, chunks, ...), and rows of largest values for them all."""
@@ -156,7 +161,7 @@ class Reader:
         self._parts.append(values)
 
     def quantities(self) -> Quantities:
-        """Those of `kernels.state.state.read`, k-hats, and ``tail``: rows of `States.tails`.
+        """What `kernels.state.state.read` gives, k-hats, and ``tail``: rows of `States.tails`.
 
         ``pareto_k`` is that of the weights, ``pareto_k_elbo`` that of minus the log weights. Tails
         that would take too much memory are empty.

@@ -12,34 +12,61 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import on_device
-from ..arrays.inputs import as_array, as_rows, normal_axes
-from ..arrays.protocols import ForeignArray
+from ..arrays.draws import Dim, Draws, read_draws, warn_few_draws
+from ..arrays.inputs import as_array, as_rows
+from ..arrays.protocols import ForeignArray, HasVariables, LogWeights
 from ..errors import InvalidInputError
 from ..progress import Tick, no_tick, progress_bar
 from ..results.estimate import Estimate
-from ..validation import DEFAULT_IW_SIZES, Floats, as_count, group_sizes
+from ..validation import (
+    DEFAULT_IW_SIZES,
+    MAX_DRAWS,
+    Floats,
+    as_choice,
+    as_count,
+    as_flag,
+    group_sizes,
+    shown,
+)
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
+from .estimation import ElboTerms
 from .rows import estimate_of_weights, row_quantities
-from .states import StateForm
+from .states import Quantities, StateForm
 
 
 # For an array, the declared result is a batch: its type does not show whether it has other axes.
 @overload
-def ess(log_weights: Sequence[float], axis: int = -1) -> np.float64: ...  # type: ignore[overload-overlap]
+def ess(  # type: ignore[overload-overlap]
+    log_weights: Sequence[float], axis: int | None = None
+) -> np.float64: ...
 @overload
-def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> Floats: ...
-def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> np.float64 | Floats:
+def ess(
+    log_weights: LogWeights | ForeignArray | HasVariables,
+    axis: int | None = None,
+    *,
+    dim: Dim = None,
+    var: str | None = None,
+) -> Floats: ...
+def ess(
+    log_weights: LogWeights | ForeignArray | HasVariables,
+    axis: int | None = None,
+    *,
+    dim: Dim = None,
+    var: str | None = None,
+) -> np.float64 | Floats:
     """Effective sample size ``(sum w)^2 / sum w^2``.
 
     Parameters
     ----------
-    log_weights : array_like
+    log_weights : array_like, path, ElboTerms, or xarray object
         Real numbers; -inf is a weight of 0. They may be on a GPU, as for `summarize`.
-    axis : int
-        The axis of the draws.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim, var : str, optional
+        Names of dimensions and of a variable of an xarray object, as for `summarize`.
 
     Returns
     -------
@@ -50,6 +77,11 @@ def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> np.floa
     ------
     InvalidWeightError
         If a log weight is NaN or +inf; the message says which.
+
+    Warns
+    -----
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
 
     Notes
     -----
@@ -62,14 +94,17 @@ def ess(log_weights: ArrayLike | Path | ForeignArray, axis: int = -1) -> np.floa
     >>> float(fe.ess([0.0, 0.0, float("-inf")]))
     2.0
     """
-    values, shape, _, _ = _summary(log_weights, axis, [], pareto_k=False)
+    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True).checked()
+    values, shape = _summary(draws, StateForm((), 0))
     return values["ess"].reshape(shape)[()]
 
 
 def summarize(
-    log_weights: ArrayLike | Path | ForeignArray | Iterator[ArrayLike | Path],
-    axis: int = -1,
+    log_weights: LogWeights | ForeignArray | HasVariables | Iterator[ArrayLike | Path],
+    axis: int | None = None,
     *,
+    dim: Dim = None,
+    var: str | None = None,
     iw_sizes: Iterable[int] | None = None,
     pareto_k: bool = True,
     progress: bool = False,
@@ -79,14 +114,25 @@ def summarize(
 
     Parameters
     ----------
-    log_weights : array_like, path or iterator of array_like
-        Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are a NumPy,
-        torch or JAX array, a memory map, and the path of a ``.npy`` file, which is read in small
-        parts. An iterator of them gives pieces along ``axis``. An array on a GPU (CuPy, torch, JAX,
-        numba) is reduced there in place. Its draws must be along the last axis, and it must not be
-        in pieces.
-    axis : int
-        The axis of the draws k. The other axes are data points.
+    log_weights : array_like, path, ElboTerms, xarray object, or iterator of array_like
+        Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are an array of
+        NumPy, torch, JAX or pandas, a memory map, and the path of a ``.npy`` file, which is read in
+        small parts. An iterator of them gives pieces along ``axis``. Of the terms that `elbo_terms`
+        returns, the estimate also has the log-likelihood and the KL. An array on a GPU (CuPy,
+        torch, JAX, numba) is reduced there in place. Its draws must be along the last axis, and it
+        must not be in pieces.
+    axis : int, optional
+        The axis of the draws k; the last by default. The other axes are data points. `sample`,
+        `log_prob` and `loo` have draws first: ``summarize(p.log_prob(z) - q.log_prob(z), axis=0)``.
+        A list of arrays, which may be data points or pieces, is stacked if ``axis`` is given, and
+        refused otherwise.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, joined in this order. By default they are
+        "chain" and "draw", or "sample". Where no dimension has one of these names, ``dim`` or
+        ``axis`` is needed.
+    var : str, optional
+        Variable of an xarray Dataset or DataTree, or of an InferenceData, where it has several, as
+        ``"y"`` or ``"group/y"``.
     iw_sizes : iterable of int, optional
         Group sizes of the importance-weighted bounds, as for `estimate`.
     pareto_k : bool
@@ -101,14 +147,24 @@ def summarize(
     Returns
     -------
     Estimate
-        ``expected_log_likelihood`` and ``kl`` are NaN: log weights do not determine them.
+        ``expected_log_likelihood`` and ``kl`` are NaN, unless `ElboTerms` are given: log weights
+        alone do not determine them.
 
     Raises
     ------
     InvalidWeightError
         If a log weight is NaN or +inf; the message says which.
     InvalidInputError
-        If ``rows``, an axis or a size is invalid.
+        If an argument is invalid, or the draws of a list of arrays or of named dimensions are not
+        clear.
+
+    Warns
+    -----
+    DrawsAxisWarning
+        If the last axis, taken by default, has fewer than 100 draws, and another is at least ten
+        times as long.
+    FastElboWarning
+        As for `estimate`.
 
     Notes
     -----
@@ -124,64 +180,83 @@ def summarize(
     >>> round(float(est.log_evidence[0]), 6)
     0.015204
     """
-    if rows not in ("independent", "shared"):
-        raise InvalidInputError(f"rows must be 'independent' or 'shared', got {rows!r}")
-    independent = rows == "independent"
+    independent = as_choice(rows, "rows", ("independent", "shared")) == "independent"
+    pareto_k, progress = as_flag(pareto_k, "pareto_k"), as_flag(progress, "progress")
     if isinstance(log_weights, Iterator):
+        if var is not None:
+            raise InvalidInputError(f"var must be None for pieces of draws, got {shown(var)}")
         with progress_bar(progress, None) as tick:
-            result = _summarize_pieces(log_weights, axis, iw_sizes, pareto_k, tick)
+            result = _summarize_pieces(log_weights, axis, dim, iw_sizes, pareto_k, tick)
         return replace(result, independent=independent)
-    array: Any = log_weights
-    if not on_device(array):
-        array = as_array(array, "log_weights")
-    with progress_bar(progress, math.prod(array.shape)) as tick:
-        values, shape, n_samples, sizes = _summary(array, axis, iw_sizes, pareto_k, tick)
-    warn_about_weights(n_samples, values, pareto_k)
-    result = estimate_of_weights(values, shape, n_samples, sizes)
+    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True).checked()
+    n_samples = draws.length
+    sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
+    form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
+    with progress_bar(progress, math.prod(draws.array.shape)) as tick:
+        values, shape = _summary(draws, form, tick)
+    terms = None
+    if isinstance(log_weights, ElboTerms):
+        terms = _means_of_terms(log_weights, draws, form.capacity)
+    warn_about_weights(n_samples, values | (terms or {}), pareto_k)
+    result = estimate_of_weights(values, shape, n_samples, sizes, terms)
     return replace(result, independent=independent)
 
 
 def _summary(
-    log_weights: Any,
-    axis: int,
-    iw_sizes: Iterable[int] | None,
-    pareto_k: bool,
-    tick: Tick = no_tick,
-) -> tuple[dict[str, Floats], tuple[int, ...], int, list[int]]:
-    """The quantities of the rows, the batch shape, the number of draws and the group sizes."""
-    is_on_device = on_device(log_weights)
-    array = log_weights if is_on_device else as_array(log_weights, "log_weights")
-    if array.ndim == 0:
-        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
-    axes = normal_axes(axis, array.ndim)
-    if len(axes) != 1:
-        raise InvalidInputError(f"axis must be one axis, the axis of the draws, got {axis!r}")
-    n_samples = as_count(array.shape[axes[0]], "the number of draws in log_weights")
-    sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
-    form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
-    if is_on_device:
-        values, shape = device_row_quantities(array, axes[0], form, tick)
+    draws: Draws, form: StateForm, tick: Tick = no_tick
+) -> tuple[Quantities, tuple[int, ...]]:
+    """The quantities of the rows, and the shape of the data points."""
+    if on_device(draws.array):
+        values, shape = device_row_quantities(draws.array, draws.axes[0], form, tick)
     else:
-        x, shape = as_rows(array, axes)
+        x, shape = as_rows(draws.array, draws.axes)
         values = row_quantities(x, form, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
-    return values, shape, n_samples, sizes
+    return values, shape
+
+
+def _means_of_terms(terms: ElboTerms, draws: Draws, capacity: int) -> Quantities:
+    """Means of the log-likelihood and of the KL's terms, their errors and k-hats.
+
+    The mean of log weights is called their ELBO, and ``pareto_k_elbo`` is the k-hat of their
+    negatives. Here the log weights are each of the terms.
+    """
+    found = {}
+    log_ratio = as_array(terms.log_prior, "log_prior") - as_array(terms.log_q, "log_q")
+    for name, k, sign, term in (
+        ("expected_log_likelihood", "pareto_k_likelihood", 1.0, terms.log_likelihood),
+        ("kl", "pareto_k_kl", -1.0, log_ratio),
+    ):
+        x, _ = as_rows(as_array(term, name), draws.axes)
+        values = row_quantities(x, StateForm((), capacity))
+        found[name], found[f"{name}_se"] = sign * values["elbo"], values["elbo_se"]
+        # An infinite term has no tail to fit.
+        found[k] = np.where(values["n_zero"] > 0, np.nan, values["pareto_k_elbo"])
+    return found
 
 
 def _summarize_pieces(
     pieces: Iterator[Any],
-    axis: int,
+    axis: int | None,
+    dim: Dim,
     iw_sizes: Iterable[int] | None,
     pareto_k: bool,
     tick: Tick,
 ) -> Estimate:
-    wanted = None if iw_sizes is None else list(iw_sizes)
+    wanted = None if iw_sizes is None else group_sizes(iw_sizes, MAX_DRAWS, ())
     accumulator = LogWeightAccumulator(
         DEFAULT_IW_SIZES if wanted is None else wanted, MAX_KEPT if pareto_k else 0
     )
+    assumed = False
     for piece in pieces:
-        accumulator.update(piece, axis)
-        tick(np.size(piece))
-    draws = as_count(accumulator.n_samples, "the number of draws in log_weights")
-    group_sizes(wanted, draws, DEFAULT_IW_SIZES)
+        draws = read_draws(piece, "log_weights", axis, dim)
+        accumulator._add(draws)
+        assumed |= draws.assumed
+        tick(draws.array.size)
+    n_samples = as_count(accumulator.n_samples, "the number of draws in log_weights")
+    group_sizes(wanted, n_samples, DEFAULT_IW_SIZES)
+    batch = accumulator.batch_shape
+    if assumed and batch:
+        # The last axis of the pieces was taken.
+        warn_few_draws(n_samples, (*batch, n_samples), len(batch), "log_weights")
     return accumulator.result()

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_array, as_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState, philox_key
@@ -41,7 +41,7 @@ class Categorical(Distribution):
     probs: Floats
 
     def __init__(self, probs: ArrayLike) -> None:
-        self._set(probs=probabilities(probs, "probs"))
+        self._set(probs=probabilities(as_floats(probs, "probs"), "probs"))
 
     @classmethod
     def _of(cls, probs: Floats) -> Categorical:
@@ -61,7 +61,7 @@ class Categorical(Distribution):
 
     def log_prob(self, z: ArrayLike) -> Floats:
         """Log probability of the classes ``z``, integers of shape (..., 1)."""
-        classes = np.asarray(z)
+        classes = as_array(z, "z")
         count = self.probs.shape[-1]
         if classes.dtype.kind not in "iu" or classes.ndim == 0 or classes.shape[-1] != 1:
             raise InvalidInputError(

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import adopt, device_of, on_device, room_for
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_unchecked_floats, constant
 from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu import launch
 from ..kernels.draws.blocks import Density, Term
 from ..random import RandomState, philox_key
@@ -20,7 +21,6 @@ from ..validation import (
     MAX_DRAWS,
     Floats,
     as_count,
-    as_unchecked_floats,
     broadcast_shape,
     require_finite,
     require_memory,
@@ -31,20 +31,10 @@ from .protocol import Frame, Points, Source
 from .terms import Zero
 
 
-class Distribution(ABC):
+class Distribution(Frozen, ABC):
     """A distribution over vectors of length `dim`, or a batch of them."""
 
     family: ClassVar[str]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be set")
-
-    def _set(self, **fields: Any) -> None:
-        """Fill the fields of a new instance, arrays made read-only."""
-        for name, value in fields.items():
-            if isinstance(value, np.ndarray):
-                value.setflags(write=False)
-            object.__setattr__(self, name, value)
 
     @property
     @abstractmethod
@@ -144,7 +134,9 @@ class Elliptical(Distribution):
             require_finite(given, "z")
             # A difference of a point and a location overflowed: in quarters it does not.
             quarter = self._lowered(shape[free:], 0.25)
-            result = launch.log_prob(*quarter, 0.25 * points).reshape(shape)
+            with np.errstate(under="ignore"):
+                points = 0.25 * points
+            result = launch.log_prob(*quarter, points).reshape(shape)
         return result
 
     def _log_prob_on_device(self, z: Any) -> DeviceFloats:
@@ -195,10 +187,15 @@ class Elliptical(Distribution):
         >>> fe.Gaussian([0.0, 5.0], scale=1.0).sample(3, rng=0).shape
         (3, 2)
         """
+        return self._draws(n, rng)[0]
+
+    def _draws(self, n: int, rng: RandomState) -> tuple[Floats, int]:
+        """The draws, and the key that their addresses begin with."""
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
         batch = self.batch_shape
         require_memory("sample", 8 * n * math.prod(batch) * self.dim)
         centre = np.zeros((1, self.dim))
         sampler = lowering.draw_components(self._components, Points(batch), centre)
-        draws = launch.sample(sampler, math.prod(batch), n, self.dim, philox_key(rng))
-        return draws.reshape(n, *batch, self.dim)
+        key = philox_key(rng)
+        draws = launch.sample(sampler, math.prod(batch), n, self.dim, key)
+        return draws.reshape(n, *batch, self.dim), key

@@ -10,7 +10,7 @@ from ..validation import Floats, broadcast_shape
 from .categorical import Categorical
 from .distributions import Distribution
 from .location_scale import Gaussian
-from .lowering import invert_lower
+from .lowering import finite_inverse
 
 
 def kl_divergence(q: Distribution, p: Distribution) -> Floats:
@@ -60,6 +60,7 @@ def kl_divergence(q: Distribution, p: Distribution) -> Floats:
     )
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def _gaussians(q: Gaussian, p: Gaussian) -> Floats:
     if q.dim != p.dim:
         raise InvalidInputError(f"q and p must have one dimension, got {q.dim} and {p.dim}")
@@ -73,7 +74,7 @@ def _gaussians(q: Gaussian, p: Gaussian) -> Floats:
             assert q.scale_tril is not None
             trace = ((q.scale_tril / p.scale[..., None]) ** 2).sum(axis=(-2, -1))
     else:
-        inverse = invert_lower(p.scale_tril)
+        inverse = finite_inverse(p.scale_tril)
         whitened = np.einsum("...jd,...d->...j", inverse, shift)
         if q.scale is not None:
             ratio = inverse * q.scale[..., None, :]
@@ -83,4 +84,9 @@ def _gaussians(q: Gaussian, p: Gaussian) -> Floats:
         trace = (ratio**2).sum(axis=(-2, -1))
     distance = (whitened**2).sum(axis=-1)
     value = 0.5 * (trace + distance - q.dim) + p._log_det() - q._log_det()
+    if np.isnan(value).any():
+        raise InvalidInputError(
+            "q and p must differ less in scale: products of their scales are beyond the largest "
+            "float"
+        )
     return np.array(np.broadcast_to(value, shape))

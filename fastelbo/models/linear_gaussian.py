@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp, softmax
 
 from ..errors import InvalidInputError
-from ..validation import Floats, broadcast_shape
+from ..frozen import Frozen
+from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .linear_likelihood import LinearLikelihood
 from .location_scale import Gaussian
@@ -29,7 +30,7 @@ else:
     Prior_co = TypeVar("Prior_co", covariant=True)
 
 
-class LinearGaussian(Generic[Prior_co]):
+class LinearGaussian(Frozen, Generic[Prior_co]):
     """x = W z + offset + noise, with Gaussian noise: factor analysis and probabilistic PCA.
 
     Parameters
@@ -51,7 +52,8 @@ class LinearGaussian(Generic[Prior_co]):
     InvalidInputError
         Shapes that disagree, entries that are not finite, variances that are not positive.
     NotPositiveDefiniteError
-        A noise covariance matrix that is not symmetric positive definite.
+        A noise covariance matrix that is not symmetric (to rounding in its dtype, as for
+        `Gaussian`) or not positive definite.
 
     Notes
     -----
@@ -68,6 +70,7 @@ class LinearGaussian(Generic[Prior_co]):
     """
 
     family = "linear_gaussian"
+    likelihood: LinearLikelihood
     prior: Prior_co
 
     @overload
@@ -99,15 +102,15 @@ class LinearGaussian(Generic[Prior_co]):
         offset: ArrayLike = 0.0,
         prior: Gaussian | Mixture | None = None,
     ) -> None:
-        self.likelihood = LinearLikelihood(x, loadings, noise_cov, offset)
-        dim = self.likelihood.dim
+        likelihood = LinearLikelihood(x, loadings, noise_cov, offset)
+        dim = likelihood.dim
         given = Gaussian(np.zeros(dim), scale=1.0) if prior is None else prior
-        self.prior = cast(Prior_co, given)
+        self._set(likelihood=likelihood, prior=given)
         if not isinstance(self.prior, Gaussian) and not (
             isinstance(self.prior, Mixture) and isinstance(self.prior.components, Gaussian)
         ):
             raise InvalidInputError(
-                f"prior must be a Gaussian or a Mixture of Gaussians, got {self.prior!r}"
+                f"prior must be a Gaussian or a Mixture of Gaussians, got {shown(self.prior)}"
             )
         if self.prior.dim != dim:
             raise InvalidInputError(
@@ -153,6 +156,7 @@ class LinearGaussian(Generic[Prior_co]):
         )
 
     @cached_property
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def _joint(self) -> tuple[Floats, Floats, Floats]:
         """Of each prior component c: log p(c, x), and the posterior of z given c.
 
@@ -182,12 +186,18 @@ class LinearGaussian(Generic[Prior_co]):
         square = ((target - _apply(half, best)) ** 2).sum(-1) + (best**2).sum(-1)
         log_joint = log_weight + const - 0.5 * square - log_det
         _, tril = _orthogonal_lower(solve @ _transpose(scale))
+        if np.isnan(log_joint).any() or not np.isfinite(tril).all():
+            raise InvalidInputError(
+                "x, loadings, noise_cov, offset and prior must differ less in size: on the way to "
+                "the posterior, products and ratios of them are beyond the largest float"
+            )
         return log_joint, mean + _apply(scale, best), tril
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point, in closed form."""
         log_joint, _, _ = self._joint
-        return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
+        with np.errstate(under="ignore"):
+            return np.asarray(logsumexp(log_joint, axis=-1)).reshape(self.batch_shape)
 
     def exact_posterior(self) -> Prior_co:
         """p(z | x): a Gaussian, or a Mixture under a Mixture prior, with the data's batch."""
@@ -202,7 +212,13 @@ class LinearGaussian(Generic[Prior_co]):
         components = Gaussian(
             mean.reshape(*batch, count, dim), scale_tril=tril.reshape(*lead, count, dim, dim)
         )
-        weights = softmax(log_joint, axis=-1).reshape(*batch, count)
+        if np.isneginf(log_joint.max(axis=-1)).any():
+            raise InvalidInputError(
+                "x must be nearer: under every component of the prior its density is below the "
+                "smallest float, so that the posterior is not known"
+            )
+        with np.errstate(under="ignore"):
+            weights = softmax(log_joint, axis=-1).reshape(*batch, count)
         return cast(Prior_co, Mixture(weights, components))
 
 

@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..validation import Floats, as_floats, cholesky, positive
+from ..validation import Floats, positive
 from . import lowering
 from .protocol import Frame, Points
+from .scales import cholesky, symmetric
 
 _LOG_2PI = math.log(2.0 * math.pi)
 
@@ -32,16 +34,20 @@ class Reduced(NamedTuple):
     log_const: float  # -P/2 log(2 pi) - log det of the noise's factor
 
 
-class LinearLikelihood:
+class LinearLikelihood(Frozen):
     """The likelihood of a `fastelbo.LinearGaussian`, whose parameters it checks."""
 
     family: ClassVar[str] = "linear_gaussian"
+    x: Floats
+    loadings: Floats
+    noise_cov: Floats
+    offset: Floats
+    _noise_tril: Floats | None
 
     def __init__(
         self, x: ArrayLike, loadings: ArrayLike, noise_cov: ArrayLike, offset: ArrayLike
     ) -> None:
-        self.x = as_floats(x, "x")
-        self.loadings = as_floats(loadings, "loadings")
+        self._set(x=as_floats(x, "x"), loadings=as_floats(loadings, "loadings"))
         if self.loadings.ndim != 2 or 0 in self.loadings.shape:
             raise InvalidInputError(f"loadings must have shape (P, D), got {self.loadings.shape}")
         features = self.loadings.shape[0]
@@ -50,13 +56,14 @@ class LinearLikelihood:
                 f"x must have a last axis of length P = {features}, as loadings of shape "
                 f"{self.loadings.shape} have; got shape {self.x.shape}"
             )
-        self.noise_cov, self._noise_tril = _noise(noise_cov, features)
+        covariance, tril = _noise(noise_cov, features)
         shift = as_floats(offset, "offset")
         if shift.shape not in ((), (features,)):
             raise InvalidInputError(
                 f"offset must be a scalar or have shape ({features},), got {shift.shape}"
             )
-        self.offset = np.array(np.broadcast_to(shift, features))
+        centre = np.array(np.broadcast_to(shift, features))
+        self._set(noise_cov=covariance, _noise_tril=tril, offset=centre)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -82,6 +89,7 @@ class LinearLikelihood:
         return lowering.elliptical_term(density)
 
     @cached_property
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def reduced(self) -> Reduced:
         """The loadings, whitened and factored."""
         features, dim = self.loadings.shape
@@ -125,6 +133,7 @@ def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
     """The noise variances (P,) and None, or the covariance (P, P) and its lower factor."""
     noise = as_floats(noise_cov, "noise_cov")
     if noise.shape == (features, features) and noise.ndim == 2:
+        noise = symmetric(noise_cov, "noise_cov")
         return noise, cholesky(noise, "noise_cov")
     if noise.shape not in ((), (features,)):
         raise InvalidInputError(

@@ -10,21 +10,28 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.inputs import as_floats, as_unchecked_floats
 from ..errors import InvalidInputError
 from ..kernels.draws.radial import GAUSSIAN, STUDENT_T
 from ..validation import (
     MAX_DIM,
     Floats,
-    as_floats,
-    as_unchecked_floats,
     broadcast_shape,
-    cholesky,
     positive,
     require_finite,
     square_matrices,
 )
+from . import lowering
 from .distributions import Elliptical
 from .lowering import Components
+from .scales import (
+    diagonal_matrices,
+    require_one,
+    scale_share,
+    student_tril,
+    tril_of_cov,
+    tril_of_inverse,
+)
 from .student_constants import entropy_excess, log_const
 
 _LOG_2PI = math.log(2.0 * math.pi)
@@ -53,8 +60,8 @@ class LocationScale(Elliptical):
         diagonal = tril = None
         if scale is not None:
             diagonal = positive(as_floats(scale, "scale"), "scale")
-            if diagonal.ndim == 0:
-                diagonal = np.full(dim, float(diagonal))
+            if diagonal.shape[-1:] in ((), (1,)):
+                diagonal = np.array(np.broadcast_to(diagonal, (*diagonal.shape[:-1], dim)))
             _same_dim(location, diagonal, "scale")
         else:
             tril = square_matrices(as_floats(scale_tril, "scale_tril"), "scale_tril")
@@ -103,6 +110,19 @@ class LocationScale(Elliptical):
             df=None if self.parameter is None else self.parameter[..., None],
         )
 
+    @property
+    @np.errstate(over="ignore", under="ignore")
+    def _scale_matrix(self) -> Floats:
+        """S S' of the scale S, shape (..., D, D)."""
+        if self.scale is not None:
+            return diagonal_matrices(self.scale**2)
+        assert self.scale_tril is not None
+        return np.asarray(self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2))
+
+    def _moments(self) -> tuple[Floats, Floats]:
+        """Mean (..., D) and covariance (..., D, D), NaN where they do not exist."""
+        return self.mean, self._scale_matrix
+
     def _log_det(self) -> Floats:
         """Log determinant of the scale."""
         diagonal = self.scale
@@ -114,9 +134,12 @@ class LocationScale(Elliptical):
 
 def _same_dim(location: Floats, scale: Floats, name: str) -> None:
     if scale.shape[-1] != location.shape[-1]:
+        remedy = ""
+        if scale.shape == location.shape[:-1]:
+            remedy = f"; {name}[..., None] has one scale for each member of the batch"
         raise InvalidInputError(
             f"mean and {name} must have last axes of one length, got shapes {location.shape} "
-            f"and {scale.shape}"
+            f"and {scale.shape}{remedy}"
         )
 
 
@@ -127,19 +150,30 @@ class Gaussian(LocationScale):
     ----------
     mean : array_like, shape (..., D)
         Mean; a scalar stands for one coordinate.
-    scale : array_like, shape (..., D) or scalar, optional
-        Standard deviations. Exactly one of ``scale``, ``cov`` and ``scale_tril`` is given.
+    scale : array_like, shape (..., D), (..., 1) or scalar, optional
+        Standard deviations. Exactly one of ``scale``, ``cov``, ``precision`` and ``scale_tril`` is
+        given.
     cov : array_like, shape (..., D, D), optional
         Covariance matrices.
+    precision : array_like, shape (..., D, D), optional
+        Inverses of the covariance matrices.
     scale_tril : array_like, shape (..., D, D), optional
-        Their lower Cholesky factors.
+        Lower Cholesky factors of the covariance matrices.
 
     Raises
     ------
     InvalidInputError
         Shapes that disagree, entries that are not finite, scales that are not positive.
     NotPositiveDefiniteError
-        A ``cov`` that is not symmetric (to 1e-8 relative) or not positive definite.
+        A ``cov`` or ``precision`` that is not symmetric or not positive definite. An entry may
+        differ from its mirror image by sqrt(eps) of the largest entry, with eps the machine epsilon
+        of its dtype: 1.5e-8 for float64, 3.5e-4 for float32. The mean of the two is taken.
+
+    Notes
+    -----
+    The last axis of ``scale`` is always the coordinates, as NumPy broadcasts it against ``mean``.
+    For C spherical components, with a mean of shape (C, D), it has shape (C, 1). A shape of (C,) is
+    an error, or for C = D it is one scale for each coordinate.
 
     Examples
     --------
@@ -158,20 +192,14 @@ class Gaussian(LocationScale):
         *,
         scale: ArrayLike | None = None,
         cov: ArrayLike | None = None,
+        precision: ArrayLike | None = None,
         scale_tril: ArrayLike | None = None,
     ) -> None:
-        given = [
-            name
-            for name, value in (("scale", scale), ("cov", cov), ("scale_tril", scale_tril))
-            if value is not None
-        ]
-        if len(given) != 1:
-            raise InvalidInputError(
-                "exactly one of scale, cov and scale_tril is expected, got "
-                + (" and ".join(given) or "none")
-            )
+        require_one(scale=scale, cov=cov, precision=precision, scale_tril=scale_tril)
         if cov is not None:
-            scale_tril = cholesky(as_floats(cov, "cov"), "cov")
+            scale_tril = tril_of_cov(cov)
+        if precision is not None:
+            scale_tril = tril_of_inverse(precision)
         self._set_location_scale(mean, scale, scale_tril)
 
     @property
@@ -181,10 +209,16 @@ class Gaussian(LocationScale):
     @property
     def cov(self) -> Floats:
         """Covariance matrices, shape (..., D, D)."""
+        return self._scale_matrix
+
+    @property
+    @np.errstate(over="ignore", under="ignore")
+    def precision(self) -> Floats:
+        """Inverses of the covariance matrices, shape (..., D, D)."""
         if self.scale is not None:
-            return np.asarray(self.scale[..., None] ** 2 * np.eye(self.dim))
-        assert self.scale_tril is not None
-        return np.asarray(self.scale_tril @ np.swapaxes(self.scale_tril, -1, -2))
+            return diagonal_matrices((1.0 / self.scale) ** 2)
+        inverse = lowering.finite_inverse(self.scale_tril)
+        return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)
 
     def entropy(self) -> Floats:
         """Differential entropy in nats, ``D/2 (1 + log 2 pi) + log det S``; shape `batch_shape`."""
@@ -201,21 +235,34 @@ class StudentT(LocationScale):
         Degrees of freedom, at least 0.1; inf for the Gaussian limit.
     mean : array_like, shape (..., D)
         Location (the mean where ``df > 1``).
-    scale : array_like, shape (..., D) or scalar, optional
-        Square roots of the diagonal of the shape matrix.
+    scale : array_like, shape (..., D), (..., 1) or scalar, optional
+        Square roots of the diagonal of a diagonal scale matrix; shapes are as for `Gaussian`.
+    cov : array_like, shape (..., D, D), optional
+        Covariance matrices. They are not the scale matrices: those are ``cov (df - 2) / df``. A
+        Student-t has a covariance only for ``df > 2``.
     scale_tril : array_like, shape (..., D, D), optional
-        Lower Cholesky factor of the shape matrix; exactly one of the two is given.
+        Lower Cholesky factors of the scale matrices, which SciPy calls ``shape``. Exactly one of
+        ``scale``, ``cov`` and ``scale_tril`` is given.
 
     Raises
     ------
     InvalidInputError
-        As for `Gaussian`, and for ``df`` below 0.1, whose draws leave the range of floats.
+        As for `Gaussian`; for ``df`` below 0.1, whose draws leave the range of floats; and for
+        ``cov`` with ``df`` up to 2.
+    NotPositiveDefiniteError
+        As for `Gaussian`.
 
     Examples
     --------
     >>> import fastelbo as fe
     >>> fe.StudentT(5.0, [0.0, 0.0], scale=2.0)
     StudentT(dim=2, batch_shape=())
+
+    A covariance of 2 and 4 degrees of freedom make a scale matrix of 1:
+
+    >>> t = fe.StudentT(4.0, [0.0], cov=[[2.0]])
+    >>> round(float(t.cov[0, 0]), 6), round(float(t.log_prob([0.0])), 6)
+    (2.0, -0.980829)
     """
 
     family = "student_t"
@@ -228,15 +275,17 @@ class StudentT(LocationScale):
         mean: ArrayLike,
         *,
         scale: ArrayLike | None = None,
+        cov: ArrayLike | None = None,
         scale_tril: ArrayLike | None = None,
     ) -> None:
-        if (scale is None) == (scale_tril is None):
-            raise InvalidInputError("exactly one of scale and scale_tril is expected")
+        require_one(scale=scale, cov=cov, scale_tril=scale_tril)
         freedom = np.array(as_unchecked_floats(df, "df"))
         # Infinite degrees of freedom stand for the Gaussian.
         require_finite(np.where(freedom == np.inf, 1.0, freedom), "df")
         if (freedom < LEAST_DF).any():
             raise InvalidInputError(f"df must be at least {LEAST_DF}, got {freedom.min()}")
+        if cov is not None:
+            scale_tril = student_tril(cov, freedom)
         self._set(df=freedom)
         self._set_location_scale(mean, scale, scale_tril)
 
@@ -244,6 +293,17 @@ class StudentT(LocationScale):
     def parameter(self) -> Floats:
         """The degrees of freedom."""
         return self.df
+
+    @property
+    def cov(self) -> Floats:
+        """Covariance matrices, shape (..., D, D): df / (df - 2) scale matrices, NaN to df = 2."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[Floats, Floats]:
+        df = self.df[..., None]
+        mean = np.where(df > 1.0, self.mean, np.nan)
+        with np.errstate(over="ignore", under="ignore"):
+            return mean, np.asarray(self._scale_matrix / scale_share(df[..., None]))
 
     @property
     def _log_base(self) -> Floats:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.inputs import constant
+from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import ELLIPTICAL, Density, Sampler, Term, padded
@@ -33,6 +34,9 @@ _NO_VALUES = constant(np.zeros((1, 0)))
 _NO_SHIFT = np.zeros((1, 0, 0))
 # Scales between a component and the centre from which F v - t would lose more than a few ulp.
 _FAR = 8.0
+# What leaves the range of floats is infinite or 0, as in the kernels, which raise no flags. A log
+# weight that is NaN for it is refused.
+_unflagged = np.errstate(over="ignore", under="ignore", invalid="ignore")
 # A chi-square draw over its degrees of freedom is 1 from here on.
 _MOST_DF = 1e300
 
@@ -57,6 +61,7 @@ class Components:
     def dim(self) -> int:
         return int(self.mean.shape[-1])
 
+    @_unflagged
     def times(self, unit: float) -> Components:
         """The same density, as a function of points that are ``unit`` times as large."""
         if unit == 1.0:
@@ -77,9 +82,10 @@ class Components:
     @cached_property
     def inverse_scale(self) -> Floats:
         """(..., C, D) reciprocals, or (..., C, D, D) inverse triangles."""
-        if self.scale is not None:
-            return 1.0 / self.scale
-        return invert_lower(self.scale_tril)
+        if self.scale is None:
+            return finite_inverse(self.scale_tril)
+        with np.errstate(over="ignore"):
+            return _require_inverse(1.0 / self.scale, "scale")
 
     @cached_property
     def log_const(self) -> Floats:
@@ -93,6 +99,7 @@ class Components:
         return np.asarray(self.log_weight + self.log_base - log_det)
 
 
+@_unflagged
 def invert_lower(tril: Floats | None) -> Floats:
     """Inverses of a batch of lower triangular matrices, by forward substitution."""
     assert tril is not None
@@ -101,6 +108,19 @@ def invert_lower(tril: Floats | None) -> Floats:
         row = -(tril[..., j, None, :j] @ inverse[..., :j, :])[..., 0, :]
         row[..., j] += 1.0
         inverse[..., j, :] = row / tril[..., j, j, None]
+    return inverse
+
+
+def finite_inverse(tril: Floats | None, name: str = "scale_tril") -> Floats:
+    """Inverses that are finite; an error where they are not."""
+    return _require_inverse(invert_lower(tril), name)
+
+
+def _require_inverse(inverse: Floats, name: str) -> Floats:
+    if not np.isfinite(inverse).all():
+        raise InvalidInputError(
+            f"{name} must have a finite inverse; its entries are too small, or differ too much"
+        )
     return inverse
 
 
@@ -148,6 +168,7 @@ def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:
     return log_const, df
 
 
+@_unflagged
 def density(components: Components, points: Points, frame: Frame) -> Density:
     """The density of the components in the coordinates of ``frame``."""
     log_const, df = _log_const(components, points)
@@ -169,7 +190,8 @@ def density(components: Components, points: Points, frame: Frame) -> Density:
     target = np.broadcast_to(target, (target.shape[0], count, dim))
     if frame.scale is not None or frame.scale_tril is not None:
         return make_density(components.radial, factor, target, log_const, df)
-    far = _distance(factor, shift) > _FAR
+    # A distance whose square overflowed may be NaN.
+    far = ~(_distance(factor, shift) <= _FAR)
     own_shift = np.where(far[..., None], shift, 0.0) if far.any() else _NO_SHIFT
     target = np.where(far[..., None], 0.0, target)
     return make_density(components.radial, factor, target, log_const, df, own_shift)
@@ -180,13 +202,13 @@ def _distance(factor: Floats, shift: Floats) -> Floats:
 
     If F is triangular, its terms are added as if they were independent, so that none cancel.
     """
-    with np.errstate(over="ignore", under="ignore"):
-        if factor.shape[2] == 1:
-            return np.asarray(np.abs(factor[:, :, 0] * shift).max(axis=-1))
-        square = (factor * factor) @ (shift * shift)[..., None]
-        return np.asarray(np.sqrt(square.max(axis=(-2, -1))))
+    if factor.shape[2] == 1:
+        return np.asarray(np.abs(factor[:, :, 0] * shift).max(axis=-1))
+    square = (factor * factor) @ (shift * shift)[..., None]
+    return np.asarray(np.sqrt(square.max(axis=(-2, -1))))
 
 
+@_unflagged
 def transform_lower(lower: Floats, frame: Frame) -> Floats:
     """lower T, for lower (n or 1, C, D, D)."""
     if frame.scale_tril is not None:
@@ -200,6 +222,7 @@ def transform_lower(lower: Floats, frame: Frame) -> Floats:
     return lower
 
 
+@_unflagged
 def thresholds(log_weight: Floats) -> Integers:
     """Cumulative weights in units of 2^-53, for the choice of a component by integers."""
     cumulative = np.cumsum(np.exp(log_weight), axis=-1)
@@ -241,6 +264,7 @@ def elliptical_term(density: Density) -> Term:
     return Term(ELLIPTICAL, density, _NO_VALUES, 0)
 
 
+@_unflagged
 def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     """Sampler of v = z - centre, whatever the number of components."""
     log_weight = points.select(q.log_weight, 1)
@@ -257,6 +281,7 @@ def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     return make_sampler(q.radial, location, scale, thresholds(log_weight), _df_of_draws(df))
 
 
+@_unflagged
 def exact_centre(components: Components, points: Points) -> Floats:
     """(n or 1, D) a centre whose differences from the components' locations are exact.
 
@@ -266,6 +291,5 @@ def exact_centre(components: Components, points: Points) -> Floats:
     weight = np.exp(points.select(components.log_weight, 1))
     mean = points.select(components.mean, 2)
     centre = (weight[:, None, :] @ mean)[:, 0]
-    with np.errstate(over="ignore"):
-        spread = np.abs(mean - centre[:, None, :]).max(axis=1)
+    spread = np.abs(mean - centre[:, None, :]).max(axis=1)
     return np.where(spread <= 0.25 * np.abs(centre), centre, 0.0)

@@ -8,11 +8,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
 from ..kernels.draws.blocks import Density
-from ..validation import Floats, as_floats, broadcast_shape
+from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .categorical import Categorical
 from .mixture import Mixture
@@ -22,7 +23,7 @@ from .protocol import ComponentSums, Expectations, Frame, Points
 _LARGE = 2.0**1022
 
 
-class MixtureModel:
+class MixtureModel(Frozen):
     """A mixture whose latent variable is the component that made x.
 
     Its q is a `Categorical` over the components, and everything is a finite sum: no draws, and
@@ -50,14 +51,15 @@ class MixtureModel:
 
     def __init__(self, x: ArrayLike, mixture: Mixture) -> None:
         if not isinstance(mixture, Mixture) or mixture.batch_shape:
-            raise InvalidInputError(f"mixture must be a Mixture without a batch, got {mixture!r}")
-        self.x = as_floats(x, "x")
+            raise InvalidInputError(
+                f"mixture must be a Mixture without a batch, got {shown(mixture)}"
+            )
+        self._set(x=as_floats(x, "x"), mixture=mixture)
         if self.x.ndim == 0 or self.x.shape[-1] != mixture.dim:
             raise InvalidInputError(
                 f"x must have a last axis of length {mixture.dim}, as the mixture has; got shape "
                 f"{self.x.shape}"
             )
-        self.mixture = mixture
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -82,7 +84,7 @@ class MixtureModel:
 
     def exact_posterior(self) -> Categorical:
         """p(c | x), the responsibilities."""
-        points = constant(self._unit * self.x.reshape(-1, self.x.shape[-1]))
+        points = constant(self._points.reshape(-1, self.x.shape[-1]))
         probs = mixture_posterior(*self._lowered, points)
         return Categorical._of(probs.reshape(*self.batch_shape, self.n_classes))
 
@@ -93,7 +95,7 @@ class MixtureModel:
         """
         shape = broadcast_shape(model=self.batch_shape, q=probs.shape[:-1])
         dim, count = self.x.shape[-1], probs.shape[-1]
-        points = np.broadcast_to(self._unit * self.x, (*shape, dim)).reshape(-1, dim)
+        points = np.broadcast_to(self._points, (*shape, dim)).reshape(-1, dim)
         # One q for all data points stays one.
         whole = probs if probs.size == count else np.broadcast_to(probs, (*shape, count))
         rows = sums(*self._lowered, constant(points), constant(whole.reshape(-1, count)))
@@ -104,6 +106,12 @@ class MixtureModel:
         """The unit of points and locations in kernels, so that no difference overflows."""
         largest = max(np.abs(a).max(initial=0.0) for a in (self.x, self.mixture.components.mean))
         return 1.0 if largest < _LARGE else 0.25
+
+    @property
+    def _points(self) -> Floats:
+        """x in this unit."""
+        with np.errstate(under="ignore"):
+            return self._unit * self.x
 
     @cached_property
     def _lowered(self) -> tuple[Density, Floats, Floats]:

@@ -35,13 +35,14 @@ _SINGLE_MOST_DF = 1e30
 def _single(array: Real) -> Any:
     """The array in float32, or an error where squares would overflow."""
     largest = float(np.abs(array).max(initial=0.0))
-    if largest > _SINGLE_MAX:
+    if not largest <= _SINGLE_MAX:
         raise InvalidInputError(
             f'precision must be "float64" for this model and q: a number of {largest:g} among '
             f"their lowered parameters, ratios of scales and of distances to scales, is above the "
             f"{_SINGLE_MAX:g} that float32 allows"
         )
-    return constant(array.astype(np.float32))
+    with np.errstate(under="ignore"):
+        return constant(array.astype(np.float32))
 
 
 def single_density(density: Density) -> Density:
@@ -60,6 +61,7 @@ def single_density(density: Density) -> Density:
     )
 
 
+@np.errstate(over="ignore", under="ignore")
 def _whitened(factor: Real, shift: Real) -> Any:
     """F shift of each component."""
     if factor.shape[2] == 1:

@@ -7,11 +7,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import constant
+from ..arrays.inputs import as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.draws.blocks import SUPPLIED, ZERO, Density, Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..validation import as_count, as_unchecked_floats
+from ..validation import as_count
 from .protocol import Frame, Points
 
 _NOTHING = np.zeros((1, 0))

@@ -29,6 +29,7 @@ def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
         gaussian = -0.5 * (square * size) * size - (0.5 * dim * np.log(2.0 * np.pi) + log_det)
     if dist.family == "gaussian":
         return np.asarray(gaussian)
+    _check_family(dist.family)
     df = np.asarray(dist.parameter)
     finite = np.minimum(df, LARGEST / 2.0)
     size = size / np.sqrt(finite)
@@ -44,6 +45,11 @@ def log_radial(dist: Any, y: Array, log_det: Array) -> Array:
     return np.asarray(np.where(df < np.inf, student, gaussian))
 
 
+def _check_family(family: str) -> None:
+    if family != "student_t":
+        raise ValueError(f"family must be gaussian or student_t, got {family!r}")
+
+
 def scale_radius(
     family: str, parameter: Array | None, y: Array, key: int, index: Words, draw: Words
 ) -> Array:
@@ -52,8 +58,10 @@ def scale_radius(
     ``parameter`` of the family is (n, K) or broadcasts to it. Student t: one chi-square a draw,
     which the coordinates share.
     """
-    if family == "gaussian" or parameter is None:
+    if family == "gaussian":
         return y
+    _check_family(family)
+    assert parameter is not None
     # A draw of infinite df is that of any df so large that all digits are the same.
     finite = np.minimum(parameter, 1e300)
     factor = np.sqrt(finite / chi_square(key, index, draw, finite))

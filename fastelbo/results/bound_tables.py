@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..frozen import Frozen
 from ..tables import format_cell, format_table
 from ..validation import Floats
 from ..weights.bounds import Bound
@@ -18,7 +19,7 @@ _WIDTH = 100
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class BoundTable:
+class BoundTable(Frozen):
     """Bounds on the log evidence in rising order, in nats. Printing also explains them.
 
     Attributes
@@ -49,6 +50,9 @@ class BoundTable:
     se: Floats
     bias: Floats
     n_samples: int
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     @property
     def meaning(self) -> str:

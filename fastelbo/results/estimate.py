@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,17 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
+from ..frozen import Frozen
 from ..plotting import plot
-from ..tables import format_cell, format_table, html_table, interval_cell, pareto_k_table
-from ..validation import Floats
+from ..tables import pareto_k_table
+from ..validation import Floats, as_count
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
-from ..weights.diagnostics import constant_weights, heavy_means, high_k, warn_total_bias
+from ..weights.diagnostics import high_k, warn_total_bias
+from ..weights.differences import Difference
 from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
-from ..weights.ustatistics import mean_and_error
+from ..weights.scaled import root_sum_of_squares, total
+from . import display
 from .bound_tables import BoundTable, bound_table
+from .comparisons import evidence_difference
 from .exports import to_pandas, to_xarray
 from .total import QUANTITIES, Total, require_quantity
 
@@ -31,11 +33,8 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 
-_HTML_ROWS = 10
-
-
 @dataclass(frozen=True, repr=False, eq=False)
-class Estimate:
+class Estimate(Frozen):
     """Log evidence, ELBO and bounds of each data point, from one set of draws, in nats.
 
     Attributes
@@ -44,19 +43,19 @@ class Estimate:
         Estimates in the shape of the batch. To rounding, ``elbo == expected_log_likelihood - kl``
         and ``jensen_gap == log_evidence - elbo``.
     log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
-        Their standard errors; that of the log evidence by the delta method, sqrt(v / K) with
-        v = Var(w) / E(w)^2. NaN where the draws do not give one. NaN also where a k-hat is above
-        ``min(1 - 1 / log10 K, 0.7)``: for the log evidence and the Jensen gap ``pareto_k``, for the
-        ELBO and the Jensen gap ``pareto_k_elbo``; where that is too high, the KL and the
-        log-likelihood lose theirs by the k-hats of their own terms.
+        Their standard errors. ``log_evidence_se`` is sqrt(v / K), with v = Var(w) / E(w)^2, by the
+        delta method. An error is NaN if the draws do not give one, or if a k-hat is above its limit
+        ``min(1 - 1 / log10 K, 0.7)``: ``pareto_k`` for the log evidence and the Jensen gap,
+        ``pareto_k_elbo`` for the ELBO and the Jensen gap. If ``pareto_k_elbo`` is above it, the
+        errors of the KL and the log-likelihood depend on the k-hats of their own terms.
     pareto_k : ndarray
         Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
         where there is none: K <= 20, or too many equal weights.
     pareto_k_elbo : ndarray
         Pareto k-hat of minus the log weights, of their values and not of exponentials, from as
         many of the smallest log weights. Above 1/2 the ELBO has no standard error, above 1 it may
-        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), after
-        a checkpoint of version 1, and from CUDA, which does not follow that tail.
+        be -inf. NaN where ``pareto_k`` would be, where a weight is 0 (the ELBO is then -inf), and
+        after a checkpoint of version 1.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``.
     relative_variance : ndarray
@@ -104,6 +103,11 @@ class Estimate:
     _tail: Floats | None = None
     # Standard error of the Jensen gap by the delta method, whatever k-hat.
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
+    # Where the draws are known, the key and the data points of their addresses.
+    _addresses: tuple[int, range] | None = None
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
@@ -134,13 +138,13 @@ class Estimate:
         InvalidInputError
             If k is neither 1 nor in the ``iw_sizes`` of the estimate.
         """
-        if k not in self._iw:
+        if as_count(k, "k") not in self._iw:
             sizes = ", ".join(map(str, sorted(self._iw))) or "none"
             raise InvalidInputError(
                 f"k must be one of the group sizes of this estimate ({sizes}), got {k!r}; add it "
                 "to iw_sizes"
             )
-        return self._iw[k]
+        return self._iw[int(k)]
 
     def confidence_interval(
         self,
@@ -151,10 +155,12 @@ class Estimate:
     ) -> Interval:
         """Confidence interval of one quantity.
 
-        Those of the log evidence and the Jensen gap carry what the draws leave unknown about the
-        weights' tail (see `fastelbo.weights.intervals` and `combined_intervals` beside it), and are
-        there even where the standard error is not. Where the tail may have no mean, they have no
-        upper end. The others are normal.
+        The intervals of the log evidence and of the Jensen gap also cover what the draws leave
+        unknown about the weights' tail. They exist even where the standard error does not. They
+        have no upper end where the tail may have no mean. The intervals of all other quantities
+        are normal, and NaN where the quantity has no standard error. The interval of the Jensen gap
+        is NaN where the ELBO has no standard error. `fastelbo.weights.intervals` and
+        `fastelbo.weights.combined_intervals` have the formulas.
 
         Parameters
         ----------
@@ -169,15 +175,15 @@ class Estimate:
         Returns
         -------
         Interval
-            (low, high), each of the batch's shape. Without k-hats, or where the tails of all data
-            points would have taken more than 256 MB, all are normal; that of the log evidence is
-            one-sided where its k-hat is too high.
+            (low, high), each of the batch's shape. The tails are not kept without k-hats, or if
+            those of all data points would take more than 256 MB. All intervals are then normal,
+            but the interval of the log evidence is one-sided where its k-hat is too high.
         """
+        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
             if k is None:
                 raise InvalidInputError("k must be given with quantity='iw_elbo', got None")
             return normal_interval(*self.iw_elbo(k), confidence_level)
-        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
         if quantity == "log_evidence":
             return self._evidence_interval(confidence_level)
@@ -193,7 +199,7 @@ class Estimate:
             ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
             return Interval(*ends)
         low, high = normal_interval(value, self.log_evidence_se, confidence_level)
-        # Of a tail that is heavy but was not kept, and of weights of 0, nothing else is known.
+        # Nothing else is known of a tail that is heavy but was not kept, nor of weights of 0.
         unknown = high_k(self.pareto_k, self.n_samples) | np.isneginf(value) & np.isnan(low)
         least, most = one_sided_interval(value, confidence_level)
         return Interval(np.where(unknown, least, low), np.where(unknown, most, high))
@@ -229,10 +235,11 @@ class Estimate:
     def total(self) -> Total:
         """Sums over all data points, which have draws of their own.
 
-        Each log of a mean is biased by about -v/2K. Over N points the bias adds up like N while
-        the standard error grows like sqrt N, so the total of the log evidence adds ``sum v_i/2K``;
-        ``uncorrected_log_evidence`` is the plain sum. Standard errors are roots of sums of squares:
-        NaN where a data point has none. ``total().confidence_interval()`` is there even then.
+        The log of a mean is too low by about v/2K. Over N data points this bias grows like N, the
+        standard error only like sqrt(N). So the total of the log evidence has ``sum v_i/2K`` added;
+        ``uncorrected_log_evidence`` is the plain sum. A standard error is the root of the sum of
+        the squared errors. It is NaN if a data point has none, but
+        ``total().confidence_interval()`` exists even then.
 
         Raises
         ------
@@ -254,13 +261,12 @@ class Estimate:
         def values(name: str) -> Floats:
             return np.asarray(getattr(self, name)).reshape(-1)
 
-        sums = {name: float(values(name).sum()) for name in QUANTITIES[:-1]}
+        sums = {name: total(values(name)) for name in QUANTITIES[:-1]}
         errors = {
-            f"{name}_se": float(np.sqrt((values(f"{name}_se") ** 2).sum()))
-            for name in QUANTITIES[:-1]
+            f"{name}_se": root_sum_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]
         }
         plain = sums["log_evidence"]
-        correction = float(self._bias().sum())
+        correction = total(self._bias())
         sums["log_evidence"] = plain + correction
         warn_total_bias(correction, errors["log_evidence_se"])
         return Total(
@@ -270,7 +276,8 @@ class Estimate:
 
     def _total_interval(self, confidence_level: float) -> tuple[float, float]:
         intervals = self._evidence_interval(confidence_level)
-        return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+        with np.errstate(over="ignore"):
+            return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
 
     def _bias(self) -> Floats:
         """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
@@ -279,57 +286,60 @@ class Estimate:
     def summary(self, max_rows: int = 10) -> str:
         """A table of the first ``max_rows`` data points: estimates and standard errors.
 
-        Log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
-        ``>`` and its lower end alone, where there is no upper one.
+        It has at most 100 columns of text: what does not fit stands below, under the same labels.
+        A log evidence that k-hat leaves without a standard error has its 95 % interval instead, or
+        ``>`` and the lower end alone, where the interval has no upper end.
         """
-        text, left_out = format_table(self._rows(max_rows)), self.log_evidence.size - max_rows
-        return text if left_out <= 0 else f"{text}\n... {left_out} more"
-
-    def _rows(self, max_rows: int) -> list[list[str]]:
-        """The cells of a summary, headings first."""
-        columns: list[tuple[str, Floats, Floats | None]] = [
-            (name, getattr(self, name), getattr(self, f"{name}_se"))
-            for name in QUANTITIES
-            # Skip quantities that are NaN because log weights alone do not determine them.
-            if not self.log_evidence.size or not np.isnan(getattr(self, name)).all()
-        ]
-        columns += [(f"iw_elbo({k})", *self._iw[k]) for k in self.iw_sizes]
-        columns += [("ess", self.ess, None), ("pareto_k", self.pareto_k, None)]
-        if not np.isnan(self.pareto_k_elbo).all():
-            columns += [("pareto_k_elbo", self.pareto_k_elbo, None)]
-        table = [["", *(name for name, _, _ in columns)]]
-        for index in itertools.islice(np.ndindex(self.batch_shape), max_rows):
-            label = ",".join(map(str, index))
-            cells = [format_cell(v[index], s, index) for _, v, s in columns]
-            cells[0] = self._interval_cell(index) or cells[0]
-            table.append([label, *cells])
-        return table
-
-    def _interval_cell(self, index: tuple[int, ...]) -> str:
-        """Log evidence and its interval if its standard error is NaN, else an empty text."""
-        if self._tail is None or not np.isnan(self.log_evidence_se[index]):
-            return ""
-        value, v, tail = (
-            np.asarray(each[index])
-            for each in (self.log_evidence, self.relative_variance, self._tail)
-        )
-        return interval_cell(value, *tail_interval(self.n_samples, value, v, tail))
+        return display.summary(self, as_count(max_rows, "max_rows", least=0))
 
     def __repr__(self) -> str:
-        if self.log_evidence.size == 1:
-            inside = f"log_evidence={format_cell(self.log_evidence, self.log_evidence_se, ())}, "
-            inside += f"elbo={format_cell(self.elbo, self.elbo_se, ())}, ess={self.ess.item():.4g}"
-        else:
-            inside = f"{self.log_evidence.size} data points, mean log_evidence="
-            inside += f"{_mean(self.log_evidence):.6g}, mean elbo={_mean(self.elbo):.6g}, "
-            inside += f"least ess={self.ess.min(initial=np.inf):.4g}"
-        return f"Estimate({inside}, n_samples={self.n_samples})"
+        return display.line(self)
 
     def _repr_html_(self) -> str:
         """The first rows of a summary, for notebooks."""
-        left_out = self.log_evidence.size - _HTML_ROWS
-        more = f"; {left_out} more data points" if left_out > 0 else ""
-        return html_table(self._rows(_HTML_ROWS), f"{self!r}, in nats{more}")
+        return display.html(self)
+
+    def __sub__(self, other: Estimate) -> Difference:
+        """``self - other``: the difference of the log evidences, which is the log Bayes factor.
+
+        Parameters
+        ----------
+        other : Estimate
+            Of the same batch shape, from other draws.
+
+        Returns
+        -------
+        Difference
+            ``value``, ``se`` and ``confidence_interval()``, in the shape of the batch. The standard
+            error is the root of the sum of both squared errors. The interval combines those of both
+            log evidences, with what they carry of the weights' tails (Zou and Donner, 2008).
+            ``flagged`` is True where a k-hat of one of the two is above its limit.
+
+        Raises
+        ------
+        InvalidInputError
+            If the shapes differ, or if both estimates have the same draws: their errors are then
+            not independent. One int as ``rng`` of both gives them the same draws. `summarize` and
+            `LogWeightAccumulator` do not know the draws of their log weights, and their estimates
+            count as independent.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> narrow = fe.LinearGaussian([[2.0]], [[1.0]], noise_cov=0.5)
+        >>> wide = fe.LinearGaussian([[2.0]], [[1.0]], noise_cov=2.0)
+        >>> first, second = (
+        ...     fe.estimate(model, fe.Gaussian([1.0], scale=0.9), n_samples=10_000, rng=seed)
+        ...     for seed, model in enumerate([narrow, wide])
+        ... )
+        >>> low, high = (first - second).confidence_interval(0.999)
+        >>> exact = narrow.exact_log_evidence() - wide.exact_log_evidence()
+        >>> bool(low[0] < exact[0] < high[0])
+        True
+        """
+        if not isinstance(other, Estimate):
+            return NotImplemented
+        return evidence_difference(self, other)
 
     def pareto_k_table(self) -> str:
         """Number of data points in each class of Pareto k-hat, with the least ESS of each class.
@@ -451,59 +461,3 @@ class Estimate:
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
         return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
-
-
-def from_quantities(
-    values: Mapping[str, Any],
-    shape: tuple[int, ...],
-    n_samples: int,
-    sizes: Sequence[int],
-    *,
-    independent: bool,
-) -> Estimate:
-    """The estimate from a backend's quantities, which have one row per data point of ``shape``."""
-
-    def shaped(array: Any) -> Floats:
-        return np.asarray(array, dtype=np.float64).reshape(shape)
-
-    names = (
-        "log_evidence", "ess", "relative_variance", "n_zero", "elbo", "elbo_se", "kl", "kl_se",
-        "expected_log_likelihood", "expected_log_likelihood_se",
-    )  # fmt: skip
-    fields = {name: shaped(values[name]) for name in names}
-    # Of equal weights, k-hat would be that of their rounding.
-    constant = constant_weights(values["relative_variance"])
-    k = np.where(constant, np.nan, values["pareto_k"])
-    k_elbo = np.where(constant | (values["n_zero"] > 0), np.nan, values["pareto_k_elbo"])
-    # Without a variance that the draws can tell, the delta method has no error to give.
-    suppressed = np.where(high_k(k, n_samples), np.nan, 0.0)
-    heavy = heavy_means(values, n_samples)
-    for name, flags in heavy.items():
-        fields[f"{name}_se"] = np.where(flags.reshape(shape), np.nan, fields[f"{name}_se"])
-    tail = values["tail"]
-    bounds = {}
-    for j, size in enumerate(sizes):
-        # A mean of size weights is as small only if all of them are: its tail index is k / size.
-        flags = heavy["elbo"] & high_k(k_elbo / size, n_samples)
-        iw_se = np.where(flags, np.nan, values["iw_se"][:, j])
-        bounds[size] = Bound(shaped(values["iw_value"][:, j]), shaped(iw_se))
-    bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
-    with np.errstate(invalid="ignore", over="ignore"):
-        gap = fields["log_evidence"] - fields["elbo"]
-    return Estimate(
-        n_samples=n_samples,
-        log_evidence_se=shaped(np.sqrt(values["relative_variance"] / n_samples) + suppressed),
-        jensen_gap=shaped(gap),
-        jensen_gap_se=shaped(np.where(heavy["elbo"], np.nan, values["jensen_gap_se"] + suppressed)),
-        pareto_k=shaped(k),
-        pareto_k_elbo=shaped(k_elbo),
-        independent=independent,
-        _iw=bounds,
-        _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] else None,
-        _gap_se=shaped(values["jensen_gap_se"]),
-        **fields,
-    )
-
-
-def _mean(values: Floats) -> float:
-    return float(mean_and_error(values.reshape(1, -1))[0][0]) if values.size else float("nan")

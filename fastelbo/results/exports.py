@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..optional import optional
 from ..validation import Floats
 from ..version import STREAM_VERSION, __version__
 from ..weights.bounds import Bound
@@ -23,13 +23,14 @@ _DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_ze
 
 def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: int) -> DataFrame:
     """A frame with one row per data point of the batch ``shape``; see `Estimate.to_pandas`."""
-    pandas = _optional("pandas")
+    pandas = _imported("pandas")
     names = _dimensions(shape)
     if len(names) > 1:
         index = pandas.MultiIndex.from_product(map(range, shape), names=names)
     else:
         index = pandas.RangeIndex(math.prod(shape), name="point")
-    columns = {name: array.reshape(-1) for name, array in arrays.items()}
+    # Copies, which may be written.
+    columns = {name: array.flatten() for name, array in arrays.items()}
     frame = pandas.DataFrame(columns, index=index)
     frame.attrs = _attributes(n_samples)
     return frame
@@ -42,12 +43,13 @@ def to_xarray(
     n_samples: int,
 ) -> Dataset:
     """A Dataset with one variable per quantity, and one for bounds; see `Estimate.to_xarray`."""
-    xarray = _optional("xarray")
+    xarray = _imported("xarray")
     dimensions = _dimensions(shape)
     coordinates: dict[str, Any] = {
         name: np.arange(size) for name, size in zip(dimensions, shape, strict=True)
     }
-    entries = {name: (dimensions, array) for name, array in arrays.items()}
+    # Copies, which may be written.
+    entries = {name: (dimensions, array.copy()) for name, array in arrays.items()}
     if bounds:
         coordinates["k"] = list(bounds)
         for name, part in (("iw_elbo", "value"), ("iw_elbo_se", "se")):
@@ -78,10 +80,5 @@ def _dimensions(shape: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"point_{axis}" for axis in range(len(shape)))
 
 
-def _optional(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'to_{name}() needs {name}; install it with: pip install "fastelbo[export]"'
-        ) from error
+def _imported(name: str) -> Any:
+    return optional(name, f"to_{name}()", '"fastelbo[export]"')

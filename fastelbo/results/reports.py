@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import fields
 from typing import Any
@@ -9,19 +10,23 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidInputError
-from ..tables import format_cell, format_table, interval_cell
+from ..tables import ends_cell, format_cell, format_table
 from ..version import __version__
 from ..weights.pareto import k_threshold
 from .estimate import Estimate
 from .total import Total
 
 _LEVEL = 0.95
+_INTERVALS = "95 % interval of log_evidence"
+_NO_K = "No Pareto k-hat: there are too few draws, or all weights are equal."
+# As many data points as a summary shows.
+_MOST_ROWS = 10
 # The sums that log weights alone determine.
 _SUMS = ("log_evidence", "elbo")
 
 
 def as_text(estimate: Estimate) -> str:
-    """The summary, the classes of k-hat and, for several data points, the total.
+    """The summary, intervals, the classes of k-hat and, for several data points, the total.
 
     Parameters
     ----------
@@ -52,7 +57,9 @@ def as_text(estimate: Estimate) -> str:
     parts = [
         f"{points}, K = {estimate.n_samples} draws; estimates in nats +- {errors}",
         summary,
-        estimate.pareto_k_table(),
+        _intervals_text(estimate),
+        # The classes of too few draws have no sense: their limit is below 0.
+        estimate.pareto_k_table() if np.isfinite(estimate.pareto_k).any() else _NO_K,
     ]
     if count > 1:
         parts.append(_total_text(estimate))
@@ -121,17 +128,25 @@ def _total_object(total: Total) -> dict[str, Any]:
     }
 
 
+def _intervals_text(estimate: Estimate) -> str:
+    """The intervals of the log evidence of the data points that the summary shows."""
+    value, ends = estimate.log_evidence, estimate.confidence_interval("log_evidence", _LEVEL)
+    rows = [["", _INTERVALS]]
+    for index in itertools.islice(np.ndindex(value.shape), _MOST_ROWS):
+        cell = ends_cell(value[index], ends.low[index], ends.high[index])
+        rows.append([",".join(map(str, index)), cell])
+    return format_table(rows)
+
+
 def _total_text(estimate: Estimate) -> str:
     total, reason = _total(estimate)
     if total is None:
         return f"No total: {reason}"
-    rows = [[f"sum over {total.n_points} data points", *_SUMS]]
+    rows = [[f"sum over {total.n_points} data points", *_SUMS, _INTERVALS]]
     values = [(getattr(total, name), getattr(total, f"{name}_se")) for name in _SUMS]
     cells = [format_cell(np.array(value), np.array(se), ()) for value, se in values]
-    if np.isnan(total.log_evidence_se):
-        interval = map(np.array, total.confidence_interval("log_evidence", _LEVEL))
-        cells[0] = interval_cell(np.array(total.log_evidence), *interval) or cells[0]
-    rows.append(["", *cells])
+    interval = map(np.array, total.confidence_interval("log_evidence", _LEVEL))
+    rows.append(["", *cells, ends_cell(np.array(total.log_evidence), *interval)])
     if not np.isfinite(total.log_evidence):
         return format_table(rows)
     correction = f"log_evidence includes {total.bias_correction:.3g} nats for its bias, sum v/2K."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..validation import as_choice
 from ..weights.intervals import normal_interval
 
 # Quantities with a standard error, in the order of the columns of a summary.
@@ -44,7 +45,9 @@ class Total:
 
     @property
     def bias_correction(self) -> float:
-        """The bias correction in ``log_evidence``: ``sum v_i / 2K``."""
+        """The bias correction in ``log_evidence``: ``sum v_i / 2K``; 0 if that is infinite."""
+        if not math.isfinite(self.uncorrected_log_evidence):
+            return 0.0
         return self.log_evidence - self.uncorrected_log_evidence
 
     def confidence_interval(
@@ -52,10 +55,11 @@ class Total:
     ) -> tuple[float, float]:
         """Confidence interval of one of the sums.
 
-        That of the log evidence carries what is unknown about the tail of each data point's weights
-        (see `fastelbo.weights.combined_intervals`). Where one of the tails may have no mean, it has
-        no upper end. Its lower end is then ``uncorrected_log_evidence + log(1 - confidence_level)``
-        by Markov's inequality. The others are normal.
+        The interval of the log evidence covers what is unknown about the tail of each data point's
+        weights (see `fastelbo.weights.combined_intervals`). If one of the tails may have no mean,
+        it has no upper end, and its lower end is
+        ``uncorrected_log_evidence + log(1 - confidence_level)`` by Markov's inequality. The other
+        intervals are normal.
         """
         require_quantity(quantity, QUANTITIES[:-1])
         if quantity == "log_evidence":
@@ -68,5 +72,4 @@ class Total:
 
 def require_quantity(quantity: str, names: Sequence[str]) -> None:
     """Raise an error if ``quantity`` is not in ``names``."""
-    if quantity not in names:
-        raise InvalidInputError(f"quantity must be one of {', '.join(names)}; got {quantity!r}")
+    as_choice(quantity, "quantity", names)

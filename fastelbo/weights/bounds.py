@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from ..arrays.draws import Dim
+from ..arrays.protocols import LogWeights
 from ..errors import (
     AllWeightsZeroWarning,
     FastElboWarning,
@@ -17,16 +19,19 @@ from ..errors import (
     InvalidInputError,
     ShortTailWarning,
 )
-from ..random import RandomState
-from ..validation import Floats, as_count
+from ..random import RandomState, generator
+from ..validation import Floats, as_choice, as_count, as_number
 from .pareto import fit_tails, tail_length
 from .reductions import logmeanexp, weight_rows
-from .ustatistics import jackknife_rows, mean_and_error, subset_means
+from .scaled import mean_and_error
+from .ustatistics import jackknife_rows, subset_means
 
 _METHODS = ("auto", "complete", "partitions")
 # A variance exists for tail indices below the first limit, a mean below the second.
 _NO_VARIANCE = 0.5
 _NO_MEAN = 1.0
+# An ulp of numbers up to it is at most an eighth.
+_LARGEST_LOG = 1e15
 
 
 class Bound(NamedTuple):
@@ -46,11 +51,13 @@ class Bound(NamedTuple):
 
 
 def iw_elbo(
-    log_weights: ArrayLike,
+    log_weights: LogWeights,
     k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     method: str = "auto",
     rng: RandomState = None,
+    axis: int | None = None,
+    dim: Dim = None,
 ) -> Bound:
     """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016), in nats.
 
@@ -59,7 +66,7 @@ def iw_elbo(
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     k : int or sequence of int
         Group size or sizes, from 1 to K.
@@ -67,6 +74,10 @@ def iw_elbo(
         Which groups the average uses; see Notes.
     rng : None, int, SeedSequence or Generator
         Seed of the random partitions.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -85,6 +96,8 @@ def iw_elbo(
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     ShortTailWarning
         If a row has too few draws or groups for a standard error.
 
@@ -112,23 +125,25 @@ def iw_elbo(
     >>> bound.value.round(4).tolist()
     [0.5, 0.8472, 1.0539]
     """
-    rows, batch = weight_rows(log_weights)
-    if method not in _METHODS:
-        raise InvalidInputError(f"method must be one of {', '.join(_METHODS)}; got {method!r}")
+    rows, batch = weight_rows(log_weights, axis, dim)
+    as_choice(method, "method", _METHODS)
     length = rows.shape[1]
-    given: Any = k if np.ndim(k) else [k]
+    several = (isinstance(k, Sequence) and not isinstance(k, str)) or getattr(k, "shape", ()) != ()
+    given: Any = k if several else [k]
     wanted = [as_count(size, "k") for size in given]
     if max(wanted, default=1) > length:
         raise InvalidInputError(
             f"k must be at most the number of draws, {length}, got {max(wanted)}"
         )
     sizes, place = np.unique(np.array(wanted, dtype=np.int64), return_inverse=True)
-    value, se = subset_means(rows, sizes, method, np.random.default_rng(rng))
+    value, se = subset_means(rows, sizes, method, generator(rng))
     _warn(rows, value, se)
-    return _bound(value[:, place], se[:, place], (*batch, len(place)) if np.ndim(k) else batch)
+    return _bound(value[:, place], se[:, place], (*batch, len(place)) if several else batch)
 
 
-def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
+def renyi_bound(
+    log_weights: LogWeights, alpha: float, *, axis: int | None = None, dim: Dim = None
+) -> Bound:
     """Renyi bound ``log(E w^(1 - alpha)) / (1 - alpha)`` (Li and Turner, 2016), in nats.
 
     It is the log evidence at alpha = 0 and the ELBO at alpha = 1 (the continuous limit), and it
@@ -137,17 +152,21 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     alpha : float
         Order of the Renyi divergence.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
     Bound
         ``value`` and ``se`` of shape (...). The standard error is that of the delta method,
         ``sd(w^(1-alpha)) / mean(w^(1-alpha)) / (|1-alpha| sqrt K)``. At alpha = 1 it is that of the
-        ELBO.
+        ELBO. It is NaN where the value is -inf.
 
     Raises
     ------
@@ -160,6 +179,8 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     HighParetoKWarning
         For alpha outside of [0, 1]: if the powers of the weights have no variance, as for `cubo`.
     ShortTailWarning
@@ -172,24 +193,30 @@ def renyi_bound(log_weights: ArrayLike, alpha: float) -> Bound:
     >>> [round(float(fe.renyi_bound(log_weights, a).value), 4) for a in (0.0, 0.5, 1.0)]
     [1.0539, 0.8021, 0.5]
     """
-    order = float(alpha)
+    order = as_number(alpha, "alpha")
     if not math.isfinite(order):
         raise InvalidInputError(f"alpha must be finite, got {alpha!r}")
-    rows, batch = weight_rows(log_weights)
+    rows, batch = weight_rows(log_weights, axis, dim)
     value, se, index = _power_mean(rows, 1.0 - order)
     _warn(rows, value, se, index)
     return _bound(value, se, batch)
 
 
-def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
+def cubo(
+    log_weights: LogWeights, n: float = 2.0, *, axis: int | None = None, dim: Dim = None
+) -> Bound:
     """Chi upper bound ``log(E w^n) / n`` (Dieng et al., 2017), in nats.
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     n : float
         Order, at least 1; 1 is the log evidence.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -208,6 +235,8 @@ def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     HighParetoKWarning
         If the tail index of w^n, which is n times that of the weights, is 1/2 or more: w^n has no
         variance. If it is 1 or more, w^n has no mean either, and the value estimates nothing.
@@ -228,16 +257,18 @@ def cubo(log_weights: ArrayLike, n: float = 2.0) -> Bound:
     >>> round(float(fe.cubo(np.log(np.arange(1.0, 101.0))).value), 4)
     4.0633
     """
-    order = float(n)
+    order = as_number(n, "n")
     if not 1.0 <= order < math.inf:
         raise InvalidInputError(f"n must be a finite number of at least 1, got {n!r}")
-    rows, batch = weight_rows(log_weights)
+    rows, batch = weight_rows(log_weights, axis, dim)
     value, se, index = _power_mean(rows, order)
     _warn(rows, value, se, index)
     return _bound(value, se, batch)
 
 
-def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
+def jackknife(
+    log_weights: LogWeights, order: int = 1, *, axis: int | None = None, dim: Dim = None
+) -> Bound:
     """Log evidence with less bias, by the jackknife (Nowozin, 2018), in nats.
 
     ``L_K = log mean w`` has a bias of about -v/2K, with v the relative variance of the weights. The
@@ -246,10 +277,14 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         ``log p(x, z) - log q(z)``; -inf is a weight of 0.
     order : {1, 2}
         Order m of the jackknife; K must be larger.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
 
     Returns
     -------
@@ -269,6 +304,8 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
     -----
     AllWeightsZeroWarning
         If a row has no positive weight.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     ShortTailWarning
         If a row has no more than ``order`` positive weights.
 
@@ -284,7 +321,7 @@ def jackknife(log_weights: ArrayLike, order: int = 1) -> Bound:
     >>> round(float(fe.jackknife([0.0, 1.0, 2.0, -1.0]).value), 4)
     1.2609
     """
-    rows, batch = weight_rows(log_weights)
+    rows, batch = weight_rows(log_weights, axis, dim)
     m = as_count(order, "order")
     if m > 2:
         raise InvalidInputError(f"order must be 1 or 2, got {m}")
@@ -303,11 +340,31 @@ def _power_mean(rows: Floats, power: float) -> tuple[Floats, Floats, Floats]:
     For a power in [0, 1] the tail index is not computed, and 0 is returned: such powers have a mean
     if the weights have one.
     """
-    value, se = _log_power_mean(rows, power)
-    if 0.0 <= power <= 1.0:
-        return value, se, np.zeros(len(rows))
-    index = _tail_index(power * rows)
+    frame = _frame(rows, power)
+    # Beside the largest power, what underflows is 0.
+    with np.errstate(over="ignore", under="ignore"):
+        framed = rows - frame[:, None]
+        value, se = _log_power_mean(framed, power)
+        value += frame
+        if 0.0 <= power <= 1.0:
+            return value, se, np.zeros(len(rows))
+        index = _tail_index(power * framed)
     return value, np.where(index >= _NO_VARIANCE, np.nan, se), index
+
+
+def _frame(rows: Floats, power: float) -> Floats:
+    """0, or the log weight of the largest power where an ulp of the powers' logs may be a nat.
+
+    A centre that is rounded as much would be far from all of them.
+    """
+    if power == 0.0:
+        return np.zeros(len(rows))
+    top = rows.max(axis=1) if power > 0.0 else rows.min(axis=1)
+    finite = np.isfinite(rows)
+    size = np.maximum(rows.max(axis=1, where=finite, initial=0.0), 0.0)
+    size = np.maximum(size, -rows.min(axis=1, where=finite, initial=0.0))
+    far = np.isfinite(top) & (size > _LARGEST_LOG / abs(power))
+    return np.where(far, top, 0.0)
 
 
 def _tail_index(log_values: Floats) -> Floats:

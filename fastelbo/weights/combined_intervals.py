@@ -1,13 +1,13 @@
-"""Confidence intervals for a sum of log evidences and for the Jensen gap, from single intervals.
+"""Confidence intervals of sums and differences of estimates, from the intervals of the estimates.
 
-Let the interval of each of two estimates reach a and b beyond it to one side. That of their sum
+Let the intervals of two estimates reach a and b beyond them to one side. The interval of their sum
 reaches sqrt(a^2 + b^2 + 2 r a b), with r their correlation: the method of variance estimates
 recovery (MOVER; Zou and Donner, 2008). Each side has its own reach, so the result is as skew as the
 tail intervals are. For normal intervals, and for one term, it is exact.
 
-Tail intervals are posteriors, which are centred too high where they are wide. A convolution of the
-posteriors of many data points thus misses the sum of their log evidences; reaches about unbiased
-estimates do not.
+Tail intervals are intervals of posteriors, which are centred too high where they are wide. So a
+convolution of the posteriors of many data points would miss the sum of their log evidences. The
+method above does not, because its reaches are about unbiased estimates.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri
 
+from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats
-from .intervals import Interval, one_sided_interval
+from .intervals import Interval, one_sided_interval, upper_probability
+from .scaled import root_sum_of_squares, total
 
-# So much of its reach may the tail interval differ from the delta interval for a light tail. Where
-# log evidence and ELBO nearly cancel, that would be many times the error of the gap.
+# For a light tail, the tail interval may reach further than the delta interval by this share, which
+# counts as no difference. If log evidence and ELBO nearly cancel, such a share of the reach is many
+# times the error of the gap.
 _TOLERANCE = 0.02
 
 
@@ -42,10 +45,10 @@ def sum_interval(
     Returns
     -------
     low, high : float
-        Where the interval of a data point has no upper end, nor has that of the sum. Its lower end
-        is then ``sum(log_evidence) + log(1 - confidence_level)``, for all data points together: the
-        mean weights of independent data points have a product whose expectation is the product of
-        the evidences, and Markov's inequality holds for it as for a single mean.
+        If one data point has no upper end, the sum has none. The lower end is then
+        ``sum(log_evidence) + log(1 - confidence_level)``: the product of the mean weights of
+        independent data points has the product of the evidences as its expectation, and Markov's
+        inequality holds for this product as it does for a single mean.
 
     Examples
     --------
@@ -59,12 +62,39 @@ def sum_interval(
     (-3.5, -2.0)
     """
     if not np.isfinite(log_evidence).all() or np.isposinf(intervals.high).any():
-        low, high = one_sided_interval(log_evidence.sum(), confidence_level)
-    else:
-        centre = log_evidence + bias
-        below, above = (np.sqrt(((end - centre) ** 2).sum()) for end in intervals)
-        low, high = centre.sum() - below, centre.sum() + above
-    return float(low), float(high)
+        least, _ = one_sided_interval(np.asarray(total(log_evidence)), confidence_level)
+        return float(least), np.inf
+    centre = log_evidence + bias
+    with np.errstate(over="ignore"):
+        below, above = (root_sum_of_squares(end - centre) for end in intervals)
+    return total(centre) - below, total(centre) + above
+
+
+def difference_interval(
+    first: Floats, second: Floats, first_interval: Interval, second_interval: Interval
+) -> Interval:
+    """Confidence interval of first - second, two independent estimates with their intervals.
+
+    The lower end takes the lower end of the first and the upper end of the second. Without one of
+    them the result has no such end, nor where an estimate is infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastelbo.weights.combined_intervals import difference_interval
+    >>> from fastelbo.weights.intervals import Interval
+    >>> first, second = np.array(1.0), np.array(-2.0)
+    >>> ends = Interval(first - 0.3, first + 0.6), Interval(second - 0.8, second + 0.4)
+    >>> low, high = difference_interval(first, second, *ends)
+    >>> round(float(low), 2), round(float(high), 2)
+    (2.5, 4.0)
+    """
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        value = first - second
+        low = value - np.hypot(first - first_interval.low, second_interval.high - second)
+        high = value + np.hypot(first_interval.high - first, second - second_interval.low)
+    finite = np.isfinite(value)
+    return Interval(np.where(finite, low, -np.inf), np.where(finite, high, np.inf))
 
 
 def gap_interval(
@@ -93,7 +123,7 @@ def gap_interval(
     Returns
     -------
     Interval
-        NaN where the ELBO has no standard error; without an upper end where the log evidence has
+        NaN where the ELBO has no standard error. It has no upper end where the log evidence has
         none.
 
     Examples
@@ -108,20 +138,23 @@ def gap_interval(
     >>> round(float(low), 2), round(float(high), 2)
     (0.71, 1.36)
     """
-    z = float(ndtri(0.5 + 0.5 * confidence_level))
-    delta, elbo, both = (z * error for error in errors)
-    low, high = (
-        _gap_reach(np.abs(end - log_evidence), delta, elbo, both) for end in evidence_interval
-    )
-    return Interval(gap - low, gap + high)
+    z = float(ndtri(upper_probability(confidence_level)))
+    unit = np.where(np.fmax.reduce(errors) > LARGE, TINY, 1.0)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        delta, elbo, both = (unit * (z * error) for error in errors)
+        low, high = (
+            _gap_reach(unit * np.abs(end - log_evidence), delta, elbo, both) / unit
+            for end in evidence_interval
+        )
+        return Interval(gap - low, gap + high)
 
 
 def _gap_reach(tail: Floats, delta: Floats, elbo: Floats, both: Floats) -> Floats:
-    """How far the interval of the gap reaches, where that of the log evidence reaches ``tail``.
+    """How far the interval of the gap reaches, if that of the log evidence reaches ``tail``.
 
-    a = tail and b = elbo are on opposite sides, so that the square is a^2 + b^2 - 2 r a b; that of
-    ``both`` is the same with delta for a. In terms of s = a / delta this is
-    s both^2 + (s - 1) (s delta^2 - b^2), which does not cancel at s = 1.
+    a = tail and b = elbo are on opposite sides, so that the squared reach is a^2 + b^2 - 2 r a b.
+    The square of ``both`` is the same sum with delta in place of a. With s = a / delta, the squared
+    reach is s both^2 + (s - 1) (s delta^2 - b^2), which does not cancel at s = 1.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         excess = tail / delta - 1.0

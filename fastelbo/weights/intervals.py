@@ -39,7 +39,7 @@ from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
 
 from ..errors import InvalidInputError
 from ..kernels.cpu.tails import FITTED, UNBOUNDED
-from ..validation import Floats
+from ..validation import Floats, as_number
 from .pareto import TailFits, fit_tails, k_threshold
 
 # Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
@@ -70,26 +70,32 @@ class Interval(NamedTuple):
 
 def check_level(confidence_level: float) -> None:
     """Refuse a confidence level that is no probability."""
-    if not 0.0 < confidence_level < 1.0:
+    if not 0.0 < as_number(confidence_level, "confidence_level") < 1.0:
         raise InvalidInputError(
             f"confidence_level must be between 0 and 1, got {confidence_level!r}"
         )
 
 
+def upper_probability(confidence_level: float) -> float:
+    """The probability below the upper end of a two-sided interval, never rounded to 1."""
+    check_level(confidence_level)
+    return min(0.5 + 0.5 * confidence_level, 1.0 - 2.0**-53)
+
+
 def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
     """value -+ z se."""
-    check_level(confidence_level)
-    half = ndtri(0.5 + 0.5 * confidence_level) * se
-    return Interval(value - half, value + half)
+    with np.errstate(over="ignore"):
+        half = ndtri(upper_probability(confidence_level)) * se
+        return Interval(value - half, value + half)
 
 
 def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
-    """Of log evidence, whatever the tail: P(mean of w > c E[w]) <= 1 / c (Markov)."""
+    """The interval of log evidence for any tail: P(mean of w > c E[w]) <= 1 / c (Markov)."""
     check_level(confidence_level)
     return Interval(value + math.log(1.0 - confidence_level), np.full_like(value, np.inf))
 
 
-@np.errstate(under="ignore")
+@np.errstate(over="ignore", under="ignore")
 def tail_interval(
     n_samples: int,
     log_evidence: Floats,
@@ -113,10 +119,10 @@ def tail_interval(
     Returns
     -------
     low, high : ndarray
-        Each of the shape of ``log_evidence``, and never without it. The delta interval where the
-        tail is too short or too tied to be fitted. Where the tail may have no mean, ``high`` is inf
-        and ``low`` is ``log_evidence + log(1 - confidence_level)``; where every weight is 0, they
-        are inf and -inf.
+        Each of the shape of ``log_evidence``. The interval always contains ``log_evidence``. It is
+        the delta interval if the tail is too short or too tied to be fitted. If the tail may have
+        no mean, ``high`` is inf and ``low`` is ``log_evidence + log(1 - confidence_level)``. If
+        every weight is 0, ``low`` is -inf and ``high`` is inf.
 
     Examples
     --------
@@ -136,7 +142,7 @@ def tail_interval(
     shape = value.shape
     value, v = value.reshape(-1), np.asarray(relative_variance).reshape(-1)
     tail = np.sort(np.asarray(tail, dtype=np.float64).reshape(len(value), np.shape(tail)[-1]))
-    probabilities = 0.5 - 0.5 * confidence_level, 0.5 + 0.5 * confidence_level
+    probabilities = 0.5 - 0.5 * confidence_level, upper_probability(confidence_level)
     se = np.sqrt(v / n_samples)
     delta_low, high = (value + ndtri(p) * se for p in probabilities)
     low = delta_low.copy()
@@ -163,10 +169,10 @@ def tail_interval(
 def _lower_ends(
     n_samples: int, pareto_k: Floats, low: Floats, high: Floats, delta_low: Floats
 ) -> Floats:
-    """The lower ends, not far above those of the delta interval where weights have no variance.
+    """The lower ends. Where weights have no variance, they are not far above the delta interval's.
 
-    A tail may fall off faster than a Pareto tail beyond what was drawn, as that of normal log
-    weights does. Its posterior is then too high, the more so the more draws there are.
+    The tail of normal log weights, for one, falls off faster than a Pareto tail beyond what was
+    drawn. The posterior is then too high, and more so with more draws.
     """
     heavy, flagged = pareto_k > _NO_VARIANCE, pareto_k > k_threshold(n_samples)
     room = np.where(heavy, _MOST_WIDER * (high - low), 0.0)
@@ -217,7 +223,7 @@ def _given_excess(
     u = w.min(axis=1)
     size = tail.shape[1] - 1
     mean = np.exp(value - top)
-    # Of the weights outside of the tail, which rounding may leave below 0 where they are nothing.
+    # The sum of the weights outside of the tail. Rounding may leave it below 0 if it is nearly 0.
     body = np.maximum(n_samples * mean - (w.sum(axis=1) - u), 0.0)
     square = ((n_samples - 1.0) * v + n_samples) * mean**2 - ((w**2).sum(axis=1) - u**2)
     root = np.sqrt(np.maximum(square, 0.0))
@@ -236,7 +242,7 @@ def _mixture_quantile(
 
     inf where the weights do not reach the probability.
     """
-    # Beyond rounding nothing is to be told, and squares of z would overflow.
+    # A smaller sd is below the rounding error of the centres, and squares of z would overflow.
     sd = np.maximum(sd, np.finfo(float).eps * (1.0 + np.abs(centre)))
     low, high = (centre - 10.0 * sd).min(axis=1), (centre + 10.0 * sd).max(axis=1)
     reached = weight.sum(axis=1) > probability

@@ -3,84 +3,50 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_real
+from ..arrays.draws import Dim, read_draws
+from ..arrays.inputs import in_native_floats
+from ..arrays.protocols import HasVariables
 from ..errors import InvalidInputError
 from ..kernels.cpu import tails
-from ..tables import pareto_k_table
-from ..validation import Floats
-from .pareto import draws_needed, k_threshold, pareto_k_classes
+from .loo_result import LooResult
+from .pareto import draws_needed, k_threshold
 from .reductions import logsumexp
+from .scaled import sum_and_error
 from .smoothing import TailRows, warn_about_tails
 
 
-class LooResult(NamedTuple):
-    """Leave-one-out cross-validation, in nats; see `loo`.
-
-    Attributes
-    ----------
-    elpd_loo, elpd_loo_se : float
-        Expected log pointwise predictive density for new data, the sum of ``pointwise``, and its
-        standard error, which is NaN for a single observation.
-    p_loo, p_loo_se : float
-        Effective number of parameters, and its standard error.
-    pointwise : ndarray
-        (N,) ``log p(y_i | y_-i)``.
-    pareto_k : ndarray
-        (N,) k-hat of the weights that leave out one observation.
-    threshold : float
-        A pointwise value with a k-hat above this cannot be trusted.
-    min_draws : ndarray
-        (N,) number of draws that each k-hat needs.
-
-    Examples
-    --------
-    >>> import fastelbo as fe, numpy as np
-    >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
-    >>> result = fe.loo(log_likelihood)
-    >>> result.pointwise.shape
-    (3,)
-    """
-
-    elpd_loo: float
-    elpd_loo_se: float
-    p_loo: float
-    p_loo_se: float
-    pointwise: Floats
-    pareto_k: Floats
-    threshold: float
-    min_draws: Floats
-
-    def pareto_k_table(self) -> str:
-        """Number of observations per class of Pareto k-hat: good up to ``threshold``, bad up to 1.
-
-        Examples
-        --------
-        >>> import fastelbo as fe, numpy as np
-        >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
-        >>> print(fe.loo(log_likelihood).pareto_k_table())
-        Pareto k-hat     class  data points        %
-        (-inf, 0.67]      good            3  100.0 %
-           (0.67, 1]       bad            0    0.0 %
-            (1, inf)  very bad            0    0.0 %
-        """
-        return pareto_k_table(pareto_k_classes(self.pareto_k, self.threshold))
-
-
-def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
+def loo(
+    log_likelihood: ArrayLike | Path | HasVariables,
+    r_eff: ArrayLike = 1.0,
+    axis: int | None = None,
+    *,
+    dim: Dim = None,
+    var: str | None = None,
+) -> LooResult:
     """Leave-one-out cross-validation by Pareto smoothed importance sampling.
 
     Parameters
     ----------
-    log_likelihood : (draws, N) array_like
+    log_likelihood : (draws, N) array_like, path, or xarray object
         ``log p(y_i | z_s)`` of N observations, with draws z_s from the posterior given all of them.
-        Join chains first: ``reshape(chains * draws, N)``.
+        Join chains first: ``reshape(chains * draws, N)``. The dimensions "chain" and "draw", or
+        "sample", of an xarray object are its draws; all others are observations.
     r_eff : float or (N,) array_like
-        Relative efficiency of the draws for ``1 / p(y_i | z_s)``; 1 for independent draws.
+        Relative efficiency of the draws for ``1 / p(y_i | z_s)``; 1 for independent draws. In the
+        shape of the observations, where an xarray object has several dimensions of them.
+    axis : int, optional
+        The axis of the draws; the first by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, joined in this order, where they have other
+        names.
+    var : str, optional
+        Variable of a Dataset, DataTree or InferenceData, where it has several, as ``"y"`` or
+        ``"group/y"``. If there is a group "log_likelihood", it is looked for there.
 
     Returns
     -------
@@ -89,7 +55,8 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     Raises
     ------
     InvalidInputError
-        If the array does not have two axes.
+        If an array does not have two axes, if an argument is invalid, or if the names of an xarray
+        object do not say which dimensions are the draws.
     InvalidWeightError
         If a log likelihood is not finite.
 
@@ -99,6 +66,8 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
         If k-hat is above the threshold: without the observation, the posterior is too different.
     ShortTailWarning
         If there are too few draws, or too few different ones.
+    DrawsAxisWarning
+        If the first axis, taken by default, has few draws beside a long axis.
 
     Notes
     -----
@@ -118,29 +87,27 @@ def loo(log_likelihood: ArrayLike, r_eff: ArrayLike = 1.0) -> LooResult:
     >>> bool(abs(result.p_loo - 1.0) < 0.5)
     True
     """
-    array = as_real(log_likelihood, "log_likelihood")
-    if array.ndim != 2:
+    draws = read_draws(
+        log_likelihood, "log_likelihood", axis, dim, var,
+        default=0, group="log_likelihood", terms=False,
+    )  # fmt: skip
+    if not draws.named and draws.array.ndim != 2:
         raise InvalidInputError(
-            f"log_likelihood must have shape (draws, N), got {array.shape}; join chains with "
+            f"log_likelihood must have shape (draws, N), got {draws.array.shape}; join chains with "
             "reshape(chains * draws, N)"
         )
-    rows = TailRows(array, 0, r_eff, "log_likelihood", sign=-1.0)
-    lppd = np.asarray(logsumexp(array, axis=0), dtype=np.float64) - math.log(rows.length)
+    rows = TailRows(draws.checked(), r_eff, sign=-1.0)
+    log_sum = logsumexp(in_native_floats(draws.array), axis=draws.axes).reshape(-1)
+    lppd = log_sum.astype(np.float64) - math.log(rows.length)
     if np.isposinf(lppd).any():
         rows.refuse()
     values = rows.fit()
     warn_about_tails(values, rows.length, "log_likelihood")
     # Outside of the tail, weight times density is 1.
     pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
-    elpd, elpd_se = _sum_and_error(pointwise)
-    p_loo, p_loo_se = _sum_and_error(lppd - pointwise)
+    elpd, elpd_se = sum_and_error(pointwise)
+    p_loo, p_loo_se = sum_and_error(lppd, -pointwise)
     k = values[:, tails.PARETO_K]
     return LooResult(
         elpd, elpd_se, p_loo, p_loo_se, pointwise, k, k_threshold(rows.length), draws_needed(k)
     )
-
-
-def _sum_and_error(values: Floats) -> tuple[float, float]:
-    n = len(values)
-    se = math.sqrt(n * values.var(ddof=1)) if n > 1 else math.nan
-    return float(values.sum()), se

@@ -21,7 +21,8 @@ def tail_length(n_samples: int, r_eff: Any = 1.0) -> Integers:
 
     Source: Vehtari et al. (2024, JMLR 25). r_eff is the relative efficiency of correlated draws.
     """
-    efficient = 3.0 * np.sqrt(n_samples / np.asarray(r_eff, dtype=np.float64))
+    with np.errstate(over="ignore", under="ignore"):
+        efficient = 3.0 * np.sqrt(n_samples / np.asarray(r_eff, dtype=np.float64))
     return np.ceil(np.minimum(n_samples / 5.0, efficient)).astype(np.int64)
 
 

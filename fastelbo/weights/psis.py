@@ -8,7 +8,8 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_real
+from ..arrays.draws import Dim, read_draws
+from ..arrays.protocols import HasVariables, LogWeights
 from ..kernels.cpu import tails
 from ..validation import Floats, Integers
 from .pareto import draws_needed, k_threshold
@@ -53,32 +54,46 @@ class SmoothedWeights(NamedTuple):
     min_draws: Floats
 
 
-def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> SmoothedWeights:
+def psis(
+    log_ratios: LogWeights | HasVariables,
+    r_eff: ArrayLike = 1.0,
+    axis: int | None = None,
+    *,
+    dim: Dim = None,
+    var: str | None = None,
+) -> SmoothedWeights:
     """Pareto smoothed importance sampling (Vehtari et al., 2024), for all rows at once.
 
     Parameters
     ----------
-    log_ratios : array_like
+    log_ratios : array_like, path, ElboTerms, or xarray object
         Log weights ``log p(x, z_k) - log q(z_k)``, or any log ratios known up to a constant; -inf
-        is a weight of 0.
+        is a weight of 0. Taken are all that `fastelbo.summarize` takes in main memory.
     r_eff : float or array_like
         Relative efficiency of correlated draws: effective number of draws over number of draws. One
         value for all data points, or one for each, in the shape of the result.
-    axis : int
-        The axis of the K draws.
+    axis : int, optional
+        The axis of the K draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`.
+    var : str, optional
+        Variable of a Dataset, DataTree or InferenceData, as for `fastelbo.summarize`.
 
     Returns
     -------
     SmoothedWeights
-        k-hat is NaN for a tail of fewer than 5 draws (K <= 20), for a tail in which a quarter of
-        the draws is equal or has weight 0, and for constant weights. It is inf if the tail
-        underflows to 0 relative to its largest weight. Without a finite k-hat, the weights are not
-        changed.
+        Plain arrays; the log weights have the shape of the input. k-hat is NaN for a tail of fewer
+        than 5 draws (K <= 20), for a tail in which a quarter of the draws is equal or has weight 0,
+        and for constant weights. It is inf if the tail underflows to 0 relative to its largest
+        weight. Without a finite k-hat, the weights are not changed.
 
     Raises
     ------
     InvalidWeightError
         If a log ratio is NaN or +inf; the message says which.
+    InvalidInputError
+        If an argument is invalid, or the draws of a list of arrays or of named dimensions are not
+        clear.
     UnsupportedDTypeError
         For complex, object, string, long double and masked arrays.
 
@@ -86,6 +101,8 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
     -----
     HighParetoKWarning
         If k-hat is above the threshold; with the count and the worst data points.
+    DrawsAxisWarning
+        If the last axis, taken by default, has few draws beside a long axis.
     ShortTailWarning
         If there is no k-hat, because the tail is too short or has too many equal values.
     ConstantWeightsWarning, AllWeightsZeroWarning
@@ -117,17 +134,18 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
     >>> bool(np.all(abs(smoothed.smoothed_log_evidence - np.log(1 / 0.7)) < 0.05))
     True
     """
-    array = as_real(log_ratios, "log_ratios")
-    rows = TailRows(array, axis, r_eff, "log_ratios")
+    draws = read_draws(log_ratios, "log_ratios", axis, dim, var).checked()
+    rows = TailRows(draws, r_eff)
     smoothed = np.empty(rows.x.shape)
     values = rows.fit(smoothed)
     warn_about_tails(values, rows.length, "log_ratios")
     batch = rows.batch
-    # Move the axis of draws from the end back to its place.
-    weights = np.moveaxis(smoothed, 1, -1).reshape(*batch, rows.length)
+    # Move the axes of draws from the end back to their places.
+    sizes = [draws.array.shape[each] for each in draws.axes]
+    weights = np.moveaxis(smoothed, 1, -1).reshape(*batch, *sizes)
     k = values[:, tails.PARETO_K].reshape(batch)
     return SmoothedWeights(
-        log_weights=np.moveaxis(weights, -1, axis),
+        log_weights=np.moveaxis(weights, range(-len(sizes), 0), draws.axes),
         pareto_k=k,
         log_evidence=values[:, tails.LOG_EVIDENCE].reshape(batch),
         smoothed_log_evidence=values[:, tails.SMOOTHED_LOG_EVIDENCE].reshape(batch),
@@ -140,14 +158,33 @@ def psis(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Smoot
 # For an array, the declared result is a batch: its type does not show whether it has other axes.
 @overload
 def pareto_k(  # type: ignore[overload-overlap]
-    log_ratios: Sequence[float], r_eff: ArrayLike = 1.0, axis: int = -1
+    log_ratios: Sequence[float], r_eff: ArrayLike = 1.0, axis: int | None = None
 ) -> np.float64: ...
 @overload
-def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> Floats: ...
-def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> np.float64 | Floats:
+def pareto_k(
+    log_ratios: LogWeights | HasVariables,
+    r_eff: ArrayLike = 1.0,
+    axis: int | None = None,
+    *,
+    dim: Dim = None,
+    var: str | None = None,
+) -> Floats: ...
+def pareto_k(
+    log_ratios: LogWeights | HasVariables,
+    r_eff: ArrayLike = 1.0,
+    axis: int | None = None,
+    *,
+    dim: Dim = None,
+    var: str | None = None,
+) -> np.float64 | Floats:
     """Pareto k-hat of log weights, without smoothing them.
 
-    The parameters, errors and warnings are those of `psis`.
+    Errors and warnings are those of `psis`.
+
+    Parameters
+    ----------
+    log_ratios, r_eff, axis, dim, var
+        Log weights, relative efficiency of the draws, and which draws they are, as for `psis`.
 
     Returns
     -------
@@ -162,8 +199,7 @@ def pareto_k(log_ratios: ArrayLike, r_eff: ArrayLike = 1.0, axis: int = -1) -> n
     >>> bool(abs(fe.pareto_k(0.3 * rng.standard_exponential(10_000)) - 0.3) < 0.2)
     True
     """
-    array = as_real(log_ratios, "log_ratios")
-    rows = TailRows(array, axis, r_eff, "log_ratios")
+    rows = TailRows(read_draws(log_ratios, "log_ratios", axis, dim, var).checked(), r_eff)
     values = rows.fit()
     warn_about_tails(values, rows.length, "log_ratios")
     return values[:, tails.PARETO_K].reshape(rows.batch)[()]

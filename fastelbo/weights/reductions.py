@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..arrays.inputs import Axis, as_real, as_rows, normal_axes
+from ..arrays.draws import Dim, read_draws
+from ..arrays.inputs import Axis, as_array, as_rows, in_native_floats, normal_axes
+from ..arrays.protocols import LogWeights
 from ..errors import InvalidInputError
 from ..kernels.cpu import rows
 from ..kernels.cpu.launch import ELEMENT_WORK, Pace, launch, threads_for
 from ..kernels.draws.blocks import CHUNK
-from ..validation import Floats, as_count
+from ..validation import Floats, as_flag
 from .diagnostics import refuse_bad_weights
 
 # With an axis, the declared result is an array, as in NumPy's own stubs: the type does not show
@@ -28,16 +32,17 @@ _PIECE_ELEMENTS = 2**20
 _TINY = 1e-280
 
 
-def weight_rows(log_weights: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """Log weights (..., K) as a checked float64 matrix (rows, K), and their batch shape."""
-    array = as_real(log_weights, "log_weights")
-    if array.ndim == 0:
-        raise InvalidInputError("log_weights must have an axis of draws, got a scalar")
-    as_count(array.shape[-1], "the number of draws in log_weights")
-    rows = array.reshape(-1, array.shape[-1]).astype(np.float64, copy=False)
+def weight_rows(
+    log_weights: LogWeights, axis: int | None, dim: Dim
+) -> tuple[Floats, tuple[int, ...]]:
+    """Log weights as a checked float64 matrix (rows, K), and the shape of their data points."""
+    draws = read_draws(log_weights, "log_weights", axis, dim).checked()
+    rows = np.moveaxis(draws.array, draws.axes, range(-len(draws.axes), 0))
+    # In one layout, as the order of summation follows it.
+    rows = np.ascontiguousarray(rows.reshape(math.prod(draws.batch), draws.length), np.float64)
     bad = ~(rows < np.inf)
     refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
-    return rows, array.shape[:-1]
+    return rows, draws.batch
 
 
 @overload
@@ -76,7 +81,7 @@ def logsumexp(
 ) -> tuple[NDArray[_Float], NDArray[_Float]]: ...
 @overload
 def logsumexp(
-    a: ArrayLike,
+    a: ArrayLike | Path,
     axis: None = None,
     b: ArrayLike | None = None,
     keepdims: Literal[False] = False,
@@ -84,7 +89,7 @@ def logsumexp(
 ) -> np.float64: ...
 @overload
 def logsumexp(
-    a: ArrayLike,
+    a: ArrayLike | Path,
     axis: Axis = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
@@ -92,7 +97,7 @@ def logsumexp(
 ) -> Floats: ...
 @overload
 def logsumexp(
-    a: ArrayLike,
+    a: ArrayLike | Path,
     axis: None = None,
     b: ArrayLike | None = None,
     keepdims: Literal[False] = False,
@@ -101,7 +106,7 @@ def logsumexp(
 ) -> tuple[np.float64, np.float64]: ...
 @overload
 def logsumexp(
-    a: ArrayLike,
+    a: ArrayLike | Path,
     axis: Axis = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
@@ -109,7 +114,7 @@ def logsumexp(
     return_sign: Literal[True],
 ) -> tuple[Floats, Floats]: ...
 def logsumexp(
-    a: ArrayLike,
+    a: ArrayLike | Path,
     axis: Axis = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
@@ -120,7 +125,8 @@ def logsumexp(
     Parameters
     ----------
     a : array_like
-        Real numbers in any layout. Sums are in float64.
+        Real numbers in any layout, also of torch, JAX or pandas, or the path of a ``.npy`` file.
+        Sums are in float64.
     axis : int or tuple of int, optional
         Axes to reduce; all axes by default.
     b : array_like, optional
@@ -163,9 +169,11 @@ def logsumexp(
     >>> round(float(log_difference), 6), float(sign)
     (1.541325, -1.0)
     """
-    x = np.atleast_1d(as_real(a, "a"))
+    keepdims, return_sign = as_flag(keepdims, "keepdims"), as_flag(return_sign, "return_sign")
+    given = as_array(a, "a", file=True)
+    x = np.atleast_1d(in_native_floats(given))
     if b is None:
-        dtype = _result_dtype(a)
+        dtype = _result_dtype(given)
         axes = normal_axes(axis, x.ndim)
         rows, shape = as_rows(x, axes)
         top, rest = _top_and_rest(rows)
@@ -173,8 +181,12 @@ def logsumexp(
         sign = np.where(np.isnan(value), np.nan, np.where(np.isneginf(value), 0.0, 1.0))
     else:
         # The same memory order for both, so that each factor stays with its element.
-        x, factors = map(np.ascontiguousarray, _broadcast(x, as_real(b, "b")))
-        dtype = _result_dtype(a, b)
+        factors = as_array(b, "b")
+        pairs = ((a, given), (b, factors))
+        dtype = _result_dtype(
+            *(raw if isinstance(raw, (int, float)) else array for raw, array in pairs)
+        )
+        x, factors = map(np.ascontiguousarray, _broadcast(x, in_native_floats(factors)))
         axes = normal_axes(axis, x.ndim)
         rows, shape = as_rows(x, axes)
         value, sign = _signed_rows(rows, as_rows(factors, axes)[0])
@@ -192,16 +204,18 @@ def logmeanexp(
     a: NDArray[_Float], axis: Axis = None, keepdims: bool = False
 ) -> NDArray[_Float]: ...
 @overload
-def logmeanexp(a: ArrayLike, axis: None = None, keepdims: Literal[False] = False) -> np.float64: ...
+def logmeanexp(
+    a: ArrayLike | Path, axis: None = None, keepdims: Literal[False] = False
+) -> np.float64: ...
 @overload
-def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Floats: ...
-def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
+def logmeanexp(a: ArrayLike | Path, axis: Axis = None, keepdims: bool = False) -> Floats: ...
+def logmeanexp(a: ArrayLike | Path, axis: Axis = None, keepdims: bool = False) -> Any:
     """Stable log(mean(exp(a))). If a are log weights, this is the log evidence.
 
     Parameters
     ----------
     a : array_like
-        Real numbers in any layout.
+        Real numbers in any layout, as for `logsumexp`.
     axis : int or tuple of int, optional
         Axes to reduce; all axes by default.
     keepdims : bool
@@ -223,20 +237,21 @@ def logmeanexp(a: ArrayLike, axis: Axis = None, keepdims: bool = False) -> Any:
     >>> float(fe.logmeanexp([-1000.0, -1000.0]))
     -1000.0
     """
-    x = np.atleast_1d(as_real(a, "a"))
+    keepdims = as_flag(keepdims, "keepdims")
+    given = as_array(a, "a", file=True)
+    x = np.atleast_1d(in_native_floats(given))
     axes = normal_axes(axis, x.ndim)
     rows, shape = as_rows(x, axes)
     top, rest = _top_and_rest(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
         # Subtract log n before adding the maximum: a large maximum would round both.
         value = top + (rest - np.log(rows.shape[1]))
-    return _shaped(value, _result_dtype(a), shape, axes, keepdims)
+    return _shaped(value, _result_dtype(given), shape, axes, keepdims)
 
 
 def _result_dtype(*arrays: Any) -> np.dtype[Any]:
-    """The promoted dtype of the arguments; float64 if none is a float."""
-    kinds = [x if isinstance(x, (int, float)) else np.asarray(x).dtype for x in arrays]
-    dtype = np.result_type(*kinds)
+    """The promoted dtype of arrays and of Python's numbers; float64 if none is a float."""
+    dtype = np.result_type(*(getattr(x, "dtype", x) for x in arrays))
     return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
@@ -286,7 +301,7 @@ def _signed_rows(x: np.ndarray[Any, Any], factors: np.ndarray[Any, Any]) -> tupl
     if length == 0:
         return np.full((before, after), -np.inf), np.zeros((before, after))
     value, sign = np.empty((2, before, after))
-    width = min(after, _PIECE_ELEMENTS)
+    width = max(1, min(after, _PIECE_ELEMENTS))
     step = max(1, _CACHED_ELEMENTS // max(1, length * width))
     for lo in range(0, before, step):
         for column in range(0, after, width):

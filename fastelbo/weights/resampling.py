@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from ..arrays.draws import Dim
+from ..arrays.protocols import LogWeights
 from ..errors import InvalidInputError, InvalidWeightError
-from ..random import RandomState
-from ..validation import Floats, Integers, as_count
+from ..random import RandomState, generator
+from ..validation import Floats, Integers, as_choice, as_count, as_flag
 from .reductions import logsumexp, weight_rows
 
 _METHODS = ("systematic", "stratified", "multinomial", "residual")
 
 
 def resample(
-    log_weights: ArrayLike,
+    log_weights: LogWeights,
     n: int,
     method: str = "systematic",
     replace: bool = True,
     rng: RandomState = None,
+    *,
+    axis: int | None = None,
+    dim: Dim = None,
 ) -> Integers:
     """Indices of draws, chosen in proportion to their weights.
 
     Parameters
     ----------
-    log_weights : (..., K) array_like
+    log_weights : (..., K) array_like, path, ElboTerms or DataArray
         Log weights, normalised or not; -inf is a weight of 0, which is never chosen.
     n : int
         Number of indices for each row.
@@ -36,6 +40,11 @@ def resample(
         proportion to the weights of the remaining ones. ``method`` then has no effect.
     rng : None, int, SeedSequence or Generator
         Seed. An int repeats the indices, a Generator advances.
+    axis : int, optional
+        The axis of the draws; the last by default.
+    dim : str or sequence of str, optional
+        Dimensions of the draws of an xarray object, as for `fastelbo.summarize`. Of
+        several, the indices count the draws that they make together, in this order.
 
     Returns
     -------
@@ -47,7 +56,7 @@ def resample(
     InvalidWeightError
         If a log weight is NaN or +inf, or if a row has no positive weight.
     InvalidInputError
-        If the method is unknown, or if, without replacement, n exceeds the number of positive
+        If an argument is invalid, or if, without replacement, n exceeds the number of positive
         weights.
 
     Notes
@@ -69,29 +78,30 @@ def resample(
     >>> fe.resample([0.0, float("-inf"), 0.0], 4, rng=0).tolist()
     [0, 0, 2, 2]
     """
-    rows, batch = weight_rows(log_weights)
-    count = as_count(n, "n")
-    if method not in _METHODS:
-        raise InvalidInputError(f"method must be one of {', '.join(_METHODS)}; got {method!r}")
+    rows, batch = weight_rows(log_weights, axis, dim)
+    count, replace = as_count(n, "n"), as_flag(replace, "replace")
+    method = as_choice(method, "method", _METHODS)
     positive = np.isfinite(rows).sum(axis=1)
     if (positive == 0).any():
         raise InvalidWeightError(
             f"log_weights must have a positive weight in each row, but every weight of row "
             f"{int(np.argmin(positive))} is 0"
         )
-    generator = np.random.default_rng(rng)
+    random = generator(rng)
     if replace:
-        chosen = _with_replacement(rows, count, method, generator)
+        chosen = _with_replacement(rows, count, method, random)
     else:
         if positive.min(initial=count) < count:
             raise InvalidInputError(
                 "without replacement, n must be at most the number of positive weights, got "
                 f"{count} for the {int(positive.min())} of row {int(np.argmin(positive))}"
             )
-        chosen = _without_replacement(rows, count, generator)
+        chosen = _without_replacement(rows, count, random)
     return chosen.reshape(*batch, count)
 
 
+# A weight that underflows is 0 beside the largest.
+@np.errstate(over="ignore", under="ignore")
 def _with_replacement(
     rows: Floats, n: int, method: str, generator: np.random.Generator
 ) -> Integers:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_rows, constant
+from ..arrays.draws import Draws
+from ..arrays.inputs import as_floats, constant
 from ..errors import (
     AllWeightsZeroWarning,
     ConstantWeightsWarning,
@@ -18,7 +17,7 @@ from ..errors import (
 from ..kernels.cpu import tails
 from ..kernels.cpu.launch import ELEMENT_WORK, launch, new_counter, paced
 from ..kernels.cpu.rows import COLUMNS
-from ..validation import Floats, as_count, as_floats, positive
+from ..validation import Floats, positive
 from .diagnostics import high_k, places, warn, warn_high_k
 from .pareto import tail_length
 
@@ -28,21 +27,12 @@ _TILE_ELEMENTS = 2**20
 
 
 class TailRows:
-    """Rows of ``sign`` times an array along an axis, with the length of each row's tail."""
+    """Rows of ``sign`` times an array along its draws, with the length of each row's tail."""
 
-    def __init__(
-        self, array: np.ndarray[Any, Any], axis: int, r_eff: ArrayLike, name: str, sign: float = 1.0
-    ) -> None:
-        if array.ndim == 0:
-            raise InvalidInputError(f"{name} must have an axis of draws, got a scalar")
-        if not -array.ndim <= axis < array.ndim:
-            raise InvalidInputError(
-                f"axis must be an axis of {name} with shape {array.shape}, got {axis}"
-            )
-        self.name, self.sign = name, sign
-        self.x, self.batch = as_rows(array, (axis % array.ndim,))
-        before, length, after = self.x.shape
-        self.length = as_count(length, f"the number of draws in {name}")
+    def __init__(self, draws: Draws, r_eff: ArrayLike, sign: float = 1.0) -> None:
+        self.name, self.sign = draws.name, sign
+        self.x, self.batch = draws.rows()
+        before, self.length, after = self.x.shape
         efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
         if efficiency.shape not in ((), self.batch):
             raise InvalidInputError(
@@ -50,7 +40,7 @@ class TailRows:
                 f"shape {efficiency.shape}"
             )
         efficiency = np.broadcast_to(efficiency, self.batch).reshape(before, after)
-        self.sizes = tail_length(length, efficiency)
+        self.sizes = tail_length(self.length, efficiency)
 
     def fit(self, smoothed: Floats | None = None) -> Floats:
         """The kernels' result for each row. ``smoothed``, in the shape of ``x``, is filled."""

@@ -17,9 +17,9 @@ import numpy as np
 from ..arrays.inputs import constant
 from ..kernels.cpu import subsets
 from ..kernels.cpu.launch import SLICE_NUMBERS, launch, new_counter, paced, threads_for
-from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats, Integers
 from .reductions import logmeanexp, logsumexp
+from .scaled import mean_and_error, scale_of
 
 _STEP = 0.25
 # exp(-_LOST) is negligible compared with 1.
@@ -178,23 +178,6 @@ def _make_nodes(scaled: Floats, log_mean: Floats, sizes: Integers) -> _Nodes:
     return _Nodes(row, first, log_u, np.where(2 * limit > length, length, limit))
 
 
-def mean_and_error(rows: Floats) -> tuple[Floats, Floats]:
-    """Mean of each row and its standard error, NaN where there is none; along the last axis."""
-    scale = _scale_of(rows, axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore", under="ignore"):
-        scaled = rows * scale
-        mean = np.clip(scaled.mean(axis=-1) / scale[..., 0], np.min(rows, -1), np.max(rows, -1))
-        se = scaled.std(axis=-1) / np.sqrt(rows.shape[-1] - 1.0) / scale[..., 0]
-    return np.asarray(mean), np.asarray(se)
-
-
-def _scale_of(values: Floats, axis: int) -> Floats:
-    """1, or `TINY` along an axis with values so large that their squares overflow."""
-    finite = np.isfinite(values)
-    top = np.abs(values).max(axis=axis, where=finite, initial=0.0, keepdims=True)
-    return np.where(top > LARGE, TINY, 1.0)
-
-
 def _partitions(
     log_weights: Floats, sizes: Integers, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
@@ -214,7 +197,7 @@ def _partitions(
             for s, k in enumerate(sizes):
                 groups = shuffled[:, : length // k * k].reshape(len(shuffled), -1, k)
                 means[p, part, s], errors[p, part, s] = mean_and_error(logmeanexp(groups, axis=2))
-    scale = _scale_of(np.fmax(np.abs(means), errors), axis=0)[0]
+    scale = scale_of(np.fmax(np.abs(means), errors), axis=0)[0]
     with np.errstate(invalid="ignore", under="ignore"):
         means, errors = means * scale, errors * scale
         within = (errors**2).mean(axis=0)
@@ -262,7 +245,7 @@ def jackknife_rows(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
     # is lost, a few digits of logarithms beside them, is nothing there.
     lost = ~np.isfinite(value) & (positive > order)
     if lost.any():
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             value[lost], se[lost] = (
                 part / _FRACTION for part in _jackknife(log_weights[lost] * _FRACTION, order)
             )
@@ -293,7 +276,7 @@ def _jackknife(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
             pairs = _log_pairs(ordered, kept, log_share, log_rest) / (0.5 * length * (length - 1.0))
             pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
             value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
-        # Of the mean of the pseudo-values K L - (K-1) L_i.
+        # The error of the mean of the pseudo-values K L - (K-1) L_i.
         return value + ordered[:, 0], (length - 1.0) * error
 
 

@@ -5,8 +5,10 @@ import pytest
 from cases import CASES, linear
 from device_draws import words_and_normals
 from helpers import assert_single_precision, quiet, ulps
+from test_protocol import GivenLikelihood
 
 import fastelbo as fe
+from fastelbo.models.terms import Supplied
 
 pytestmark = [
     # Plain Python warns when unsigned integers overflow.
@@ -124,3 +126,27 @@ def test_words_are_the_same_and_normals_within_4_ulp():
     (words, normals), (expected_words, expected_normals) = words_and_normals()
     np.testing.assert_array_equal(words, expected_words)
     assert ulps(normals, expected_normals).max() <= 4.0
+
+
+@pytest.mark.parametrize("iw_sizes", [(), (7,)])
+def test_terms_that_overflow_are_those_of_the_host(iw_sizes):
+    """A likelihood that says "impossible" by a number whose square is no float."""
+    values = np.full((3, 150), -1.0)
+    values[1, ::50] = -1e300
+    q = fe.Gaussian(np.zeros((3, 1)), scale=1.0)
+    model = GivenLikelihood(q, Supplied(values, dim=1))
+    with quiet():
+        got, expected = (
+            fe.estimate(model, q, 150, rng=0, backend=name, iw_sizes=iw_sizes).to_dict()
+            for name in ("cuda", "cpu")
+        )
+    assert np.isfinite(expected["expected_log_likelihood"]).all()
+    assert_close(got, expected)
+
+
+def test_heavy_tails_of_terms_are_drawn_again():
+    model, q = linear(dim=1, features=1, model_batch=(2,), q_batch=(2,))
+    q = fe.StudentT(1.0, q.mean, scale=1.0)
+    got, expected = estimates(model, q, 2000, iw_sizes=())
+    assert_close(got, expected)
+    assert np.isnan([got["elbo_se"], got["kl_se"], got["expected_log_likelihood_se"]]).all()

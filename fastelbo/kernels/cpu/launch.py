@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -127,7 +128,7 @@ class Pace:
 
 def _work(density: Density) -> int:
     """Multiply-adds of the log density at one point."""
-    return ELEMENT_WORK + int(density.factor[0].size + density.target[0].size)
+    return ELEMENT_WORK + math.prod(density.factor.shape[1:]) + math.prod(density.target.shape[1:])
 
 
 def log_prob(

@@ -314,7 +314,7 @@ def push_draws(sums, log_weight, terms, first, n, like):
 def _centred(second, less):
     """A second moment minus that of the mean: not below 0, and inf after an overflow."""
     moment = second - less
-    return max(0.0, moment) if moment == moment else np.inf
+    return max(0.0, moment) if abs(moment) < np.inf else np.inf
 
 
 @exact
@@ -352,7 +352,7 @@ def set_weights(state, share, draws, like, slots):
             state[CO_MOMENT] = slots[6, 0] - u * d / n
             state[LOG_WEIGHT + FINITE] = n
             state[LOG_WEIGHT + SUM_HI] = n * peak + d
-            state[LOG_WEIGHT + M2] = _centred(slots[5, 0], d * d / n)
+            state[LOG_WEIGHT + M2] = _centred(slots[5, 0], d * (d / n))
     cuda.syncthreads()
 
 

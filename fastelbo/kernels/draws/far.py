@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..jit.compile import block, by_target
+from ..jit.compile import borrower, by_target
 from ..math.scalar import log, log1p
 from .blocks import row_of
 from .radial import GAUSSIAN, STUDENT_T
@@ -23,7 +23,7 @@ _LOG_UNIT = -1000.0 * math.log(2.0)
 _SMALL = 1e150
 
 
-@block
+@borrower
 def _residual(density, i, c, v, j, k):
     """Entry j of F_c (v - shift_c) - t_c for lane k, times 2^-1000, in float64."""
     rows = density.factor.shape[2]
@@ -42,7 +42,7 @@ def _residual(density, i, c, v, j, k):
     return result
 
 
-@block
+@borrower
 def far_distance(density, i, c, v, dim, k):
     """(peak, sum) such that |F_c (v - shift_c) - t_c|^2 = (2^1000 peak)^2 sum, for lane k."""
     peak, total = 0.0, 0.0
@@ -54,7 +54,7 @@ def far_distance(density, i, c, v, dim, k):
     return peak, total
 
 
-@block
+@borrower
 def _far_log_radial(density, i, c, dim, peak, total):
     """g_c(s) of a squared distance as `far_distance` returns it."""
     distance = peak / _ROOT_UNIT
@@ -70,7 +70,7 @@ def _far_log_radial(density, i, c, dim, peak, total):
     return -(0.5 * total * distance) * distance
 
 
-@block
+@borrower
 def mend_far(density, i, c, base, v, dim, n, out):
     """Replace ``out``, log_const_c - base + g_c, in the lanes where it is -inf or NaN."""
     const = density.log_const[row_of(i, density.log_const.shape[0]), c] - base
@@ -83,7 +83,7 @@ def mend_far(density, i, c, base, v, dim, n, out):
             out[k] = const + _far_log_radial(density, i, c, dim, peak, total)
 
 
-@block
+@borrower
 def has_zero(log_density, n):
     """Whether a log density is -inf or NaN."""
     zeros = np.int64(0)

@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block, scalar
-from ..math.copies import load_rows, store_rows
+from ..jit.compile import block, borrower, scalar
+from ..math.copies import copy, least, load_rows, store_rows
 from ..math.scalar import exp_normal, log, log_positive, two_sum
-from .blocks import make_workspace
+from .blocks import TILE, make_workspace
 from .densities import log_component
-from .far import far_distance
+from .far import far_distance, has_zero
 
 _LANES = 128
 _TINY = 2.0**-1022
 # Differences of terms whose exponentials are far from overflow and from 0.
 _MODERATE = 700.0
+# If no weight is below it, ratios of weights and exponentials of terms meet no such end: a share
+# that comes out as 0 is below 1e-300.
+_LEAST_WEIGHT = 1e-7
 
 
-@block
+@borrower
 def component_terms(density, dim, work, n, terms):
     """terms[c] = log p(x | c)."""
     v, moved, acc, square = work.v, work.packed, work.accumulator, work.square
@@ -33,7 +36,7 @@ def component_terms(density, dim, work, n, terms):
         log_component(density, 0, c, 0.0, v, dim, n, True, moved, acc, square, terms[c])
 
 
-@block
+@borrower
 def find_top(density, weights, dim, work, n, terms):
     """work.component = the most probable component, work.log_q = log of w_c p(x | c) there.
 
@@ -50,16 +53,20 @@ def find_top(density, weights, dim, work, n, terms):
             better = joint > best[k]
             best[k] = joint if better else best[k]
             component[k] = np.int64(c) if better else component[k]
+    if has_zero(best, n):
+        for k in range(n):
+            if not best[k] > -np.inf:
+                _order_far(density, weights, dim, work, k, terms)
+    # The indexed loads do not vectorise, so that the division has a loop of its own.
+    top, inverse, log_own = work.top, work.norm, work.log_prior
     for k in range(n):
-        if not best[k] > -np.inf:
-            _order_far(density, weights, dim, work, k, terms)
-        c = component[k]
-        work.top[k] = terms[c, k]
-        work.norm[k] = 1.0 / max(weights[0, c], _TINY)
-        work.log_prior[k] = weights[1, c]
+        own = np.uint64(component[k])
+        top[k], inverse[k], log_own[k] = terms[own, k], weights[0, own], weights[1, own]
+    for k in range(n):
+        inverse[k] = 1.0 / max(inverse[k], _TINY)
 
 
-@block
+@borrower
 def _order_far(density, weights, dim, work, k, terms):
     """Replace the terms of a lane, all -inf: the nearest components keep their constants.
 
@@ -88,39 +95,62 @@ def _share(gap, ratio, log_ratio):
     return ratio * share if moderate else share
 
 
-@block
+@borrower
 def exponentiate(weights, work, n, terms):
     """terms[c] = w_c exp(t_c) over that of the top component; work.total = their sum.
 
     Loops have few arrays: with more, a compiler does not check that they are apart, and does not
     vectorise.
     """
+    moderate = least(weights[0]) >= _LEAST_WEIGHT
     top, inverse, log_own = work.top, work.norm, work.log_prior
-    total, lost = work.total, work.square
-    for k in range(n):
-        total[k], lost[k] = 0.0, 0.0
     for c in range(weights.shape[1]):
         weight, log_weight = weights[0, c], weights[1, c]
+        if moderate:
+            for k in range(n):
+                terms[c, k] = weight * inverse[k] * exp_normal(terms[c, k] - top[k])
+        else:
+            for k in range(n):
+                ratio, log_ratio = weight * inverse[k], log_weight - log_own[k]
+                terms[c, k] = _share(terms[c, k] - top[k], ratio, log_ratio)
+    _sum_rows(terms, weights.shape[1], n, work.square, work.scratch[0], work.total)
+
+
+@borrower
+def _sum_rows(terms, count, n, four, lost, total):
+    """total = the sum of ``count`` rows of terms, none below 0, within 1.5 ulp.
+
+    Four rows are added in two roundings; what is lost in adding their sums to others is added last.
+    """
+    for k in range(n):
+        total[k], lost[k] = 0.0, 0.0
+    for c in range(0, count, TILE):
+        if c + TILE <= count:
+            row0, row1, row2, row3 = terms[c], terms[c + 1], terms[c + 2], terms[c + 3]
+            for k in range(n):
+                four[k] = (row0[k] + row1[k]) + (row2[k] + row3[k])
+        else:
+            copy(terms[c], n, four)
+            for rest in range(c + 1, count):
+                for k in range(n):
+                    four[k] += terms[rest, k]
         for k in range(n):
-            terms[c, k] = _share(terms[c, k] - top[k], weight * inverse[k], log_weight - log_own[k])
-        for k in range(n):
-            total[k], rounded = two_sum(total[k], terms[c, k])
+            total[k], rounded = two_sum(total[k], four[k])
             lost[k] += rounded
     for k in range(n):
         total[k] += lost[k]
 
 
-@block
+@borrower
 def expect(weights, probs, first, work, n, terms):
     """Expectations under q, which is in rows of ``probs``.
 
-    work.log_likelihood = E_q log p(x | c), work.log_weight = KL(q || weights), and
-    work.scratch[0] = E_q (log p(x | c) - top).
+    work.log_likelihood = E_q (log p(x | c) - top), and work.log_weight = KL(q || weights).
     """
-    likelihood, kl, below = work.log_likelihood, work.log_weight, work.scratch[0]
+    below, kl = work.log_likelihood, work.log_weight
     top, q = work.top, work.accumulator[0]
     for k in range(n):
-        likelihood[k], kl[k], below[k] = 0.0, 0.0, 0.0
+        below[k], kl[k] = 0.0, 0.0
     shared = probs.shape[0] == 1
     for c in range(weights.shape[1]):
         log_weight = weights[1, c]
@@ -128,15 +158,12 @@ def expect(weights, probs, first, work, n, terms):
             q[k] = probs[0 if shared else first + k, c]
         for k in range(n):
             # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
-            likely, ratio = q[k] * terms[c, k], q[k] * (log(q[k]) - log_weight)
-            likelihood[k] += likely if q[k] > 0.0 else 0.0
-            kl[k] += ratio if q[k] > 0.0 else 0.0
-        for k in range(n):
-            relative = q[k] * (terms[c, k] - top[k])
+            relative, ratio = q[k] * (terms[c, k] - top[k]), q[k] * (log(q[k]) - log_weight)
             below[k] += relative if q[k] > 0.0 else 0.0
+            kl[k] += ratio if q[k] > 0.0 else 0.0
 
 
-@block
+@borrower
 def expect_block(density, weights, probs, first, dim, work, n, terms, out):
     """out[:, first : first + n] = the rows of `expectations` for the points in work.v."""
     component_terms(density, dim, work, n, terms)
@@ -146,10 +173,12 @@ def expect_block(density, weights, probs, first, dim, work, n, terms, out):
     for k in range(n):
         # log p(x) - top; nothing of the size of the terms is in the gap.
         above = work.log_prior[k] + log_positive(work.total[k])
-        gap = above + (work.log_weight[k] - work.scratch[0, k])
+        below = work.log_likelihood[k]
+        gap = above + (work.log_weight[k] - below)
         possible = work.log_q[k] > -np.inf
         out[0, first + k] = work.top[k] + above if possible else -np.inf
-        out[1, first + k] = work.log_likelihood[k] if possible else -np.inf
+        # The probabilities of q sum to 1.
+        out[1, first + k] = work.top[k] + below if possible else -np.inf
         out[2, first + k] = work.log_weight[k]
         # Rounding must not make a divergence negative.
         out[3, first + k] = max(gap, 0.0)

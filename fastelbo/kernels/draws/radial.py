@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from ..jit.compile import block, by_precision, scalar
-from ..math.copies import least
+from ..jit.compile import borrower, by_precision, scalar
+from ..math.copies import fill, least
 from ..math.gather import gather
 from ..math.scalar import (
     GAMMA_NORMAL,
@@ -33,9 +33,9 @@ _ZERO = np.uint64(0)
 _ATTEMPTS = 16
 
 
-@block
+@borrower
 def log_radial(density, i, c, base, square, dim, n, out):
-    """out = log_const_c - base + g_c(square)."""
+    """out = log_const_c - base + g_c(square); NaN for a code that no family has."""
     const = out.dtype.type(density.log_const[row_of(i, density.log_const.shape[0]), c] - base)
     gaussian = density.radial == GAUSSIAN
     if density.radial == STUDENT_T:
@@ -45,21 +45,28 @@ def log_radial(density, i, c, base, square, dim, n, out):
         if not gaussian:
             for k in range(n):
                 out[k] = const - power * log1p(square[k] / df)
+    elif not gaussian:
+        fill(out, n, np.nan)
     if gaussian:
         half = square.dtype.type(0.5)
         for k in range(n):
             out[k] = const - half * square[k]
 
 
-@block
+@borrower
 def scale_radius(sampler, i, dim, work, key, index, first, n):
-    """Multiply the standard normals v[:dim, :n] by the factors of a family that is not Gaussian."""
+    """Multiply the standard normals v[:dim, :n] by the factors of a family that is not Gaussian.
+
+    The factors of a code that no family has are NaN.
+    """
     v, factor = work.v, work.scratch[0]
     # The parameter of each draw's component, in float64.
     df = sampler.df[row_of(i, sampler.df.shape[0])]
     gather(df, work.component, n, work.log_q)
     if sampler.radial == STUDENT_T:
         student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
+    else:
+        fill(factor, n, np.nan)
     for d in range(dim):
         for k in range(n):
             v[d, k] *= factor[k]
@@ -83,7 +90,7 @@ def _gamma_proposal(key, index, draw, attempt, shape):
     return d * cube, positive & (log_positive(uniform(w0, w1)) < bound)
 
 
-@block
+@borrower
 def gammas(factor, df, key, index, first, n):
     """factor[k] = Gamma(a) with a = df[k] / 2, or Gamma(a + 1) where a < 1.
 
@@ -111,7 +118,7 @@ def gammas(factor, df, key, index, first, n):
 # --- Student-t ----------------------------------------------------------------------------------
 
 
-@block
+@borrower
 def student_factors(factor, df, least, least_chi2, key, index, first, n):
     """factor[k] = sqrt(df[k] / chi-square(df[k])); ``least`` is the smallest df."""
     gammas(factor, df, key, index, first, n)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block
+from ..jit.compile import borrower
 from ..math.gather import gather
 from ..math.scalar import (
     CHOICE,
@@ -22,7 +22,7 @@ from .radial import GAUSSIAN, scale_radius
 _ZERO = np.uint64(0)
 
 
-@block
+@borrower
 def _uniforms_and_angles(u, angle, pair, key, index, first, n):
     kind = u.dtype.type(0.0)
     for k in range(n):
@@ -33,7 +33,7 @@ def _uniforms_and_angles(u, angle, pair, key, index, first, n):
         angle[k] = angle_bits(kind, w2, w3)
 
 
-@block
+@borrower
 def _normals(u, angle, x, y, n):
     for k in range(n):
         a, b = point_at(radius(u[k]), angle[k])
@@ -41,7 +41,7 @@ def _normals(u, angle, x, y, n):
         y[k] = b
 
 
-@block
+@borrower
 def standard_normals(work, dim, key, index, first, n):
     """Fill v[:dim, :n] with the normals of data point ``index``, draws first, first + 1, ...
 
@@ -57,7 +57,7 @@ def standard_normals(work, dim, key, index, first, n):
             v[dim, k] = v.dtype.type(0.0)
 
 
-@block
+@borrower
 def choose_components(component, word, thresholds, key, index, first, n):
     """Choose mixture components by integer comparison, so that all backends choose the same."""
     for k in range(n):
@@ -70,7 +70,7 @@ def choose_components(component, word, thresholds, key, index, first, n):
             component[k] += np.int64(1) if word[k] >= threshold else np.int64(0)
 
 
-@block
+@borrower
 def place_diagonal(v, component, location, scale, n, where, width):
     """v = location_c + scale_c * v, in place."""
     alone = location.shape[0] == 1
@@ -86,7 +86,7 @@ def place_diagonal(v, component, location, scale, n, where, width):
             v[d, k] = where[k] + width[k] * v[d, k]
 
 
-@block
+@borrower
 def place_triangular(v, component, location, scale, n, packed, lane, row):
     """v = location_c + L_c v, in place.
 
@@ -116,7 +116,7 @@ def place_triangular(v, component, location, scale, n, packed, lane, row):
                 v[j, lane[k]] = row[k]
 
 
-@block
+@borrower
 def sample_block(sampler, i, dim, work, key, index, first, n):
     """Draw ``work.v[:dim, :n]`` for data point i of the plan; its address is ``index``."""
     v = work.v

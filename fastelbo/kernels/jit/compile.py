@@ -1,12 +1,16 @@
 """How kernels are compiled: the only file that names numba options, but for a device's kernels.
 
-Functions have one of three roles, from the inside out:
+Functions have one of four roles, from the inside out:
 
 ``scalar``
     Maths on one number. Always inlined: LLVM does not vectorise a loop that contains a call, and
     ``register_jitable`` would leave a ten-round Philox as a call.
 ``block``
-    A loop over the lanes of a block. It is called once a block, so the call costs nothing.
+    A loop over the lanes of a block. It is called once a block, so the call costs little.
+``borrower``
+    A block that owns no array: it allocates none and returns none, nor a view of one. It is
+    compiled without counts of references. A count is an atomic instruction, of some 5 ns. Each
+    array in a tuple among the arguments may be counted up and down in each call.
 ``exact``
     Arithmetic on states, once a block, without fastmath flags. A compiler that may contract
     ``a b + c d`` rounds one of the two products, and the code around decides which.
@@ -31,7 +35,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from .internals import FRAGMENT, keep_on_disk
+from .internals import FRAGMENT, UNCOUNTED, keep_on_disk
 
 FLAGS = frozenset({"contract"})
 
@@ -59,6 +63,7 @@ def _role(**options: Any) -> Callable[[Any], Any]:
 _SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS)}
 scalar = _role(**_SCALAR)
 block = _role(fastmath=set(FLAGS))
+borrower = _role(fastmath=set(FLAGS), **UNCOUNTED)
 exact = _role(fastmath=False)
 
 

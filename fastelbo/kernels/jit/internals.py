@@ -2,7 +2,8 @@
 
 `link_only` and `disk_cache` derive from classes that numba does not document, and that may change
 in any version. Each is tried, and left out if it fails in any way. Kernels then take longer to
-compile, or are compiled in every process. Results are the same.
+compile, or are compiled in every process. Without the option of `UNCOUNTED`, they are slower.
+Results are the same.
 """
 
 from __future__ import annotations
@@ -26,13 +27,21 @@ except Exception:
 
 
 def keep_on_disk(dispatcher: Any, function: Any) -> None:
-    """Give a kernel its disk cache.
-
-    There is none if neither the source's folder nor the user's cache folder can be written.
-    """
+    """Give a kernel its disk cache, which may be read where it cannot be written."""
     with contextlib.suppress(Exception):
         if disk_cache is not None and dispatcher._cache.cache_path is None:
             dispatcher._cache = disk_cache.SourceCache(function)
+
+
+def _uncounted() -> dict[str, Any]:
+    """Options to compile a function without counts of references, if numba has them."""
+    with contextlib.suppress(Exception):
+        if hasattr(numba.core.options.DefaultOptions, "_nrt"):
+            return {"_nrt": False}
+    return {}
+
+
+UNCOUNTED = _uncounted()
 
 
 @functools.cache
@@ -46,11 +55,13 @@ def is_fast() -> bool:
         room[0] = 2.0 * inner(x)
         return room[0]
 
-    fragment = numba.njit(pipeline_class=link_only.LinkOnlyCompiler)
+    # A function takes the options of the one that it is compiled for, which may be uncounted.
+    counted = dict.fromkeys(UNCOUNTED, True)
+    fragment = numba.njit(pipeline_class=link_only.LinkOnlyCompiler, **counted)
     inner = fragment(lambda x: x + 1.0)
     outer = fragment(work)
     try:
-        return bool(numba.njit(lambda x: outer(x))(1.0) == 4.0)
+        return bool(numba.njit(lambda x: outer(x), **counted)(1.0) == 4.0)
     except Exception:
         return False
 

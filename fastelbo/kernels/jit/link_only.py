@@ -28,6 +28,12 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
 
+def _is_counted(state: Any) -> bool:
+    """Whether the function returns what its caller will count down."""
+    model = state.targetctx.data_model_manager[state.return_type]
+    return bool(model.contains_nrt_meminfo())
+
+
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _LinkedLowering(NativeLowering):  # type: ignore[misc]
     """Lowering into a `_Library`, without an entry point."""
@@ -35,6 +41,8 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
     _name = "fastelbo_linked_lowering"
 
     def run_pass(self, state: Any) -> bool:
+        if not state.flags.nrt and _is_counted(state):
+            raise TypeError(f"{state.func_id.func_qualname} returns an array: use block")
         state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
         super().run_pass(state)
         lowered = state["cr"]

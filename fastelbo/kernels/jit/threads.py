@@ -74,8 +74,9 @@ def run_on_threads(
         function(counter, *args)
         return
     others: list[Future[Any]] = []
+    work = [function, counter, *args]
     try:
-        _hand_out(others, threads if waits else threads - 1, function, counter, *args)
+        _hand_out(others, threads if waits else threads - 1, work)
         if others and waits:
             _watch(others)
         else:
@@ -84,14 +85,20 @@ def run_on_threads(
     except BaseException:
         _stop(counter, others)
         raise
+    finally:
+        # A thread that has not yet seen that it is not needed would keep the arrays until then.
+        work.clear()
     for other in others:
         if not other.cancelled():
             other.result()
 
 
-def _hand_out(
-    others: list[Future[Any]], count: int, function: Callable[..., Any], *args: Any
-) -> None:
+def _do(work: list[Any]) -> None:
+    function, *args = work
+    function(*args)
+
+
+def _hand_out(others: list[Future[Any]], count: int, work: list[Any]) -> None:
     """Add to ``others`` up to ``count`` calls on other threads."""
     global _executor
     if _executor is None:
@@ -99,7 +106,7 @@ def _hand_out(
     # After the main thread has ended there are no threads to be had: the caller does it all.
     with suppress(RuntimeError):
         for _ in range(count):
-            others.append(_executor.submit(function, *args))
+            others.append(_executor.submit(_do, work))
 
 
 def _watch(others: list[Future[Any]]) -> None:

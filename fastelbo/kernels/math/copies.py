@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block
+from ..jit.compile import borrower
 
 
-@block
+@borrower
 def load_rows(x, centre, n, v):
     """v[d, k] = x[k, d] - centre[d], for n rows of x."""
     dim = centre.shape[0]
@@ -32,7 +32,7 @@ def load_rows(x, centre, n, v):
             v[d, k] = x[k, d] - centre[d]
 
 
-@block
+@borrower
 def store_rows(v, n, dim, x):
     """x[k, d] = v[d, k], for n rows of x."""
     tiled = dim - dim % 4
@@ -47,7 +47,7 @@ def store_rows(v, n, dim, x):
             x[k, d] = v[d, k]
 
 
-@block
+@borrower
 def all_finite(v, n, dim):
     """Whether all coordinates of n lanes are finite."""
     for d in range(dim):
@@ -59,28 +59,28 @@ def all_finite(v, n, dim):
     return True
 
 
-@block
+@borrower
 def fill(x, n, value):
     """x[:n] = value."""
     for k in range(n):
         x[k] = value
 
 
-@block
+@borrower
 def copy(x, n, out):
     """out[:n] = x[:n]."""
     for k in range(n):
         out[k] = x[k]
 
 
-@block
+@borrower
 def scaled(x, factor, n, out):
     """out[:n] = factor x[:n]."""
     for k in range(n):
         out[k] = factor * x[k]
 
 
-@block
+@borrower
 def least(x):
     """The smallest of x; +inf if x is empty."""
     value = np.inf

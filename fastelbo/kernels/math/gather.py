@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..jit.compile import block, scalar
+from ..jit.compile import borrower, scalar
 from .copies import fill
 
 _MOST_SELECTS = 64
@@ -13,7 +13,7 @@ def _either(bit, one, zero):
     return one if bit != 0 else zero
 
 
-@block
+@borrower
 def _gather_eight(values, component, base, n, out):
     """out[k] = values[component[k]] if component[k] is one of base, ..., base + 7."""
     last = values.shape[0] - 1
@@ -30,7 +30,7 @@ def _gather_eight(values, component, base, n, out):
         out[k] = value if (place & -8) == 0 else out[k]
 
 
-@block
+@borrower
 def gather(values, component, n, out):
     """out[k] = values[component[k]].
 

@@ -301,7 +301,8 @@ def _gather(row, n, size, threshold, candidates):
     while start < n:
         found, start = take_above(row, n, threshold, start, value[count:room], place[count:])
         count += found
-        if count > size and (start == n or count > room - BITS):
+        # A few more than needed cost less to sort than to sort out.
+        if count > size + size // 8 and (start == n or count > room - BITS):
             count, threshold = thin(candidates, count, size)
     return count
 

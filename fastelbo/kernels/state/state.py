@@ -302,6 +302,16 @@ def push_block(state, fresh, iw_sizes, first, work, n):
 # --- reading --------------------------------------------------------------------------------
 
 
+def overflowed(states: Floats) -> NDArray[np.bool_]:
+    """Of which states without bad log weights a moment is no float, for want of a scale."""
+    fields = [REST_HI, REST_LO, M2_WEIGHT, CO_MOMENT]
+    for offset in range(LOG_WEIGHT, GROUPS, TERM_SIZE):
+        fields += [offset + SUM_HI, offset + SUM_LO, offset + M2]
+    for offset in range(GROUPS, states.shape[1], GROUP_SIZE):
+        fields += [offset + CLOSED_MEAN, offset + CLOSED_M2]
+    return np.asarray(~np.isfinite(states[:, fields]).all(axis=1) & (states[:, BAD] == 0.0))
+
+
 def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]:
     """Mean of one term, and its standard error. One infinite draw makes the mean ``infinite``."""
     n, finite, scale = states[:, COUNT], states[:, offset + FINITE], states[:, offset + SCALE]

@@ -1,0 +1,71 @@
+"""Log weights from the CSV files that CmdStan writes: its log densities of model and approximation.
+
+Columns as of CmdStan 2.36: ``variational`` (ADVI) writes ``log_p__`` and ``log_g__``, ``laplace``
+``log_p__`` and ``log_q__``, ``pathfinder`` ``lp__`` and ``lp_approx__``. The first two leave the
+normalising constant of the approximation out, as their sources say. All are densities of
+unconstrained parameters, of 6 to 8 digits unless ``sig_figs`` asks for more.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..errors import FastElboWarning
+from .text import Table
+
+# Model, approximation, and whether the density of the approximation is normalised.
+_PAIRS = (
+    ("log_p__", "log_g__", False),
+    ("log_p__", "log_q__", False),
+    ("lp__", "lp_approx__", True),
+)
+
+
+def has_log_weights(table: Table) -> bool:
+    """Whether the columns have the log densities of a model and of an approximation."""
+    return _pair(table) is not None
+
+
+def log_weights(table: Table, path: str) -> np.ndarray[Any, Any]:
+    """Log weights of the draws in a CmdStan file.
+
+    Warns
+    -----
+    FastElboWarning
+        If the approximation is not normalised. The weights are then off by one unknown factor.
+    """
+    pair = _pair(table)
+    assert pair is not None
+    model, approximation, normalised = pair
+    _refuse_resampled(table)
+    log_p, log_q = table.read([table.names.index(model), table.names.index(approximation)]).T
+    if not normalised:
+        warnings.warn(
+            f"{path}: CmdStan leaves the normalising constant out of {approximation}, so "
+            "log_evidence, elbo and all bounds are off by one unknown number, the same for each; "
+            "jensen_gap, ess, pareto_k and standard errors are right",
+            FastElboWarning,
+            stacklevel=7,
+        )
+    # ADVI's first row is the mean of the approximation, no draw, and has densities of 0.
+    first = 1 if approximation == "log_g__" and not log_p[0] and not log_q[0] else 0
+    return np.asarray(log_p[first:] - log_q[first:])
+
+
+def _pair(table: Table) -> tuple[str, str, bool] | None:
+    return next((pair for pair in _PAIRS if {*pair[:2]} <= set(table.names)), None)
+
+
+def _refuse_resampled(table: Table) -> None:
+    """Raise an error for draws that Pathfinder has resampled: they have used their weights up."""
+    settings = dict(re.findall(r"(\w+) *= *(\w+)", "".join(table.comments)))
+    several_paths = settings.get("num_paths", "1") != "1"
+    if several_paths and settings.get("psis_resample", "1") not in ("0", "false"):
+        raise ValueError(
+            "Pathfinder has resampled its draws by their weights, so they have none any more; run "
+            "CmdStan with psis_resample=0 or num_paths=1"
+        )

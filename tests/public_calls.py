@@ -1,0 +1,133 @@
+"""One valid call of every public function, class and method, by the names of its arguments."""
+
+import inspect
+from types import SimpleNamespace
+
+import numpy as np
+from matplotlib.axes import Axes
+
+import fastelbo as fe
+from fastelbo.models.terms import Supplied
+
+# Numbers that every float type holds exactly.
+WEIGHTS = np.round(np.random.default_rng(0).normal(size=(3, 200)) * 8) / 8
+X = np.array([[0.5, 1.0], [1.5, -2.0], [0.25, 4.0]])
+LOADINGS = np.array([[1.0, 0.5], [-0.25, 2.0]])
+COV = np.array([[2.0, 0.5], [0.5, 1.0]])
+TRIL = np.array([[1.0, 0.0], [0.5, 2.0]])
+SHARES = np.array([0.25, 0.75])
+
+P = fe.Gaussian([0.0], scale=1.0)
+Q = fe.Gaussian([0.0], scale=1.25)
+COMPONENTS = fe.Gaussian([[-1.0], [1.0]], scale=1.0)
+MIXTURE = fe.Mixture(SHARES, COMPONENTS)
+CLASSES = fe.Categorical(SHARES)
+MODEL = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
+NEAR = fe.Gaussian([0.5], scale=0.75)
+ESTIMATE = fe.estimate(MODEL, NEAR, 1000, rng=0)
+# As a fitted GaussianMixture of scikit-learn.
+FITTED = SimpleNamespace(
+    covariance_type="diag",
+    weights_=SHARES,
+    means_=np.array([[-1.0], [1.0]]),
+    covariances_=np.ones((2, 1)),
+)
+ACCUMULATOR = fe.LogWeightAccumulator()
+ACCUMULATOR.update(WEIGHTS)
+
+
+def update(**arguments):
+    accumulator = fe.LogWeightAccumulator()
+    accumulator.update(**arguments)
+    return accumulator.result() if accumulator.n_samples else None
+
+
+update.__signature__ = inspect.signature(fe.LogWeightAccumulator().update)
+
+DRAWS = {"model": P, "q": Q, "n_samples": 50, "rng": 0}
+
+CALLS = {
+    "summarize": (fe.summarize, {"log_weights": WEIGHTS}),
+    "ess": (fe.ess, {"log_weights": WEIGHTS}),
+    "psis": (fe.psis, {"log_ratios": WEIGHTS, "r_eff": np.array([1.0, 0.5, 0.75])}),
+    "pareto_k": (fe.pareto_k, {"log_ratios": WEIGHTS, "r_eff": np.array([1.0, 0.5, 0.75])}),
+    "loo": (fe.loo, {"log_likelihood": WEIGHTS.T.copy(), "r_eff": np.array([1.0, 0.5, 0.75])}),
+    "iw_elbo": (fe.iw_elbo, {"log_weights": WEIGHTS, "k": 2, "rng": 0}),
+    "renyi_bound": (fe.renyi_bound, {"log_weights": WEIGHTS, "alpha": 0.5}),
+    "cubo": (fe.cubo, {"log_weights": WEIGHTS}),
+    "jackknife": (fe.jackknife, {"log_weights": WEIGHTS}),
+    "resample": (fe.resample, {"log_weights": WEIGHTS, "n": 5, "rng": 0}),
+    "logsumexp": (fe.logsumexp, {"a": WEIGHTS, "b": np.abs(WEIGHTS), "axis": 1}),
+    "logmeanexp": (fe.logmeanexp, {"a": WEIGHTS, "axis": 1}),
+    "LogWeightAccumulator": (fe.LogWeightAccumulator, {}),
+    "LogWeightAccumulator.update": (update, {"log_weights": WEIGHTS}),
+    "LogWeightAccumulator.merge": (fe.LogWeightAccumulator().merge, {"other": ACCUMULATOR}),
+    "Gaussian": (fe.Gaussian, {"mean": X, "scale": np.abs(X)}),
+    "Gaussian of cov": (fe.Gaussian, {"mean": X, "cov": COV}),
+    "Gaussian of scale_tril": (fe.Gaussian, {"mean": X, "scale_tril": TRIL}),
+    "Gaussian of precision": (fe.Gaussian, {"mean": X, "precision": COV}),
+    "StudentT of cov": (fe.StudentT, {"df": np.array([3.0, 4.0, 5.0]), "mean": X, "cov": COV}),
+    "Mixture of logits": (
+        fe.Mixture,
+        {"weights": None, "components": COMPONENTS, "logits": np.array([0.5, -1.0])},
+    ),
+    "Mixture.from_sklearn": (fe.Mixture.from_sklearn, {"gm": FITTED}),
+    "Mixture.sample": (MIXTURE.sample, {"n": 5, "rng": 0}),
+    "StudentT": (fe.StudentT, {"df": np.array([3.0, 4.0, 5.0]), "mean": X, "scale": np.abs(X)}),
+    "Mixture": (fe.Mixture, {"weights": SHARES, "components": COMPONENTS}),
+    "Categorical": (fe.Categorical, {"probs": SHARES}),
+    "LinearGaussian": (
+        fe.LinearGaussian,
+        {"x": X, "loadings": LOADINGS, "noise_cov": COV, "offset": np.array([0.5, -0.5])},
+    ),
+    "MixtureModel": (fe.MixtureModel, {"x": X[:, :1], "mixture": MIXTURE}),
+    "Gaussian.log_prob": (Q.log_prob, {"z": X[:, :1]}),
+    "Mixture.log_prob": (MIXTURE.log_prob, {"z": X[:, :1]}),
+    "Gaussian.sample": (Q.sample, {"n": 5, "rng": 0}),
+    "Categorical.log_prob": (CLASSES.log_prob, {"z": np.array([[0], [1]])}),
+    "Categorical.sample": (CLASSES.sample, {"n": 5, "rng": 0}),
+    "Supplied": (Supplied, {"values": WEIGHTS, "dim": 2}),
+    "estimate": (fe.estimate, DRAWS),
+    "elbo_terms": (fe.elbo_terms, DRAWS),
+    "log_weights": (fe.log_weights, DRAWS),
+    "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
+    "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
+    "Estimate.confidence_interval": (
+        ESTIMATE.confidence_interval,
+        {"quantity": "iw_elbo", "k": 10},
+    ),
+    "Difference.confidence_interval": (
+        (ESTIMATE - fe.estimate(MODEL, NEAR, 1000, rng=1)).confidence_interval,
+        {},
+    ),
+    "Estimate.summary": (ESTIMATE.summary, {}),
+    "Total.confidence_interval": (ESTIMATE.total().confidence_interval, {}),
+    "plot_bounds": (
+        fe.plotting.plot_bounds,
+        {"estimate": ESTIMATE, "exact": np.array([-1.0, -2.0])},
+    ),
+    "plot_pareto_k": (fe.plotting.plot_pareto_k, {"pareto_k": np.array([0.25, 0.5])}),
+    "plot_convergence": (
+        fe.plotting.plot_convergence,
+        {"estimates": [ESTIMATE], "exact": np.array([-1.0, -2.0])},
+    ),
+}
+
+# Results, which are not made by users; and functions without arguments.
+NOT_CALLED = {
+    *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
+    *("show_versions", "warmup", "datasets", "errors", "plotting"),
+}
+
+
+def content(value):
+    """Everything in a result, as arrays in lists and dictionaries."""
+    if isinstance(value, fe.Estimate):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [content(each) for each in value]
+    if isinstance(value, Axes):
+        return [line.get_xydata() for line in value.get_lines()]
+    if isinstance(value, np.ndarray) or not hasattr(value, "__dict__"):
+        return value
+    return {name: content(each) for name, each in vars(value).items() if name[0] != "_"}

@@ -1,0 +1,393 @@
+"""Every public call with arguments of every kind: it answers, or it raises an error that it should.
+
+    FASTELBO_FUZZ_SECONDS=1200 python -m pytest -m fuzz
+
+tries other calls at each run. A few calls of each function are part of the default suite.
+"""
+
+import os
+import sys
+import time
+import warnings
+
+import hypothesis.strategies as st
+import numpy as np
+import public_api
+import pytest
+from fuzz_strategies import (
+    accumulators,
+    build,
+    built,
+    categorical_arguments,
+    categoricals,
+    checkpoints,
+    comparable,
+    counts,
+    estimates,
+    fitted_mixtures,
+    floats,
+    gaussian_arguments,
+    gaussians,
+    keywords,
+    linear_arguments,
+    linear_models,
+    log_weights,
+    mixture_arguments,
+    mixture_model_arguments,
+    mixture_models,
+    mixtures,
+    pairs,
+    points,
+    real_array,
+    student_arguments,
+    students,
+    with_one_of_anything,
+)
+from hypothesis import HealthCheck, given, seed, settings
+from public_api import leaves
+
+import fastelbo as fe
+from fastelbo.kernels.cpu.launch import mixture_expectations
+from fastelbo.models.protocol import Points
+
+pytest.importorskip("matplotlib").use("Agg")
+
+SECONDS = float(os.environ.get("FASTELBO_FUZZ_SECONDS", "60"))
+# Paths that cannot be read raise the system's errors.
+ALLOWED = (fe.errors.FastElboError, TypeError, ValueError, OverflowError, MemoryError, OSError)
+# NaN by what their documentation says, whatever the input.
+DOCUMENTED = {"pareto_k", "pareto_k_elbo", "min_draws", "tail_length"}
+# Results may be NaN: of negative sums and of no elements; of log weights alone.
+MAY_BE_NAN = {"logsumexp", "logmeanexp"}
+# Moments that a Student-t does not have.
+MAY_BE_NAN |= {f"{kind}.{name}" for kind in ("StudentT", "Mixture") for name in ("mean", "cov")}
+
+
+class Call:
+    """A public call with its arguments."""
+
+    def __init__(self, name, function, receiver, given):
+        self.name, self.function, self.receiver, self.given = name, function, receiver, given
+
+    def __call__(self):
+        return self.function(**self.given)
+
+    def __repr__(self):
+        given = ", ".join(f"{name}={shown(value)}" for name, value in self.given.items())
+        return f"{self.name}({given}) of {shown(self.receiver)}"
+
+
+def shown(value):
+    """A value with its parameters, whatever its own text leaves out."""
+    if isinstance(value, (fe.Estimate, tuple)) or not type(value).__module__.startswith("fastelbo"):
+        return repr(value)
+    parts = ((name, part) for name, part in vars(value).items() if name[0] != "_")
+    inside = ", ".join(f"{name}={shown(part)}" for name, part in parts)
+    return f"{type(value).__name__}({inside})"
+
+
+# --- the arguments of functions and of methods that take some -----------------------------------
+
+_seeds = st.integers(0, 2**70) | st.none()
+_sizes = st.integers(1, 20) | st.lists(st.integers(1, 20), max_size=3)
+_axes = st.none() | st.integers(-3, 2) | st.lists(st.integers(-2, 2), max_size=2).map(tuple)
+_draws = {
+    "rng": _seeds,
+    "backend": st.sampled_from(["auto", "cpu", "numpy", "cuda"]),
+    "precision": st.sampled_from(["float64", "float32"]),
+    "device": st.just(0),
+    "first_index": st.sampled_from([0, 5, 2**31]),
+    "n_threads": st.sampled_from([None, 1, 3]),
+}
+_estimate_options = _draws | {
+    "iw_sizes": st.none() | st.lists(st.integers(1, 9), max_size=3),
+    "analytic_kl": st.booleans(),
+    "pareto_k": st.booleans(),
+    "progress": st.just(False),
+}
+_no_dim = {"dim": st.none()}
+_efficiency = _no_dim | {"r_eff": st.floats(0.01, 3.0) | floats, "axis": st.integers(-2, 1)}
+_levels = st.floats(0.0, 1.0) | st.sampled_from([1.0 - 2.0**-53, 5e-324, 0.95])
+_quantities = st.sampled_from(
+    ["log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap", "iw_elbo"]
+)
+
+
+def joined(first, second):
+    """Strategy of the keyword arguments of both."""
+    return st.tuples(first, second).map(lambda both: {**both[0], **both[1]})
+
+
+FUNCTIONS = {
+    "cubo": keywords({"n": st.floats(1.0, 400.0)}, log_weights=log_weights()),
+    "renyi_bound": keywords(log_weights=log_weights(), alpha=st.floats(-9.0, 9.0) | floats),
+    "iw_elbo": keywords(
+        {"method": st.sampled_from(["auto", "complete", "partitions"]), "rng": _seeds},
+        log_weights=log_weights(least=20),
+        k=_sizes,
+    ),
+    "jackknife": keywords({"order": st.integers(1, 2)}, log_weights=log_weights(least=3)),
+    "resample": keywords(
+        {
+            "method": st.sampled_from(["systematic", "stratified", "multinomial", "residual"]),
+            "replace": st.booleans(),
+            "rng": _seeds,
+        },
+        log_weights=log_weights(),
+        n=st.integers(1, 30),
+    ),
+    "logsumexp": keywords(
+        {
+            "axis": _axes,
+            "b": floats | real_array,
+            "keepdims": st.booleans(),
+            "return_sign": st.booleans(),
+        },
+        a=log_weights() | real_array,
+    ),
+    "logmeanexp": keywords(
+        {"axis": _axes, "keepdims": st.booleans()}, a=log_weights() | real_array
+    ),
+    "ess": keywords(_no_dim | {"axis": st.integers(-2, 1)}, log_weights=log_weights()),
+    "psis": keywords(_efficiency, log_ratios=log_weights(least=1, most=200)),
+    "pareto_k": keywords(_efficiency, log_ratios=log_weights(least=1, most=200)),
+    "loo": keywords(
+        {"r_eff": st.floats(0.01, 3.0)},
+        log_likelihood=log_weights(most=200).map(lambda rows: np.atleast_2d(np.asarray(rows)).T),
+    ),
+    "summarize": keywords(
+        _no_dim
+        | {
+            "axis": st.integers(-2, 1),
+            "iw_sizes": st.none() | st.lists(st.integers(1, 9), max_size=3),
+            "pareto_k": st.booleans(),
+            "progress": st.just(False),
+            "rows": st.sampled_from(["independent", "shared"]),
+        },
+        log_weights=log_weights() | log_weights().map(lambda rows: iter([rows, rows])),
+    ),
+    "estimate": joined(pairs(), keywords(_estimate_options | {"n_samples": counts})),
+    "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "kl_divergence": st.one_of(
+        st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
+        st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
+    ),
+    "plotting.plot": keywords(estimate=estimates(), kind=st.sampled_from(["bounds", "pareto_k"])),
+    "plotting.plot_bounds": keywords(
+        {"exact": real_array | floats, "point": st.none() | st.integers(-2, 2)},
+        estimate=estimates(),
+    ),
+    "plotting.plot_convergence": keywords(
+        {"exact": real_array}, estimates=st.lists(estimates(), min_size=1, max_size=2)
+    ),
+    "plotting.plot_pareto_k": keywords({"threshold": floats}, pareto_k=real_array),
+}
+
+CONSTRUCTORS = {
+    "Gaussian": gaussian_arguments(),
+    "StudentT": student_arguments(),
+    "Mixture": mixture_arguments(),
+    "Categorical": categorical_arguments(),
+    "LinearGaussian": linear_arguments(),
+    "MixtureModel": mixture_model_arguments(),
+    "LogWeightAccumulator": keywords(
+        {
+            "iw_sizes": st.lists(st.integers(1, 20), max_size=3),
+            "tail_draws": st.integers(0, 4097),
+            "first_draw": st.sampled_from([0, 8192, 5, 2**62]),
+        }
+    ),
+}
+
+RECEIVERS = {
+    "Gaussian": gaussians(),
+    "StudentT": students(),
+    "Mixture": mixtures(),
+    "Categorical": categoricals(),
+    "LinearGaussian": linear_models(),
+    "MixtureModel": mixture_models(),
+    "LogWeightAccumulator": accumulators(),
+    "Estimate": estimates(),
+    "Total": estimates().map(lambda each: build(each.total)),
+    "BoundTable": estimates().map(lambda each: each.bounds()),
+    "Interval": estimates().map(lambda each: build(each.confidence_interval)),
+    "Difference": comparable().map(lambda both: build(lambda: both[0] - both[1])),
+    "Bound": built(fe.cubo, log_weights()),
+    "SmoothedWeights": built(fe.psis, log_weights(most=200)),
+    "LooResult": built(fe.loo, log_weights(most=99).map(lambda r: np.atleast_2d(np.array(r)).T)),
+    "ElboTerms": pairs().map(lambda pair: build(fe.elbo_terms, **pair, n_samples=20, rng=0)),
+    "Digits": st.builds(fe.datasets.load_digits),
+}
+
+
+def _distribution_methods(name):
+    return {
+        f"{name}.sample": lambda q: keywords({"rng": _seeds}, n=st.integers(0, 50)),
+        f"{name}.log_prob": lambda q: keywords(z=points(q)),
+    }
+
+
+METHODS = {
+    **_distribution_methods("Gaussian"),
+    **_distribution_methods("StudentT"),
+    **_distribution_methods("Mixture"),
+    **_distribution_methods("Categorical"),
+    "Mixture.sample": lambda q: keywords(
+        {"rng": _seeds, "return_component": st.booleans()}, n=st.integers(0, 50)
+    ),
+    "Mixture.from_sklearn": lambda q: keywords(gm=fitted_mixtures()),
+    "Difference.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
+    "Estimate.__sub__": lambda each: keywords(other=estimates() | st.just(each)),
+    "LooResult.__sub__": lambda each: keywords(other=RECEIVERS["LooResult"] | st.just(each)),
+    "Estimate.confidence_interval": lambda each: keywords(
+        {"confidence_level": _levels, "k": st.none() | st.just(1)}, quantity=_quantities
+    ),
+    "Estimate.iw_elbo": lambda each: keywords(k=st.sampled_from([1, *each.iw_sizes])),
+    "Estimate.summary": lambda each: keywords({"max_rows": st.integers(0, 4)}),
+    "Estimate.plot": lambda each: keywords(
+        {"kind": st.sampled_from(["bounds", "pareto_k"]), "point": st.none() | st.just(0)}
+    ),
+    "Total.confidence_interval": lambda each: keywords(
+        {"confidence_level": _levels}, quantity=_quantities
+    ),
+    "LogWeightAccumulator.update": lambda each: keywords(
+        {"axis": st.integers(-2, 1)}, log_weights=log_weights()
+    ),
+    "LogWeightAccumulator.merge": lambda each: keywords(other=accumulators()),
+    "LogWeightAccumulator.save": lambda each: keywords(path=st.just("saved.npz")),
+    "LogWeightAccumulator.load": lambda each: keywords(path=checkpoints()),
+}
+
+# Of the protocol between models and backends: they are called with valid arguments alone.
+INTERNAL = {
+    "source": lambda q: keywords(points=st.just(Points(q.batch_shape))),
+    "term": lambda q: keywords(
+        points=st.just(Points(q.batch_shape)),
+        frame=st.just(build(q.source, Points(q.batch_shape)).frame),
+    ),
+    "expectations": lambda model: keywords(
+        probs=st.just(np.full(model.n_classes, 1.0 / model.n_classes)),
+        sums=st.just(mixture_expectations),
+    ),
+}
+
+
+@st.composite
+def calls(draw, name):
+    """Calls of a public function, constructor, method or property."""
+    kinds = public_api.classes()
+    if name in public_api.functions():
+        function, receiver = public_api.functions()[name], None
+        takes = public_api.parameters(function)
+        valid = FUNCTIONS[name] if takes else st.just({})
+    elif name in kinds:
+        function, receiver, valid = kinds[name], None, CONSTRUCTORS[name]
+    else:
+        kind, member = name.split(".")
+        receiver = draw(RECEIVERS[kind])
+        if public_api.is_accessor(kinds[kind], member):
+            return Call(name, lambda: getattr(receiver, member), receiver, {})
+        function = getattr(receiver, member)
+        if member in INTERNAL:
+            return Call(name, function, receiver, draw(INTERNAL[member](receiver)))
+        takes = public_api.parameters(function)
+        valid = METHODS[name](receiver) if takes else st.just({})
+    return Call(name, function, receiver, draw(with_one_of_anything(valid)))
+
+
+def check(call):
+    """The rule for errors, warnings and NaN."""
+    with np.errstate(all="raise"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = call()
+            shown = repr(result)
+        except ALLOWED:
+            return
+        except ImportError:
+            if call.name != "Mixture.to_sklearn":
+                raise
+            return
+        finally:
+            if "matplotlib.pyplot" in sys.modules:
+                sys.modules["matplotlib.pyplot"].close("all")
+    others = [each for each in caught if not issubclass(each.category, fe.errors.FastElboWarning)]
+    assert not others, others[0]
+    assert isinstance(shown, str)
+    if caught or call.name in MAY_BE_NAN or any(_has_nan(part) for part in _inputs(call)):
+        return
+    fields = dict(leaves(result))
+    documented = DOCUMENTED | _not_known(call.name, result) | _without_error(fields)
+    unexplained = [name for name, part in fields.items() if name not in documented and _nan(part)]
+    assert not unexplained, (unexplained, result)
+
+
+def _not_known(name, result):
+    """Quantities of an estimate that log weights alone, or a sum without draws, do not have."""
+    if name in ("summarize", "LogWeightAccumulator.result"):
+        return {f"{term}{end}" for term in ("kl", "expected_log_likelihood") for end in ("", "_se")}
+    exact = isinstance(result, fe.Estimate) and result.n_samples == 0
+    return {"ess", "relative_variance"} if exact else set()
+
+
+def _without_error(fields):
+    """Standard errors of values of -inf, and of sums over fewer than two observations."""
+    found = {"elpd_loo_se", "p_loo_se"} if len(fields.get("pointwise", "ab")) < 2 else set()
+    for name, part in fields.items():
+        if part.dtype.kind == "f" and np.isneginf(part).any():
+            found |= {"se" if name == "value" else f"{name}_se", "jensen_gap", "jensen_gap_se"}
+    return found
+
+
+def _inputs(call):
+    return call.receiver, call.given
+
+
+def _has_nan(value):
+    return any(_nan(part) for _, part in leaves(value))
+
+
+def _nan(array):
+    return array.dtype.kind in "fc" and bool(np.isnan(array).any())
+
+
+NAMES = sorted(public_api.public_names())
+# What takes arguments takes most of the time.
+WEIGHTS = {name: 5.0 if name in {**FUNCTIONS, **CONSTRUCTORS, **METHODS} else 1.0 for name in NAMES}
+QUIET = {
+    "deadline": None,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Files are written to a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_few_calls(name, capsys):
+    @settings(max_examples=5, derandomize=True, **QUIET)
+    @given(calls(name))
+    def trial(call):
+        check(call)
+
+    trial()
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", NAMES)
+def test_many_calls(name, capsys):
+    end = time.monotonic() + SECONDS * WEIGHTS[name] / sum(WEIGHTS.values())
+    while time.monotonic() < end:
+
+        @seed(int.from_bytes(os.urandom(8)))
+        @settings(max_examples=25, print_blob=True, **QUIET)
+        @given(calls(name))
+        def trial(call):
+            check(call)
+
+        trial()
