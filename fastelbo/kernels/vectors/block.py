@@ -15,6 +15,7 @@ from ..jit.compile import native
 from . import elementwise
 from .arguments import Arguments, unpacker
 from .arrays import constant, opened
+from .selects import Rewriter
 from .types import DOUBLE, INDEX, Lanes, LaneVector
 
 assert elementwise  # registers all operations
@@ -73,7 +74,8 @@ def compile_block(
     """
     column, put = _views(width, stride)
     unpack = unpacker(kind)
-    density = native(function)
+    # z, and what each helper gets of it, is in lanes; data and parameters are plain.
+    density = native(Rewriter(width, native).rewritten(function, (True,)))
 
     if has_data:
 
