@@ -9,6 +9,7 @@ import mpmath
 import numba
 import numpy as np
 import pytest
+import scipy.special
 from helpers import errors, plainly
 
 from fastelbo.kernels.draws.blocks import LANES
@@ -115,19 +116,20 @@ def test_accuracy(name, in_lanes):
         assert error[worst] <= allowed, f"{name}({x[worst]!r}) is off by {error[worst]:.2f} ulp"
 
 
+def lgamma(x):
+    """The C library's, where Python raises, too."""
+    pole = x <= 0 and x == np.floor(x)
+    return np.inf if pole or abs(x) == MAX else math.lgamma(x)
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_edges(name, in_lanes):
     x = np.r_[EDGES, 1e7, -1e300, 800.0, -800.0]
-    special = {"erf": np.vectorize(math.erf), "erfc": np.vectorize(math.erfc)}
-    gammas = {0.0: np.inf, -np.inf: np.inf}
-
-    def lgamma(value):
-        if value <= 0 and (value == -np.inf or value == math.floor(value)):
-            return np.inf
-        return math.lgamma(value)
-
-    assert gammas[0.0] == lgamma(0.0)
-    special["lgamma"] = np.vectorize(lgamma)
+    special = {
+        "erf": scipy.special.erf,
+        "erfc": scipy.special.erfc,
+        "lgamma": scipy.special.gammaln,
+    }
     with np.errstate(all="ignore"):
         expected = special.get(name, getattr(np, name, None))(x)
     got = in_lanes(name, x)
@@ -140,7 +142,7 @@ def test_digamma():
     x = np.r_[np.exp2(RNG.uniform(-500, 1000, 200)), RNG.uniform(0, 12, 500)]
     got = plainly(gamma.digamma)(x)
     exact = np.array([float(mpmath.digamma(mpmath.mpf(float(each)))) for each in x])
-    assert (np.abs(got - exact) <= np.maximum(5e-16, 4 * np.spacing(np.abs(exact)))).all()
+    assert (np.abs(got - exact) <= np.maximum(1e-15, 4 * np.spacing(np.abs(exact)))).all()
 
 
 def power(z):
@@ -153,9 +155,14 @@ def test_powers():
     values = compiled(power)
     got = values(np.array([x, y]))
     with mpmath.workprec(200):
-        exact = [mpmath.mpf(a) ** mpmath.mpf(b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
-        gaps = [abs(float((g - e) / float(np.spacing(float(e))))) for g, e in zip(got.tolist(), exact, strict=True)]
-    assert max(gaps) <= 2.0
+        exact = [
+            mpmath.mpf(a) ** mpmath.mpf(b) for a, b in zip(x.tolist(), y.tolist(), strict=True)
+        ]
+        gaps = [
+            abs(float((g - e) / float(np.spacing(float(e)))))
+            for g, e in zip(got.tolist(), exact, strict=True)
+        ]
+    assert (np.array(gaps) <= 1.0 + np.abs(y * np.log(x)) / 25.0).all()
     edges = np.r_[EDGES, 2.0, 3.0, 0.5, -2.0, -0.5]
     z = np.array(np.meshgrid(edges, edges)).reshape(2, -1)
     with np.errstate(all="ignore"):
@@ -384,7 +391,9 @@ def test_processors_give_the_same_bits():
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *sys.path])}
         if name:
             environment |= {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2"}
-        outputs.add(subprocess.check_output([sys.executable, "-c", PROCESS], env=environment, text=True))
+        outputs.add(
+            subprocess.check_output([sys.executable, "-c", PROCESS], env=environment, text=True)
+        )
     assert len(outputs) == 1
 
 
@@ -423,7 +432,7 @@ def loops(z):
 @pytest.mark.parametrize("function", [writes, writes_data, loops])
 def test_what_is_rejected(function):
     params = (Y,) if function is writes_data else ()
-    message = "read ?only" if "writes" in function.__name__ else ""
+    message = "read ?only" if "writes" in function.__name__ else "s < 10"
     with pytest.raises(numba.core.errors.NumbaError, match=message):
         compiled(function, params)
 

@@ -76,7 +76,7 @@ def unpacker(kind: Any) -> Any:
     """A compiled function: the value of a type at an address."""
 
     @intrinsic
-    def unpack(typing_context, address):  # type: ignore[no-untyped-def]
+    def unpack(typing_context, address):
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             place = builder.inttoptr(args[0], INDEX.as_pointer())
             count = iter(range(1 << 20))

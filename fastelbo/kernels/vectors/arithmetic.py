@@ -81,29 +81,39 @@ def square(builder: Any, x: Any) -> Any:
     return multiply(builder, x, x)
 
 
+def _remainder(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """C's remainder, and where its sign is not that of y."""
+    rest = builder.frem(x, y)
+    zero = constant(x, 0.0)
+    negative = [builder.fcmp_ordered("<", each, zero) for each in (rest, y)]
+    some = builder.fcmp_unordered("!=", rest, zero)
+    return rest, builder.and_(builder.xor(*negative), some)
+
+
 @operation(operator.mod, operator.imod, np.mod, arity=2)
 def _modulo(builder: Any, x: Any, y: Any) -> Any:
     """Python's remainder: it has the sign of y."""
-    rest = builder.frem(x, y)
+    rest, wrong = _remainder(builder, x, y)
     zero = constant(x, 0.0)
-    other_sign = builder.xor(
-        builder.fcmp_ordered("<", rest, zero), builder.fcmp_ordered("<", y, zero)
-    )
-    wrong = builder.and_(other_sign, builder.fcmp_unordered("!=", rest, zero))
-    signed_zero = intrinsic(builder, "copysign", zero, y)
-    rest = builder.select(builder.fcmp_ordered("==", rest, zero), signed_zero, rest)
-    return builder.select(wrong, builder.fadd(rest, y), rest)
+    none = builder.fcmp_ordered("==", rest, zero)
+    signed = builder.select(none, intrinsic(builder, "copysign", zero, y), rest)
+    return builder.select(wrong, builder.fadd(rest, y), signed)
 
 
 @operation(operator.floordiv, operator.ifloordiv, np.floor_divide, arity=2)
 def _floor_divide(builder: Any, x: Any, y: Any) -> Any:
     """The floor of the exact x / y, as NumPy has it."""
-    quotient = builder.fdiv(builder.fsub(x, _modulo(builder, x, y)), y)
+    rest, wrong = _remainder(builder, x, y)
+    zero, one = constant(x, 0.0), constant(x, 1.0)
+    quotient = builder.fdiv(builder.fsub(x, rest), y)
+    quotient = builder.select(wrong, builder.fsub(quotient, one), quotient)
     low = intrinsic(builder, "floor", quotient)
     up = builder.fcmp_ordered(">", builder.fsub(quotient, low), constant(x, 0.5))
-    nearest = builder.select(up, builder.fadd(low, constant(x, 1.0)), low)
-    by_zero = builder.fcmp_ordered("==", y, constant(x, 0.0))
-    return builder.select(by_zero, builder.fdiv(x, y), nearest)
+    nearest = builder.select(up, builder.fadd(low, one), low)
+    direct = builder.fdiv(x, y)
+    none = builder.fcmp_ordered("==", quotient, zero)
+    nearest = builder.select(none, intrinsic(builder, "copysign", zero, direct), nearest)
+    return builder.select(builder.fcmp_ordered("==", y, zero), direct, nearest)
 
 
 # --- comparisons and masks ----------------------------------------------------------------------
@@ -127,7 +137,7 @@ for _symbol, _targets in {
 }.items():
     operation(*_targets, arity=2, gives_mask=True)(_comparison(_symbol))
 
-_TWO_MASKS = {"arity": 2, "gives_mask": True, "takes_masks": (True, True)}
+_TWO_MASKS: dict[str, Any] = {"arity": 2, "gives_mask": True, "takes_masks": (True, True)}
 
 
 @operation(operator.and_, operator.iand, np.logical_and, **_TWO_MASKS)
@@ -202,7 +212,9 @@ def _sign(builder: Any, x: Any) -> Any:
     return builder.select(nonzero, signed, builder.select(nan, x, zero))
 
 
-operation(math.copysign, np.copysign, arity=2)(lambda builder, x, y: intrinsic(builder, "copysign", x, y))
+operation(math.copysign, np.copysign, arity=2)(
+    lambda builder, x, y: intrinsic(builder, "copysign", x, y)
+)
 
 
 def _extreme(symbol: str, keeps_nan: bool) -> Callable[..., Any]:
@@ -262,7 +274,7 @@ def _by_products(builder: Any, x: Any, n: int) -> Any:
 def power(builder: Any, x: Any, y: Any) -> Any:
     """Products for small integers, the square root for 1/2, else `elementary.pow`."""
     if isinstance(y, ir.Constant) and isinstance(y.constant, list):
-        exponent = getattr(y.constant[0], "constant", y.constant[0])
+        exponent: Any = getattr(y.constant[0], "constant", y.constant[0])
         if float(exponent).is_integer() and abs(exponent) <= _MOST_PRODUCTS:
             return _by_products(builder, x, int(exponent))
         if exponent == 0.5:
@@ -340,4 +352,3 @@ def _choose_by_boolean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 @lower_builtin(choose, Mask, types.Any, types.Any)
 def _choose_by_mask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.select(*args)
-

@@ -1,4 +1,4 @@
-"""z and other vectors of values in lanes: items, slices, length, iteration, writing to temporaries."""
+"""z and other vectors of values in lanes: items, slices, length, iteration, writing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, errors
-from numba.core.imputils import impl_ret_borrowed, iternext_impl, lower_builtin
-from numba.core.imputils import RefType, lower_getattr
+from numba.core.imputils import (
+    RefType,
+    impl_ret_borrowed,
+    iternext_impl,
+    lower_builtin,
+    lower_getattr,
+)
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -87,6 +92,8 @@ def checked(context: Any, builder: Any, vector: Any, kind: Any, index: Any) -> A
 
 @infer_getattr
 class Attributes(AttributeTemplate):  # type: ignore[misc]
+    """size, ndim, shape; `elementwise` adds the methods."""
+
     key = LaneVector
 
     def resolve_size(self, kind: Any) -> Any:

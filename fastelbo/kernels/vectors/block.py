@@ -35,7 +35,7 @@ def _views(width: int, stride: int) -> tuple[Any, Any]:
     kind = LaneVector(width, writable=False)
 
     @intrinsic
-    def column(typing_context, z, dim, k):  # type: ignore[no-untyped-def]
+    def column(typing_context, z, dim, k):
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             vector = opened(context, builder, kind, None)
             vector.meminfo = cgutils.get_null_value(vector.meminfo.type)
@@ -46,7 +46,7 @@ def _views(width: int, stride: int) -> tuple[Any, Any]:
         return kind(z, types.int64, types.int64), generate
 
     @intrinsic
-    def put(typing_context, out, k, value):  # type: ignore[no-untyped-def]
+    def put(typing_context, out, k, value):
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             place = builder.gep(args[0], [args[1]])
             place = builder.bitcast(place, ir.VectorType(DOUBLE, width).as_pointer())
@@ -67,10 +67,10 @@ def compile_block(
 ) -> BlockFunction:
     """Compile ``function(z, [data point,] *params)`` for ``width`` draws at once.
 
-    The machine code is for `call_block`. ``kind`` is the type of `Arguments`. Coordinate d of lane k
-    is at ``z[d * stride + k]``. The code may read and write up to the next multiple of ``width``
-    beyond the last lane. It raises numba's ``TypingError`` if the function cannot be compiled, as
-    where control flow depends on z and ``width`` is not 1.
+    The machine code is for `call_block`. ``kind`` is the type of `Arguments`. Coordinate d of lane
+    k is at ``z[d * stride + k]``. The code may read and write up to the next multiple of ``width``
+    beyond the last lane. It raises a ``NumbaError`` if the function cannot be compiled, as where
+    control flow depends on z, is no select, and ``width`` is not 1.
     """
     column, put = _views(width, stride)
     unpack = unpacker(kind)
@@ -79,7 +79,7 @@ def compile_block(
 
     if has_data:
 
-        def entry(arguments, z, dim, i, n, out):  # type: ignore[no-untyped-def]
+        def entry(arguments, z, dim, i, n, out):
             data, params = unpack(arguments)
             for k in range(0, n, width):
                 put(out, k, density(column(z, dim, k), data[i], *params))
@@ -87,7 +87,7 @@ def compile_block(
 
     else:
 
-        def entry(arguments, z, dim, i, n, out):  # type: ignore[no-untyped-def]
+        def entry(arguments, z, dim, i, n, out):
             _, params = unpack(arguments)
             for k in range(0, n, width):
                 put(out, k, density(column(z, dim, k), *params))
@@ -116,7 +116,7 @@ def call_block(address: int, arguments: int, z: Any, i: int, n: int, out: Any) -
 
 
 @intrinsic
-def _call(typing_context, address, arguments, z, dim, i, n, out):  # type: ignore[no-untyped-def]
+def _call(typing_context, address, arguments, z, dim, i, n, out):
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         real, byte = DOUBLE.as_pointer(), ir.IntType(8).as_pointer()
         returned = cgutils.alloca_once(builder, INDEX)
@@ -135,7 +135,7 @@ def _call(typing_context, address, arguments, z, dim, i, n, out):  # type: ignor
 
 
 @overload(call_block)
-def _call_block_overload(address, arguments, z, i, n, out):  # type: ignore[no-untyped-def]
+def _call_block_overload(address, arguments, z, i, n, out):
     return lambda address, arguments, z, i, n, out: _call(
         address, arguments, z.ctypes.data, z.shape[0], i, n, out.ctypes.data
     )

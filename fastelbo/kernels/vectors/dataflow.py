@@ -49,7 +49,9 @@ class Dependence:
             if isinstance(node, ast.Assign) and (under or self.of(node.value)):
                 for target in node.targets:
                     self._bind(target)
-            elif isinstance(node, (ast.AugAssign, ast.AnnAssign)) and (under or self.of(node.value)):
+            elif isinstance(node, (ast.AugAssign, ast.AnnAssign)) and (
+                under or self.of(node.value)
+            ):
                 self._bind(node.target)
             elif isinstance(node, ast.For):
                 if self.of(node.iter):
@@ -64,7 +66,11 @@ class Dependence:
 
     def _bind_loop(self, target: ast.AST, source: ast.AST) -> None:
         """Names of a loop over ``source``; the count of enumerate does not depend on z."""
-        name = source.func.id if isinstance(source, ast.Call) and isinstance(source.func, ast.Name) else ""
+        name = (
+            source.func.id
+            if isinstance(source, ast.Call) and isinstance(source.func, ast.Name)
+            else ""
+        )
         if isinstance(source, ast.Call) and isinstance(target, ast.Tuple):
             if name == "enumerate" and len(target.elts) == 2:
                 self._bind(target.elts[1])

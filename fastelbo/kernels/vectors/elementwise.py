@@ -14,8 +14,19 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import bound_function, signature
 
 from . import arithmetic, functions
-from .arrays import Attributes, array_item, array_sizes, broadcast, constant, load, new, opened
-from .arrays import raise_if, reader, store
+from .arrays import (
+    Attributes,
+    array_item,
+    array_sizes,
+    broadcast,
+    constant,
+    load,
+    new,
+    opened,
+    raise_if,
+    reader,
+    store,
+)
 from .operations import OPERATIONS, Operation, is_floats, typer, width_of
 from .types import Lanes, LaneVector, Mask, splat
 
@@ -128,8 +139,9 @@ for _name in _REDUCTIONS:
 def _product_typed(context: Any, args: Any) -> Any:
     if len(args) != 2 or not any(isinstance(each, LaneVector) for each in args):
         return None
-    width = width_of(args)
-    a, b = args
+    width, (a, b) = width_of(args), args
+    if width is None:
+        return None
     if all(isinstance(each, LaneVector) or is_floats(each) for each in args):
         return signature(Lanes(width), a, b)
     if is_floats(a, 2) or is_floats(b, 2):
@@ -185,5 +197,9 @@ def _product(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 for _target in (np.dot, operator.matmul):
     typer(_target)(_product_typed)
-    for _pattern in ((LaneVector, LaneVector), (LaneVector, types.Array), (types.Array, LaneVector)):
+    for _pattern in (
+        (LaneVector, LaneVector),
+        (LaneVector, types.Array),
+        (types.Array, LaneVector),
+    ):
         lower_builtin(_target, *_pattern)(_product)

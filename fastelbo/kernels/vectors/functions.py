@@ -12,9 +12,9 @@ from .arithmetic import absolute, maximum
 from .operations import operation
 from .trace import constant, vector_function
 
-exp = vector_function(scalar.exp, inline=True)
-log = vector_function(scalar.log, inline=True)
-log1p = vector_function(elementary.log1p_signed, inline=True)
+exp = vector_function(scalar.exp, join=True)
+log = vector_function(scalar.log, join=True)
+log1p = vector_function(elementary.log1p_signed, join=True)
 expm1 = vector_function(elementary.expm1)
 lgamma = vector_function(gamma.lgamma)
 
@@ -53,4 +53,3 @@ def logaddexp(builder: Any, x: Any, y: Any) -> Any:
     distance = builder.select(same, constant(x, 0.0), distance)
     rest = log1p(builder, exp(builder, builder.fneg(distance)))
     return builder.fadd(maximum(builder, x, y), rest)
-

@@ -48,7 +48,9 @@ def typer(target: Any) -> Callable[[Any], Any]:
         def generic(self: Any, args: Any, kws: Any) -> Any:
             return None if kws else typed(self.context, args)
 
-        infer_global(target)(type("_Template", (AbstractTemplate,), {"key": target, "generic": generic}))
+        infer_global(target)(
+            type("_Template", (AbstractTemplate,), {"key": target, "generic": generic})
+        )
         return typed
 
     return add

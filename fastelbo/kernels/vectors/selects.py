@@ -1,8 +1,8 @@
-"""Rewrites a user's function so that branches on z become selects, of which both sides are computed.
+"""Rewrites a user's function: branches on z become selects, of which both sides are computed.
 
-What becomes a select: ``a if c else b``; an ``if`` whose sides only assign names; a guard, an ``if``
-that returns, with what follows it as the other side. ``and``, ``or`` and chained comparisons of
-masks become operations on masks. Other control flow stays, and the compiler rejects it if it
+What becomes a select: ``a if c else b``; an ``if`` whose sides only assign names; a guard, an
+``if`` that returns, with what follows it as the other side. ``and``, ``or`` and chained comparisons
+of masks become operations on masks. Other control flow stays, and the compiler rejects it if it
 depends on z. Temporaries by ``np.zeros`` and its like hold values in lanes if such are written to
 them. A helper that the function calls is rewritten in the same way, for the arguments it gets.
 
@@ -30,7 +30,7 @@ from .temporaries import empty, filled, packed
 _CHOOSE, _DONE, _RESULT = "_lanes_choose", "_lanes_done", "_lanes_result"
 # Packages whose functions are no helpers of the user's.
 _FOREIGN = {"numpy", "numba", "scipy", "math", "builtins", "operator", "llvmlite"}
-_MAKERS = {
+_MAKERS: dict[Any, tuple[Any, float | None]] = {
     np.empty: (empty, None), np.zeros: (filled, 0.0), np.ones: (filled, 1.0),
     np.empty_like: (empty, None), np.zeros_like: (filled, 0.0), np.ones_like: (filled, 1.0),
 }  # fmt: skip
@@ -44,7 +44,7 @@ def plain_function(function: Any) -> Any:
 
 
 class Rewriter:
-    """Rewrites a function and its helpers for a number of lanes; ``compile`` makes each callable."""
+    """Rewrites a function and its helpers, for a number of lanes; the helpers are compiled."""
 
     def __init__(self, width: int, compile_helper: Compile) -> None:
         self.width, self._compile = width, compile_helper
@@ -80,7 +80,9 @@ def _definition(function: types.FunctionType) -> ast.FunctionDef | None:
     ast.increment_lineno(tree, max(first, 1) - 1)
     definition.decorator_list, definition.returns = [], None
     definition.args.defaults = [ast.Constant(None) for _ in definition.args.defaults]
-    definition.args.kw_defaults = [each and ast.Constant(None) for each in definition.args.kw_defaults]
+    definition.args.kw_defaults = [
+        each and ast.Constant(None) for each in definition.args.kw_defaults
+    ]
     for argument in ast.walk(definition.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None
@@ -109,18 +111,20 @@ class _Rewrite(ast.NodeTransformer):
         definition.body = self._block(definition.body)
         if self.has_guards:
             start = ast.parse(f"{_DONE} = False\n{_RESULT} = 0.0").body
-            definition.body = [ast.copy_location(each, definition.body[0]) for each in start] + definition.body
+            definition.body = [
+                ast.copy_location(each, definition.body[0]) for each in start
+            ] + definition.body
             _Returns().visit(definition)
         return _rebuilt(self.function, definition, self.extra)
 
     # --- expressions
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         depends = self.dependence.of(node.test)
         self.generic_visit(node)
         return _select(node.test, node.body, node.orelse) if depends else node
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:  # noqa: N802
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         depends = self.dependence.of(node)
         self.generic_visit(node)
         if not depends:
@@ -131,7 +135,7 @@ class _Rewrite(ast.NodeTransformer):
             total = ast.copy_location(ast.BinOp(total, operator_, value), node)
         return total
 
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
         depends = self.dependence.of(node)
         self.generic_visit(node)
         if not depends or len(node.ops) == 1:
@@ -144,7 +148,7 @@ class _Rewrite(ast.NodeTransformer):
             left = right
         return _located(total, node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         depends = tuple(self.dependence.of(each) for each in node.args)
         self.generic_visit(node)
         target = self._resolve(node.func)
@@ -173,14 +177,16 @@ class _Rewrite(ast.NodeTransformer):
             return getattr(base, node.attr, None) if isinstance(base, types.ModuleType) else None
         if not isinstance(node, ast.Name) or node.id in self.function.__code__.co_varnames:
             return None
-        closed = dict(zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True))
+        closed = dict(
+            zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True)
+        )
         if node.id in closed:
             return closed[node.id].cell_contents
         return self.function.__globals__.get(node.id, getattr(builtins, node.id, None))
 
     # --- statements
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:  # noqa: N802
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """Temporaries that hold what depends on z."""
         self.generic_visit(node)
         target, value = node.targets[0], node.value
@@ -260,19 +266,14 @@ class _Rewrite(ast.NodeTransformer):
         rename = _Rename(f"_lanes_{self.fresh}_")
         result.extend(rename.statement(each) for each in self._block(node.body[:-1]))
         last = node.body[-1]
-        assert isinstance(last, ast.Return) and last.value is not None
+        assert isinstance(last, ast.Return)
+        assert last.value is not None
         value = rename.visit(self.visit(last.value))
-        lines = (
-            f"{_RESULT} = {_CHOOSE}({test.id}, {_CHOOSE}({_DONE}, {_RESULT}, _value), {_RESULT})",
-            f"{_DONE} = {_DONE} | {test.id}",
-        )
-        keep = ast.parse(lines[0]).body[0]
-        for part in ast.walk(keep):
-            if isinstance(part, ast.Call) and isinstance(part.args[2], ast.Name):
-                if part.args[2].id == "_value":
-                    part.args[2] = value
-        result.append(_located(keep, node))
-        result.append(_located(ast.parse(lines[1]).body[0], node))
+        done, kept = ast.Name(_DONE, ast.Load()), ast.Name(_RESULT, ast.Load())
+        kept = _select(test, _select(done, kept, value), ast.Name(_RESULT, ast.Load()))
+        result.append(_located(ast.Assign([ast.Name(_RESULT, ast.Store())], kept), node))
+        stop = ast.parse(f"{_DONE} = {_DONE} | {test.id}").body[0]
+        result.append(_located(stop, node))
         return result + self._block(node.orelse)
 
 
@@ -283,19 +284,22 @@ class _Rename(ast.NodeTransformer):
         self.prefix = prefix
         self.names: dict[str, str] = {}
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
 
-    def statement(self, node: ast.stmt) -> ast.stmt:
+    def statement(self, node: Any) -> Any:
         if isinstance(node, ast.Pass):
             return node
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             read = ast.Name(node.target.id, ast.Load())
             node = _located(
-                ast.Assign([ast.Name(node.target.id, ast.Store())], ast.BinOp(read, node.op, node.value)),
+                ast.Assign(
+                    [ast.Name(node.target.id, ast.Store())], ast.BinOp(read, node.op, node.value)
+                ),
                 node,
             )
-        assert isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        assert isinstance(node, ast.Assign)
+        assert isinstance(node.targets[0], ast.Name)
         name = node.targets[0].id
         value = self.visit(node.value)
         if not name.startswith("_lanes_"):
@@ -307,11 +311,11 @@ class _Rename(ast.NodeTransformer):
 class _Returns(ast.NodeTransformer):
     """Returns keep the results of lanes that a guard has decided."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
         return node
 
-    def visit_Return(self, node: ast.Return) -> ast.AST:  # noqa: N802
+    def visit_Return(self, node: ast.Return) -> ast.AST:
         done, kept = ast.Name(_DONE, ast.Load()), ast.Name(_RESULT, ast.Load())
         value = node.value or ast.Constant(None)
         return _located(ast.Return(_select(done, kept, value)), node)

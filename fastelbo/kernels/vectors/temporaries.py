@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import signature
 
-from .arrays import array_sizes, new, opened, raise_if, constant, store
+from .arrays import array_sizes, constant, new, opened, raise_if, store
 from .operations import is_floats, typer
 from .types import NUMBERS, Lanes, LaneVector, Mask
 
@@ -44,7 +44,7 @@ def _empty_typed(context: Any, args: Any) -> Any:
 
 @typer(filled)
 def _filled_typed(context: Any, args: Any) -> Any:
-    width, size, number = args
+    width, size, _ = args
     if not isinstance(width, types.IntegerLiteral) or not _is_size(size):
         return None
     lanes = width.literal_value

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-import math
 import textwrap
 import types as python_types
 from collections.abc import Callable
@@ -195,7 +194,7 @@ _SYMBOLS = {
 
 
 class _Ternaries(ast.NodeTransformer):
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         self.generic_visit(node)
         name = ast.Name("_select", ast.Load())
         return ast.copy_location(ast.Call(name, [node.test, node.body, node.orelse], []), node)
@@ -224,10 +223,10 @@ def _on_vectors(function: Any) -> Callable[..., Any]:
         elif value is not None:
             scope[name] = value
     exec(compile(tree, inspect.getsourcefile(plain) or "<scalar>", "exec"), scope)
-    return scope[definition.name]  # type: ignore[no-any-return]
+    return scope[definition.name]
 
 
-def vector_function(scalar: Any, inline: bool = False) -> Callable[..., Any]:
+def vector_function(scalar: Any, join: bool = False) -> Callable[..., Any]:
     """``emit(builder, *vectors)``: a call of the scalar on vectors, defined once a module."""
 
     def emit(builder: Any, *values: Any) -> Any:
@@ -235,9 +234,11 @@ def vector_function(scalar: Any, inline: bool = False) -> Callable[..., Any]:
         name = f"fastelbo.{scalar.__name__}.{kind.count}"
         function = builder.module.globals.get(name)
         if function is None:
-            function = ir.Function(builder.module, ir.FunctionType(kind, [kind] * len(values)), name)
+            function = ir.Function(
+                builder.module, ir.FunctionType(kind, [kind] * len(values)), name
+            )
             function.linkage = "linkonce_odr"
-            if inline:
+            if join:
                 function.attributes.add("alwaysinline")
             inside = ir.IRBuilder(function.append_basic_block("entry"))
             result = _on_vectors(scalar)(*(Traced(inside, each) for each in function.args))
@@ -255,6 +256,3 @@ def square_root(builder: Any, x: Any) -> Any:
 def constant(like: Any, number: float) -> Any:
     """A number in each lane of a vector like another."""
     return ir.Constant(like.type, [number] * like.type.count)
-
-
-NAN = math.nan

@@ -124,7 +124,7 @@ class _MaskModel(_PackedModel):
 
 @register_model(LaneVector)
 class _VectorModel(models.StructModel):  # type: ignore[misc]
-    """Item i is at ``data + i * step``, in doubles; ``meminfo`` is null for the memory of others."""
+    """Item i is at ``data + i * step``, in doubles; ``meminfo`` is null for borrowed memory."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
         members = [
@@ -153,7 +153,9 @@ def splat(builder: Any, value: Any, width: int) -> Any:
         return ir.Constant(vector, [value.constant] * width)
     none = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(none, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
+    return builder.shuffle_vector(
+        one, none, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+    )
 
 
 @lower_cast(types.Integer, Lanes)
