@@ -59,10 +59,13 @@ _PATTERNS: dict[int, list[tuple[Any, ...]]] = {
         *((ours, types.Array) for ours in (LaneVector, Lanes, Mask)),
         *((types.Array, ours) for ours in (LaneVector, Lanes, Mask)),
     ],
-    3: [(types.Any, types.Any, types.Any)],
 }
+# numba lowers neither for numbers by such a pattern, so that ordinary code does not meet it.
+_OF_THREE = (np.where, np.clip)
 for _target, _operations in OPERATIONS.items():
     for _operation in _operations:
+        if _target in _OF_THREE:
+            lower_builtin(_target, types.Any, types.Any, types.Any)(_lower(_operation))
         for _pattern in _PATTERNS.get(_operation.arity, []):
             lower_builtin(_target, *_pattern)(_lower(_operation))
 

@@ -48,9 +48,8 @@ def typer(target: Any) -> Callable[[Any], Any]:
         def generic(self: Any, args: Any, kws: Any) -> Any:
             return None if kws else typed(self.context, args)
 
-        infer_global(target)(
-            type("_Template", (AbstractTemplate,), {"key": target, "generic": generic})
-        )
+        template = type("_Template", (AbstractTemplate,), {"key": target, "generic": generic})
+        infer_global(target, types.Function(template))
         return typed
 
     return add
@@ -87,6 +86,8 @@ def _register(target: Any) -> None:
         if width is None:
             return None
         many = any(isinstance(each, (LaneVector, types.Array)) for each in args)
+        if many and target in (min, max):  # Python has no order of vectors
+            return None
         for operation in OPERATIONS[target]:
             if operation.arity == len(args):
                 found = (_of_vectors if many else _of_values)(operation, args, width)
