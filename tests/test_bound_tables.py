@@ -50,6 +50,7 @@ def test_printed_bounds_say_what_they_bound():
     assert max(map(len, lines)) <= 100
 
 
+@pytest.mark.statistical
 def test_bias_stated_is_the_one_measured():
     # K = 100, v = .364 (ESS/K .733). The mean error of 100 000 estimates is -v / 2K = -.0018, with
     # a standard error of .0002.

@@ -126,6 +126,7 @@ SIZES = np.array([1, 2, 10, 100])
 REPEATS, SE_BAND = 1000, SIGMAS * 0.0224
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("shape", [0.2, 3.0])
 @pytest.mark.parametrize("method", ["complete", "partitions"])
 def test_gamma_weights(shape, method):

@@ -14,6 +14,7 @@ import pytest
 import fastelbo
 from fastelbo.kernels.jit import disk_cache
 
+pytestmark = pytest.mark.compiler
 PACKAGE = Path(fastelbo.__file__).parent
 
 # Prints a log density, and how often its kernel was read from the disk and how often compiled.

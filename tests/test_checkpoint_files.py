@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -132,3 +133,23 @@ def test_temporary_files_of_a_killed_process_are_removed_and_others_left(tmp_pat
         for writer in writers:
             writer.kill()
             writer.communicate()
+
+
+# Python tries to close it again when it is deleted, in vain.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_inside_an_archive_is_an_interrupt(tmp_path, monkeypatch):
+    path, accumulator = tmp_path / "checkpoint", fe.LogWeightAccumulator()
+    accumulator.update(np.zeros(10))
+    accumulator.save(path)
+    before = path.read_bytes()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    # zipfile counts an archive as open from before this call on, and refuses to close it.
+    monkeypatch.setattr(zipfile._ZipWriteFile, "__init__", interrupted)
+    accumulator.update(np.ones(10))
+    with pytest.raises(KeyboardInterrupt):
+        accumulator.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

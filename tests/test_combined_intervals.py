@@ -48,6 +48,7 @@ def gap_coverage(draw, k, n, repeats, seed):
     return held.mean(), held[~flagged].mean(), delta.mean()
 
 
+@pytest.mark.statistical
 @each_family
 @pytest.mark.parametrize("k", [0.3, 0.5, 0.65])
 def test_gap_of_heavy_tails(draw, k):
@@ -125,6 +126,7 @@ def total_coverage(draw, k, points, n, repeats, seed):
     return held.mean(), held[~endless].mean() if not endless.all() else np.nan
 
 
+@pytest.mark.statistical
 @each_family
 @pytest.mark.parametrize(("k", "points"), [(0.3, 3), (0.3, 20), (0.6, 5)])
 def test_total_of_heavy_tails(draw, k, points):
@@ -207,7 +209,7 @@ def test_rows_that_share_draws_have_no_total(pieces):
     assert own.total().n_points == 4
     for name, value in own.to_dict().items():
         np.testing.assert_array_equal(est.to_dict()[name], value)
-    with pytest.raises(fe.errors.InvalidInputError, match="'independent' or 'shared', got 'both'"):
+    with pytest.raises(fe.errors.InvalidInputError, match='"independent" or "shared", got'):
         fe.summarize(given(), rows="both")
 
 

@@ -9,7 +9,7 @@ from helpers import IGNORE_DIAGNOSTICS, linear_gaussian
 import fastelbo as fe
 
 REPEATS = 4000
-pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+pytestmark = [pytest.mark.statistical, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
 
 
 def coverage(interval, truth):

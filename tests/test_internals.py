@@ -10,6 +10,8 @@ import pytest
 import fastelbo as fe
 from fastelbo.kernels.jit import compile, internals
 
+pytestmark = pytest.mark.compiler
+
 # A kernel whose parts call each other.
 PROGRAM = """
 import numpy as np

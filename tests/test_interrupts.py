@@ -5,8 +5,10 @@ n-th line that is executed, for every n.
 """
 
 import copy
+import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from fastelbo.kernels.draws.blocks import CHUNK
 from fastelbo.kernels.jit import threads
 from fastelbo.kernels.jit.threads import STOPPED, most_threads, run_on_threads, stopped
 from fastelbo.kernels.state.state import COUNT
+from fastelbo.weights import bounds, resampling, scaled, ustatistics
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 compiled_only = pytest.mark.skipif(not threads.can_wait(), reason="without a compiler none waits")
@@ -308,3 +311,164 @@ def test_a_signal_handler_may_update_too(monkeypatch):
     monkeypatch.setattr(launches, "run_on_threads", interrupted)
     accumulator.update(WEIGHTS[:, 20:])
     assert content(accumulator) == content(filled(WEIGHTS))
+
+
+# --- long calls of NumPy --------------------------------------------------------------------------
+
+BOUNDS = {
+    "jackknife 1": lambda rng: fe.jackknife(WEIGHTS, 1),
+    "jackknife 2": lambda rng: fe.jackknife(WEIGHTS, 2),
+    "cubo": lambda rng: fe.cubo(WEIGHTS),
+    "renyi_bound": lambda rng: fe.renyi_bound(WEIGHTS, 0.5),
+    "iw_elbo": lambda rng: fe.iw_elbo(WEIGHTS, [1, 2], rng=rng),
+    "partitions": lambda rng: fe.iw_elbo(WEIGHTS, 5, method="partitions", rng=rng),
+    **{
+        method: lambda rng, method=method: fe.resample(WEIGHTS, 10**4, method, rng=rng)
+        for method in ("systematic", "stratified", "multinomial", "residual")
+    },
+    "without": lambda rng: fe.resample(WEIGHTS, 10**4, replace=False, rng=rng),
+}
+# NumPy takes more than half a second for these, of arrays of 1e8 numbers.
+SLOW = {"exp", "expm1", "log1p", "sort", "argsort", "partition", "argpartition", "searchsorted"}
+
+
+class WatchedNumpy:
+    """NumPy, whose slow functions note where they are called with long arrays."""
+
+    def __init__(self, noted):
+        self.noted = noted
+
+    def __getattr__(self, name):
+        function = getattr(np, name)
+        if name not in SLOW:
+            return function
+
+        def call(*args, **options):
+            if max(np.size(arg) for arg in args) >= 5000:
+                self.noted.append((name, threading.current_thread() is threading.main_thread()))
+            return function(*args, **options)
+
+        return call
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_slow_calls_of_numpy_are_waited_for(monkeypatch, name):
+    expected = BOUNDS[name](np.random.default_rng(1))
+    monkeypatch.setattr(threads, "_LONG_ARRAY", 5000)
+    noted = []
+    for module in (bounds, resampling, scaled, ustatistics):
+        monkeypatch.setattr(module, "np", WatchedNumpy(noted))
+    got = BOUNDS[name](np.random.default_rng(1))
+    np.testing.assert_array_equal(got, expected)
+    assert [call for call, on_main in noted if on_main] == []
+    assert noted or name in ("iw_elbo", "partitions")
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_what_is_abandoned_draws_no_random_numbers(monkeypatch, name):
+    monkeypatch.setattr(threads, "_LONG_ARRAY", 5000)
+    expected = BOUNDS[name](np.random.default_rng(1))
+    served = threads.wait
+    for n in range(1, 1000):
+        left = [n]
+
+        def interrupted(*args, left=left):
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            return served(*args)
+
+        monkeypatch.setattr(threads, "wait", interrupted)
+        rng = np.random.default_rng(1)
+        try:
+            got = BOUNDS[name](rng)
+        except KeyboardInterrupt:
+            state = rng.bit_generator.state
+            # A call on each thread begins when what is abandoned has ended.
+            threads.ThreadPoolExecutor.shutdown(threads._executor, wait=True)
+            threads._forget()
+            assert rng.bit_generator.state == state
+        else:
+            break
+    np.testing.assert_array_equal(got, expected)
+    assert n > 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of POSIX")
+def test_an_interrupt_is_served_before_numpy_is_back():
+    begun, release, ended = threading.Event(), threading.Event(), []
+
+    @threads.apart
+    def long(x):
+        begun.set()
+        release.wait(60)
+        ended.append(x)
+
+    def interrupt():
+        begun.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    x = np.zeros(threads._LONG_ARRAY)
+    sender.start()
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            long(x)
+        assert ended == []
+    finally:
+        release.set()
+        sender.join()
+    # Even where the error is kept, as Python does at its prompt, the result is not.
+    threads._executor.shutdown(wait=True)
+    threads._forget()
+    assert len(ended) == 1
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert not any(values.get("others") or values.get("work") for values in frames)
+
+
+def test_what_is_apart_is_as_it_is_here(monkeypatch):
+    monkeypatch.setattr(threads, "_LONG_ARRAY", 1)
+    where = []
+
+    @threads.apart
+    def divide(x, y=0.0):
+        where.append(threading.current_thread())
+        return x / y
+
+    x, here = np.ones(3), threading.current_thread()
+    with np.errstate(divide="ignore"):
+        assert np.isinf(divide(x)).all()
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError) as caught:
+        divide(x, y=0.0)
+    assert caught.traceback[-1].name == "divide"
+    assert here not in where
+    assert len(where) == 2
+    # Another thread, which serves no interrupts, does it itself.
+    other = threading.Thread(target=divide, args=(x, 2.0))
+    other.start()
+    other.join()
+    assert where.pop() is other
+    monkeypatch.setattr(threads, "_hand_out", lambda *_: None)
+    assert (divide(x, 2.0) == 0.5).all()
+    assert where.pop() is here
+
+
+def test_an_interrupt_while_a_thread_starts_leaves_none_that_waits_for_ever(monkeypatch):
+    threads._forget()
+    start = threading.Thread.start
+    started = []
+
+    def interrupted(thread):
+        start(thread)
+        started.append(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_on_threads(2, lambda counter: None, np.zeros(1, np.int64))
+    monkeypatch.undo()
+    for thread in started:
+        thread.join(60)
+    assert started
+    assert not any(thread.is_alive() for thread in started)
+    run_on_threads(2, lambda counter: None, np.zeros(1, np.int64))

@@ -63,6 +63,7 @@ def coverage(draw, k, repeats, n=10_000, seed=0, **options):
     return cover.mean(), (cover | flag).mean(), width / delta
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("k", [0.6, 0.75, 0.9])
 @pytest.mark.parametrize("draw", [gaussian, pareto])
 def test_heavy_tails(draw, k):
@@ -108,6 +109,7 @@ def test_ten_dimensions_in_full(n):
     assert either >= 0.94
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("k", [-1.0, 0.1, 0.3])
 def test_light_tails(k):
     # The coverage is .95, with a standard error of .0069.
@@ -153,6 +155,7 @@ def coverage_of(case, n, repeats, seed):
     return np.mean(held), np.mean(open_above)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     ("case", "n"),
     [(normal(sd), 1000) for sd in (3, 5, 10, 20, 100)]
@@ -166,6 +169,7 @@ def test_very_heavy_tails(case, n):
     assert covered >= 0.94
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("k", [0.8, 1.0, 1.1])
 def test_tails_that_draws_cannot_tell_from_lighter_ones(k):
     # .962, .930 and .974. Unflagged draws miss from k = 1 on, and before where 1 - k is small: at

@@ -22,8 +22,13 @@ def exact():
         yield
 
 
-def test_power_means_of_random_rows():
-    for i, row in enumerate(rows_with_sentinels(500, most=7, seed=4)):
+# 60 rows by default, and 500 among the slow tests.
+rows = pytest.mark.parametrize("rows", [60, pytest.param(500, marks=pytest.mark.slow)])
+
+
+@rows
+def test_power_means_of_random_rows(rows):
+    for i, row in enumerate(rows_with_sentinels(rows, most=7, seed=4)):
         power = POWERS[i % len(POWERS)]
         x, _ = exact_row(row)
         order = 1.0 - power
@@ -44,8 +49,9 @@ def test_chi_bounds_of_large_log_weights():
     assert fe.renyi_bound([-1e300, 0.0], 3.0).value == -1e300
 
 
-def test_sums_and_errors_of_random_rows():
-    for row in rows_with_sentinels(500, most=9, seed=5):
+@rows
+def test_sums_and_errors_of_random_rows(rows):
+    for row in rows_with_sentinels(rows, most=9, seed=5):
         x, _ = exact_row(row)
         size = mpmath.fsum(map(abs, x))
         assert_near(total(row), mpmath.fsum(x), size, 1e-15)

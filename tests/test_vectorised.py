@@ -25,6 +25,7 @@ from fastelbo.kernels.state import state
 from fastelbo.models import plans
 from fastelbo.models.protocol import Frame, Points
 
+pytestmark = pytest.mark.compiler
 DIM = 4
 
 

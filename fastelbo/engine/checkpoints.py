@@ -41,6 +41,9 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
         # NumPy 2.0 takes a keyword allow_pickle for one array more.
         replace_file(target, lambda file: np.savez(file, **content))
     except (OSError, ValueError) as error:
+        # What zipfile says of an archive that an interrupt has left open.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
         raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
 
 

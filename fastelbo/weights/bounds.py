@@ -19,6 +19,7 @@ from ..errors import (
     InvalidInputError,
     ShortTailWarning,
 )
+from ..kernels.jit.threads import apart
 from ..random import RandomState, generator
 from ..validation import Floats, as_choice, as_count, as_number
 from .pareto import fit_tails, tail_length
@@ -352,6 +353,7 @@ def _power_mean(rows: Floats, power: float) -> tuple[Floats, Floats, Floats]:
     return value, np.where(index >= _NO_VARIANCE, np.nan, se), index
 
 
+@apart
 def _frame(rows: Floats, power: float) -> Floats:
     """0, or the log weight of the largest power where an ulp of the powers' logs may be a nat.
 
@@ -373,8 +375,13 @@ def _tail_index(log_values: Floats) -> Floats:
     count = int(tail_length(length))
     if count < 5:
         return np.full(n, np.nan)
-    tails = np.partition(log_values, length - count - 1, axis=1)[:, -count - 1 :]
-    return fit_tails(tails, grid=False).pareto_k
+    return fit_tails(_largest(log_values, count + 1), grid=False).pareto_k
+
+
+@apart
+def _largest(rows: Floats, count: int) -> Floats:
+    """The largest numbers of each row, the least of them first."""
+    return np.partition(rows, rows.shape[1] - count, axis=1)[:, -count:].copy()
 
 
 def _log_power_mean(rows: Floats, power: float) -> tuple[Floats, Floats]:
@@ -386,9 +393,15 @@ def _log_power_mean(rows: Floats, power: float) -> tuple[Floats, Floats]:
         # If the powers differ by at most a factor of e, the mean of the log weights is near enough.
         narrow = abs(power) * np.ptp(rows, axis=1) <= 1.0
         centre = np.where(narrow, rows.mean(axis=1), logmeanexp(power * rows, axis=1) / power)
-        excess = np.expm1(power * (rows - centre[:, None])).mean(axis=1)
+        excess = _excess(rows, power, centre).mean(axis=1)
         value = np.where(np.isfinite(centre), centre + np.log1p(excess) / power, centre)
-        return value, mean_and_error(np.expm1(power * (rows - value[:, None])) / power)[1]
+        return value, mean_and_error(_excess(rows, power, value) / power)[1]
+
+
+@apart
+def _excess(rows: Floats, power: float, centre: Floats) -> Floats:
+    """The powers of the weights, relative to the power at the centre of each row, minus 1."""
+    return np.asarray(np.expm1(power * (rows - centre[:, None])))
 
 
 def _bound(value: Floats, se: Floats, shape: tuple[int, ...]) -> Bound:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from ..arrays.draws import Dim
 from ..arrays.protocols import LogWeights
 from ..errors import InvalidInputError, InvalidWeightError
+from ..kernels.jit.threads import apart
 from ..random import RandomState, generator
 from ..validation import Floats, Integers, as_choice, as_count, as_flag
 from .reductions import logsumexp, weight_rows
 
 _METHODS = ("systematic", "stratified", "multinomial", "residual")
+# NumPy draws this many numbers within a few hundredths of a second.
+_PIECE = 2**20
 
 
 def resample(
@@ -105,7 +111,7 @@ def resample(
 def _with_replacement(
     rows: Floats, n: int, method: str, generator: np.random.Generator
 ) -> Integers:
-    weights = np.exp(rows - logsumexp(rows, axis=1, keepdims=True))
+    weights = _relative(rows, logsumexp(rows, axis=1, keepdims=True))
     chosen = np.empty((len(rows), n), dtype=np.int64)
     for out, row in zip(chosen, weights, strict=True):
         out[:] = (
@@ -116,15 +122,38 @@ def _with_replacement(
     return chosen
 
 
+@apart
+def _relative(rows: Floats, log_sum: Floats) -> Floats:
+    return np.asarray(np.exp(rows - log_sum))
+
+
+def _drawn(draw: Callable[..., Any], shape: int | tuple[int, ...]) -> Floats:
+    """Random numbers in short steps, between which an interrupt is served.
+
+    Not on another thread, which would go on with the user's generator after an interrupt.
+    """
+    out = np.empty(shape)
+    flat = out.reshape(-1)
+    for lo in range(0, flat.size, _PIECE):
+        draw(out=flat[lo : lo + _PIECE])
+    return out
+
+
 def _positions(n: int, method: str, generator: np.random.Generator) -> Floats:
     """n ascending positions in [0, 1)."""
     if method == "systematic":
         return np.asarray((np.arange(n) + generator.random()) / n)
     if method == "stratified":
-        return np.asarray((np.arange(n) + generator.random(n)) / n)
-    return np.sort(generator.random(n))
+        return np.asarray((np.arange(n) + _drawn(generator.random, n)) / n)
+    return _ascending(_drawn(generator.random, n))
 
 
+@apart
+def _ascending(numbers: Floats) -> Floats:
+    return np.sort(numbers)
+
+
+@apart
 def _at(weights: Floats, positions: Floats) -> Integers:
     """For each position, the index whose interval of cumulative weight contains it."""
     ends = np.cumsum(weights)
@@ -134,19 +163,39 @@ def _at(weights: Floats, positions: Floats) -> Integers:
 
 
 def _residual(weights: Floats, n: int, generator: np.random.Generator) -> Integers:
+    counts, fractions = _whole_counts(weights, n)
+    left = n - int(counts.sum())
+    others = _at(fractions, _positions(left, "multinomial", generator)) if left > 0 else counts[:0]
+    return _repeated(counts, others)
+
+
+@apart
+def _whole_counts(weights: Floats, n: int) -> tuple[Integers, Floats]:
+    """The expected counts: their integer parts and the rest."""
     expected = n * (weights / weights.sum())
     whole = np.floor(expected)
-    counts = whole.astype(np.int64)
-    left = n - int(counts.sum())
-    if left > 0:
-        positions = _positions(left, "multinomial", generator)
-        np.add.at(counts, _at(expected - whole, positions), 1)
-    return np.repeat(np.arange(len(weights)), counts)
+    return whole.astype(np.int64), expected - whole
+
+
+@apart
+def _repeated(counts: Integers, others: Integers) -> Integers:
+    """Each index as often as it is counted, and once more for each time among the others."""
+    counts = counts + np.bincount(others, minlength=len(counts))
+    index = np.arange(len(counts))
+    # In short steps, since no other thread runs meanwhile.
+    pieces = [slice(lo, lo + _PIECE) for lo in range(0, len(counts), _PIECE)]
+    return np.concatenate([np.repeat(index[piece], counts[piece]) for piece in pieces])
 
 
 def _without_replacement(rows: Floats, n: int, generator: np.random.Generator) -> Integers:
+    return _least_keys(rows, _drawn(generator.standard_exponential, rows.shape), n)
+
+
+@apart
+def _least_keys(rows: Floats, exponentials: Floats, n: int) -> Integers:
+    """Indices of the n least exponentials relative to their weights, in this order."""
     with np.errstate(divide="ignore"):
-        keys = np.log(generator.standard_exponential(rows.shape)) - rows
-    largest = np.argpartition(keys, n - 1, axis=1)[:, :n]
-    order = np.argsort(np.take_along_axis(keys, largest, axis=1), axis=1)
-    return np.asarray(np.take_along_axis(largest, order, axis=1))
+        keys = np.log(exponentials) - rows
+    least = np.argpartition(keys, n - 1, axis=1)[:, :n]
+    order = np.argsort(np.take_along_axis(keys, least, axis=1), axis=1)
+    return np.asarray(np.take_along_axis(least, order, axis=1))

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from ..kernels.jit.threads import apart
 from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats
 
@@ -21,6 +22,7 @@ def scale_of(values: Floats, axis: int | None) -> Floats:
     return np.where(top > LARGE, TINY, 1.0)
 
 
+@apart
 def mean_and_error(rows: Floats) -> tuple[Floats, Floats]:
     """Mean of each row and its standard error, NaN where there is none; along the last axis."""
     scale = scale_of(rows, axis=-1)

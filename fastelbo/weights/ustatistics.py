@@ -17,6 +17,7 @@ import numpy as np
 from ..arrays.inputs import constant
 from ..kernels.cpu import subsets
 from ..kernels.cpu.launch import SLICE_NUMBERS, launch, new_counter, paced, threads_for
+from ..kernels.jit.threads import apart
 from ..validation import Floats, Integers
 from .reductions import logmeanexp, logsumexp
 from .scaled import mean_and_error, scale_of
@@ -83,6 +84,7 @@ def subset_means(
     return value, se
 
 
+@apart
 def _spread(log_weights: Floats) -> Floats:
     """Distance from the least to the largest positive weight, in nats; 0 if all weights are 0."""
     finite = np.isfinite(log_weights)
@@ -119,7 +121,7 @@ def _complete(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
 def _complete_slice(log_weights: Floats, sizes: Integers) -> tuple[Floats, Floats]:
     n, length = log_weights.shape
     top = log_weights.max(axis=1, keepdims=True)
-    scaled = np.sort(log_weights - top, axis=1)
+    scaled = _ascending(log_weights - top)
     log_mean = logmeanexp(scaled, axis=1)
     nodes = _make_nodes(scaled, log_mean, sizes)
     count = len(nodes.row)
@@ -257,23 +259,20 @@ def _jackknife(log_weights: Floats, order: int) -> tuple[Floats, Floats]:
     """See `jackknife_rows`; rows with enough positive weights."""
     length = log_weights.shape[1]
     with np.errstate(all="ignore"):
-        ordered = -np.sort(-log_weights, axis=1)
+        ordered = _descending(log_weights)
         # The remainder after the largest weight, and after the largest two, each in its own frame:
         # beside the largest weight, their digits would be lost.
         log_sum, log_rest = (_log_sum_from(ordered, first) for first in (0, 1))
         fall = ordered[:, 1] - ordered[:, 0]
-        log_share = ordered - ordered[:, :1] - log_sum[:, None]
-        share = np.exp(log_share)
-        kept = np.log1p(-share)
-        # Where one weight is most of the sum, 1 - p is not to be had by subtraction.
-        kept[:, 0] = np.where(share[:, 0] > 0.5, fall + (log_rest - log_sum), kept[:, 0])
-        change = kept - np.log1p(-1.0 / length)
-        mean, error = mean_and_error(change)
+        log_share, kept = _shares(ordered, log_sum, fall + (log_rest - log_sum))
+        mean, error = mean_and_error(kept - np.log1p(-1.0 / length))
         value = log_sum - np.log(length)
         if order == 1:
             value -= (length - 1.0) * mean
         if order == 2:
-            pairs = _log_pairs(ordered, kept, log_share, log_rest) / (0.5 * length * (length - 1.0))
+            log_third = _log_sum_from(ordered, 2)
+            pairs = _log_pairs(ordered, kept, log_share, log_rest, log_third)
+            pairs /= 0.5 * length * (length - 1.0)
             pairs -= np.log1p(-1.0 / (length - 1.0) ** 2)
             value += 0.5 * (length - 2.0) ** 2 * pairs - (2.0 * length - 3.0) * mean
         # The error of the mean of the pseudo-values K L - (K-1) L_i.
@@ -285,11 +284,35 @@ def _log_sum_from(ordered: Floats, first: int) -> Floats:
     return logsumexp(ordered[:, first:] - ordered[:, first, None], axis=1)
 
 
-def _log_pairs(ordered: Floats, kept: Floats, log_share: Floats, log_rest: Floats) -> Floats:
+@apart
+def _ascending(rows: Floats) -> Floats:
+    return np.sort(rows, axis=1)
+
+
+@apart
+def _descending(rows: Floats) -> Floats:
+    return np.asarray(-np.sort(-rows, axis=1))
+
+
+@apart
+def _shares(ordered: Floats, log_sum: Floats, log_kept: Floats) -> tuple[Floats, Floats]:
+    """log p and log(1 - p); ``log_kept`` is the latter of the largest weight."""
+    log_share = ordered - ordered[:, :1] - log_sum[:, None]
+    share = np.exp(log_share)
+    kept = np.log1p(-share)
+    # Where one weight is most of the sum, 1 - p is not to be had by subtraction.
+    kept[:, 0] = np.where(share[:, 0] > 0.5, log_kept, kept[:, 0])
+    return log_share, kept
+
+
+@apart
+def _log_pairs(
+    ordered: Floats, kept: Floats, log_share: Floats, log_rest: Floats, log_third: Floats
+) -> Floats:
     """Sum of log(1 - q_i q_j) over the pairs of each row."""
     # With the largest weight: 1 - q_1 q_j = (1 - w_j / rest) / (1 - p_j), the rest without w_1.
     of_rest = np.log1p(-np.exp(ordered[:, 1:] - ordered[:, 1, None] - log_rest[:, None]))
-    without_two = ordered[:, 2] - ordered[:, 1] + (_log_sum_from(ordered, 2) - log_rest)
+    without_two = ordered[:, 2] - ordered[:, 1] + (log_third - log_rest)
     of_rest[:, 0] = np.where(of_rest[:, 0] < -np.log(2.0), without_two, of_rest[:, 0])
     total = np.asarray((of_rest - kept[:, 1:]).sum(axis=1))
     # Among the others q_i q_j is at most 1/4: sum of -(q_i q_j)^m / m over m.

@@ -1,4 +1,4 @@
-"""Python threads that run compiled kernels in parallel.
+"""Python threads that run compiled kernels in parallel, and long calls of NumPy.
 
 They replace numba's ``prange``, which compiles every kernel three times, assigns the parts before
 it starts, lets one Python thread launch at a time, and keeps its threads spinning until the next
@@ -7,12 +7,14 @@ launch, on cores that others could use. Python threads also survive a fork.
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
@@ -26,6 +28,11 @@ Counter = NDArray[np.int64]
 # A counter from here on is stopped: no part has so large a number.
 STOPPED = 2**62
 _WAIT_SECONDS = 0.05
+# NumPy is back from a call on fewer elements within a few tenths of a second.
+_LONG_ARRAY = 2**22
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 _executor: ThreadPoolExecutor | None = None
 
@@ -93,20 +100,61 @@ def run_on_threads(
             other.result()
 
 
-def _do(work: list[Any]) -> None:
+def apart(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Decorate a short run of NumPy calls that writes to none of its arguments.
+
+    For long arrays the main thread waits for another thread, as in `run_on_threads`. NumPy cannot
+    be stopped: after an interrupt the other thread ends its run, and nobody gets the result. So the
+    function must change nothing: it draws no random numbers, and it launches no kernel.
+    """
+
+    @functools.wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        length = max((arg.size for arg in args if isinstance(arg, np.ndarray)), default=0)
+        if length < _LONG_ARRAY or threading.current_thread() is not threading.main_thread():
+            return function(*args, **kwargs)
+        others: list[Future[Any]] = []
+        # With the caller's np.errstate.
+        run = contextvars.copy_context().run
+        work = [functools.partial(run, function, *args, **kwargs)]
+        try:
+            _hand_out(others, 1, work)
+            if not others:
+                return function(*args, **kwargs)
+            _watch(others)
+            return cast(_T, others[0].result())
+        finally:
+            for other in others:
+                other.cancel()
+            # The frames of an interrupt would keep the arrays, and the result when it comes.
+            others.clear()
+            work.clear()
+
+    return call
+
+
+def _do(work: list[Any]) -> Any:
     function, *args = work
-    function(*args)
+    return function(*args)
 
 
 def _hand_out(others: list[Future[Any]], count: int, work: list[Any]) -> None:
     """Add to ``others`` up to ``count`` calls on other threads."""
     global _executor
-    if _executor is None:
-        _executor = ThreadPoolExecutor(most_threads(), thread_name_prefix="fastelbo")
-    # After the main thread has ended there are no threads to be had: the caller does it all.
-    with suppress(RuntimeError):
-        for _ in range(count):
-            others.append(_executor.submit(_do, work))
+    if (executor := _executor) is None:
+        executor = ThreadPoolExecutor(most_threads(), thread_name_prefix="fastelbo")
+        _executor = executor
+    try:
+        # After the main thread has ended there are no threads to be had: the caller does it all.
+        with suppress(RuntimeError):
+            for _ in range(count):
+                others.append(executor.submit(_do, work))
+    except BaseException:
+        # An interrupt while a thread starts may leave one that the end of the process waits for,
+        # though nobody tells it to end. This does.
+        _executor = None
+        executor.shutdown(wait=False)
+        raise
 
 
 def _watch(others: list[Future[Any]]) -> None:
