@@ -265,10 +265,24 @@ def lists(z):
     return s + pair[0] * pair[1] + abs(z[0]) ** 0.7 + z[0] ** 2 + sum([v * v for v in z])
 
 
+def in_place(z, y):
+    r = z - y
+    same = r
+    r *= r
+    r += 1.0
+    out = np.empty(3)
+    out[0] = 1.0
+    out[1:] = r[:2]
+    out[:2] = out[1:]
+    out[2:] += y[:1]
+    out -= out[::-1] * 0.5
+    return np.sum(same) + np.dot(out, r)
+
+
 MATRIX, Y = RNG.normal(size=(4, 3)), np.array([0.1, 0.2, 0.3])
 PROGRAMS = [
     (unpacks, ()), (numpy_style, (MATRIX,)), (ternary, ()), (branches, ()), (guards, ()),
-    (temporaries, (Y,)), (lists, ()),
+    (temporaries, (Y,)), (lists, ()), (in_place, (Y,)),
 ]  # fmt: skip
 
 
@@ -417,6 +431,11 @@ def writes(z):
     return z[0]
 
 
+def writes_in_place(z):
+    z += 1.0
+    return z[0]
+
+
 def writes_data(z, y):
     y[0] = 1.0
     return z[0]
@@ -429,7 +448,7 @@ def loops(z):
     return s
 
 
-@pytest.mark.parametrize("function", [writes, writes_data, loops])
+@pytest.mark.parametrize("function", [writes, writes_in_place, writes_data, loops])
 def test_what_is_rejected(function):
     params = (Y,) if function is writes_data else ()
     message = "read ?only" if "writes" in function.__name__ else "s < 10"

@@ -26,7 +26,7 @@ from numba.core.typing.templates import (
 )
 from numba.cpython import slicing
 
-from .operations import is_floats, typer
+from .operations import READ_ONLY, is_floats, typer
 from .types import DOUBLE, INDEX, NUMBERS, LaneIterator, Lanes, LaneVector, Mask
 
 
@@ -208,7 +208,9 @@ def _setitem_typed(context: Any, args: Any) -> Any:
     if not isinstance(vector, LaneVector):
         return None
     if not vector.writable:
-        raise errors.TypingError("z is read only: write to a copy of it, such as 1.0 * z")
+        raise errors.TypingError(READ_ONLY)
+    if isinstance(index, types.SliceType) and (isinstance(value, LaneVector) or is_floats(value)):
+        return signature(types.none, vector, index, value)
     if not isinstance(value, (*NUMBERS, Lanes, Mask)):
         return None
     if isinstance(index, (types.Integer, types.SliceType)):
@@ -306,3 +308,25 @@ def broadcast(context: Any, builder: Any, operands: Any) -> Any:
         differ = builder.icmp_signed("!=", sizes[0], other)
         raise_if(context, builder, differ, ValueError, "the vectors have different sizes")
     return sizes[0]
+
+
+def overwrite(context: Any, builder: Any, kind: Any, vector: Any, source: Any) -> None:
+    """Copy the items of an operand into a vector, by way of a copy, as they may overlap."""
+    (_, read) = source
+    copied = new(context, builder, kind, vector.size)
+    with cgutils.for_range(builder, vector.size) as loop:
+        store(builder, kind, copied, loop.index, read(loop.index))
+    with cgutils.for_range(builder, vector.size) as loop:
+        store(builder, kind, vector, loop.index, load(builder, kind, copied, loop.index))
+    context.nrt.decref(builder, kind, copied._getvalue())
+
+
+@lower_builtin(operator.setitem, LaneVector, types.SliceType, LaneVector)
+@lower_builtin(operator.setitem, LaneVector, types.SliceType, types.Array)
+def _set_items(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    kind, _, source_kind = sig.args
+    view = _sliced(context, builder, sig, args)
+    source = reader(context, builder, source_kind, args[2], kind.width, kind.is_mask)
+    broadcast(context, builder, [(view.size, None), source])
+    overwrite(context, builder, kind, view, source)
+    return context.get_dummy_value()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.core.imputils import lower_builtin
+from numba.core.imputils import impl_ret_borrowed, lower_builtin
 from numba.core.typing.templates import bound_function, signature
 
 from . import arithmetic, functions
@@ -27,13 +27,13 @@ from .arrays import (
     reader,
     store,
 )
-from .operations import OPERATIONS, Operation, is_floats, typer, width_of
+from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, typer, width_of
 from .types import Lanes, LaneVector, Mask, splat
 
 assert functions  # registers its operations
 
 
-def _lower(operation: Operation) -> Callable[..., Any]:
+def _lower(operation: Operation, in_place: bool = False) -> Callable[..., Any]:
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = sig.return_type
         operands = [
@@ -45,7 +45,15 @@ def _lower(operation: Operation) -> Callable[..., Any]:
         with cgutils.for_range(builder, size) as loop:
             items = [read(loop.index) for _, read in operands]
             store(builder, kind, out, loop.index, operation.emit(builder, *items))
-        return out._getvalue()
+        if not (in_place and isinstance(sig.args[0], LaneVector)):
+            return out._getvalue()
+        result = out._getvalue()
+        left = opened(context, builder, kind, args[0])
+        _, read = reader(context, builder, kind, result, kind.width, kind.is_mask)
+        with cgutils.for_range(builder, size) as loop:
+            store(builder, kind, left, loop.index, read(loop.index))
+        context.nrt.decref(builder, kind, result)
+        return impl_ret_borrowed(context, builder, kind, args[0])
 
     return lower
 
@@ -67,7 +75,7 @@ for _target, _operations in OPERATIONS.items():
         if _target in _OF_THREE:
             lower_builtin(_target, types.Any, types.Any, types.Any)(_lower(_operation))
         for _pattern in _PATTERNS.get(_operation.arity, []):
-            lower_builtin(_target, *_pattern)(_lower(_operation))
+            lower_builtin(_target, *_pattern)(_lower(_operation, _target in IN_PLACE))
 
 
 # --- reductions ---------------------------------------------------------------------------------

@@ -6,10 +6,12 @@ item: see `elementwise`.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numba import types
+from numba.core import errors
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
@@ -26,6 +28,13 @@ class Operation(NamedTuple):
 
 
 OPERATIONS: dict[Any, list[Operation]] = {}
+
+# Operators that write to a vector on their left.
+IN_PLACE = {
+    operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
+    operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor,
+}  # fmt: skip
+READ_ONLY = "z is read only: write to a copy of it, such as 1.0 * z"
 
 OURS = (Lanes, Mask, LaneVector)
 
@@ -79,6 +88,14 @@ def _of_vectors(operation: Operation, args: Any, width: int) -> Any:
     return signature(LaneVector(width, is_mask=operation.gives_mask), *args)
 
 
+def _in_place(left: Any, found: Any) -> Any:
+    if not isinstance(left, LaneVector):
+        return found
+    if not left.writable:
+        raise errors.TypingError(READ_ONLY)
+    return signature(left, *found.args)
+
+
 def _register(target: Any) -> None:
     @typer(target)
     def typed(context: Any, args: Any) -> Any:
@@ -92,7 +109,7 @@ def _register(target: Any) -> None:
             if operation.arity == len(args):
                 found = (_of_vectors if many else _of_values)(operation, args, width)
                 if found is not None:
-                    return found
+                    return _in_place(args[0], found) if target in IN_PLACE else found
         return None
 
 

@@ -58,6 +58,8 @@ class LaneVector(types.IterableType):  # type: ignore[misc]
     Masks are stored as the numbers 0 and 1.
     """
 
+    mutable = True  # numba then lowers ``v += w`` in place
+
     def __init__(self, width: int, writable: bool = True, is_mask: bool = False) -> None:
         self.width, self.writable, self.is_mask = width, writable, is_mask
         kind = f"{'mask' if is_mask else 'float'}, {'writable' if writable else 'read only'}"
