@@ -75,6 +75,7 @@ _ONE_SIDED = {
     "abs": np.abs,
     "not": np.invert,
     "sqrt": np.sqrt,
+    "rcp": np.reciprocal,
     "ex2": np.exp2,
     # Addresses are the same in all spaces.
     "cvta": lambda a: a,
