@@ -5,8 +5,9 @@ LLVM vectorises no loop over draws around a user's function. Here the function i
 
 - `types`: the types, and how they lie in memory.
 - `trace`: the scalars of ``kernels.math`` as code on vectors.
-- `arithmetic`, `functions`: what a value can do. `operations` registers it with the compiler.
-- `arrays`, `elementwise`, `reductions`, `temporaries`: z, and other vectors of such values.
-- `dataflow`, `selects`: branches that depend on z become selects.
+- `arithmetic`, `functions`, `choices`: what a value can do. `operations` registers it
+  with the compiler.
+- `arrays`, `operands`, `elementwise`, `temporaries`: z, and other vectors of such values.
+- `syntax`, `dataflow`, `selects`: branches that depend on z become selects.
 - `arguments`, `block`: a function as machine code for a block of draws, called by its address.
 """

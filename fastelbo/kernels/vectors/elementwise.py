@@ -18,15 +18,14 @@ from .arrays import (
     Attributes,
     array_item,
     array_sizes,
-    broadcast,
     constant,
     load,
     new,
     opened,
     raise_if,
-    reader,
     store,
 )
+from .operands import broadcast, reader
 from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, typer, width_of
 from .types import Lanes, LaneVector, Mask, splat
 

@@ -15,16 +15,15 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
-import inspect
-import textwrap
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .arithmetic import choose
+from .choices import choose
 from .dataflow import Dependence
+from .syntax import Rename, definition, located, rebuilt
 from .temporaries import empty, filled, packed
 
 _CHOOSE, _DONE, _RESULT = "_lanes_choose", "_lanes_done", "_lanes_result"
@@ -55,8 +54,8 @@ class Rewriter:
         plain = plain_function(function)
         if not isinstance(plain, types.FunctionType):
             return plain
-        definition = _definition(plain)
-        return plain if definition is None else _Rewrite(self, plain, definition, depends).result()
+        tree = definition(plain)
+        return plain if tree is None else _Rewrite(self, plain, tree, depends).result()
 
     def helper(self, function: Any, depends: tuple[bool, ...]) -> Any:
         """A helper, compiled; itself if it is being rewritten, as in a recursion."""
@@ -65,28 +64,6 @@ class Rewriter:
             self._done[key] = function
             self._done[key] = self._compile(self.rewritten(function, depends))
         return self._done[key]
-
-
-def _definition(function: types.FunctionType) -> ast.FunctionDef | None:
-    """The syntax tree of a function defined by ``def``, with its line numbers in the file."""
-    try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
-        return None
-    definition = tree.body[0] if tree.body else None
-    if not isinstance(definition, ast.FunctionDef) or definition.name != function.__code__.co_name:
-        return None
-    ast.increment_lineno(tree, max(first, 1) - 1)
-    definition.decorator_list, definition.returns = [], None
-    definition.args.defaults = [ast.Constant(None) for _ in definition.args.defaults]
-    definition.args.kw_defaults = [
-        each and ast.Constant(None) for each in definition.args.kw_defaults
-    ]
-    for argument in ast.walk(definition.args):
-        if isinstance(argument, ast.arg):
-            argument.annotation = None
-    return definition
 
 
 class _Rewrite(ast.NodeTransformer):
@@ -115,7 +92,7 @@ class _Rewrite(ast.NodeTransformer):
                 ast.copy_location(each, definition.body[0]) for each in start
             ] + definition.body
             _Returns().visit(definition)
-        return _rebuilt(self.function, definition, self.extra)
+        return rebuilt(self.function, definition, self.extra)
 
     # --- expressions
 
@@ -146,7 +123,7 @@ class _Rewrite(ast.NodeTransformer):
             link = ast.Compare(copy.deepcopy(left), [op], [right])
             total = link if total is None else ast.BinOp(total, ast.BitAnd(), link)
             left = right
-        return _located(total, node)
+        return located(total, node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         depends = tuple(self.dependence.of(each) for each in node.args)
@@ -168,7 +145,7 @@ class _Rewrite(ast.NodeTransformer):
         name = next((key for key, value in self.extra.items() if value is function), None)
         name = name or f"_lanes_{len(self.extra)}"
         self.extra[name] = function
-        return _located(ast.Call(ast.Name(name, ast.Load()), args, []), node)
+        return located(ast.Call(ast.Name(name, ast.Load()), args, []), node)
 
     def _resolve(self, node: ast.AST) -> Any:
         """What a name, or an attribute of a module, means in the function; None if unknown."""
@@ -243,18 +220,18 @@ class _Rewrite(ast.NodeTransformer):
     def _assigned(self, node: ast.If) -> list[ast.stmt]:
         self.fresh += 1
         test = f"_lanes_test_{self.fresh}"
-        result = [_located(ast.Assign([ast.Name(test, ast.Store())], self.visit(node.test)), node)]
+        result = [located(ast.Assign([ast.Name(test, ast.Store())], self.visit(node.test)), node)]
         sides = []
         for side, body in enumerate((node.body, node.orelse)):
-            rename = _Rename(f"_lanes_{self.fresh}_{side}_")
+            rename = Rename(f"_lanes_{self.fresh}_{side}_")
             for each in self._block(body):
                 result.append(rename.statement(each))
             sides.append(rename)
         for name in dict.fromkeys((*sides[0].names, *sides[1].names)):
             one, other = (ast.Name(side.names.get(name, name), ast.Load()) for side in sides)
             value = _select(ast.Name(test, ast.Load()), one, other)
-            result.append(_located(ast.Assign([ast.Name(name, ast.Store())], value), node))
-        return [_located(each, node) for each in result]
+            result.append(located(ast.Assign([ast.Name(name, ast.Store())], value), node))
+        return [located(each, node) for each in result]
 
     def _guard(self, node: ast.If) -> list[ast.stmt]:
         """``if c: return a``: lanes with c keep a, the rest goes on."""
@@ -262,8 +239,8 @@ class _Rewrite(ast.NodeTransformer):
         self.fresh += 1
         test = ast.Name(f"_lanes_test_{self.fresh}", ast.Load())
         first = ast.Assign([ast.Name(test.id, ast.Store())], self.visit(node.test))
-        result = [_located(first, node)]
-        rename = _Rename(f"_lanes_{self.fresh}_")
+        result = [located(first, node)]
+        rename = Rename(f"_lanes_{self.fresh}_")
         result.extend(rename.statement(each) for each in self._block(node.body[:-1]))
         last = node.body[-1]
         assert isinstance(last, ast.Return)
@@ -271,41 +248,10 @@ class _Rewrite(ast.NodeTransformer):
         value = rename.visit(self.visit(last.value))
         done, kept = ast.Name(_DONE, ast.Load()), ast.Name(_RESULT, ast.Load())
         kept = _select(test, _select(done, kept, value), ast.Name(_RESULT, ast.Load()))
-        result.append(_located(ast.Assign([ast.Name(_RESULT, ast.Store())], kept), node))
+        result.append(located(ast.Assign([ast.Name(_RESULT, ast.Store())], kept), node))
         stop = ast.parse(f"{_DONE} = {_DONE} | {test.id}").body[0]
-        result.append(_located(stop, node))
+        result.append(located(stop, node))
         return result + self._block(node.orelse)
-
-
-class _Rename(ast.NodeTransformer):
-    """Names that a side of a branch assigns become names of its own."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.names: dict[str, str] = {}
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
-
-    def statement(self, node: Any) -> Any:
-        if isinstance(node, ast.Pass):
-            return node
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            read = ast.Name(node.target.id, ast.Load())
-            node = _located(
-                ast.Assign(
-                    [ast.Name(node.target.id, ast.Store())], ast.BinOp(read, node.op, node.value)
-                ),
-                node,
-            )
-        assert isinstance(node, ast.Assign)
-        assert isinstance(node.targets[0], ast.Name)
-        name = node.targets[0].id
-        value = self.visit(node.value)
-        if not name.startswith("_lanes_"):
-            self.names[name] = self.prefix + name
-        target = ast.Name(self.names.get(name, name), ast.Store())
-        return _located(ast.Assign([target], value), node)
 
 
 class _Returns(ast.NodeTransformer):
@@ -318,19 +264,12 @@ class _Returns(ast.NodeTransformer):
     def visit_Return(self, node: ast.Return) -> ast.AST:
         done, kept = ast.Name(_DONE, ast.Load()), ast.Name(_RESULT, ast.Load())
         value = node.value or ast.Constant(None)
-        return _located(ast.Return(_select(done, kept, value)), node)
-
-
-def _located(node: Any, at: Any) -> Any:
-    for part in ast.walk(node):
-        if isinstance(part, (ast.expr, ast.stmt)) and not hasattr(part, "lineno"):
-            ast.copy_location(part, at)
-    return ast.fix_missing_locations(ast.copy_location(node, at))
+        return located(ast.Return(_select(done, kept, value)), node)
 
 
 def _select(test: Any, one: Any, other: Any) -> Any:
     call = ast.Call(ast.Name(_CHOOSE, ast.Load()), [test, one, other], [])
-    return _located(call, test) if hasattr(test, "lineno") else call
+    return located(call, test) if hasattr(test, "lineno") else call
 
 
 def _assigns_only(body: list[ast.stmt]) -> bool:
@@ -353,26 +292,3 @@ def _assigns_only(body: list[ast.stmt]) -> bool:
 def _returns_at_end(body: list[ast.stmt]) -> bool:
     last = body[-1]
     return isinstance(last, ast.Return) and last.value is not None and _assigns_only(body[:-1])
-
-
-def _rebuilt(function: Any, definition: ast.FunctionDef, extra: dict[str, Any]) -> Any:
-    """A function of the new syntax tree with the old closure, defaults and globals."""
-    free = function.__code__.co_freevars
-    outer = ast.parse(f"def _outer({', '.join(free)}):\n    return None").body[0]
-    assert isinstance(outer, ast.FunctionDef)
-    outer.body.insert(0, definition)
-    module = ast.fix_missing_locations(ast.Module([outer], []))
-    code = compile(module, function.__code__.co_filename, "exec")
-    (outer_code,) = [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    (inner,) = [
-        each
-        for each in outer_code.co_consts
-        if isinstance(each, types.CodeType) and each.co_name == definition.name
-    ]
-    cells = dict(zip(free, function.__closure__ or (), strict=True))
-    closure = tuple(cells[name] for name in inner.co_freevars)
-    scope = {**function.__globals__, **extra}
-    result = types.FunctionType(inner, scope, function.__name__, function.__defaults__, closure)
-    result.__kwdefaults__ = function.__kwdefaults__
-    result.__module__ = function.__module__
-    return result
