@@ -394,3 +394,11 @@ def test_a_thousand_million_equal_weights():
     assert result.elbo == pytest.approx(-1.25, rel=1e-15)
     assert result.ess == 1e9
     assert result.log_evidence_se == 0.0
+
+
+def test_merge_with_itself_is_refused():
+    accumulator = fe.LogWeightAccumulator()
+    accumulator.update(np.zeros(100))
+    with pytest.raises(fe.errors.InvalidInputError, match=r"other must be another .* count twice"):
+        accumulator.merge(accumulator)
+    assert accumulator.n_samples == 100

@@ -135,6 +135,18 @@ def test_temporary_files_of_a_killed_process_are_removed_and_others_left(tmp_pat
             writer.communicate()
 
 
+def test_errors_say_what_is_wrong_and_name_no_temporary_file(tmp_path):
+    other = tmp_path / "other.npz"
+    np.savez(other, a=np.zeros(3))
+    with pytest.raises(fe.errors.CheckpointError, match=r"other\.npz .* of other arrays"):
+        fe.LogWeightAccumulator.load(other)
+    for path in (tmp_path, tmp_path / "missing" / "checkpoint"):
+        with pytest.raises(fe.errors.CheckpointError) as caught:
+            accumulator().save(path)
+        assert str(caught.value).startswith(f"checkpoint {path} cannot be written: ")
+        assert "/." not in str(caught.value)
+
+
 # Python tries to close it again when it is deleted, in vain.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_inside_an_archive_is_an_interrupt(tmp_path, monkeypatch):

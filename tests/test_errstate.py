@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import itertools
+from copy import deepcopy
 from types import SimpleNamespace
 
 import numpy as np
@@ -290,7 +291,7 @@ METHODS = {
     "LooResult.__sub__": lambda result: [(result,)],
     "from_sklearn": lambda _: [(SKLEARN,)],
     "update": lambda acc: [(rows,) for rows in ROWS.values()],
-    "merge": lambda acc: [(acc,)],
+    "merge": lambda acc: [(deepcopy(acc),)],
     "save": lambda acc: [],
     "load": lambda acc: [],
     "plot": lambda est: [],

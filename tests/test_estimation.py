@@ -481,7 +481,7 @@ def test_high_k_is_told_once_and_leaves_no_standard_error():
         np.testing.assert_array_equal(np.isnan(getattr(est, name)), [False, True, False, True])
     assert np.isfinite(est.log_evidence).all()
     assert np.isfinite(est.elbo_se).all()
-    assert "For 2 of them log_evidence itself, not only its standard error, is a lower" in message
+    assert "For 2 of them the draws cannot tell whether the weights have a mean: log_evi" in message
     for quantity in ("log_evidence", "jensen_gap"):
         low, high = est.confidence_interval(quantity)
         assert np.isfinite(low).all()

@@ -341,6 +341,20 @@ def cmdstan(method, columns, rows, settings=""):
     return f"{comments}{columns},theta.1\n# eta = 1\n{values}# \n#  Elapsed Time: 0.1 seconds\n"
 
 
+def test_draws_of_the_sampler_have_no_log_weights(written):
+    names, columns = "lp__,accept_stat__,stepsize__", [[-7.5, -7.0], [0.9, 1.0], [0.8, 0.8]]
+    path = written(cmdstan("sample", names, [*columns, [0.1, 0.2]]))
+    for choice in (Choice(), Choice(axis=0)):
+        with pytest.raises(InvalidInputError, match=r"sampler, which have no log weights"):
+            open_array(path, choice)
+    np.testing.assert_array_equal(open_array(path, Choice(column="theta.1")), [0.1, 0.2])
+
+
+def test_sentences_are_no_table(written):
+    with pytest.raises(InvalidInputError, match="its first lines have 2 and 3 columns"):
+        open_array(written("hello world\nthis is text\n"))
+
+
 def test_log_weights_of_pathfinder(written):
     rows = [LOG_Q, LOG_P, np.ones(50), np.zeros(50)]
     for settings in (

@@ -47,15 +47,18 @@ def type_only(node):
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def imports(name, *, eager=False):
-    """The imports of a module at run time; with ``eager``, only those when it is imported."""
+def imports(name, *, eager=False, types=False):
+    """The imports of a module at run time; with ``eager``, only those when it is imported.
+
+    With ``types``, those for type checkers too.
+    """
     found, queue = set(), [TREES[name]]
     while queue:
         node = queue.pop()
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             found.update(targets(name, node))
         lazy = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        if not type_only(node) and not (eager and lazy):
+        if (types or not type_only(node)) and not (eager and lazy):
             queue.extend(ast.iter_child_nodes(node))
     return found
 
@@ -97,8 +100,15 @@ def test_only_declared_dependencies(name):
     assert roots(imports(name)) <= eager | optional | sys.stdlib_module_names
 
 
-def test_no_circles():
-    graphlib.TopologicalSorter(GRAPH).prepare()
+@pytest.mark.parametrize("types", [False, True])
+def test_no_circles(types):
+    graph = {name: imports(name, types=types) & set(SOURCES) for name in SOURCES}
+    circle = None
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        circle = error.args[1]
+    assert circle is None
 
 
 # Rooms (folders and files), from the inside out. A room imports itself and the rooms on the lines

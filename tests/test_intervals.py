@@ -323,16 +323,55 @@ def test_shift_shape_and_order():
 
 def test_without_a_tail():
     rng = np.random.default_rng(8)
-    # Too short; too many ties; too few that are not 0.
+    # Too many ties; too few that are not 0.
     for rows in (
-        rng.normal(size=(3, 20)),
         rng.integers(0, 3, (3, 500)).astype(float),
         np.where(np.arange(500) < 20, rng.normal(size=(3, 500)), -np.inf),
     ):
         value, v, tail = reduce(rows)
         n = rows.shape[1]
-        got, want = tail_interval(n, value, v, tail), delta_interval(n, value, v)
-        np.testing.assert_allclose(got, want, rtol=1e-12)
+        half = scipy.stats.t(n - 1).ppf(0.975) * np.sqrt(v / n)
+        np.testing.assert_allclose(
+            tail_interval(n, value, v, tail), (value - half, value + half), rtol=1e-12
+        )
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 20])
+@pytest.mark.parametrize("sd", [0.1, 0.3, 1.0, 3.0, 10.0])
+def test_draws_too_few_for_a_tail(n, sd):
+    # The normal interval has .82 at n = 3 and sd = .3, .38 at 20 and 3, and 0 at sd = 10.
+    rows = sd * np.random.default_rng(n).standard_normal((2000, n)) - 0.5 * sd**2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fe.errors.FastElboWarning)
+        est = fe.summarize(rows)
+    low, high = est.confidence_interval()
+    endless = np.isinf(high)
+    np.testing.assert_array_equal(endless, est.log_evidence_se > 0.1)
+    np.testing.assert_allclose(low[endless], est.log_evidence[endless] + np.log(0.05))
+    assert ((low <= 0.0) & (high >= 0.0)).mean() > 0.93
+
+
+def test_one_draw_bounds_from_below():
+    with pytest.warns(fe.errors.ShortTailWarning):
+        est = fe.summarize(np.array([[2.0], [3.0]]))
+    np.testing.assert_allclose(est.confidence_interval().low, est.log_evidence + np.log(0.05))
+    np.testing.assert_allclose(est.total().confidence_interval(), [5.0 + np.log(0.05), np.inf])
+
+
+def test_few_effective_draws_among_ties():
+    # Beside one weight all others are as nothing, and equal: that weight alone bounds nothing.
+    rows = np.zeros((2, 1000))
+    rows[:, 0] = 1e5, 3.0
+    value, v, tail = reduce(rows)
+    low, high = tail_interval(1000, value, v, tail)
+    assert low[0] == pytest.approx(value[0] + np.log(0.05))
+    assert high[0] == np.inf
+    assert np.isfinite([low[1], high[1]]).all()
+    # Without a k-hat, whatever the number of draws.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fe.errors.FastElboWarning)
+        est = fe.summarize(rows, pareto_k=False)
+    assert np.isinf(est.confidence_interval().high).tolist() == [True, False]
 
 
 def test_hopeless_tails():

@@ -131,7 +131,9 @@ def test_empty_batches():
         assert fe.logsumexp(np.zeros((4, 0)), axis=0, b=b).shape == (0,)
     accumulator = fe.LogWeightAccumulator()
     accumulator.update(np.zeros((0, 50)))
-    accumulator.merge(accumulator)
+    other = fe.LogWeightAccumulator()
+    other.update(np.zeros((0, 50)))
+    accumulator.merge(other)
     assert accumulator.result().log_evidence.shape == (0,)
 
 

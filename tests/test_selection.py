@@ -28,6 +28,16 @@ def run_words(x, first, threshold):
     return word, simd.lowest_bit(word) if word != 0 else -1
 
 
+@kernel
+def run_words_below(x, first, threshold):
+    return simd.word_below(x, first, threshold)
+
+
+@kernel
+def run_below(x, threshold, out):
+    return selection.take_below(x, x.size, threshold, out)
+
+
 def assert_selects(row, size):
     value, place = np.full(size, np.nan), np.full(size, -1)
     found = run_select(row, size, value, place)
@@ -86,3 +96,20 @@ def test_words(x, first, threshold):
     assert [k for k in range(simd.BITS) if int(expected) >> k & 1] == bits.tolist()
     assert lowest == (bits[0] if bits.size else -1)
     assert not bits.size or simd.lowest_bit(expected) == bits[0]
+    below = simd.word_below(x, first, threshold)
+    assert run_words_below(x, first, threshold) == below
+    bits = np.flatnonzero(x[first : first + simd.BITS] < threshold)
+    assert [k for k in range(simd.BITS) if int(below) >> k & 1] == bits.tolist()
+
+
+@EACH
+@given(
+    arrays.arrays(float, some.integers(0, 300), elements=some.floats()),
+    some.floats(allow_nan=False),
+)
+def test_values_below(x, threshold):
+    out = np.full(x.size + 1, np.nan)
+    found = run_below(x, threshold, out)
+    expected = -x[(x > -np.inf) & (x < threshold)]
+    np.testing.assert_array_equal(out[:found], expected)
+    assert np.isnan(out[-1])

@@ -75,6 +75,11 @@ def take_above(x, n, threshold, value, place):
 
 
 @kernel
+def take_below(x, n, threshold, value):
+    return selection.take_below(x, n, threshold, value)
+
+
+@kernel
 def set_ranks(coarse, n, rank):
     selection._set_ranks(coarse, n, rank)
 
@@ -101,6 +106,7 @@ def normals(kind):
 
 EXPECTED = {
     "take_above": {r"vcmp\w*pd": 8},
+    "take_below": {r"vcmp\w*pd": 8},
     "set_ranks": {r"vpsubd": 8, r"vpsrld": 8},
     "student_factors": normals("pd"),
     "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
@@ -125,6 +131,7 @@ def signatures():
     places, ranks = numba.int64[::1], numba.int32[::1]
     return {
         "take_above": (vector, integer, numba.float64, vector, places),
+        "take_below": (vector, integer, numba.float64, vector),
         "set_ranks": (ranks, integer, ranks),
         "student_factors": (vector, vector, numba.float64, key, integer),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),

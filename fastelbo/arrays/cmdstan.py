@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FastElboWarning
+from .choice import ChoiceError
 from .text import Table
 
 # Model, approximation, and whether the density of the approximation is normalised.
@@ -23,6 +24,16 @@ _PAIRS = (
     ("log_p__", "log_q__", False),
     ("lp__", "lp_approx__", True),
 )
+
+
+def require_no_sample(table: Table, path: str) -> None:
+    """Raise an error for draws of a Markov chain: they are of no q whose density is known."""
+    if {"lp__", "accept_stat__"} <= set(table.names):
+        raise ChoiceError(
+            f"{path} has draws of CmdStan's sampler, which have no log weights: they are from the "
+            "posterior, not from a q with a density. If one of its columns is of log weights, "
+            "column must name it"
+        )
 
 
 def has_log_weights(table: Table) -> bool:

@@ -165,4 +165,6 @@ def _read(
     with text.open_table(stream, head) as table:
         if choice.column is None and cmdstan.has_log_weights(table):
             return cmdstan.log_weights(table, path), False
+        if choice.column is None:
+            cmdstan.require_no_sample(table, path)
         return text.read_columns(table, choice, path), False

@@ -73,8 +73,8 @@ def _as_numpy(value: Any, name: str) -> np.ndarray[Any, Any]:
         if isinstance(value, (list, tuple)) and any(hasattr(item, "detach") for item in value):
             return as_array([as_array(item, name) for item in value], name)
         raise InvalidInputError(
-            f"{name} must be an array of real numbers, but {shown(value)} of type "
-            f"{type(value).__name__} is none: {error}"
+            f"{name} must be an array of real numbers, got {shown(value)} of type "
+            f"{type(value).__name__}, which NumPy cannot read as one: {error}"
         ) from error
 
 

@@ -169,7 +169,7 @@ def _fields(line: str, delimiter: str | None) -> list[str]:
 def _names(first: list[str], second: list[str]) -> list[str]:
     """The names in the first line, or none if it has numbers; ``second`` is the line below it."""
     texts = list(map(_is_text, first))
-    if len(first) + 1 == len(second) and all(texts):
+    if len(first) + 1 == len(second) and all(texts) and any(map(_is_number, second[1:])):
         # R writes no name above its row names.
         return ["", *first]
     if len(first) != len(second):

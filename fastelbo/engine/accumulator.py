@@ -172,13 +172,17 @@ class LogWeightAccumulator:
         Raises
         ------
         InvalidInputError
-            If ``other`` is no accumulator, or if ``iw_sizes``, ``tail_draws`` or the shape of the
-            data points differ.
+            If ``other`` is no accumulator or is this one, or if ``iw_sizes``, ``tail_draws`` or the
+            shape of the data points differ.
         """
         if not isinstance(other, LogWeightAccumulator):
             raise InvalidInputError(
                 f"other must be a LogWeightAccumulator, got {shown(other)} of type "
                 f"{type(other).__name__}"
+            )
+        if other is self:
+            raise InvalidInputError(
+                "other must be another accumulator, got this one: its draws would count twice"
             )
         for name in ("iw_sizes", "tail_draws"):
             mine, others = getattr(self, name), getattr(other, name)

@@ -44,7 +44,9 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
         # What zipfile says of an archive that an interrupt has left open.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
-        raise CheckpointError(f"checkpoint {target} cannot be written: {error}") from error
+        # Other texts of the system name the temporary file.
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"checkpoint {target} cannot be written: {reason}") from error
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
@@ -54,6 +56,10 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
         # Open the file here: np.load(path) leaves it open if it is not an archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
+        if not {"checksum", "header"} <= set(content):
+            raise ValueError(
+                "it is a .npz file of other arrays, which LogWeightAccumulator.save did not write"
+            )
         checksum = content.pop("checksum").tobytes()
         facts = json.loads(content["header"].tobytes())
         sound = checksum == _checksum(content)

@@ -22,7 +22,7 @@ from ..validation import Floats
 from .loop import HostSlice, Slice, folded_quantities
 from .states import Quantities, States
 from .task import EstimateRequest
-from .term_tails import term_tails
+from .term_tails import with_term_tails
 
 # Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
 _FIRST_WORK = 2**28
@@ -53,14 +53,12 @@ class CPUBackend:
         values = folded_quantities(
             source, request.points, request.n_samples, request.form, pace, tick
         )
-        draw = partial(self._terms_of_point, request)
-        k = values["pareto_k_elbo"]
-        return values | term_tails(k, request.n_samples, request.form.capacity, draw)
+        return with_term_tails(values, request, self._terms_of_point)
 
     def _terms_of_point(
         self, request: EstimateRequest, i: int, first: int, stop: int
     ) -> tuple[Floats, Floats, Floats]:
-        """See `term_tails.DrawTerms`."""
+        """See `term_tails.DrawTermsOf`."""
         rows = (
             np.empty((1, stop - first)),
             np.empty((1, stop - first)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,7 @@ from .cuda_states import DeviceSlice, chunk_bytes
 from .loop import Slice, folded_quantities
 from .states import Quantities
 from .task import EstimateRequest
-from .term_tails import term_tails
+from .term_tails import with_term_tails
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
@@ -70,14 +69,12 @@ class CUDABackend:
             values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
             )
-            draw = partial(self._terms_of_point, request)
-            k = values["pareto_k_elbo"]
-            return values | term_tails(k, request.n_samples, request.form.capacity, draw)
+            return with_term_tails(values, request, self._terms_of_point)
 
     def _terms_of_point(
         self, request: EstimateRequest, i: int, first: int, stop: int
     ) -> tuple[Floats, Floats, Floats]:
-        """See `term_tails.DrawTerms`."""
+        """See `term_tails.DrawTermsOf`."""
         from ..kernels.cuda import launch as cuda_launch
 
         plan, index = self._plan(request, i, 1), request.first_index + i

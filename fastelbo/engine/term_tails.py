@@ -9,6 +9,7 @@ tail: draws are functions of their address, and can be made again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -16,12 +17,20 @@ from ..validation import Floats
 from ..weights.diagnostics import high_k
 from ..weights.pareto import fit_tails, kept_draws
 from .states import Quantities
+from .task import EstimateRequest
 
 # draw(i, first, stop): log likelihood, log prior and log q of draws first to stop of data point i.
 DrawTerms = Callable[[int, int, int], tuple[Floats, Floats, Floats]]
+DrawTermsOf = Callable[[EstimateRequest, int, int, int], tuple[Floats, Floats, Floats]]
 
 # Draws of a data point at a time: three arrays of 8 MB.
 _PIECE = 2**20
+
+
+def with_term_tails(values: Quantities, request: EstimateRequest, draw: DrawTermsOf) -> Quantities:
+    """The quantities of a request, and the k-hats of `term_tails`."""
+    k, capacity = values["pareto_k_elbo"], request.form.capacity
+    return values | term_tails(k, request.n_samples, capacity, partial(draw, request))
 
 
 def term_tails(pareto_k_elbo: Floats, n_samples: int, capacity: int, draw: DrawTerms) -> Quantities:

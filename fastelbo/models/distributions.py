@@ -159,7 +159,7 @@ class Elliptical(Distribution):
     def _lowered(self, batch: tuple[int, ...], unit: float = 1.0) -> tuple[Density, Floats]:
         """The density of every member of a batch, and the centre that it is relative to.
 
-        Of points in other units: those that the density takes are ``unit`` times as large.
+        The density takes points in other units, which are ``unit`` times as large.
         """
         components, points = self._components.times(unit), Points(batch)
         centre = lowering.exact_centre(components, points)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..plotting import Drawable
 from ..weights.combined_intervals import difference_interval
 from ..weights.diagnostics import high_k
 from ..weights.differences import Difference
 from ..weights.intervals import Interval
 
-if TYPE_CHECKING:
-    from .estimate import Estimate
+
+class Comparable(Drawable, Protocol):
+    """The attributes of a `fastelbo.Estimate` that a difference reads, besides those of figures."""
+
+    @property
+    def _addresses(self) -> tuple[int, range] | None: ...
+
+    def confidence_interval(self, quantity: str, confidence_level: float) -> Interval: ...
 
 
-def evidence_difference(first: Estimate, second: Estimate) -> Difference:
+def evidence_difference(first: Comparable, second: Comparable) -> Difference:
     """The difference of two log evidences from draws of their own; see `Estimate.__sub__`."""
     shapes = first.batch_shape, second.batch_shape
     if shapes[0] != shapes[1]:
@@ -41,7 +48,7 @@ def evidence_difference(first: Estimate, second: Estimate) -> Difference:
     )
 
 
-def _share_draws(first: Estimate, second: Estimate) -> bool:
+def _share_draws(first: Comparable, second: Comparable) -> bool:
     """Whether a draw of one is at the address of a draw of the other, as far as is known."""
     if first is second:
         return first.n_samples > 0
@@ -51,7 +58,7 @@ def _share_draws(first: Estimate, second: Estimate) -> bool:
     return key == other_key and max(points.start, others.start) < min(points.stop, others.stop)
 
 
-def _interval(first: Estimate, second: Estimate, confidence_level: float) -> Interval:
+def _interval(first: Comparable, second: Comparable, confidence_level: float) -> Interval:
     intervals = (
         each.confidence_interval("log_evidence", confidence_level) for each in (first, second)
     )

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
+from ..plotting import Drawable
 from ..tables import format_cell, format_table, html_table, interval_cell
 from ..validation import Floats
 from ..weights.intervals import tail_interval
 from ..weights.scaled import mean_and_error
 from .total import QUANTITIES
 
-if TYPE_CHECKING:
-    from .estimate import Estimate
-
 _HTML_ROWS = 10
 
 
-def summary(estimate: Estimate, max_rows: int) -> str:
+class Displayed(Drawable, Protocol):
+    """The attributes of a `fastelbo.Estimate` that its table reads, besides those of figures."""
+
+    @property
+    def elbo(self) -> Floats: ...
+    @property
+    def elbo_se(self) -> Floats: ...
+    @property
+    def ess(self) -> Floats: ...
+    @property
+    def relative_variance(self) -> Floats: ...
+    @property
+    def pareto_k_elbo(self) -> Floats: ...
+    @property
+    def _tail(self) -> Floats | None: ...
+
+
+def summary(estimate: Displayed, max_rows: int) -> str:
     """The table of the first data points; see `Estimate.summary`."""
     text, left_out = format_table(_rows(estimate, max_rows)), estimate.log_evidence.size - max_rows
     return text if left_out <= 0 else f"{text}\n... {left_out} more"
 
 
-def html(estimate: Estimate) -> str:
+def html(estimate: Displayed) -> str:
     """The table of the first data points, for notebooks."""
     left_out = estimate.log_evidence.size - _HTML_ROWS
     more = f"; {left_out} more data points" if left_out > 0 else ""
     return html_table(_rows(estimate, _HTML_ROWS), f"{estimate!r}, in nats{more}")
 
 
-def line(estimate: Estimate) -> str:
+def line(estimate: Displayed) -> str:
     """What the estimate is, in one line."""
     evidence, elbo, ess = estimate.log_evidence, estimate.elbo, estimate.ess
     if evidence.size == 1:
@@ -44,7 +59,7 @@ def line(estimate: Estimate) -> str:
     return f"Estimate({inside}, n_samples={estimate.n_samples})"
 
 
-def _rows(estimate: Estimate, max_rows: int) -> list[list[str]]:
+def _rows(estimate: Displayed, max_rows: int) -> list[list[str]]:
     """The cells of the table, headings first."""
     columns: list[tuple[str, Floats, Floats | None]] = [
         (name, getattr(estimate, name), getattr(estimate, f"{name}_se"))
@@ -65,7 +80,7 @@ def _rows(estimate: Estimate, max_rows: int) -> list[list[str]]:
     return table
 
 
-def _interval(estimate: Estimate, index: tuple[int, ...]) -> str:
+def _interval(estimate: Displayed, index: tuple[int, ...]) -> str:
     """Log evidence and its interval if its standard error is NaN, else an empty text."""
     if estimate._tail is None or not np.isnan(estimate.log_evidence_se[index]):
         return ""

@@ -18,7 +18,7 @@ from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
-from ..weights.intervals import Interval, normal_interval, one_sided_interval, tail_interval
+from ..weights.intervals import Interval, delta_interval, normal_interval, tail_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
 from ..weights.scaled import root_sum_of_squares, total
 from . import display
@@ -177,7 +177,9 @@ class Estimate(Frozen):
         Interval
             (low, high), each of the batch's shape. The tails are not kept without k-hats, or if
             those of all data points would take more than 256 MB. All intervals are then normal,
-            but the interval of the log evidence is one-sided where its k-hat is too high.
+            but the interval of the log evidence is one-sided where its k-hat is too high. Without a
+            k-hat it has quantiles of Student's t. It is then one-sided where the standard error
+            exceeds 0.1 (up to 20 draws) or 0.5 (more).
         """
         require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
         if quantity == "iw_elbo":
@@ -198,11 +200,15 @@ class Estimate(Frozen):
         if self._tail is not None:
             ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
             return Interval(*ends)
-        low, high = normal_interval(value, self.log_evidence_se, confidence_level)
-        # Nothing else is known of a tail that is heavy but was not kept, nor of weights of 0.
-        unknown = high_k(self.pareto_k, self.n_samples) | np.isneginf(value) & np.isnan(low)
-        least, most = one_sided_interval(value, confidence_level)
-        return Interval(np.where(unknown, least, low), np.where(unknown, most, high))
+        normal = normal_interval(value, self.log_evidence_se, confidence_level)
+        if self.n_samples == 0:
+            return normal
+        heavy = high_k(self.pareto_k, self.n_samples)
+        # A tail that is heavy but was not kept leaves nothing to go by.
+        v = np.where(heavy, np.inf, v)
+        delta = delta_interval(self.n_samples, value, v, confidence_level)
+        light = ~heavy & ~np.isnan(self.pareto_k)
+        return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
 
     def bounds(self) -> BoundTable:
         """A table of ELBO, importance-weighted bounds and log evidence, with an explanation.

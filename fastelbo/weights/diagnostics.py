@@ -19,12 +19,10 @@ from ..errors import (
     TotalBiasWarning,
 )
 from ..validation import Floats
-from .pareto import MOST_LIMIT, draws_needed, k_threshold, tail_length
+from .pareto import LOW_ESS_VARIANCE, MOST_LIMIT, draws_needed, k_threshold, tail_length
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
-# Largest squared standard error v/K: the delta method is a first-order expansion in it.
-LOW_ESS_VARIANCE = 0.01
 # Weights with a smaller standard deviation, in nats, count as equal. With a missed mode far away
 # it is above rounding error. With an approximate q it is always far above this limit.
 CONSTANT_SD = 1e-6
@@ -145,12 +143,12 @@ def _warn_heavy_means(n_samples: int, values: Mapping[str, Floats]) -> None:
     if flags:
         k = values["pareto_k_elbo"]
         *others, last = (f"{name}_se" for name in flags)
-        errors = f"{', '.join(others)} and {last}" if others else last
+        errors = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         worst = float(k[flags["elbo"]].max())
         warn(
             HighParetoKWarning,
             f"k-hat of the log weights' own lower tail exceeds {k_threshold(n_samples):.2f}, the "
-            f"limit for {n_samples} draws, for {places(flags['elbo'], k)}: {errors} are NaN there, "
+            f"limit for {n_samples} draws, for {places(flags['elbo'], k)}: {errors} NaN there, "
             "each by the tail of its own terms, as a few draws make up the mean (the worst is "
             f"{worst:.2f}; from 1 on the ELBO may be -inf). A q whose tails are not heavier than "
             "those of the model has a finite ELBO",
@@ -183,9 +181,9 @@ def _lower_bound_at_best(k: Floats, n_samples: int) -> str:
     if not count:
         return ""
     return (
-        f". For {count} of them log_evidence itself, not only its standard error, is a lower bound "
-        "at best: try a q with heavier tails (StudentT), a larger scale, or more of the model's "
-        "structure"
+        f". For {count} of them the draws cannot tell whether the weights have a mean: "
+        "log_evidence itself, not only its standard error, is a lower bound at best; try a q with "
+        "heavier tails (StudentT), a larger scale, or more of the model's structure"
     )
 
 

@@ -27,6 +27,10 @@ by Markov's inequality the mean of the weights is above c times its expectation 
 most 1 / c.
 
 Above k = 1/2, the lower end is not far above that of the delta interval (`_lower_ends`).
+
+Up to 20 draws have no tail that could be fitted, and a tail with too many equal weights has no
+shape. The interval is then that of `delta_interval`: from quantiles of Student's t, and without an
+upper end where v / K is too large.
 """
 
 from __future__ import annotations
@@ -35,12 +39,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
+from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp, stdtrit
 
 from ..errors import InvalidInputError
-from ..kernels.cpu.tails import FITTED, UNBOUNDED
+from ..kernels.cpu.tails import FITTED, SHORT, TIED, UNBOUNDED
 from ..validation import Floats, as_number
-from .pareto import TailFits, fit_tails, k_threshold
+from .pareto import LOW_ESS_VARIANCE, TailFits, fit_tails, k_threshold, kept_draws
 
 # Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
 # theta to the next, so that the nodes of all theta together leave no gaps.
@@ -55,6 +59,9 @@ _LARGEST_K = 1.0 - 1e-9
 # the limit of k-hat may be for it.
 _NO_VARIANCE = 0.5
 _MOST_WIDER = 0.05
+# The largest v / K of more than 20 draws whose tail is unknown: at least 4 effective draws. The
+# delta interval of counts of rare events, which are such weights, is good.
+_MOST_VARIANCE = 0.25
 # Most steps: Newton steps, or bisection if a Newton step leaves the bracket.
 _MAX_STEPS = 100
 _TOLERANCE = 1e-12
@@ -96,6 +103,28 @@ def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
 
 
 @np.errstate(over="ignore", under="ignore")
+def delta_interval(
+    n_samples: int,
+    log_evidence: Floats,
+    relative_variance: Floats,
+    confidence_level: float,
+) -> Interval:
+    """The interval of the log evidence if nothing is known of the tail.
+
+    It has quantiles of Student's t with K - 1 degrees of freedom. It is one-sided where v / K
+    exceeds 0.01 (up to 20 draws) or 0.25 (more), or is NaN as it is for one draw.
+    """
+    most_variance = _MOST_VARIANCE if kept_draws(n_samples) else LOW_ESS_VARIANCE
+    variance = relative_variance / max(n_samples, 1)
+    half = stdtrit(max(n_samples - 1, 1), upper_probability(confidence_level)) * np.sqrt(variance)
+    least, most = one_sided_interval(log_evidence, confidence_level)
+    known = variance <= most_variance
+    return Interval(
+        np.where(known, log_evidence - half, least), np.where(known, log_evidence + half, most)
+    )
+
+
+@np.errstate(over="ignore", under="ignore")
 def tail_interval(
     n_samples: int,
     log_evidence: Floats,
@@ -119,10 +148,11 @@ def tail_interval(
     Returns
     -------
     low, high : ndarray
-        Each of the shape of ``log_evidence``. The interval always contains ``log_evidence``. It is
-        the delta interval if the tail is too short or too tied to be fitted. If the tail may have
-        no mean, ``high`` is inf and ``low`` is ``log_evidence + log(1 - confidence_level)``. If
-        every weight is 0, ``low`` is -inf and ``high`` is inf.
+        Each of the shape of ``log_evidence``. The interval always contains ``log_evidence``. If the
+        tail may have no mean, ``high`` is inf and ``low`` is
+        ``log_evidence + log(1 - confidence_level)``. If the tail is too short or too tied to be
+        fitted, the interval is that of `delta_interval`. If every weight is 0, ``low`` is -inf and
+        ``high`` is inf.
 
     Examples
     --------
@@ -156,6 +186,9 @@ def tail_interval(
         centre, sd = _given_excess(n_samples, value[rows], v[rows], tail[rows], mean_excess)
         for end, p in zip((low, high), probabilities, strict=True):
             end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
+    unfitted = np.isin(fits.status, (SHORT, TIED))
+    ends = delta_interval(n_samples, value, v, confidence_level)
+    low[unfitted], high[unfitted] = (end[unfitted] for end in ends)
     high[(fits.status == UNBOUNDED) | np.isneginf(value)] = np.inf
     endless = high == np.inf
     both = ~endless

@@ -26,6 +26,9 @@ def tail_length(n_samples: int, r_eff: Any = 1.0) -> Integers:
     return np.ceil(np.minimum(n_samples / 5.0, efficient)).astype(np.int64)
 
 
+# Largest squared standard error v/K: the delta method is a first-order expansion in it.
+LOW_ESS_VARIANCE = 0.01
+
 # Upper limit for the number of largest log weights stored per data point while draws stream.
 MAX_KEPT = 4096
 

@@ -116,7 +116,7 @@ def terms(
 ):
     """Set the three log densities of draws lo to hi of every data point of the plan.
 
-    Those of draw ``column`` are in column 0.
+    Column 0 has the densities of draw ``column``.
     """
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..jit.compile import block, scalar
 from .copies import copy, fill
-from .simd import BITS, lowest_bit, word_above
+from .simd import BITS, lowest_bit, word_above, word_below
 from .sums import from_order_key, largest, order_key
 
 # Length of a run. A run is ranked by comparing all pairs, which vectorises. Behind the candidates,
@@ -84,6 +84,28 @@ def take_above(x, n, threshold, start, value, place):
                 count += np.uint64(1)
         first = n
     return np.int64(count), first
+
+
+@block
+def take_below(x, n, threshold, out):
+    """Copy minus the values of x[:n] that are finite and below the threshold; returns how many.
+
+    ``out`` has room for n values.
+    """
+    count, first = np.uint64(0), 0
+    while first + BITS <= n:
+        word = word_below(x, first, threshold)
+        while word != 0:
+            value = x[np.uint64(first + lowest_bit(word))]
+            out[count] = -value
+            count += np.uint64(value > -np.inf)
+            word &= word - np.uint64(1)
+        first += BITS
+    for k in range(first, n):
+        if -np.inf < x[k] < threshold:
+            out[count] = -x[k]
+            count += np.uint64(1)
+    return np.int64(count)
 
 
 @block

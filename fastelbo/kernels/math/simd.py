@@ -24,32 +24,44 @@ def word_above(x: Any, first: int, threshold: float) -> np.uint64:
     return np.uint64(sum(1 << k for k in range(BITS) if x[first + k] > threshold))
 
 
+def word_below(x: Any, first: int, threshold: float) -> np.uint64:
+    """A word whose bit k is set if x[first + k] is below the threshold; x is contiguous."""
+    return np.uint64(sum(1 << k for k in range(BITS) if x[first + k] < threshold))
+
+
 def lowest_bit(word: np.uint64) -> int:
     """The index of the lowest set bit of a word; the word is not 0."""
     return (int(word) & -int(word)).bit_length() - 1
 
 
-@intrinsic
-def _word_above(typing_context, address, first, threshold):
-    def generate(context, builder, signature, args):
-        vector = ir.VectorType(ir.DoubleType(), BITS)
-        x = builder.inttoptr(args[0], ir.DoubleType().as_pointer())
-        start = builder.gep(x, [args[1]])
-        values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
-        none = ir.Constant(vector, ir.Undefined)
-        one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
-        same = ir.Constant(ir.VectorType(ir.IntType(32), BITS), [0] * BITS)
-        thresholds = builder.shuffle_vector(one, none, same)
-        return builder.bitcast(builder.fcmp_ordered(">", values, thresholds), _INT)
+def _comparison(function: Any, symbol: str) -> None:
+    """Compile ``function`` to one comparison of vectors."""
 
-    return types.uint64(types.uintp, types.int64, types.float64), generate
+    @intrinsic
+    def compare(typing_context, address, first, threshold):
+        def generate(context, builder, signature, args):
+            vector = ir.VectorType(ir.DoubleType(), BITS)
+            x = builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+            start = builder.gep(x, [args[1]])
+            values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
+            none = ir.Constant(vector, ir.Undefined)
+            one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
+            same = ir.Constant(ir.VectorType(ir.IntType(32), BITS), [0] * BITS)
+            thresholds = builder.shuffle_vector(one, none, same)
+            return builder.bitcast(builder.fcmp_ordered(symbol, values, thresholds), _INT)
+
+        return types.uint64(types.uintp, types.int64, types.float64), generate
+
+    def choose(x, first, threshold):
+        if x.layout != "C" or x.dtype != types.float64:
+            return None
+        return lambda x, first, threshold: compare(x.ctypes.data, first, threshold)
+
+    overload(function)(choose)
 
 
-@overload(word_above)
-def _word_above_overload(x, first, threshold):
-    if x.layout != "C" or x.dtype != types.float64:
-        return None
-    return lambda x, first, threshold: _word_above(x.ctypes.data, first, threshold)
+_comparison(word_above, ">")
+_comparison(word_below, "<")
 
 
 @intrinsic

@@ -28,6 +28,7 @@ from ..math.selection import (
     make_candidates,
     select_largest,
     take_above,
+    take_below,
     thin,
 )
 from ..math.sums import from_order_key, order_key
@@ -144,7 +145,16 @@ def push_both(top_k, lane, capacity, log_weight, n, top, room):
     A weight of 0 enters neither.
     """
     push_top(top_k, lane, capacity, log_weight, n, top)
-    push_top(top_k, lane + 1, capacity, room, n, _negate(log_weight, n, room))
+    low = lane + 1
+    if top_k.threshold[low] == -np.inf:
+        push_top(top_k, low, capacity, room, n, _negate(log_weight, n, room))
+        return
+    if top_k.count[low] + n > top_k.value.shape[1] - RUN:
+        _thin_lane(top_k, low, capacity)
+    place = top_k.value[low, top_k.count[low] :]
+    top_k.count[low] += take_below(log_weight, n, -top_k.threshold[low], place)
+    if top_k.count[low] > _SURPLUS * capacity:
+        _thin_lane(top_k, low, capacity)
 
 
 @block
