@@ -31,7 +31,7 @@ class Operation(NamedTuple):
 OPERATIONS: dict[Any, list[Operation]] = {}
 
 # Operators that write to a vector on their left.
-IN_PLACE = {
+IN_PLACE: set[Any] = {
     operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
     operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor,
 }  # fmt: skip
@@ -79,7 +79,7 @@ def typer(target: Any) -> Callable[[Any], Any]:
 
 def lowers(target: Any, *kinds: Any) -> Callable[[Any], Any]:
     """Decorate ``lower(context, builder, sig, args)``, for what a `typer` of the target found."""
-    return lower_builtin(_Own(target), *kinds)  # type: ignore[no-any-return]
+    return lower_builtin(_Own(target), *kinds)
 
 
 def _of_values(operation: Operation, args: Any, width: int) -> Any:
