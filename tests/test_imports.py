@@ -128,7 +128,7 @@ ROOMS = [
     ["cli"],
     ["__main__"],
 ]
-KERNEL_ROOMS = [["jit"], ["math"], ["draws"], ["state"], ["cpu", "cuda"], ["info"]]
+KERNEL_ROOMS = [["jit"], ["math"], ["vectors"], ["draws"], ["state"], ["cpu", "cuda"], ["info"]]
 
 
 def arrows_up(package, rooms, graph):

@@ -103,3 +103,16 @@ def kernel(function: Callable[..., Any]) -> Any:
     if not numba.config.DISABLE_JIT:
         keep_on_disk(dispatcher, function)
     return dispatcher
+
+
+def native(function: Any, signature: Any = None) -> Any:
+    """Compile a user's function, or with a signature the entry point around it, at once.
+
+    There are no fastmath flags: the vectors it works on fuse products themselves. An index outside
+    of an array raises.
+    """
+    plain = getattr(function, "py_func", function)
+    options: dict[str, Any] = {"error_model": "numpy", "boundscheck": True, "nogil": True}
+    if signature is None:
+        return numba.njit(**options, **FRAGMENT)(plain)
+    return numba.njit(signature, **options)(plain)

@@ -47,11 +47,9 @@ _ROUND_BIASED = _ROUND + 1023.0
 
 
 @scalar
-def _exp_beside(x, n):
-    """exp(x) / 2^n, where n is the integer nearest to x / ln 2."""
-    r = (x - n * _LN2_HI) - n * _LN2_LO
-    # exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2. Error: 8.8e-18 for r < 0; 1.8e-17 for r > 0,
-    # where an ulp is twice as large.
+def exp_tail(r):
+    """P(r) of exp(r) = 1 + r + r^2 P(r) on |r| <= ln(2)/2."""
+    # Error of exp(r): 8.8e-18 for r < 0; 1.8e-17 for r > 0, where an ulp is twice as large.
     p = 2.5086968622116385707e-8
     p = p * r + 2.7625781016617833178e-7
     p = p * r + 2.7557308891482639726e-6
@@ -61,9 +59,31 @@ def _exp_beside(x, n):
     p = p * r + 8.3333333333482890627e-3
     p = p * r + 4.1666666666579438937e-2
     p = p * r + 0.16666666666666642062
-    p = p * r + 0.50000000000000048656
-    p = p * r + 1.0
+    return p * r + 0.50000000000000048656
+
+
+@scalar
+def beside_multiple(x, n):
+    """x - n ln 2 for an integer n below 2^20."""
+    return (x - n * _LN2_HI) - n * _LN2_LO
+
+
+@scalar
+def _exp_beside(x, n):
+    """exp(x) / 2^n, where n is the integer nearest to x / ln 2."""
+    r = beside_multiple(x, n)
+    p = exp_tail(r) * r + 1.0
     return p * r + 1.0
+
+
+@scalar
+def times_power(y, n):
+    """2^n y for an integer n in [-1075, 1024]."""
+    # 2^n as two factors: each is a normal number, even where 2^n is subnormal or infinite.
+    biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
+    half = biased >> np.uint64(1)
+    y = y * np.uint64(half << np.uint64(52)).view(np.float64)
+    return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
 
 
 @by_precision(scalar32.exp)
@@ -73,12 +93,7 @@ def exp(x: float) -> float:
     x = _EXP_MAX if x > _EXP_MAX else x
     x = _EXP_MIN if x < _EXP_MIN else x
     n = (x * _LOG2E + _ROUND) - _ROUND
-    y = _exp_beside(x, n)
-    # 2^n as two factors: each is a normal number, even where 2^n is subnormal or infinite.
-    biased = np.float64(n + (_ROUND + 2046.0)).view(np.uint64) & np.uint64(0xFFF)
-    half = biased >> np.uint64(1)
-    y = y * np.uint64(half << np.uint64(52)).view(np.float64)
-    return y * np.uint64((biased - half) << np.uint64(52)).view(np.float64)
+    return times_power(_exp_beside(x, n), n)
 
 
 @by_precision(scalar32.exp_normal)
@@ -111,24 +126,34 @@ _TINY = 2.2250738585072014e-308
 _TWO54 = 18014398509481984.0
 
 
-@by_precision(scalar32.log_positive)
-def log_positive(x: float) -> float:
-    """Natural logarithm of a positive, normal, finite number, within 1 ulp, also near 1."""
-    # x = 2^k m with m in [sqrt(1/2), sqrt(2)).
+@scalar
+def split_near_one(x):
+    """(k, f) such that x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); x as in `log_positive`."""
     bits = np.float64(x).view(np.uint64) + (_EXPONENT_BIAS - _SQRT_HALF_BITS)
     k = np.uint64((bits >> np.uint64(52)) | _TWO52_BITS).view(np.float64) - (_TWO52 + 1023.0)
-    m = np.uint64((bits & _MANTISSA) + _SQRT_HALF_BITS).view(np.float64)
-    f = m - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    # log(1 + f) = 2 s + s z R(z). Error: 9.1e-18.
+    return k, np.uint64((bits & _MANTISSA) + _SQRT_HALF_BITS).view(np.float64) - 1.0
+
+
+@scalar
+def log_tail(z):
+    """R(z) of log(1 + f) = 2 s + s z R(z), with s = f / (2 + f) and z = s^2."""
+    # Error of log(1 + f): 9.1e-18.
     p = 0.14619097411090310848
     p = p * z + 0.15331497695876502154
     p = p * z + 0.18182896211173212454
     p = p * z + 0.22222211031671440689
     p = p * z + 0.28571428626652149343
     p = p * z + 0.39999999999897885324
-    p = p * z + 0.66666666666666697487
+    return p * z + 0.66666666666666697487
+
+
+@by_precision(scalar32.log_positive)
+def log_positive(x: float) -> float:
+    """Natural logarithm of a positive, normal, finite number, within 1 ulp, also near 1."""
+    k, f = split_near_one(x)
+    s = f / (2.0 + f)
+    z = s * s
+    p = log_tail(z)
     # 2 s = f - s f. Written with f^2/2, so that the rounded s enters only the small terms.
     half = 0.5 * f * f
     return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)

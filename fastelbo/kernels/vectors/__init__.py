@@ -1,0 +1,13 @@
+"""A number type that is one value of each of W draws: a user's scalar function computes W at once.
+
+LLVM vectorises no loop over draws around a user's function. Here the function is compiled for
+`types.Lanes` in place of float64, from the same source: an addition is one instruction for W draws.
+
+- `types`: the types, and how they lie in memory.
+- `trace`: the scalars of ``kernels.math`` as code on vectors.
+- `arithmetic`, `functions`, `choices`: what a value can do. `operations` registers it
+  with the compiler.
+- `arrays`, `operands`, `elementwise`, `temporaries`: z, and other vectors of such values.
+- `syntax`, `dataflow`, `selects`: branches that depend on z become selects.
+- `arguments`, `block`: a function as machine code for a block of draws, called by its address.
+"""

@@ -1,0 +1,176 @@
+"""A user's function of one draw as machine code for a block of draws, called by its address."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, errors
+from numba.extending import intrinsic, overload
+
+from ..jit.compile import native
+from . import elementwise
+from .arguments import Arguments, unpacker
+from .arrays import constant, opened
+from .binding import bound
+from .errors import NotCompiled, explained
+from .rewriting import Rewriter
+from .types import DOUBLE, INDEX, NUMBERS, Lanes, LaneVector, Mask
+
+assert elementwise  # registers all operations
+
+# Lanes computed at once. No bit of a result depends on it.
+WIDTH = 32
+
+
+class BlockFunction(NamedTuple):
+    """Machine code at an address; it lives as long as ``keep``."""
+
+    address: int
+    keep: Any
+
+
+def _views(width: int, stride: int) -> tuple[Any, Any]:
+    kind = LaneVector(width, writable=False)
+
+    @intrinsic
+    def column(typing_context, z, dim, k):
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            vector = opened(context, builder, kind, None)
+            vector.meminfo = cgutils.get_null_value(vector.meminfo.type)
+            vector.data = builder.gep(args[0], [args[2]])
+            vector.size, vector.step = args[1], constant(stride)
+            return vector._getvalue()
+
+        return kind(z, types.int64, types.int64), generate
+
+    @intrinsic
+    def put(typing_context, out, k, value):
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place = builder.gep(args[0], [args[1]])
+            place = builder.bitcast(place, ir.VectorType(DOUBLE, width).as_pointer())
+            builder.store(args[2], place, align=8)
+            return context.get_dummy_value()
+
+        if not isinstance(value, (*NUMBERS, Lanes, Mask)):
+            raise errors.TypingError(f"it returns {value}; expected a number")
+        return types.void(out, types.int64, Lanes(width)), generate
+
+    return column, put
+
+
+_POINTER = types.CPointer(types.float64)
+_SIGNATURE = types.int64(types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER)
+
+
+def compile_block(
+    function: Any, kind: Any, has_data: bool, *, stride: int, width: int = WIDTH
+) -> BlockFunction:
+    """Compile ``function(z, [data point,] *params)`` for ``width`` draws at once.
+
+    The machine code is for `call_block`. ``kind`` is the type of `Arguments`. Coordinate d of lane
+    k is at ``z[d * stride + k]``. The code may read and write up to the next multiple of ``width``
+    beyond the last lane. It raises `NotCompiled` where the function has no compiled form. With
+    ``one_lane`` in it, ``width=1`` may have one: there, z may steer the control flow.
+    """
+    n_params = len(kind.types[1])
+    plain, before, after = bound(function, 1 + has_data + n_params)
+    depends = (*(False for _ in before), True)
+    rewriter = Rewriter(width, native)
+    try:
+        density = native(rewriter.rewritten(plain, depends))
+        entry = _entry(density, before, after, kind, has_data, stride, width)
+        dispatcher = native(entry, _SIGNATURE)
+        (compiled,) = dispatcher.overloads.values()
+    except NotCompiled:
+        raise
+    except Exception as error:
+        raise explained(error, plain, width) from error
+    name = compiled.fndesc.llvm_func_name
+    return BlockFunction(compiled.library.get_pointer_to_function(name), dispatcher)
+
+
+def _entry(
+    density: Any, before: Any, after: Any, kind: Any, has_data: bool, stride: int, width: int
+) -> Any:
+    """The loop over the lanes of a block. Lanes that an error leaves out stay NaN."""
+    column, put = _views(width, stride)
+    unpack = unpacker(kind)
+
+    if has_data:
+
+        def entry(arguments, z, dim, i, n, out):
+            data, params = unpack(arguments)
+            for k in range(0, n, width):
+                put(out, k, math.nan)
+            for k in range(0, n, width):
+                value = density(*before, column(z, dim, k), data[i], *params, *after)
+                put(out, k, value)
+            return 0
+
+    else:
+
+        def entry(arguments, z, dim, i, n, out):
+            _, params = unpack(arguments)
+            for k in range(0, n, width):
+                put(out, k, math.nan)
+            for k in range(0, n, width):
+                put(out, k, density(*before, column(z, dim, k), *params, *after))
+            return 0
+
+    return entry
+
+
+_PROTOTYPE = ctypes.CFUNCTYPE(
+    ctypes.c_int32, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_void_p,
+    *[ctypes.c_int64] * 3, ctypes.c_void_p,
+)  # fmt: skip
+
+
+def call_block(address: int, arguments: int, z: Any, i: int, n: int, out: Any) -> int:
+    """out[:n] = the function at ``address`` of z[:, :n] and data point i; not 0 if it raised."""
+    returned, raised = ctypes.c_int64(), ctypes.c_void_p()
+    places = ctypes.addressof(returned), ctypes.addressof(raised)
+    status = _PROTOTYPE(address)(
+        *places, arguments, z.ctypes.data, z.shape[0], i, n, out.ctypes.data
+    )
+    return int(status)
+
+
+@intrinsic
+def _call(typing_context, address, arguments, z, dim, i, n, out):
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        real, byte = DOUBLE.as_pointer(), ir.IntType(8).as_pointer()
+        returned = cgutils.alloca_once(builder, INDEX)
+        raised = cgutils.alloca_once(builder, byte)
+        parts = [INDEX.as_pointer(), byte.as_pointer(), INDEX, real, INDEX, INDEX, INDEX, real]
+        kind = ir.FunctionType(ir.IntType(32), parts).as_pointer()
+        target, arguments, z, *numbers, out = args
+        values = [builder.inttoptr(z, real), *numbers, builder.inttoptr(out, real)]
+        status = builder.call(
+            builder.inttoptr(target, kind), [returned, raised, arguments, *values]
+        )
+        return builder.sext(status, INDEX)
+
+    word = types.int64
+    return word(word, word, types.uintp, word, word, word, types.uintp), generate
+
+
+@overload(call_block)
+def _call_block_overload(address, arguments, z, i, n, out):
+    return lambda address, arguments, z, i, n, out: _call(
+        address, arguments, z.ctypes.data, z.shape[0], i, n, out.ctypes.data
+    )
+
+
+def evaluate(block: BlockFunction, arguments: Arguments, z: Any, i: int = 0) -> tuple[int, Any]:
+    """(status, values) at the draws z (D, n), n at most the stride; for tests and probes."""
+    dim, n = z.shape
+    room = np.zeros((dim, -(-n // 512) * 512))
+    room[:, :n] = z
+    out = np.empty(room.shape[1])
+    return call_block(block.address, arguments.address, room, i, n, out), out[:n]

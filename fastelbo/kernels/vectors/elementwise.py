@@ -1,0 +1,196 @@
+"""Operations item by item on vectors in lanes; sums, products and extremes of their items."""
+
+from __future__ import annotations
+
+import builtins
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed, lower_builtin
+from numba.core.typing.templates import bound_function, signature
+
+from . import arithmetic, functions, fused
+from .arrays import (
+    Attributes,
+    array_item,
+    array_sizes,
+    constant,
+    load,
+    new,
+    opened,
+    raise_if,
+    store,
+)
+from .operands import broadcast, reader
+from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, lowers, typer, width_of
+from .types import Lanes, LaneVector, splat
+
+assert functions  # registers its operations
+
+
+def _lower(operation: Operation, in_place: bool = False) -> Callable[..., Any]:
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.return_type
+        operands = [
+            reader(context, builder, each, value, kind.width, mask)
+            for each, value, mask in zip(sig.args, args, operation.takes_masks, strict=True)
+        ]
+        size = broadcast(context, builder, operands)
+        out = new(context, builder, kind, size)
+        with cgutils.for_range(builder, size) as loop:
+            items = [read(loop.index) for _, read in operands]
+            store(builder, kind, out, loop.index, operation.emit(builder, *items))
+        if not (in_place and isinstance(sig.args[0], LaneVector)):
+            return out._getvalue()
+        result = out._getvalue()
+        left = opened(context, builder, kind, args[0])
+        _, read = reader(context, builder, kind, result, kind.width, kind.is_mask)
+        with cgutils.for_range(builder, size) as loop:
+            store(builder, kind, left, loop.index, read(loop.index))
+        context.nrt.decref(builder, kind, result)
+        return impl_ret_borrowed(context, builder, kind, args[0])
+
+    return lower
+
+
+for _target, _operations in OPERATIONS.items():
+    for _operation in _operations:
+        _kinds = (types.Any,) * _operation.arity
+        lowers(_target, *_kinds)(_lower(_operation, _target in IN_PLACE))
+
+
+# --- reductions ---------------------------------------------------------------------------------
+
+
+def _fold(emit: Callable[..., Any], start: float | None) -> Callable[..., Any]:
+    """A fold of the items in their order; without a start, of at least one item."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = sig.args[0]
+        vector = opened(context, builder, kind, args[0])
+        if start is None:
+            empty = builder.icmp_signed("==", vector.size, constant(0))
+            raise_if(context, builder, empty, ValueError, "the vector has no items")
+            first, begin = load(builder, kind, vector, constant(0)), constant(1)
+        else:
+            first = splat(builder, context.get_constant(types.float64, start), kind.width)
+            begin = constant(0)
+        total = cgutils.alloca_once_value(builder, first)
+        with cgutils.for_range(builder, vector.size, start=begin) as loop:
+            item = load(builder, kind, vector, loop.index)
+            builder.store(emit(builder, builder.load(total), item), total)
+        return builder.load(total)
+
+    return lower
+
+
+def _mean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    total = _fold(arithmetic.add, 0.0)(context, builder, sig, args)
+    size = opened(context, builder, sig.args[0], args[0]).size
+    count = splat(builder, builder.sitofp(size, total.type.element), sig.args[0].width)
+    return builder.fdiv(total, count)
+
+
+_REDUCTIONS = {
+    "sum": ((np.sum, builtins.sum), _fold(arithmetic.add, 0.0)),
+    "prod": ((np.prod,), _fold(arithmetic.multiply, 1.0)),
+    "max": ((np.max, builtins.max), _fold(arithmetic.maximum, None)),
+    "min": ((np.min, builtins.min), _fold(arithmetic.minimum, None)),
+    "mean": ((np.mean,), _mean),
+}
+
+
+def _reduced(args: Any) -> Any:
+    if len(args) == 1 and isinstance(args[0], LaneVector):
+        return signature(Lanes(args[0].width), args[0])
+    return None
+
+
+for _name, (_targets, _reduce) in _REDUCTIONS.items():
+    for _target in _targets:
+        typer(_target)(lambda context, args: _reduced(args))
+        lowers(_target, LaneVector)(_reduce)
+    lower_builtin(f"lanes.{_name}", LaneVector)(_reduce)
+
+
+def _method(name: str) -> Any:
+    @bound_function(f"lanes.{name}")
+    def resolve(self: Any, kind: Any, args: Any, kws: Any) -> Any:
+        return None if args or kws else signature(Lanes(kind.width), recvr=kind)
+
+    return resolve
+
+
+for _name in _REDUCTIONS:
+    setattr(Attributes, f"resolve_{_name}", _method(_name))
+
+
+# --- products of vectors and matrices -----------------------------------------------------------
+
+
+def _product_typed(context: Any, args: Any) -> Any:
+    if len(args) != 2 or not any(isinstance(each, LaneVector) for each in args):
+        return None
+    width, (a, b) = width_of(args), args
+    if width is None:
+        return None
+    if all(isinstance(each, LaneVector) or is_floats(each) for each in args):
+        return signature(Lanes(width), a, b)
+    if is_floats(a, 2) or is_floats(b, 2):
+        return signature(LaneVector(width), a, b)
+    return None
+
+
+def _dot(context: Any, builder: Any, width: int, size: Any, first: Any, second: Any) -> Any:
+    zero = splat(builder, context.get_constant(types.float64, 0.0), width)
+    total = cgutils.alloca_once_value(builder, zero)
+    with cgutils.for_range(builder, size) as loop:
+        factors = first(loop.index), second(loop.index)
+        builder.store(fused.multiply_add(builder, *factors, builder.load(total)), total)
+    return builder.load(total)
+
+
+def _inner(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    width = sig.return_type.width
+    operands = [
+        reader(context, builder, kind, value, width, False)
+        for kind, value in zip(sig.args, args, strict=True)
+    ]
+    size = broadcast(context, builder, operands)
+    return _dot(context, builder, width, size, operands[0][1], operands[1][1])
+
+
+def _matrix(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """matrix @ z, or z @ matrix: rows are its first or its second axis."""
+    kind = sig.return_type
+    matrix_first = isinstance(sig.args[0], types.Array)
+    at = 0 if matrix_first else 1
+    sizes = array_sizes(context, builder, sig.args[at], args[at])
+    rows, columns = sizes if matrix_first else reversed(sizes)
+    size, read = reader(context, builder, sig.args[1 - at], args[1 - at], kind.width, False)
+    broadcast(context, builder, [(size, None), (columns, None)])
+    out = new(context, builder, kind, rows)
+    with cgutils.for_range(builder, rows) as loop:
+
+        def element(column: Any, row: Any = loop.index) -> Any:
+            place = (row, column) if matrix_first else (column, row)
+            number = array_item(context, builder, sig.args[at], args[at], *place)
+            return context.cast(builder, number, sig.args[at].dtype, Lanes(kind.width))
+
+        total = _dot(context, builder, kind.width, columns, element, read)
+        store(builder, kind, out, loop.index, total)
+    return out._getvalue()
+
+
+def _product(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    lower = _inner if isinstance(sig.return_type, Lanes) else _matrix
+    return lower(context, builder, sig, args)
+
+
+for _target in (np.dot, operator.matmul):
+    typer(_target)(_product_typed)
+    lowers(_target, types.Any, types.Any)(_product)

@@ -1,0 +1,253 @@
+"""Branches on z as selects: statements that run for all lanes, and take effect for some.
+
+An ``if`` whose condition depends on z becomes a mask. A statement under it computes its value for
+all lanes, and an assignment keeps the old value in the others:
+
+    if z[0] > 0:                m = truth(z[0] > 0)
+        t = z[1]                t = choose(m, z[1], t)
+        return t                result = choose(done, result, choose(m, t, result))
+                                done = either(done, m)
+
+So it can be for statements that assign, return or loop over what is not masked, and for expressions
+that change nothing (see `purity`). Any other ``if`` stays, and the compiler rejects it if its
+condition is a mask.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+from .choices import both, choose, either, negated, truth
+from .dataflow import Dependence
+from .syntax import assign, call, load, located
+
+_CHOOSE, _TRUTH, _BOTH, _EITHER, _NOT = (f"_lanes_{each}" for each in (
+    "choose", "truth", "both", "either", "not",
+))  # fmt: skip
+_DONE, _RESULT, _NONE = "_lanes_done", "_lanes_result", "_lanes_none"
+# What the rewritten source calls.
+SCOPE: dict[str, Any] = {
+    _CHOOSE: choose, _TRUTH: truth, _BOTH: both, _EITHER: either, _NOT: negated, _NONE: math.nan,
+}  # fmt: skip
+
+
+def without_continue(body: list[ast.stmt]) -> list[ast.stmt]:
+    """``if c: continue`` with the rest of a loop's body as its other side."""
+    result: list[ast.stmt] = []
+    for index, node in enumerate(body):
+        if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Continue):
+            one = node.body[:-1] or [ast.copy_location(ast.Pass(), node)]
+            other = without_continue([*node.orelse, *body[index + 1 :]])
+            return [*result, ast.copy_location(ast.If(node.test, one, other), node)]
+        result.append(node)
+    return result
+
+
+class _Loops(ast.NodeTransformer):
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        node.body = without_continue(node.body)
+        return node
+
+
+def normalised(definition: ast.FunctionDef) -> ast.FunctionDef:
+    """The definition without the ``continue`` that an ``else`` can say."""
+    return _Loops().visit(definition)
+
+
+class Selects:
+    """Rewrites the branches of one function."""
+
+    def __init__(
+        self,
+        definition: ast.FunctionDef,
+        dependence: Dependence,
+        pure: Callable[[ast.AST | None], bool],
+        visit: Callable[[Any], Any],
+    ) -> None:
+        self.definition, self.dependence = definition, dependence
+        self.pure, self.visit = pure, visit
+        self.returns = False
+        self.fresh = 0
+        # Names that may have no value yet where a select keeps the old one.
+        self.merged: set[str] = set()
+
+    def finished(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The body of the function after its branches: with first values and the masked results."""
+        first = body[0]
+        names = [each.arg for each in ast.walk(self.definition.args) if isinstance(each, ast.arg)]
+        start = [assign(name, load(_NONE), first) for name in sorted(self.merged - set(names))]
+        if self.returns:
+            start.append(assign(_DONE, ast.Constant(False), first))
+            start.append(assign(_RESULT, load(_NONE), first))
+            body = [_Returns().visit(each) for each in body]
+            if not isinstance(body[-1], ast.Return):
+                body.append(located(ast.Return(load(_RESULT)), body[-1]))
+        return start + body
+
+    # --- conditions
+
+    def ternary(self, node: ast.IfExp) -> ast.AST:
+        """``a if c else b`` where c depends on z."""
+        test = call(_TRUTH, self.visit(node.test))
+        return located(call(_CHOOSE, test, self.visit(node.body), self.visit(node.orelse)), node)
+
+    def boolean(self, node: ast.BoolOp) -> ast.AST:
+        """``and`` and ``or`` of masks. An operand that does not depend on z is looked at first."""
+        conjunction = isinstance(node.op, ast.And)
+        total: Any = None
+        for value in reversed(node.values):
+            here = self.visit(value)
+            if total is None:
+                total = here
+            elif self.dependence.of(value):
+                total = call(_BOTH if conjunction else _EITHER, here, total)
+            else:
+                sides = (total, copy.deepcopy(here)) if conjunction else (here, total)
+                total = ast.IfExp(copy.deepcopy(here), *sides)
+        return located(total, node)
+
+    def chain(self, node: ast.Compare) -> ast.AST:
+        """``a < b < c`` of masks."""
+        total: Any = None
+        left = self.visit(node.left)
+        for op, right in zip(node.ops, map(self.visit, node.comparators), strict=True):
+            link = ast.Compare(copy.deepcopy(left), [op], [copy.deepcopy(right)])
+            total = link if total is None else call(_BOTH, total, link)
+            left = right
+        return located(total, node)
+
+    # --- statements
+
+    def branch(self, node: ast.If, mask: str | None = None) -> list[ast.stmt] | None:
+        """The selects of an ``if`` whose condition depends on z; None if it has no such form."""
+        if mask is None and not self._is_simple(node):
+            return None
+        test, result = self._name(node, call(_TRUTH, self.visit(node.test)))
+        here, there = test, None
+        if mask is not None:
+            here, [more] = self._name(node, call(_BOTH, load(mask), load(test)))
+            result.append(more)
+        body = self._under(node.body, here)
+        if node.orelse:
+            other: Any = call(_NOT, load(test))
+            other = other if mask is None else call(_BOTH, load(mask), other)
+            there, [more] = self._name(node, other)
+            result.append(more)
+            body += self._under(node.orelse, there)
+        return result + body
+
+    def _name(self, node: ast.AST, value: Any) -> tuple[str, list[ast.stmt]]:
+        """A new name, and its assignment."""
+        self.fresh += 1
+        name = f"_lanes_mask_{self.fresh}"
+        return name, [assign(name, value, node)]
+
+    def _is_simple(self, node: ast.stmt) -> bool:
+        """Whether a statement can run under a mask."""
+        if isinstance(node, ast.If):
+            return self.pure(node.test) and all(map(self._is_simple, node.body + node.orelse))
+        if isinstance(node, ast.For):
+            return (
+                self.pure(node.iter)
+                and not node.orelse
+                and self._is_inside(node)
+                and all(map(self._is_simple, node.body))
+            )
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            return len(targets) == 1 and _is_place(targets[0]) and self.pure(node.value)
+        if isinstance(node, ast.Return):
+            return node.value is not None and self.pure(node.value)
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        return is_text or isinstance(node, ast.Pass)
+
+    def _is_inside(self, loop: ast.For) -> bool:
+        """Whether the names of a loop are read in its body alone."""
+        names = {each.id for each in ast.walk(loop.target) if isinstance(each, ast.Name)}
+
+        def count(tree: ast.AST) -> int:
+            return sum(isinstance(each, ast.Name) and each.id in names for each in ast.walk(tree))
+
+        return count(loop) == count(self.definition)
+
+    def _under(self, body: list[ast.stmt], mask: str) -> list[ast.stmt]:
+        """Statements for the lanes of a mask."""
+        result: list[ast.stmt] = []
+        for node in body:
+            if isinstance(node, ast.If) and self.dependence.of(node.test):
+                result.extend(self.branch(node, mask) or ())
+            elif isinstance(node, ast.If):
+                test, one = self.visit(node.test), self._under(node.body, mask)
+                other = self._under(node.orelse, mask)
+                result.append(located(ast.If(test, one or [ast.Pass()], other), node))
+            elif isinstance(node, ast.For):
+                inner = self._under(node.body, mask) or [ast.Pass()]
+                result.append(located(ast.For(node.target, self.visit(node.iter), inner, []), node))
+            elif isinstance(node, ast.Return):
+                result.extend(self._masked_return(node, mask))
+            elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+                result.extend(self._masked_assignment(node, mask))
+        return result
+
+    def _masked_return(self, node: ast.Return, mask: str) -> list[ast.stmt]:
+        self.returns = True
+        kept = call(_CHOOSE, load(mask), self.visit(node.value), load(_RESULT))
+        kept = call(_CHOOSE, load(_DONE), load(_RESULT), kept)
+        done = call(_EITHER, load(_DONE), load(mask))
+        return [assign(_RESULT, kept, node), assign(_DONE, done, node)]
+
+    def _masked_assignment(self, node: Any, mask: str) -> list[ast.stmt]:
+        target, value = node.targets[0] if isinstance(node, ast.Assign) else node.target, node.value
+        if value is None:  # an annotation alone
+            return []
+        if isinstance(node, ast.AugAssign):
+            value = located(ast.BinOp(_read(target), node.op, value), node)
+        value = self.visit(value)
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            return [self._kept(target, value, mask, node)]
+        names = []
+        for _ in target.elts:
+            self.fresh += 1
+            names.append(f"_lanes_item_{self.fresh}")
+        items = ast.Tuple([ast.Name(name, ast.Store()) for name in names], ast.Store())
+        first = located(ast.Assign([items], value), node)
+        pairs = zip(target.elts, names, strict=True)
+        return [first, *(self._kept(each, load(name), mask, node) for each, name in pairs)]
+
+    def _kept(self, target: Any, value: Any, mask: str, node: ast.AST) -> ast.stmt:
+        if isinstance(target, ast.Name):
+            self.merged.add(target.id)
+        chosen = call(_CHOOSE, load(mask), value, _read(target))
+        return located(ast.Assign([copy.deepcopy(target)], chosen), node)
+
+
+def _read(target: Any) -> Any:
+    read = copy.deepcopy(target)
+    read.ctx = ast.Load()
+    return read
+
+
+def _is_place(target: ast.AST) -> bool:
+    """A name, an item of a named vector, or a tuple of such."""
+    if isinstance(target, (ast.Tuple, ast.List)):
+        return all(_is_place(e) and not isinstance(e, (ast.Tuple, ast.List)) for e in target.elts)
+    if isinstance(target, ast.Subscript):
+        calls = (isinstance(each, (ast.Call, ast.NamedExpr)) for each in ast.walk(target))
+        return isinstance(target.value, ast.Name) and not any(calls)
+    return isinstance(target, ast.Name)
+
+
+class _Returns(ast.NodeTransformer):
+    """Other returns keep the results of lanes that a mask has decided."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return node  # a function inside
+
+    def visit_Return(self, node: ast.Return) -> ast.AST:
+        value = node.value or ast.Constant(None)
+        return located(ast.Return(call(_CHOOSE, load(_DONE), load(_RESULT), value)), node)
