@@ -213,6 +213,16 @@ def closing(function, value):
         pyplot.close("all")
 
 
+def of_numbers(function):
+    """Calls of a function of `fastelbo.math`, with numbers and with vectors of all sizes."""
+    edges = [0.0, 1.0, -1.0, 1e-320, 1e300, -800.0, np.inf, -np.inf, np.nan]
+    n = len(public_api.parameters(function))
+    numbers = itertools.product(edges, repeat=n)
+    vectors = itertools.product([edges, edges[:5]], repeat=n)
+    classes = ((1, edges), (0, edges[:5]))
+    return lambda: [(function, given, {}) for given in (*numbers, *vectors, *classes)[-900:]]
+
+
 FUNCTIONS = {
     "cubo": on_rows(fe.cubo, {}, {"n": 1.0}, {"n": 300.0}),
     "renyi_bound": on_rows(fe.renyi_bound, *({"alpha": a} for a in (0, 1, 0.5, 1.0 - 1e-12, -3))),
@@ -260,6 +270,10 @@ FUNCTIONS = {
     "plotting.plot_pareto_k": drawn(
         fe.plotting.plot_pareto_k, lambda rows: fe.summarize(rows).pareto_k
     ),
+} | {
+    name: of_numbers(function)
+    for name, function in public_api.functions().items()
+    if name.startswith("math.")
 }
 
 # Each call of these has another answer.
