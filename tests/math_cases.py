@@ -41,6 +41,7 @@ PROBABILITY = np.r_[
     RNG.uniform(0, 1, N // 3), spread(-300, -1, N // 3), 1 - spread(-15, -1, N // 3)
 ]
 COUNT, TRIALS = np.floor(spread(0, 6)) - 1, np.floor(spread(0, 6))
+SUCCESSES = np.minimum(np.floor(TRIALS * RNG.uniform(0, 1.2, N)), TRIALS)
 LOGIT = np.r_[signed(-8, 2, N // 2), signed(0, 5, N // 2)]
 
 
@@ -123,7 +124,7 @@ DENSITIES = {
         bernoulli, stats.bernoulli, (RNG.integers(0, 2, N).astype(float), LOGIT)
     ),
     "binomial_logit": Density(
-        binomial, stats.binom, (np.floor(TRIALS * RNG.uniform(0, 1.2, N)).clip(0, TRIALS), TRIALS, LOGIT)
+        binomial, stats.binom, (SUCCESSES, TRIALS, LOGIT)
     ),
     "poisson_log": Density(poisson, stats.poisson, (COUNT, RNG.uniform(-30, 20, N))),
 }  # fmt: skip

@@ -217,10 +217,7 @@ def of_numbers(function):
     """Calls of a function of `fastelbo.math`, with numbers and with vectors of all sizes."""
     edges = [0.0, 1.0, -1.0, 1e-320, 1e300, -800.0, np.inf, -np.inf, np.nan]
     n = len(public_api.parameters(function))
-    numbers = itertools.product(edges, repeat=n)
-    vectors = itertools.product([edges, edges[:5]], repeat=n)
-    classes = ((1, edges), (0, edges[:5]))
-    return lambda: [(function, given, {}) for given in (*numbers, *vectors, *classes)[-900:]]
+    return lambda: [(function, given, {}) for given in itertools.product([*edges, edges], repeat=n)]
 
 
 FUNCTIONS = {

@@ -1,4 +1,4 @@
-"""Log densities and sigmoids of `fastelbo.math` in plain Python: mpmath, SciPy, edges, arguments."""
+"""Log densities and sigmoids of `fastelbo.math` in plain Python, against mpmath and SciPy."""
 
 import inspect
 
