@@ -1,4 +1,4 @@
-"""Log densities of `fastelbo.math`: exact terms in mpmath, SciPy's names, arguments, edge values."""
+"""Log densities of `fastelbo.math`: exact terms in mpmath, SciPy's names, arguments, edges."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Log densities of a positive number or of a probability: gamma, inverse gamma, exponential, beta."""
+"""Log densities of a positive number: gamma, inverse gamma, exponential; beta, of a probability."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log densities of a real number: normal, Cauchy, Student-t; half-normal, half-Cauchy, log-normal."""
+"""Log densities of a real number: normal, Cauchy, Student-t, their halves, log-normal."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def student_t_log_prob(x: Any, df: Any, loc: Any, scale: Any) -> Any:
     --------
     >>> import fastelbo as fe
     >>> round(fe.math.student_t_log_prob(1.0, df=3.0, loc=0.0, scale=2.0), 4)
-    -1.8542
+    -1.8541
     """
     df, scale = if_positive(df), if_positive(scale)
     r = (x - loc) / scale
