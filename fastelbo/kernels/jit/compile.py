@@ -76,7 +76,7 @@ def anywhere(choose: Callable[..., Any]) -> Callable[[Any], Any]:
     """
 
     def register(function: Any) -> Any:
-        # It has no branch on its arguments, and so nothing that `vectors.selects` should rewrite.
+        # It has no branch on its arguments, and so nothing that `vectors.rewriting` should rewrite.
         function.py_func = None
         return _register(function, choose, fastmath=False)
 
