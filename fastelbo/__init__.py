@@ -1,6 +1,6 @@
 """Monte Carlo estimates of log evidence, ELBOs and importance-weighted bounds, with error bars."""
 
-from . import datasets, errors, plotting
+from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .engine.summaries import ess, summarize
@@ -51,6 +51,7 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "loo",
+    "math",
     "pareto_k",
     "plotting",
     "psis",

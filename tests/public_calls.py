@@ -116,7 +116,7 @@ CALLS = {
 # Results, which are not made by users; and functions without arguments.
 NOT_CALLED = {
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
-    *("show_versions", "warmup", "datasets", "errors", "plotting"),
+    *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }
 
 

@@ -221,6 +221,13 @@ def closing(function, value):
         pyplot.close("all")
 
 
+def of_numbers(function):
+    """Calls of a function of `fastelbo.math`, with numbers and with vectors of all sizes."""
+    edges = [0.0, 1.0, -1.0, 1e-320, 1e300, -800.0, np.inf, -np.inf, np.nan]
+    n = len(public_api.parameters(function))
+    return lambda: [(function, given, {}) for given in itertools.product([*edges, edges], repeat=n)]
+
+
 FUNCTIONS = {
     "cubo": on_rows(fe.cubo, {}, {"n": 1.0}, {"n": 300.0}),
     "renyi_bound": on_rows(fe.renyi_bound, *({"alpha": a} for a in (0, 1, 0.5, 1.0 - 1e-12, -3))),
@@ -268,6 +275,10 @@ FUNCTIONS = {
     "plotting.plot_pareto_k": drawn(
         fe.plotting.plot_pareto_k, lambda rows: fe.summarize(rows).pareto_k
     ),
+} | {
+    name: of_numbers(function)
+    for name, function in public_api.functions().items()
+    if name.startswith("math.")
 }
 
 # Each call of these has another answer.

@@ -64,6 +64,8 @@ ALLOWED = (fe.errors.FastElboError, TypeError, ValueError, OverflowError, Memory
 DOCUMENTED = {"pareto_k", "pareto_k_elbo", "min_draws", "tail_length"}
 # Results may be NaN: of negative sums and of no elements; of log weights alone.
 MAY_BE_NAN = {"logsumexp", "logmeanexp"}
+# NaN where a parameter makes no sense.
+MAY_BE_NAN |= {name for name in public_api.functions() if name.startswith("math.")}
 # Moments that a Student-t does not have.
 MAY_BE_NAN |= {f"{kind}.{name}" for kind in ("StudentT", "Mixture") for name in ("mean", "cov")}
 
@@ -187,6 +189,10 @@ FUNCTIONS = {
         {"exact": real_array}, estimates=st.lists(estimates(), min_size=1, max_size=2)
     ),
     "plotting.plot_pareto_k": keywords({"threshold": floats}, pareto_k=real_array),
+} | {
+    name: keywords(**dict.fromkeys(public_api.parameters(function), floats | real_array))
+    for name, function in public_api.functions().items()
+    if name.startswith("math.")
 }
 
 CONSTRUCTORS = {

@@ -119,7 +119,7 @@ ROOMS = [
     ["random", "progress"],
     ["kernels", "reference"],
     ["arrays", "tables", "versions", "datasets"],
-    ["models", "weights"],
+    ["models", "weights", "math"],
     ["plotting"],
     ["results"],
     ["engine"],

@@ -6,7 +6,7 @@ import pytest
 
 import fastelbo as fe
 
-SUBMODULES = {"datasets", "errors", "plotting"}
+SUBMODULES = {"datasets", "errors", "math", "plotting"}
 
 
 def test_dir_shows_what_is_for_users():

@@ -15,9 +15,10 @@ Functions have one of four roles, from the inside out:
     Arithmetic on states, once a block, without fastmath flags. A compiler that may contract
     ``a b + c d`` rounds one of the two products, and the code around decides which.
 
-``by_precision`` makes one scalar of two, for float64 and float32; ``by_target`` of two for a CPU
-and a CUDA device. All return a plain Python function, so that the same source runs without a
-compiler, and none has machine code of its own (see `link_only`). A ``kernel`` is what Python calls.
+``anywhere`` is for what users call in code of their own. ``by_precision`` makes one scalar of two,
+for float64 and float32; ``by_target`` of two for a CPU and a CUDA device. All return a plain Python
+function, so that the same source runs without a compiler, and none has machine code of its own (see
+`link_only`). A ``kernel`` is what Python calls.
 
 Flags that are never allowed: ``reassoc``, because the order of a sum, and so its last bit, would
 depend on the kernel around it (see `sums`); ``nnan`` and ``ninf``, because a row of -inf would give
@@ -65,6 +66,21 @@ scalar = _role(**_SCALAR)
 block = _role(fastmath=set(FLAGS))
 borrower = _role(fastmath=set(FLAGS), **UNCOUNTED)
 exact = _role(fastmath=False)
+
+
+def anywhere(choose: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Decorate a function that users' code calls, compiled or not, on numbers or values in lanes.
+
+    Compiled code gets what ``choose`` returns for the types of its arguments, another function,
+    without fastmath flags.
+    """
+
+    def register(function: Any) -> Any:
+        # It has no branch on its arguments, and so nothing that `vectors.rewriting` should rewrite.
+        function.py_func = None
+        return _register(function, choose, fastmath=False)
+
+    return register
 
 
 def by_target(on_device: Callable[..., Any]) -> Callable[[Any], Any]:

@@ -30,6 +30,11 @@ def plain_function(function: Any) -> Any:
     return function.py_func if isinstance(function, Dispatcher) else function
 
 
+def serves_lanes(function: Any) -> bool:
+    """Whether a function's own registration serves values in lanes: see `jit.compile.anywhere`."""
+    return getattr(function, "py_func", function) is None
+
+
 def is_pure(function: types.FunctionType, node: ast.AST | None, seen: Any = ()) -> bool:
     """Whether an expression of a function changes nothing, so far as its source shows."""
     for part in ast.walk(node) if node is not None else ():
@@ -46,6 +51,8 @@ def _is_pure_call(function: types.FunctionType, node: ast.Call, seen: Any) -> bo
     target = plain_function(meaning(function, node.func))
     if target is None:
         return isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS
+    if serves_lanes(target):
+        return True
     if isinstance(target, types.FunctionType):
         package = (target.__module__ or "").partition(".")[0]
         if package == "numpy":

@@ -25,7 +25,7 @@ import numpy as np
 from . import fused
 from .dataflow import Dependence
 from .errors import NotCompiled
-from .purity import is_pure, plain_function
+from .purity import is_pure, plain_function, serves_lanes
 from .selects import SCOPE, Selects, normalised
 from .syntax import call, definition, load, located, meaning, rebuilt
 from .temporaries import empty, filled, packed
@@ -191,7 +191,7 @@ class _Rewrite(ast.NodeTransformer):
                 return self._called(packed, [ast.Constant(self.owner.width), items], node)
         if not isinstance(target, types.FunctionType) or target.__module__ is None:
             return self._as_is(node)
-        if target.__module__.partition(".")[0] in _FOREIGN:
+        if target.__module__.partition(".")[0] in _FOREIGN or serves_lanes(target):
             return self._as_is(node)
         return self._helper_call(target, node)
 
