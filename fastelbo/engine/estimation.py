@@ -13,7 +13,7 @@ from ..errors import InvalidInputError, InvalidWeightError
 from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
-from ..models.protocol import ExactModel, Model, Proposal
+from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..progress import progress_bar
 from ..random import RandomState, philox_key
 from ..results.estimate import Estimate
@@ -43,7 +43,7 @@ DEFAULT_SAMPLES = 1000
 
 
 def estimate(
-    model: Model | ExactModel,
+    model: LatentModel | ExactModel,
     q: Proposal | Categorical,
     n_samples: int | None = None,
     *,
@@ -183,7 +183,7 @@ class ElboTerms(NamedTuple):
 
 
 def elbo_terms(
-    model: Model | ExactModel,
+    model: LatentModel | ExactModel,
     q: Proposal | Categorical,
     n_samples: int,
     rng: RandomState = None,
@@ -274,7 +274,7 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats]) -> None:
 
 
 def log_weights(
-    model: Model,
+    model: LatentModel,
     q: Proposal,
     n_samples: int,
     rng: RandomState = None,
@@ -332,7 +332,7 @@ def _request(
     iw_sizes: Iterable[int] | None,
     pareto_k: bool,
 ) -> EstimateRequest:
-    if isinstance(model, type) or not isinstance(model, Model):
+    if isinstance(model, type) or not isinstance(model, LatentModel):
         raise InvalidInputError(
             "model must be a distribution over vectors, a LinearGaussian or a MixtureModel; "
             f"got {_kind(model)}{_use_of(model)}"

@@ -8,7 +8,7 @@ whole batch is ever made.
     q: it makes the source, which also fixes the coordinates of the draws, the `Frame`.
 `LogDensity`
     A log density that can be put into any frame: the prior, or the likelihood given the data.
-`Model`
+`LatentModel`
     A prior and a likelihood. Every distribution over vectors is one: it is its own prior, and its
     likelihood is 1.
 `ExactModel`
@@ -103,7 +103,7 @@ class Proposal(LogDensity, Protocol):
 
 
 @runtime_checkable
-class Model(Protocol):
+class LatentModel(Protocol):
     """A prior of z and a likelihood of the data given z."""
 
     @property
