@@ -19,6 +19,7 @@ from ..validation import (
     broadcast_shape,
     shown,
 )
+from .compiled import CompiledDensity
 from .joint import log_joint_of
 from .protocol import LogDensity
 from .terms import Zero
@@ -158,6 +159,7 @@ class Model(Frozen):
     def __repr__(self) -> str:
         what = "log_joint" if self.is_joint else "log_likelihood"
         function = getattr(self.likelihood, "function", None)
+        function = getattr(function, "given", function)
         name = getattr(function, "__qualname__", type(function).__name__)
         return f"Model({what}={name}, dim={self.dim}, batch_shape={self.batch_shape})"
 
@@ -233,9 +235,7 @@ def _refuse_host_options(array_namespace: str, device: object, batch_size: objec
 
 
 def _compiled(name: str, function: Any, dim: int, data: Any, params: Any) -> LogDensity:
-    from .compiled import CompiledDensity
-
-    return CompiledDensity(function, dim, data=data, params=params, name=name)
+    return CompiledDensity(function, dim, data=data, params=params, argument=name)
 
 
 def _on_host(function: Any, dim: int, data: Any, params: Any, **options: Any) -> LogDensity:

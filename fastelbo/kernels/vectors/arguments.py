@@ -35,6 +35,11 @@ class Arguments:
         """The address of the words; valid while this object lives."""
         return int(self._words.ctypes.data)
 
+    @property
+    def description(self) -> str:
+        """The type, as text that is the same in all processes."""
+        return f"{self.kind} {_fields(self.value)}"
+
 
 def _kind_of(value: Any, name: str) -> Any:
     if value is None:
@@ -52,6 +57,13 @@ def _kind_of(value: Any, name: str) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
         return typeof(value).copy(readonly=True)
     return _refuse(value, name)
+
+
+def _fields(value: Any) -> Any:
+    """The names of fields in tuples."""
+    if not isinstance(value, tuple):
+        return None
+    return getattr(value, "_fields", ()), [_fields(each) for each in value]
 
 
 def _refuse(value: Any, name: str) -> Any:
