@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays.inputs import as_array
-from ..errors import InvalidInputError, UnsupportedDTypeError
+from ..errors import InvalidInputError
 from ..validation import shown
 
 _TAKEN = "expected numbers, arrays of numbers, and tuples of them"
@@ -67,11 +67,11 @@ def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunc
         ) from None
     call.apply_defaults()
     draft = UserFunction(argument, given, plain, points, values)
-    for name, kind in ((each.name, each.kind) for each in signature.parameters.values()):
-        if kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+    for each in signature.parameters.values():
+        if each.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
             raise InvalidInputError(
-                f"{draft.label} has the keyword-only argument {name}, which the compiler does not "
-                "take: make it an argument by position, and give its value in params"
+                f"{draft.label} has the argument {each}, which comes by keyword alone, as the "
+                "compiler does not take it: make it one by position, with its value in params"
             )
     rest = call.args[len(head) :]
     own = [*signature.parameters][len(head) :]
@@ -151,10 +151,7 @@ def _value(value: Any, name: str) -> Any:
 
 def _plain_array(value: Any, name: str) -> np.ndarray[Any, Any]:
     """A read-only copy, of float64, int64 or bool: Python and compiled code then compute alike."""
-    try:
-        array = as_array(value, name)
-    except UnsupportedDTypeError as error:
-        raise UnsupportedDTypeError(f"{error}; {_TAKEN}") from None
+    array = as_array(value, name)
     kind: Any = np.float64
     if array.dtype.kind == "b":
         kind = np.bool_

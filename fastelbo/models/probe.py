@@ -123,10 +123,13 @@ def compare(
         got = float(values(z[None], i)[0])
         close = abs(got - value) <= _TOLERANCE * (1.0 + abs(value))
         if not (close or got == value or (np.isnan(got) and np.isnan(value))):
+            stopped = np.isnan(got)
+            outcome = "stopped, or gave nan," if stopped else f"gave {got!r}"
             raise InvalidInputError(
-                f"{function.label} returned {value!r} in Python and {got!r} compiled, at z = "
+                f"{function.label} returned {value!r} in Python and {outcome} compiled, at z = "
                 f"{_short(z)}: it does something that the compiler reads in another way, such as "
-                "integers beyond 64 bits, or a file that was edited after it was imported"
+                "integers beyond 64 bits, a return of None for some z, or a file that was edited "
+                "after it was imported"
             )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from numba.core.registry import cpu_target
@@ -28,7 +29,7 @@ class Built(NamedTuple):
 
 
 class Reason(NamedTuple):
-    """What the compiler does not take, and the line of the file, 0 if unknown."""
+    """What the compiler does not take, and the line of the file."""
 
     text: str
     file: str
@@ -124,26 +125,37 @@ def _loaded(kept: Any) -> Built:
 
 # --- errors -------------------------------------------------------------------------------------
 
-_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+_PLACE = re.compile(r'File "([^"]+)", line (\d+)|Raised from (\S+) \((\d+)\)')
 _NOISE = re.compile(r"^(Failed in|During: |File |\s*$|- |Known signatures|There are \d+|\^)")
-_LANES = re.compile(r"\bLanes\(\d+\)"), re.compile(r"\bMask\(\d+\)"), re.compile(r"\bLaneVector\S*")
+# Messages of the compiler, in the words of who wrote the function; the first that fits.
+_WORDS = [
+    (r".*<class 'bool'>.*", "its control flow depends on z"),
+    (r".*Untyped global name '_lanes_.*", "it calls itself"),
+    (
+        r"No implementation of function Function\(<(?:[a-z-]+ )*'?([\w.]+)'?(?: at \w+)?>\).*",
+        r"there is no compiled form of \1 for what it gets",
+    ),
+]
+_KINDS = [
+    (r"\bLanes\(\d+\)", "value of z"),
+    (r"\bMask\(\d+\)", "condition on z"),
+    (r"\bLaneVector(\([^)]*\))?", "vector of z"),
+    (r"\.? ?Raised from .*", ""),
+]
 
 
 def _reason(error: Exception, function: Any) -> Reason:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     code = getattr(function, "py_func", function).__code__
-    places = [(file, int(line)) for file, line in _PLACE.findall(text)]
+    found = [(a or b, int(m or n)) for a, m, b, n in _PLACE.findall(text)]
     # numba shortens names of files.
-    own = [(code.co_filename, line) for file, line in places if _same_file(file, code.co_filename)]
-    file, line = (own or [(code.co_filename, 0)])[-1]
+    own = [line for file, line in found if Path(file).name == Path(code.co_filename).name]
     lines = [each.strip() for each in text.splitlines() if not _NOISE.match(each)]
     first = next(iter(lines), type(error).__name__)
-    if "<class 'bool'>" in first:
-        first = "its control flow depends on z"
-    for pattern, name in zip(_LANES, ("value of z", "condition on z", "z"), strict=True):
-        first = pattern.sub(name, first)
-    return Reason(first[:200].rstrip(" :."), file, line)
-
-
-def _same_file(one: str, other: str) -> bool:
-    return one.replace("\\", "/").rpartition("/")[2] == other.replace("\\", "/").rpartition("/")[2]
+    for pattern, words in _WORDS:
+        if re.fullmatch(pattern, first):
+            first = re.sub(pattern, words, first)
+            break
+    for pattern, words in _KINDS:
+        first = re.sub(pattern, words, first)
+    return Reason(first[:200].rstrip(" :."), code.co_filename, (own or [code.co_firstlineno])[-1])
