@@ -283,9 +283,7 @@ def test_arrays_are_copied():
     np.testing.assert_array_equal(model.log_joint([0.0]), before)
 
 
-@pytest.mark.parametrize(
-    "again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
-)
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_have_machine_code_of_their_own(again, joint):
     other = again(joint)
     assert other.likelihood._arguments is not joint.likelihood._arguments

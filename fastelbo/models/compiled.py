@@ -17,8 +17,9 @@ from ..kernels.cpu.launch import ELEMENT_WORK, launch, new_counter
 from ..kernels.draws.blocks import CALLED, LANES, Call, Term
 from ..kernels.draws.radial import GAUSSIAN
 from ..kernels.vectors.arguments import Arguments
-from ..kernels.vectors.building import Built, NotCompiledError, Reason, build
+from ..kernels.vectors.building import Built, build
 from ..kernels.vectors.calls import call_block
+from ..kernels.vectors.errors import NotCompiled
 from ..validation import Floats
 from . import lowering
 from .function import UserFunction, line_of, raised_at, user_function
@@ -115,12 +116,12 @@ class CompiledDensity(Frozen):
         function = self.function
         try:
             return build(function.plain, self._arguments, function.data is not None, stride=LANES)
-        except NotCompiledError as error:
+        except NotCompiled as error:
             raise InvalidInputError(
-                f"{function.label} cannot be compiled: {error.reason.text}, at "
-                f"{line_of(error.reason.file, error.reason.line)}. Compiled functions are of "
-                "numbers, loops, tuples, and functions of math and numpy on numbers and vectors; "
-                "vectorized=True takes any function of many draws, and runs it as it is"
+                f"{function.label} cannot be compiled: {error.reason}, at "
+                f"{_place(error, function)}. Compiled functions are of numbers, loops, tuples, and "
+                "functions of math and numpy on numbers and vectors; vectorized=True takes any "
+                "function of many draws, and runs it as it is"
             ) from error
 
     def _values(self, z: Floats, i: int) -> Floats:
@@ -134,9 +135,13 @@ class CompiledDensity(Frozen):
         return out[: len(z)]
 
 
-def _one_at_a_time(function: UserFunction, reason: Reason) -> str:
+def _place(error: NotCompiled, function: UserFunction) -> str:
+    code = function.plain.__code__
+    return line_of(error.filename or code.co_filename, error.line or code.co_firstlineno)
+
+
+def _one_at_a_time(function: UserFunction, reason: NotCompiled) -> str:
     return (
         f"{function.label} is computed for one draw at a time, several times slower than for many: "
-        f"{reason.text}, at {line_of(reason.file, reason.line)}. Where a branch depends on z, "
-        "`a if c else b`, an if that only assigns numbers, and numpy.where are taken for many"
+        f"{reason.reason}, at {_place(reason, function)}"
     )

@@ -26,7 +26,8 @@ class UserFunction(NamedTuple):
     given: Callable[..., Any]
     plain: types.FunctionType
     data: np.ndarray[Any, Any] | None
-    values: tuple[Any, ...]  # params, and what a partial and defaults add
+    values: tuple[Any, ...]  # params, and what a partial and defaults add by position
+    keywords: dict[str, Any]  # what they add by keyword alone
 
     @property
     def label(self) -> str:
@@ -43,9 +44,13 @@ class UserFunction(NamedTuple):
 
     def __call__(self, z: Any, i: int = 0) -> Any:
         """The function in plain Python, for data point i."""
-        if self.data is None:
-            return self.plain(z, *self.values)
-        return self.plain(z, self.data[i], *self.values)
+        head = (z,) if self.data is None else (z, self.data[i])
+        return self.plain(*head, *self.values, **self.keywords)
+
+    @property
+    def code(self) -> Callable[..., Any]:
+        """What is compiled."""
+        return functools.partial(self.plain, **self.keywords) if self.keywords else self.plain
 
 
 def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunction:
@@ -54,31 +59,27 @@ def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunc
     points = None if data is None else _data(data)
     values = _params(params)
     try:
-        signature = inspect.signature(plain)
+        signature = inspect.signature(plain, follow_wrapped=False)
         head = (None,) if points is None else (None, None)
         call = signature.bind(*head, *values, **bound)
     except TypeError as error:
         called = ["z", *(["data[i]"] if points is not None else [])]
         called += [f"params[{k}]" for k in range(len(values))]
-        draft = UserFunction(argument, given, plain, points, values)
+        draft = UserFunction(argument, given, plain, points, values, {})
         raise InvalidInputError(
             f"{draft.label} is called as {plain.__name__}({', '.join(called)}), but it is defined "
-            f"as {plain.__name__}{inspect.signature(plain)}: {error}"
+            f"as {plain.__name__}{inspect.signature(plain, follow_wrapped=False)}: {error}"
         ) from None
     call.apply_defaults()
-    draft = UserFunction(argument, given, plain, points, values)
-    for each in signature.parameters.values():
-        if each.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
-            raise InvalidInputError(
-                f"{draft.label} has the argument {each}, which comes by keyword alone, as the "
-                "compiler does not take it: make it one by position, with its value in params"
-            )
-    rest = call.args[len(head) :]
     own = [*signature.parameters][len(head) :]
-    added = rest[len(values) :]
+    rest = call.args[len(head) :]
     names = own[len(values) : len(rest)]
-    extra = tuple(_value(each, name) for each, name in zip(added, names, strict=True))
-    return draft._replace(values=values + extra)
+    extra = zip(rest[len(values) :], names, strict=True)
+    return UserFunction(
+        argument, given, plain, points,
+        values + tuple(_value(each, name) for each, name in extra),
+        {name: _value(each, name) for name, each in call.kwargs.items()},
+    )  # fmt: skip
 
 
 def _unwrapped(argument: str, given: Any) -> tuple[types.FunctionType, dict[str, Any]]:

@@ -8,6 +8,7 @@ other type has no fingerprint, and then neither has the function.
 from __future__ import annotations
 
 import builtins
+import functools
 import hashlib
 import inspect
 import sys
@@ -59,6 +60,9 @@ class _Feeder:
             options = {key: each for key, each in value.targetoptions.items()}
             self._note("compiled", sorted(map(repr, options.items())))
             self.feed(value.py_func)
+        elif isinstance(value, functools.partial):
+            self._note("partial", *value.keywords)
+            self._items((value.func, *value.args, *value.keywords.values()))
         elif isinstance(value, types.FunctionType):
             self._function(value)
         elif isinstance(value, types.CodeType):
