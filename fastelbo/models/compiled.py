@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from functools import cached_property
 from typing import Any, ClassVar
@@ -26,8 +27,6 @@ from .function import UserFunction, line_of, raised_at, user_function
 from .joint import by_member
 from .probe import compare, plain_value, probe, require_all_coordinates
 from .protocol import Frame, Points
-
-_NO_VALUES = constant(np.zeros((1, 0)))
 
 
 class CompiledDensity(Frozen):
@@ -76,9 +75,9 @@ class CompiledDensity(Frozen):
         density = lowering.make_density(
             GAUSSIAN, factor, target, np.zeros((1, 1)), np.zeros((1, 0))
         )
-        count = 1 if self.function.data is None else len(self.function.data)
-        call = Call(self._built.address, self._arguments.address, points.rows.start or 0, count)
-        return Term(CALLED, density, _NO_VALUES, 0, call)
+        own = np.arange(float(math.prod(self.batch_shape))).reshape(*self.batch_shape, 1)
+        call = Call(self._built.address, self._arguments.address)
+        return Term(CALLED, density, constant(points.select(own, 1)), 0, call)
 
     def log_prob(self, z: ArrayLike) -> Floats:
         """The density at z (..., D), whose leading axes broadcast against the batch."""

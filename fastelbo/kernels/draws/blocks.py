@@ -71,19 +71,16 @@ ZERO, ELLIPTICAL, SUPPLIED, CALLED = range(4)
 
 
 class Call(NamedTuple):
-    """Machine code, its arguments, and which of its data points are those of a term.
+    """Addresses of machine code, and of its arguments.
 
-    Data point i of the term is number ``(first + i) % points``. Python keeps code and arguments
-    alive for as long as it keeps the plan in use.
+    Python keeps both alive for as long as it keeps the plan in use.
     """
 
-    function: int  # address
-    arguments: int  # address
-    first: int
-    points: int
+    function: int
+    arguments: int
 
 
-NO_CALL = Call(0, 0, 0, 1)
+NO_CALL = Call(0, 0)
 
 
 class Term(NamedTuple):
@@ -91,7 +88,7 @@ class Term(NamedTuple):
 
     kind: int
     density: Density  # ELLIPTICAL, CALLED
-    values: NDArray[np.float64]  # SUPPLIED: (N or 1, draws)
+    values: NDArray[np.float64]  # SUPPLIED: (N or 1, draws); CALLED: (N or 1, 1), its data point
     first_draw: int  # SUPPLIED: the address of the draw in column 0
     call: Call = NO_CALL  # CALLED
 

@@ -272,7 +272,7 @@ def _call(z, call, row, n, out):
 def called_block(term, i, v, dim, work, n, out):
     """out = what a user's function makes of the draws; NaN from the first on that it refuses."""
     place_block(term.density, i, v, n, work.packed)
-    z, row = work.packed[:dim], (term.call.first + i) % term.call.points
+    z, row = work.packed[:dim], np.int64(term.values[row_of(i, term.values.shape[0]), 0])
     if _call(z, term.call, row, n, out) == 0:
         return
     passed, failed = 0, n
