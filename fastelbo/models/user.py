@@ -73,8 +73,7 @@ class Model(Frozen):
     Warns
     -----
     OneDrawAtATimeWarning
-        If the function has control flow that depends on z and is no simple choice: it then runs
-        for one draw at a time.
+        If z steers a loop or an index of the function: it then runs for one draw at a time.
 
     Examples
     --------
@@ -82,12 +81,12 @@ class Model(Frozen):
     >>> def log_joint(z: list[float], x: list[float]) -> float:
     ...     total = -0.5 * (z[0] ** 2 + z[1] ** 2)
     ...     for x_n in x:
-    ...         total -= 0.5 * (x_n - z[0] * z[1]) ** 2
+    ...         total -= 0.5 * (x_n - z[0] - z[1]) ** 2
     ...     return total
     >>> model = fe.Model(log_joint=log_joint, dim=2, params=([0.5, 1.0],))
-    >>> est = fe.estimate(model, fe.StudentT(5.0, [0.0, 0.0], scale=1.0), 100_000, rng=0)
+    >>> est = fe.estimate(model, fe.Gaussian([0.3, 0.3], scale=0.9), 100_000, rng=0)
     >>> round(float(est.log_evidence), 1)
-    1.1
+    0.9
     """
 
     prior: LogDensity
