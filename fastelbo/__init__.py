@@ -10,6 +10,7 @@ from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
+from .models.user import Model
 from .results.estimate import Estimate
 from .results.total import Total
 from .version import __version__ as __version__
@@ -35,6 +36,7 @@ __all__ = [
     "LooResult",
     "Mixture",
     "MixtureModel",
+    "Model",
     "SmoothedWeights",
     "StudentT",
     "Total",

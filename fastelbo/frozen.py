@@ -35,7 +35,7 @@ class Frozen:
 
 
 def read_only(value: Any) -> Any:
-    """An array, or arrays in a dictionary or named tuple, that cannot be written."""
+    """An array, or arrays in a dictionary or tuple, that cannot be written."""
     if isinstance(value, np.ndarray):
         view = value.view()
         view.setflags(write=False)
@@ -44,4 +44,4 @@ def read_only(value: Any) -> Any:
         return {key: read_only(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_make"):
         return value._make(map(read_only, value))
-    return value
+    return tuple(map(read_only, value)) if type(value) is tuple else value

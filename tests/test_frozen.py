@@ -29,6 +29,10 @@ def exact(model):
     return [model.exact_log_evidence(), estimated(model)]
 
 
+def own_density(z, x, weights):
+    return -0.5 * ((z[0] - x[0]) ** 2 + weights[0][1] * (z[1] - x[1]) ** 2)
+
+
 # Each with what it says, which fills its caches.
 OBJECTS = {
     "Gaussian": (fe.Gaussian([[0.0, 1.0]], scale=[1.0, 2.0]), estimated),
@@ -43,6 +47,10 @@ OBJECTS = {
     ),
     "its likelihood": (FACTORS.likelihood, lambda likelihood: likelihood.reduced.factor),
     "its posterior": (FACTORS.exact_posterior(), estimated),
+    "Model": (
+        fe.Model(log_joint=own_density, dim=2, data=POINTS, params=((np.array([1.0, 2.0]),),)),
+        estimated,
+    ),
     "MixtureModel": (
         fe.MixtureModel([[0.5, 0.0]], PAIR),
         lambda model: [model.exact_log_evidence(), model.exact_posterior().probs],

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..kernels.draws.blocks import Plan
 from ..models.plans import plan, work_of_draw
-from ..models.protocol import ExactModel, Expectations, Model, Points, Proposal
+from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
 from ..progress import Tick
 from ..validation import Floats
 from .states import Quantities, StateForm
@@ -22,7 +22,7 @@ from .states import Quantities, StateForm
 class EstimateRequest(NamedTuple):
     """A validated request for an estimate, or for the terms of every draw."""
 
-    model: Model
+    model: LatentModel
     q: Proposal
     batch: tuple[int, ...]
     n_samples: int

@@ -41,15 +41,27 @@ def places(flags: Flags, worst: Floats) -> str:
     return f"{where.size} of {flags.size} data points (worst: {', '.join(map(str, order))})"
 
 
-def refuse_bad_weights(n_bad: Floats, first_bad: Floats) -> None:
-    """Raise an error if a log weight is NaN or +inf."""
+def refuse_bad_weights(
+    n_bad: Floats, first_bad: Floats, key: int | None = None, first_index: int = 0
+) -> None:
+    """Raise an error if a log weight is NaN or +inf; with the ``key`` of the draws, name one."""
     points = np.flatnonzero(n_bad)
     if points.size:
         i = int(points[0])
+        k = int(first_bad[i])
         raise InvalidWeightError(
             f"{int(n_bad.sum())} log weights are NaN or +inf, the first at data point {i}, draw "
-            f"{int(first_bad[i])}: a density overflowed, or q is 0 where the model is positive"
+            f"{k}: a density overflowed, or q is 0 where the model is positive"
+            f"{one_draw(i, k, key, first_index)}"
         )
+
+
+def one_draw(i: int, k: int, key: int | None, first_index: int) -> str:
+    """How to make the draw that an error names, if its key is known."""
+    if key is None:
+        return ""
+    more = f", first_index={first_index}" if first_index else ""
+    return f". fastelbo.draw(q, {i}, {k}, key={key}{more}) makes that draw"
 
 
 def constant_weights(relative_variance: Floats) -> Flags:
