@@ -10,6 +10,7 @@ from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
+from .models.single_draw import draw
 from .results.estimate import Estimate
 from .results.total import Total
 from .version import __version__ as __version__
@@ -40,6 +41,7 @@ __all__ = [
     "Total",
     "cubo",
     "datasets",
+    "draw",
     "elbo_terms",
     "errors",
     "ess",

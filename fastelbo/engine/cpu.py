@@ -19,6 +19,7 @@ from ..kernels.draws.blocks import CHUNK
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
+from .host import group_size, most_chunks, plans_of
 from .loop import HostSlice, Slice, folded_quantities
 from .states import Quantities, States
 from .task import EstimateRequest
@@ -41,12 +42,14 @@ class CPUBackend:
         n_chunks = -(-request.n_samples // CHUNK)
         chunk_work = min(request.n_samples, CHUNK) * (request.work + _DRAW_WORK)
         pace = Pace(max(1, _FIRST_WORK // chunk_work))
-        most_points = max(1, SLICE_NUMBERS // (request.work + request.form.size))
+        most_points = SLICE_NUMBERS // (request.work + request.form.size)
+        group = group_size(request)
 
         def source(run: Callable[[Slice], None]) -> None:
             lo = 0
             while lo < request.points:
-                count = min(max(1, pace.size // n_chunks), most_points, request.points - lo)
+                groups = max(1, min(pace.size // n_chunks, most_points) // group)
+                count = min(groups * group, request.points - lo)
                 run(self.slice(request, lo, count))
                 lo += count
 
@@ -65,41 +68,45 @@ class CPUBackend:
             np.empty((1, stop - first)),
         )
         counter = new_counter()
+        plan = plans_of(request, i, 1, self.n_threads)(first, stop)
         launch(
-            drivers.terms, request.plan(i, 1), np.uint64(request.key), request.first_index + i,
+            drivers.terms, plan, np.uint64(request.key), request.first_index + i,
             first, stop, first, *rows, counter, n_threads=self.n_threads, counter=counter,
         )  # fmt: skip
         return rows[0][0], rows[1][0], rows[2][0]
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plan = request.plan(lo, count)
+        plans = plans_of(request, lo, count, self.n_threads)
         states = States(count, request.form, self.n_threads)
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
             counter = new_counter()
-            draws = min(request.n_samples, stop * CHUNK) - first * CHUNK
+            start, end = first * CHUNK, min(request.n_samples, stop * CHUNK)
+            plan = plans(start, end)
             launch(
                 drivers.states, plan, np.uint64(request.key), request.first_index + lo, first,
                 request.n_samples, states.iw_sizes, states.capacity, states.top_rows, moments,
                 top_rows, counter, n_threads=self.n_threads,
-                work=count * draws * (request.work + _DRAW_WORK), counter=counter,
+                work=count * (end - start) * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 
-        return HostSlice(states, fill)
+        return HostSlice(states, fill, most_states=most_chunks(request))
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         n_samples, key = request.n_samples, np.uint64(request.key)
         shape = (request.points, n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
-        most_points = max(1, SLICE_NUMBERS // request.work)
+        group = group_size(request)
+        most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, request.points, most_points):
             count = min(most_points, request.points - lo)
+            plan = plans_of(request, lo, count, self.n_threads)(0, n_samples)
             counter = new_counter()
             launch(
-                drivers.terms, request.plan(lo, count), key, request.first_index + lo, 0, n_samples,
-                0, *(array[lo : lo + count] for array in out), counter, n_threads=self.n_threads,
+                drivers.terms, plan, key, request.first_index + lo, 0, n_samples, 0,
+                *(array[lo : lo + count] for array in out), counter, n_threads=self.n_threads,
                 work=count * n_samples * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
         return out
