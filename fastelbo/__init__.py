@@ -11,6 +11,7 @@ from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
 from .models.single_draw import draw
+from .models.user import Model
 from .results.estimate import Estimate
 from .results.total import Total
 from .version import __version__ as __version__
@@ -36,6 +37,7 @@ __all__ = [
     "LooResult",
     "Mixture",
     "MixtureModel",
+    "Model",
     "SmoothedWeights",
     "StudentT",
     "Total",

@@ -20,6 +20,7 @@ __all__ = [
     "InvalidWeightError",
     "LowESSWarning",
     "NotPositiveDefiniteError",
+    "OneDrawAtATimeWarning",
     "ShortTailWarning",
     "TotalBiasWarning",
     "UnsupportedDTypeError",
@@ -68,6 +69,10 @@ class FastElboWarning(UserWarning):
 
 class CompileCacheWarning(FastElboWarning):
     """The disk cache of kernels is damaged or cannot be used: kernels are compiled anew."""
+
+
+class OneDrawAtATimeWarning(FastElboWarning):
+    """Control flow of a user's function depends on z: it runs for one draw at a time."""
 
 
 class HighParetoKWarning(FastElboWarning):

@@ -8,7 +8,7 @@ from helpers import IGNORE_DIAGNOSTICS, bits
 import fastelbo as fe
 from fastelbo import reference
 from fastelbo.kernels.draws.blocks import CHUNK, ELLIPTICAL, SUPPLIED, ZERO
-from fastelbo.models.protocol import ExactModel, Frame, LogDensity, Model, Points, Proposal
+from fastelbo.models.protocol import ExactModel, Frame, LatentModel, LogDensity, Points, Proposal
 from fastelbo.models.terms import Supplied, Zero
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -139,8 +139,8 @@ def test_who_satisfies_the_protocols():
     linear = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
     for q in (gaussian, fe.StudentT(4.0, [0.0], scale=1.0), mixture):
         assert isinstance(q, Proposal)
-        assert isinstance(q, Model)
-    assert isinstance(linear, Model)
+        assert isinstance(q, LatentModel)
+    assert isinstance(linear, LatentModel)
     assert not isinstance(linear, Proposal)
     assert isinstance(linear.likelihood, LogDensity)
     assert isinstance(fe.MixtureModel([[0.0]], mixture), ExactModel)

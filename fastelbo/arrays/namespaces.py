@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInputError
 from ..optional import optional
 from ..validation import as_choice, shown
-from .inputs import as_array, constant
+from .inputs import as_array
 
 NAMESPACES = ("numpy", "torch", "jax")
 Array = np.ndarray[Any, Any]
@@ -68,10 +68,14 @@ class NumPy:
     compiles_shapes = False
 
     def keep(self, data: Any, name: str) -> Any:
-        return constant(np.array(as_array(data, name)))
+        kept = np.array(as_array(data, name))
+        kept.setflags(write=False)
+        return kept
 
     def rows(self, data: Any, rows: Rows) -> Any:
-        return constant(data[_contiguous(rows)])
+        part = data[_contiguous(rows)]
+        part.setflags(write=False)
+        return part
 
     def call(self, function: Callable[..., Any], z: Array, others: tuple[Any, ...]) -> Any:
         return function(z, *others)

@@ -13,7 +13,7 @@ from ..errors import InvalidInputError, InvalidWeightError
 from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
-from ..models.protocol import ExactModel, Model, Proposal
+from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..progress import progress_bar
 from ..random import RandomState, philox_key
 from ..results.estimate import Estimate
@@ -43,7 +43,7 @@ DEFAULT_SAMPLES = 1000
 
 
 def estimate(
-    model: Model | ExactModel,
+    model: LatentModel | ExactModel,
     q: Proposal | Categorical,
     n_samples: int | None = None,
     *,
@@ -155,7 +155,7 @@ def estimate(
     analytic = _analytic_kl(model, q) if analytic_kl else None
     with progress_bar(progress, request.points * request.n_samples) as tick:
         values = _backend(backend, threads, index, request).quantities(request, tick)
-    refuse_bad_weights(values["n_bad"], values["first_bad"])
+    refuse_bad_weights(values["n_bad"], values["first_bad"], request.draw_call)
     warn_about_weights(request.n_samples, values, pareto_k)
     return _wrap(request, values, analytic)
 
@@ -183,7 +183,7 @@ class ElboTerms(NamedTuple):
 
 
 def elbo_terms(
-    model: Model | ExactModel,
+    model: LatentModel | ExactModel,
     q: Proposal | Categorical,
     n_samples: int,
     rng: RandomState = None,
@@ -254,12 +254,12 @@ def elbo_terms(
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
     index = as_count(device, "device", least=0)
     terms = _backend(backend, threads, index, request).terms(request)
-    _refuse_nan(terms)
+    _refuse_nan(terms, request)
     shape = (*request.batch, request.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
 
 
-def _refuse_nan(terms: tuple[Floats, Floats, Floats]) -> None:
+def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) -> None:
     for name, array in zip(ElboTerms._fields, terms, strict=True):
         # A sum is NaN if a term is, and needs no array of its own.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -269,12 +269,13 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats]) -> None:
             raise InvalidWeightError(
                 f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
                 f"{point}, draw {draw}: scales and distances of model and q differ so much that "
-                "their products and ratios are beyond the largest float"
+                "their products and ratios are beyond the largest float, or the model's function "
+                f"returned NaN. {request.draw_call(point, draw)} makes that draw again"
             )
 
 
 def log_weights(
-    model: Model,
+    model: LatentModel,
     q: Proposal,
     n_samples: int,
     rng: RandomState = None,
@@ -332,7 +333,7 @@ def _request(
     iw_sizes: Iterable[int] | None,
     pareto_k: bool,
 ) -> EstimateRequest:
-    if isinstance(model, type) or not isinstance(model, Model):
+    if isinstance(model, type) or not isinstance(model, LatentModel):
         raise InvalidInputError(
             "model must be a distribution over vectors, a LinearGaussian or a MixtureModel; "
             f"got {_kind(model)}{_use_of(model)}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
-from ..kernels.cpu.launch import SLICE_NUMBERS, sample
+from ..kernels.cpu.launch import sample
 from ..kernels.draws.blocks import CHUNK, Plan, Sampler, Term
 from ..models.host import HostDensity
 from ..models.plans import draw_sampler
@@ -26,6 +26,8 @@ from .task import EstimateRequest
 # plans(first, stop): the plan for draws first to stop of some data points.
 Plans = Callable[[int, int], Plan]
 _ALIGNMENT = 64
+# Most values at once: 4 MB, and as much again where batches are put together.
+_MOST_VALUES = 2**19
 
 
 def host_densities(request: EstimateRequest) -> dict[str, HostDensity]:
@@ -46,7 +48,7 @@ def group_size(request: EstimateRequest) -> int:
 def most_chunks(request: EstimateRequest) -> int | None:
     """Chunks of which values fit into memory at once; None where there are no values."""
     chunk = min(request.n_samples, CHUNK)
-    return SLICE_NUMBERS // chunk if host_densities(request) else None
+    return max(1, _MOST_VALUES // chunk) if host_densities(request) else None
 
 
 def refuse_host_densities(request: EstimateRequest) -> None:

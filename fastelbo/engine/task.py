@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from ..kernels.draws.blocks import Plan
 from ..models.plans import plan, work_of_draw
-from ..models.protocol import ExactModel, Expectations, Model, Points, Proposal
+from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
 from ..progress import Tick
 from ..validation import Floats
 from .states import Quantities, StateForm
@@ -19,7 +19,7 @@ from .states import Quantities, StateForm
 class EstimateRequest(NamedTuple):
     """A validated request for an estimate, or for the terms of every draw."""
 
-    model: Model
+    model: LatentModel
     q: Proposal
     batch: tuple[int, ...]
     n_samples: int
@@ -37,6 +37,17 @@ class EstimateRequest(NamedTuple):
     def work(self) -> int:
         """About the multiply-adds of one draw, and the count of numbers in a data point's plan."""
         return work_of_draw(self.model, self.q)
+
+    def draw_call(self, i: int, k: int) -> str:
+        """The call that makes draw k of data point i again, as errors print it."""
+        options = f"key={self.key}"
+        if self.first_index:
+            options += f", first_index={self.first_index}"
+        if self.q.batch_shape not in ((), self.batch):
+            options += f", batch_shape={self.batch}"
+        if self.precision != "float64":
+            options += f', precision="{self.precision}"'
+        return f"fastelbo.draw(q, {i}, {k}, {options})"
 
     def plan(self, lo: int, count: int) -> Plan:
         """The plan of ``count`` data points, starting at ``lo``."""

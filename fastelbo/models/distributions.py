@@ -21,11 +21,11 @@ from ..validation import (
     MAX_DRAWS,
     Floats,
     as_count,
-    broadcast_shape,
     require_finite,
     require_memory,
 )
 from . import lowering
+from .joint import by_member
 from .lowering import Components
 from .protocol import Frame, Points, Source
 from .terms import Zero
@@ -74,6 +74,10 @@ class Elliptical(Distribution):
         """Multiply-adds of one log density, about."""
         return int(self._components.log_weight.shape[-1] * self.dim**2)
 
+    def log_joint(self, z: ArrayLike) -> Floats:
+        """Log density at ``z``, as the log joint density of the model that it is: `log_prob`."""
+        return self.log_prob(z)
+
     def term(self, points: Points, frame: Frame) -> Term:
         """The density of some data points as the kernels take it; see `models.protocol`."""
         return lowering.elliptical_term(lowering.density(self._components, points, frame))
@@ -119,21 +123,12 @@ class Elliptical(Distribution):
         if on_device(z):
             return self._log_prob_on_device(z)
         given = as_unchecked_floats(z, "z")
-        if given.ndim == 0 or given.shape[-1] != self.dim:
-            raise InvalidInputError(
-                f"z must have a last axis of length {self.dim}, got shape {given.shape}"
-            )
-        batch = self.batch_shape
-        shape = broadcast_shape(z=given.shape[:-1], batch_shape=batch)
-        # The axes of z beyond the batch are free: each member of the batch has points of its own.
-        free = len(shape) - len(batch)
-        points = np.broadcast_to(given, (*shape, self.dim))
-        points = points.reshape(math.prod(shape[:free]), math.prod(shape[free:]), self.dim)
-        result = launch.log_prob(*self._lowered(shape[free:]), points).reshape(shape)
+        points, shape, batch = by_member(given, self.dim, self.batch_shape)
+        result = launch.log_prob(*self._lowered(batch), points).reshape(shape)
         if np.isnan(result).any():
             require_finite(given, "z")
             # A difference of a point and a location overflowed: in quarters it does not.
-            quarter = self._lowered(shape[free:], 0.25)
+            quarter = self._lowered(batch, 0.25)
             with np.errstate(under="ignore"):
                 points = 0.25 * points
             result = launch.log_prob(*quarter, points).reshape(shape)

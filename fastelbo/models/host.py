@@ -13,13 +13,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..arrays.inputs import as_unchecked_floats
 from ..arrays.namespaces import Namespace, namespace
 from ..errors import InvalidInputError, UnsupportedDTypeError
 from ..kernels.draws.blocks import LANES, Term
 from ..validation import Floats, as_count, shown
+from .joint import by_member
 from .protocol import Frame, Points
 from .terms import Supplied
 
@@ -39,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class HostDensity:
-    """A log density that a function computes, as ``f(z, *params)`` or ``f(z, x, *params)``.
+    """A log density that a function computes, as ``f(z)`` or ``f(z, x)``.
 
     Parameters
     ----------
@@ -50,8 +51,6 @@ class HostDensity:
         D.
     data : array_like, shape (N, ...), optional
         Independent data points. They are copied.
-    params : tuple
-        More arguments, which are passed on as they are.
     array_namespace : {"numpy", "torch", "jax"}
         What z and x are arrays of.
     device : optional
@@ -71,7 +70,6 @@ class HostDensity:
         dim: int,
         *,
         data: Any = None,
-        params: tuple[Any, ...] = (),
         array_namespace: str = "numpy",
         device: Any = None,
         batch_size: int | None = None,
@@ -81,7 +79,7 @@ class HostDensity:
             raise InvalidInputError(f"{name} must be a function, got {shown(function)}")
         self.dim = as_count(dim, "dim")
         self.batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
-        self._function, self._name, self._params = function, name, tuple(params)
+        self.function, self._name = function, name
         self._arrays: Namespace = namespace(array_namespace, device)
         self._data = None if data is None else self._arrays.keep(data, "data")
         self.batch_shape: tuple[int, ...] = ()
@@ -95,7 +93,7 @@ class HostDensity:
             self.batch_shape, self._width = shape[:1], math.prod(shape[1:])
 
     def __repr__(self) -> str:
-        return f"HostDensity({described(self._function)}, dim={self.dim})"
+        return f"HostDensity({described(self.function)}, dim={self.dim})"
 
     def term(self, points: Points, frame: Frame) -> Term:
         """A term without values: the engine fills in the values at the draws."""
@@ -109,7 +107,7 @@ class HostDensity:
             most = _NUMBERS // (self.dim + self._width) // LANES * LANES
             rows = min(_ROWS, max(LANES, most))
             parts = max(1, round(n_samples / rows))
-            draws = -(-n_samples // (parts * LANES)) * LANES
+            draws = n_samples if parts == 1 else round(n_samples / (parts * LANES)) * LANES
         draws = min(draws, n_samples)
         return Batch(draws, min(max(1, rows // n_samples), points) if draws == n_samples else 1)
 
@@ -134,41 +132,35 @@ class HostDensity:
         values = self._result(_padded(_padded(z, 1, wanted.points), 0, size), (x,))
         return values[:draws, :points]
 
-    def __call__(self, z: Any) -> Floats:
-        """Log densities at z, of shape (..., *batch_shape, D), in batches."""
-        given = as_unchecked_floats(z, "z")
-        own = (*self.batch_shape, self.dim)
-        if given.ndim < len(own) or given.shape[given.ndim - len(own) :] != own:
-            raise InvalidInputError(
-                f"z must be of shape (..., {', '.join(map(str, own))}), got {given.shape}"
-            )
-        lead = given.shape[: given.ndim - len(own)]
-        points = math.prod(self.batch_shape)
-        flat = given.reshape(math.prod(lead), points, self.dim)
-        out = np.empty(flat.shape[:2])
+    def log_prob(self, z: ArrayLike) -> Floats:
+        """Log densities at z (..., D), whose leading axes broadcast against `batch_shape`."""
+        given, shape, batch = by_member(as_unchecked_floats(z, "z"), self.dim, self.batch_shape)
+        draws, members = len(given), math.prod(batch)
+        out = np.empty((draws, members))
+        own = np.resize(np.arange(math.prod(self.batch_shape)), members)
         if out.size:
-            size = self.batch(len(flat), points)
-            for k in range(0, len(flat), size.draws):
-                for i in range(0, points, size.points):
+            size = self.batch(draws, members)
+            for k in range(0, draws, size.draws):
+                for i in range(0, members, size.points):
                     part = np.s_[k : k + size.draws, i : i + size.points]
-                    rows = np.arange(points)[part[1]]
-                    out[part] = self.values(flat[part].copy(), rows, size)
-        return out.reshape(*lead, *self.batch_shape)
+                    # A private copy, as the function may write to it.
+                    out[part] = self.values(np.array(given[part]), own[part[1]], size)
+        return out.reshape(shape)
 
     def _result(self, z: Any, data: tuple[Any, ...]) -> Floats:
         """What the function returns, as floats of the shape of z without its last axis."""
-        shape, dtype, others = z.shape, z.dtype, (*data, *self._params)
+        shape, dtype = z.shape, z.dtype
         try:
-            result = self._arrays.call(self._function, z, others)
+            result = self._arrays.call(self.function, z, data)
         except Exception as error:
             shapes = "".join(f", x of shape {tuple(x.shape)}" for x in data)
             error.add_note(
-                f"fastelbo called {self._name}, {described(self._function)}, with z of shape "
+                f"fastelbo called {self._name}, {described(self.function)}, with z of shape "
                 f"{shape} and dtype {dtype}{shapes}"
             )
             raise
         what = f"{self._name} must return one log density a draw, real numbers of shape "
-        what += f"{shape[:-1]} for z of shape {shape}; {described(self._function)} returned "
+        what += f"{shape[:-1]} for z of shape {shape}; {described(self.function)} returned "
         try:
             values = as_unchecked_floats(result, "the result")
         except (InvalidInputError, UnsupportedDTypeError) as error:

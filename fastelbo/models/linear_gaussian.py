@@ -14,6 +14,7 @@ from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..validation import Floats, broadcast_shape, shown
 from . import lowering
+from .joint import log_joint_of
 from .linear_likelihood import LinearLikelihood
 from .location_scale import Gaussian
 from .mixture import Mixture
@@ -148,6 +149,26 @@ class LinearGaussian(Frozen, Generic[Prior_co]):
     def dim(self) -> int:
         """D, the number of latent coordinates."""
         return self.likelihood.dim
+
+    def log_joint(self, z: ArrayLike) -> Floats:
+        """log p(x, z) at ``z``, in nats.
+
+        Parameters
+        ----------
+        z : array_like, shape (..., *batch_shape, D)
+            Latent points; the leading axes broadcast against `batch_shape`.
+
+        Returns
+        -------
+        ndarray
+            Shape ``broadcast(z.shape[:-1], batch_shape)``.
+
+        Raises
+        ------
+        InvalidInputError
+            If the last axis is not `dim` long, the axes do not broadcast, or z is not finite.
+        """
+        return log_joint_of(self, z)
 
     def __repr__(self) -> str:
         return (

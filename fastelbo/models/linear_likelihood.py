@@ -19,6 +19,7 @@ from ..kernels.draws.blocks import Term
 from ..kernels.draws.radial import GAUSSIAN
 from ..validation import Floats, positive
 from . import lowering
+from .joint import by_member
 from .protocol import Frame, Points
 from .scales import cholesky, symmetric
 
@@ -87,6 +88,16 @@ class LinearLikelihood(Frozen):
         factor = lowering.transform_lower(self.reduced.factor[None, None], frame)
         density = lowering.make_density(GAUSSIAN, factor, target, log_const, np.zeros((1, 0)))
         return lowering.elliptical_term(density)
+
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
+    def log_prob(self, z: ArrayLike) -> Floats:
+        """The density at z (..., D), whose leading axes broadcast against the batch."""
+        points, shape, batch = by_member(as_floats(z, "z"), self.dim, self.batch_shape)
+        x = Points(batch).select(self.x, 1)
+        # In coordinates that begin at each point, the point is 0.
+        target, log_const = self.reduce(x, np.swapaxes(points, 0, 1))
+        values = log_const - 0.5 * np.square(target).sum(axis=-1)
+        return np.asarray(values.T.reshape(shape))
 
     @cached_property
     @np.errstate(over="ignore", under="ignore", invalid="ignore")

@@ -11,10 +11,10 @@ from ..errors import InvalidInputError
 from ..kernels.draws.blocks import Density, Plan, Real, Sampler, Term
 from ..kernels.draws.radial import STUDENT_T
 from .lowering import sampler_of_draws
-from .protocol import Model, Points, Proposal
+from .protocol import LatentModel, Points, Proposal
 
 
-def plan(model: Model, q: Proposal, points: Points, precision: str = "float64") -> Plan:
+def plan(model: LatentModel, q: Proposal, points: Points, precision: str = "float64") -> Plan:
     """What the kernels read to draw from q, and to weigh by the model, those data points."""
     sampler, frame, own = q.source(points)
     prior, likelihood = (part.term(points, frame) for part in (model.prior, model.likelihood))
@@ -28,7 +28,7 @@ def draw_sampler(q: Proposal, points: Points, precision: str) -> Sampler:
     return sampler if precision == "float64" else _single_sampler(sampler)
 
 
-def work_of_draw(model: Model, q: Proposal) -> int:
+def work_of_draw(model: LatentModel, q: Proposal) -> int:
     """About the multiply-adds of one draw, and the numbers that a data point adds to a plan."""
     return max(1, q.work + model.prior.work + model.likelihood.work)
 

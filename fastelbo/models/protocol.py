@@ -7,8 +7,9 @@ whole batch is ever made.
 `Proposal`
     q: it makes the source, which also fixes the coordinates of the draws, the `Frame`.
 `LogDensity`
-    A log density that can be put into any frame: the prior, or the likelihood given the data.
-`Model`
+    A log density that can be put into any frame: the prior, or the likelihood given the data. A
+    `PointwiseDensity` is known at any point, too.
+`LatentModel`
     A prior and a likelihood. Every distribution over vectors is one: it is its own prior, and its
     likelihood is 1.
 `ExactModel`
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..kernels.draws.blocks import Density, Sampler, Term
 from ..validation import Floats
@@ -88,8 +90,18 @@ class LogDensity(Protocol):
     def term(self, points: Points, frame: Frame) -> Term:
         """The density of those data points, in the coordinates of ``frame``.
 
-        Arrays of one data point must not depend, in any bit, on which others are asked for.
+        Arrays of one data point must not depend, in any bit, on which others are asked for. What
+        the term points at lives as long as this object.
         """
+        ...
+
+
+@runtime_checkable
+class PointwiseDensity(LogDensity, Protocol):
+    """A log density that is known at any point."""
+
+    def log_prob(self, z: ArrayLike, /) -> Floats:
+        """Its values at z (..., D), whose leading axes broadcast against the batch."""
         ...
 
 
@@ -103,7 +115,7 @@ class Proposal(LogDensity, Protocol):
 
 
 @runtime_checkable
-class Model(Protocol):
+class LatentModel(Protocol):
     """A prior of z and a likelihood of the data given z."""
 
     @property

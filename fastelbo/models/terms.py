@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_unchecked_floats, constant
+from ..arrays.inputs import as_floats, as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.draws.blocks import SUPPLIED, ZERO, Density, Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..validation import as_count
+from ..validation import Floats, as_count
+from .joint import by_member
 from .protocol import Frame, Points
 
 _NOTHING = np.zeros((1, 0))
@@ -35,6 +36,11 @@ class Zero:
     def term(self, points: Points, frame: Frame) -> Term:
         """See `LogDensity.term`."""
         return Term(ZERO, NO_DENSITY, constant(_NOTHING), 0)
+
+    def log_prob(self, z: ArrayLike) -> Floats:
+        """0 at each of the points z (..., D)."""
+        _, shape, _ = by_member(as_floats(z, "z"), self.dim, self.batch_shape)
+        return np.zeros(shape)
 
 
 class Supplied:

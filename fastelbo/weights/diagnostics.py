@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,21 @@ def places(flags: Flags, worst: Floats) -> str:
     return f"{where.size} of {flags.size} data points (worst: {', '.join(map(str, order))})"
 
 
-def refuse_bad_weights(n_bad: Floats, first_bad: Floats) -> None:
-    """Raise an error if a log weight is NaN or +inf."""
+def refuse_bad_weights(
+    n_bad: Floats, first_bad: Floats, call: Callable[[int, int], str] | None = None
+) -> None:
+    """Raise an error if a log weight is NaN or +inf.
+
+    ``call(i, k)`` is the call that makes draw k of data point i again, where there is one.
+    """
     points = np.flatnonzero(n_bad)
     if points.size:
         i = int(points[0])
+        k = int(first_bad[i])
         raise InvalidWeightError(
             f"{int(n_bad.sum())} log weights are NaN or +inf, the first at data point {i}, draw "
-            f"{int(first_bad[i])}: a density overflowed, or q is 0 where the model is positive"
+            f"{k}: a density overflowed, or q is 0 where the model is positive"
+            + ("" if call is None else f". {call(i, k)} makes that draw again")
         )
 
 
