@@ -19,6 +19,7 @@ from ..weights.diagnostics import warn_about_weights
 from ..weights.pareto import MAX_KEPT
 from . import checkpoints
 from .content import Content
+from .lower_tails import with_lower_tails
 from .rows import estimate_of_weights
 from .states import Reader, StateForm
 
@@ -90,7 +91,7 @@ class LogWeightAccumulator:
             raise InvalidInputError(
                 f"first_draw must be a multiple of {CHUNK}, got {self.first_draw}"
             )
-        self._form = StateForm(self.iw_sizes, self.tail_draws)
+        self._form = StateForm(self.iw_sizes, self.tail_draws, smallest=True)
         self._content = Content.empty(self.first_draw, self._form)
         # One that its own thread may take again: a signal handler may call `update`, too.
         self._lock = threading.RLock()
@@ -211,7 +212,10 @@ class LogWeightAccumulator:
         states = content.closed()
         reader = Reader(len(states.moments), n_samples, self._form)
         reader.add(states)
-        values = reader.quantities()
+        values = with_lower_tails(
+            reader.quantities(), n_samples, self.tail_draws,
+            lambda points: {"pareto_k_elbo": states.lower_tails(n_samples, points)},
+        )  # fmt: skip
         fitting = [j for j, k in enumerate(self.iw_sizes) if k <= n_samples]
         values["iw_value"], values["iw_se"] = (
             values["iw_value"][:, fitting],

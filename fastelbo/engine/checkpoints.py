@@ -80,11 +80,13 @@ def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
 
     Nor did it follow the smallest log weights.
     """
-    first, size, group = state.LOG_WEIGHT, state.TERM_SIZE - 1, GROUP_SIZE - 1
+    low = state.MIN
+    first, size, group = state.LOG_WEIGHT - 1, state.TERM_SIZE - 1, GROUP_SIZE - 1
     groups = first + 3 * size
 
     def with_scales(states: Floats) -> Floats:
-        parts = [states[..., :first]]
+        unknown = np.full((*states.shape[:-1], 1), -np.inf)
+        parts = [states[..., :low], unknown, states[..., low:first]]
         for start, stop, width in ((first, groups, size), (groups, states.shape[-1], group)):
             for field in range(start, stop, width):
                 parts += [states[..., field : field + width], np.ones((*states.shape[:-1], 1))]

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from ..arrays.inputs import constant
 from ..kernels.cpu import drivers
 from ..kernels.cpu.launch import (
     SLICE_NUMBERS,
@@ -21,9 +22,9 @@ from ..progress import Tick
 from ..validation import Floats
 from .host import group_size, most_chunks, plans_of
 from .loop import HostSlice, Slice, folded_quantities
+from .lower_tails import Indices, Terms, density_terms, tails_of_draws, with_lower_tails
 from .states import Quantities, States
 from .task import EstimateRequest
-from .term_tails import with_term_tails
 
 # Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
 _FIRST_WORK = 2**28
@@ -56,28 +57,38 @@ class CPUBackend:
         values = folded_quantities(
             source, request.points, request.n_samples, request.form, pace, tick
         )
-        return with_term_tails(values, request, self._terms_of_point)
+        draw = partial(self._lower_terms, request)
+        tails = partial(tails_of_draws, request.n_samples, draw)
+        return with_lower_tails(values, request.n_samples, request.form.capacity, tails)
 
-    def _terms_of_point(
-        self, request: EstimateRequest, i: int, first: int, stop: int
-    ) -> tuple[Floats, Floats, Floats]:
-        """See `term_tails.DrawTermsOf`."""
-        rows = (
-            np.empty((1, stop - first)),
-            np.empty((1, stop - first)),
-            np.empty((1, stop - first)),
-        )
-        counter = new_counter()
-        plan = plans_of(request, i, 1, self.n_threads)(first, stop)
-        launch(
-            drivers.terms, plan, np.uint64(request.key), request.first_index + i,
-            first, stop, first, *rows, counter, n_threads=self.n_threads, counter=counter,
-        )  # fmt: skip
-        return rows[0][0], rows[1][0], rows[2][0]
+    def _lower_terms(
+        self, request: EstimateRequest, points: Indices, first: int, stop: int
+    ) -> Terms:
+        """See `lower_tails.Draw`."""
+        out = np.empty((3, len(points), stop - first))
+        self._fill_terms(request, points, first, stop, out)
+        with np.errstate(invalid="ignore", over="ignore"):
+            return density_terms(*out)
+
+    def _fill_terms(
+        self, request: EstimateRequest, points: Indices, first: int, stop: int, out: Floats
+    ) -> None:
+        """Set the log likelihood, log prior and log q of draws first to stop of some points."""
+        group = group_size(request)
+        most_points = group * max(1, SLICE_NUMBERS // request.work // group)
+        for lo in range(0, len(points), most_points):
+            part, counter = constant(points[lo : lo + most_points]), new_counter()
+            plan = plans_of(request, part, self.n_threads)(first, stop)
+            launch(
+                drivers.terms, plan, np.uint64(request.key), request.first_index,
+                part, first, stop, first, *out[:, lo : lo + most_points], counter,
+                n_threads=self.n_threads, counter=counter,
+                work=len(part) * (stop - first) * (request.work + _DRAW_WORK),
+            )  # fmt: skip
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plans = plans_of(request, lo, count, self.n_threads)
+        plans = plans_of(request, slice(lo, lo + count), self.n_threads)
         states = States(count, request.form, self.n_threads)
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
@@ -95,21 +106,9 @@ class CPUBackend:
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
-        n_samples, key = request.n_samples, np.uint64(request.key)
-        shape = (request.points, n_samples)
-        out = (np.empty(shape), np.empty(shape), np.empty(shape))
-        group = group_size(request)
-        most_points = group * max(1, SLICE_NUMBERS // request.work // group)
-        for lo in range(0, request.points, most_points):
-            count = min(most_points, request.points - lo)
-            plan = plans_of(request, lo, count, self.n_threads)(0, n_samples)
-            counter = new_counter()
-            launch(
-                drivers.terms, plan, key, request.first_index + lo, 0, n_samples, 0,
-                *(array[lo : lo + count] for array in out), counter, n_threads=self.n_threads,
-                work=count * n_samples * (request.work + _DRAW_WORK), counter=counter,
-            )  # fmt: skip
-        return out
+        out = np.empty((3, request.points, request.n_samples))
+        self._fill_terms(request, np.arange(request.points), 0, request.n_samples, out)
+        return out[0], out[1], out[2]
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,9 @@ from .cpu import CPUBackend
 from .cuda_states import DeviceSlice, chunk_bytes
 from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
+from .lower_tails import Indices, Terms, density_terms, tails_of_draws, with_lower_tails
 from .states import Quantities
 from .task import EstimateRequest
-from .term_tails import with_term_tails
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
@@ -72,17 +73,25 @@ class CUDABackend:
             values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
             )
-            return with_term_tails(values, request, self._terms_of_point)
+            draw = partial(self._lower_terms, request)
+            tails = partial(tails_of_draws, request.n_samples, draw)
+            return with_lower_tails(values, request.n_samples, request.form.capacity, tails)
 
-    def _terms_of_point(
-        self, request: EstimateRequest, i: int, first: int, stop: int
-    ) -> tuple[Floats, Floats, Floats]:
-        """See `term_tails.DrawTermsOf`."""
+    def _lower_terms(
+        self, request: EstimateRequest, points: Indices, first: int, stop: int
+    ) -> Terms:
+        """See `lower_tails.Draw`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        plan, index = self._plan(request, i, 1), request.first_index + i
-        found = cuda_launch.terms(plan, request.key, index, first, stop, 1)
-        return found[0][0], found[1][0], found[2][0]
+        out = np.empty((3, len(points), stop - first))
+        for j, i in enumerate(points.tolist()):
+            plan, index = self._plan(request, i, 1), request.first_index + i
+            for array, terms in zip(
+                out, cuda_launch.terms(plan, request.key, index, first, stop, 1), strict=True
+            ):
+                array[j] = terms[0]
+        with np.errstate(invalid="ignore", over="ignore"):
+            return density_terms(*out)
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
@@ -114,7 +123,7 @@ class CUDABackend:
         from ..kernels.cuda import launch as cuda_launch
 
         refuse_host_densities(request)
-        return cuda_launch.put_plan(request.plan(lo, count))
+        return cuda_launch.put_plan(request.plan(slice(lo, lo + count)))
 
     def _component_sums(
         self, density: Density, weights: Floats, centre: Floats, x: Floats, probs: Floats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..kernels.cpu.launch import Pace
 from ..kernels.state import state
 from ..progress import Tick
 from .loop import Slice, fold, folded_quantities
+from .lower_tails import Indices, Terms, tails_of_draws, with_lower_tails
 from .rows import row_pace, row_slice
 from .states import Quantities, StateForm, States
 
@@ -70,7 +72,7 @@ class DeviceSlice:
         """See `loop.Slice`."""
         states = States(self.points, self._form)
         moments, top_rows = self._states.fetch()
-        states.restore(moments, top_rows[:, :, : states.top_rows.shape[2]])
+        states.restore(moments, top_rows[:, None, : states.top_rows.shape[2]])
         for i in np.flatnonzero(state.overflowed(moments)).tolist():
             part = self._on_host(i)
             fold(part, 0, self._chunks, row_pace(), lambda first, stop: None)
@@ -112,4 +114,11 @@ def device_row_quantities(
     with device_of(log_weights):
         rows = adopt(log_weights, "log_weights").reshape(points, n_samples)
         pace = Pace(device.blocks_at_once())
-        return folded_quantities(source, points, n_samples, form, pace, tick), tuple(batch)
+        values = folded_quantities(source, points, n_samples, form, pace, tick)
+
+        def draw(points: Indices, first: int, stop: int) -> Terms:
+            terms = [device.fetch(rows[i, first:stop]) for i in points.tolist()]
+            return {"pareto_k_elbo": -np.array(terms, dtype=np.float64)}
+
+        tails = partial(tails_of_draws, n_samples, draw)
+        return with_lower_tails(values, n_samples, form.capacity, tails), tuple(batch)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
@@ -61,14 +62,16 @@ def refuse_host_densities(request: EstimateRequest) -> None:
         )
 
 
-def plans_of(request: EstimateRequest, lo: int, count: int, n_threads: int | None) -> Plans:
-    """The plans of ``count`` data points from ``lo`` on.
+def plans_of(
+    request: EstimateRequest, rows: slice | NDArray[np.int64], n_threads: int | None
+) -> Plans:
+    """The plans of some data points of the flattened batch.
 
     Calls go through the draws in ascending order, or begin again anywhere.
     """
-    plan = request.plan(lo, count)
+    plan = request.plan(rows)
     sources = {
-        name: _Values(density, request, lo, count, n_threads)
+        name: _Values(density, request, rows, n_threads)
         for name, density in host_densities(request).items()
     }
 
@@ -92,17 +95,15 @@ class _Values:
         self,
         density: HostDensity,
         request: EstimateRequest,
-        lo: int,
-        count: int,
+        rows: slice | NDArray[np.int64],
         n_threads: int | None,
     ) -> None:
-        self._density, self._request, self._lo, self._count = density, request, lo, count
-        self._n_threads = n_threads
+        self._density, self._request, self._n_threads = density, request, n_threads
+        self._rows = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         self._batch = density.batch(request.n_samples, request.points)
-        points = Points(request.batch, slice(lo, lo + count))
-        self._sampler = draw_sampler(request.q, points, request.precision)
+        self._sampler = draw_sampler(request.q, Points(request.batch, rows), request.precision)
         # The values from draw ``first`` on that are known: the rest of the last batch.
-        self._first, self._known = 0, np.empty((count, 0))
+        self._first, self._known = 0, np.empty((len(self._rows), 0))
 
     def at(self, first: int, stop: int) -> Floats:
         """Values (count, stop - first) of draws first to stop."""
@@ -120,33 +121,33 @@ class _Values:
     def _next(self, first: int) -> Floats:
         """Values of the batches that begin at draw ``first``."""
         draws = min(self._batch.draws, self._request.n_samples - first)
-        out = np.empty((self._count, draws))
+        out = np.empty((len(self._rows), draws))
         own = math.prod(self._density.batch_shape)
-        for i in range(0, self._count, self._batch.points):
-            members = min(self._batch.points, self._count - i)
-            z = self._draws(i, members, first, draws)
+        for i in range(0, len(out), self._batch.points):
+            members = slice(i, i + self._batch.points)
+            rows = self._rows[members]
+            z = self._draws(members, constant(rows), first, draws)
             # Data have one axis of data points, the last axis of the batch to which they broadcast.
-            rows = (self._lo + i + np.arange(members)) % own
-            out[i : i + members] = self._density.values(z, rows, self._batch).T
+            out[members] = self._density.values(z, rows % own, self._batch).T
         return out
 
-    def _draws(self, i: int, members: int, first: int, draws: int) -> Floats:
+    def _draws(self, members: slice, rows: NDArray[np.int64], first: int, draws: int) -> Floats:
         """Draws (draws, members, D), which nobody else holds."""
-        request = self._request
-        out = _aligned((draws, members, request.q.dim), self._sampler.location.dtype)
+        request, count = self._request, len(rows)
+        out = _aligned((draws, count, request.q.dim), self._sampler.location.dtype)
         sample(
-            _members(self._sampler, i, members), members, draws, request.q.dim, request.key,
-            first_index=request.first_index + self._lo + i, first_draw=first,
+            _members(self._sampler, members), count, draws, request.q.dim, request.key,
+            points=rows, first_index=request.first_index, first_draw=first,
             n_threads=self._n_threads, out=out,
         )  # fmt: skip
         return out
 
 
-def _members(sampler: Sampler, first: int, count: int) -> Sampler:
+def _members(sampler: Sampler, members: slice) -> Sampler:
     """The sampler of some of its data points."""
 
     def part(array: Any) -> Any:
-        return array if len(array) == 1 else array[first : first + count]
+        return array if len(array) == 1 else array[members]
 
     radial, location, scale, thresholds, df = sampler
     return Sampler(radial, part(location), part(scale), part(thresholds), part(df))

@@ -8,6 +8,7 @@ from .. import reference
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats, require_memory
+from .lower_tails import LARGEST_SHARE
 from .states import Quantities
 from .task import EstimateRequest
 
@@ -25,7 +26,7 @@ class NumPyBackend:
     @_unflagged
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """See `task.Backend`."""
-        iw_sizes, capacity = request.form
+        iw_sizes, capacity = request.form.iw_sizes, request.form.capacity
         terms = self.terms(request)
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
@@ -41,12 +42,13 @@ class NumPyBackend:
         ascending = np.sort(log_weights, axis=-1)[:, request.n_samples - capacity :]
         values["tail"] = ascending[:, ::-1]
         values["pareto_k"] = reference.pareto_k(values["tail"])
+        suspect = reference.largest_share(log_weights) > LARGEST_SHARE
         names = ("pareto_k_elbo", "pareto_k_kl", "pareto_k_likelihood")
         for name, terms_of_mean in zip(
             names, (-log_weights, terms[2] - terms[1], -terms[0]), strict=True
         ):
             ascending = np.sort(terms_of_mean, axis=-1)[:, request.n_samples - capacity :]
-            values[name] = reference.plain_pareto_k(ascending[:, ::-1])
+            values[name] = np.where(suspect, reference.plain_pareto_k(ascending[:, ::-1]), np.nan)
         return values
 
     @_unflagged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from mmap import mmap
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
 from ..validation import Floats
 from .loop import FillChunks, HostSlice, Slice, folded_quantities
+from .lower_tails import Indices, Terms, tails_of_draws, with_lower_tails
 from .states import Quantities, StateForm, States
 
 # Most elements copied at once, from a file or to another type: 64 MB. Up to 128 MB if this holds
@@ -29,7 +31,7 @@ Array = np.ndarray[Any, Any]
 
 
 def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantities:
-    """The quantities of `Reader` for each row of x (A, K, B), of any real dtype."""
+    """The quantities of `Reader` and the lower tails of rows of x (A, K, B), of any real dtype."""
     before, length, after = x.shape
     pace = row_pace()
 
@@ -38,7 +40,16 @@ def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantitie
             for part in _row_slices(x, form, pace):
                 run(part)
 
-    return folded_quantities(source, before * after, length, form, pace, tick)
+    values = folded_quantities(source, before * after, length, form, pace, tick)
+    tails = partial(tails_of_draws, length, partial(_lower_terms, x))
+    return with_lower_tails(values, length, form.capacity, tails)
+
+
+def _lower_terms(x: Array, points: Indices, first: int, stop: int) -> Terms:
+    """See `lower_tails.Draw`."""
+    rows = x[points // x.shape[2], first:stop, points % x.shape[2]]
+    drop_pages(memory_map(x))
+    return {"pareto_k_elbo": -rows.astype(np.float64)}
 
 
 def row_slice(x: Array, form: StateForm) -> HostSlice:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import drivers
@@ -28,12 +29,18 @@ class StateForm(NamedTuple):
     """What a state stores besides the moments of single weights."""
 
     iw_sizes: tuple[int, ...]  # group sizes of the importance-weighted bounds
-    capacity: int  # how many of the largest log weights, and of the smallest; 0 for none
+    capacity: int  # how many of the largest log weights; 0 for none
+    smallest: bool = False  # whether as many of the smallest, too
+
+    @property
+    def streams(self) -> int:
+        """How many streams have their largest values stored; see `top_k`."""
+        return 2 if self.smallest else 1
 
     @property
     def size(self) -> int:
         """Numbers of the state of one data point."""
-        rows = top_k.STREAMS * top_k.row_size(self.capacity)
+        rows = self.streams * top_k.row_size(self.capacity)
         return state.state_size(len(self.iw_sizes)) + rows
 
 
@@ -45,7 +52,7 @@ class States:
         self.capacity = form.capacity
         self.n_threads = n_threads
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
-        self.top_rows = np.empty((points, top_k.STREAMS, top_k.row_size(self.capacity)))
+        self.top_rows = np.empty((points, form.streams, top_k.row_size(self.capacity)))
         if self.capacity:
             self.top_rows[..., top_k.THRESHOLD] = -np.inf
             self.top_rows[..., top_k.COUNT] = 0.0
@@ -123,22 +130,28 @@ class States:
 
         self.advance(moments.shape[1], fill)
 
-    def tails(self, n_samples: int, stream: int = 0) -> tuple[Floats, Floats]:
-        """k-hat of each data point, and its M + 1 largest values of a stream, descending.
+    def tails(self, n_samples: int) -> tuple[Floats, Floats]:
+        """k-hat of each data point's weights, and its M + 1 largest log weights, descending.
 
-        Stream 0 is that of the log weights l, and k-hat that of exp(l); stream 1 is -l, and k-hat
-        that of -l itself. k-hat is NaN, and the tail empty, where K is too small or no log weights
-        were kept.
+        k-hat is NaN, and the tail empty, where K is too small or no log weights were kept.
         """
-        points = len(self.moments)
-        size = min(kept_draws(n_samples), self.capacity)
-        tails = np.empty((points, size))
+        tails = self._sorted(self.top_rows, 0, n_samples)
         if tails.size == 0:
-            return np.full(points, np.nan), tails
-        threads = self.n_threads
-        launch(drivers.sort_top_rows, self.top_rows, stream, size, tails, n_threads=threads)
-        fits = fit_tails(tails, logs=stream == 0, grid=False, n_threads=threads)
+            return np.full(len(tails), np.nan), tails
+        fits = fit_tails(tails, grid=False, n_threads=self.n_threads)
         return fits.pareto_k.copy(), tails
+
+    def lower_tails(self, n_samples: int, points: NDArray[np.int64]) -> Floats:
+        """The M + 1 largest of -l of some data points, of which they are stored."""
+        return self._sorted(self.top_rows[points], 1, n_samples)
+
+    def _sorted(self, top_rows: Floats, stream: int, n_samples: int) -> Floats:
+        size = min(kept_draws(n_samples), self.capacity)
+        tails = np.empty((len(top_rows), size))
+        if tails.size:
+            threads = self.n_threads
+            launch(drivers.sort_top_rows, top_rows, stream, size, tails, n_threads=threads)
+        return tails
 
 
 class Reader:
@@ -156,15 +169,13 @@ class Reader:
         """Read the next slice, after its last draw."""
         values = state.read(states.moments, self._groups)
         values["pareto_k"], tails = states.tails(self.n_samples)
-        values["pareto_k_elbo"], _ = states.tails(self.n_samples, stream=1)
         values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
         self._parts.append(values)
 
     def quantities(self) -> Quantities:
-        """What `kernels.state.state.read` gives, k-hats, and ``tail``: rows of `States.tails`.
+        """What `kernels.state.state.read` gives, ``pareto_k`` and ``tail``: see `States.tails`.
 
-        ``pareto_k`` is that of the weights, ``pareto_k_elbo`` that of minus the log weights. Tails
-        that would take too much memory are empty.
+        Tails that would take too much memory are empty.
         """
         return {
             name: np.concatenate([part.pop(name) for part in self._parts])

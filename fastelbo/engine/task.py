@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..kernels.draws.blocks import Plan
 from ..models.plans import plan, work_of_draw
 from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
@@ -49,10 +52,9 @@ class EstimateRequest(NamedTuple):
             options += f', precision="{self.precision}"'
         return f"fastelbo.draw(q, {i}, {k}, {options})"
 
-    def plan(self, lo: int, count: int) -> Plan:
-        """The plan of ``count`` data points, starting at ``lo``."""
-        points = Points(self.batch, slice(lo, lo + count))
-        return plan(self.model, self.q, points, self.precision)
+    def plan(self, rows: slice | NDArray[np.int64]) -> Plan:
+        """The plan of some data points of the flattened batch."""
+        return plan(self.model, self.q, Points(self.batch, rows), self.precision)
 
 
 class Backend(Protocol):

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..kernels.draws.blocks import Density, Sampler, Term
 from ..validation import Floats
@@ -36,7 +36,7 @@ class Points(NamedTuple):
     """Some data points: those at ``rows`` of a flattened batch."""
 
     batch: tuple[int, ...]
-    rows: slice = slice(None)
+    rows: slice | NDArray[np.int64] = slice(None)
 
     def select(self, array: Floats, event_axes: int) -> Floats:
         """Their entries of an array whose last axes are the event; one that all share stays one."""

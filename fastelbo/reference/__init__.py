@@ -28,11 +28,12 @@ from .densities import log_likelihood, log_prob
 from .draws import sample
 from .estimates import elbo_terms, exact_mixture, summaries
 from .stream import philox, standard_normals
-from .tails import pareto_k, plain_pareto_k
+from .tails import largest_share, pareto_k, plain_pareto_k
 
 __all__ = [
     "elbo_terms",
     "exact_mixture",
+    "largest_share",
     "log_likelihood",
     "log_prob",
     "pareto_k",

@@ -11,6 +11,12 @@ UNDERFLOW = 1e-290
 LEAST_TAIL = 5
 
 
+def largest_share(values: Array) -> Array:
+    """The largest share that one value of a row has of the sum of squares about the mean."""
+    squares = (values - values.mean(axis=-1, keepdims=True)) ** 2
+    return np.asarray(squares.max(axis=-1) / squares.sum(axis=-1))
+
+
 def pareto_k(tails: Array) -> Array:
     """Pareto k-hat of rows of the M + 1 largest log weights, descending.
 

@@ -21,13 +21,12 @@ from ..math.copies import all_finite, fill, load_rows, store_rows
 from ..math.selection import make_candidates
 from ..state.state import MAX, clear, merge, push_block
 from ..state.top_k import (
-    STREAMS,
     THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
     open_row,
-    push_both,
+    push_top,
     push_top_row,
     sort_row,
 )
@@ -40,14 +39,14 @@ def states(
 ):  # fmt: skip
     """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
 
-    The address of data point i is ``first_index + i``. The largest values of its streams s are
-    written to some of the rows top_rows[i, c, s]. Values at or below the threshold of
-    prefix_rows[i, s] are ignored.
+    The address of data point i is ``first_index + i``. Its largest log weights are written to some
+    of the rows top_rows[i, c, 0]. Values at or below the threshold of prefix_rows[i, 0] are
+    ignored.
     """
     n_chunks, size = states.shape[1], states.shape[2]
     items = states.shape[0] * n_chunks
     work = make_workspace(plan.dim, plan.sampler.location, counter)
-    top_k = make_top_k(STREAMS, capacity)
+    top_k = make_top_k(1, capacity)
     fresh = np.zeros(size)
     slot = 0
     last = (part + 1) * items // parts - 1
@@ -58,10 +57,9 @@ def states(
         if capacity > 0:
             opens = c == 0 or item == part * items // parts
             slot = c if opens else slot
-            for s in range(STREAMS):
-                clear_row(top_rows[i, c, s])
-                if opens:
-                    open_row(top_k, s, prefix_rows[i, s, THRESHOLD])
+            clear_row(top_rows[i, c, 0])
+            if opens:
+                open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
         first = (first_chunk + c) * CHUNK
         stop = min(first + CHUNK, draws)
         while first < stop and not stopped(counter):
@@ -71,11 +69,10 @@ def states(
             weigh_block(plan, i, first, work, n)
             push_block(state, fresh, iw_sizes, first, work, n)
             if capacity > 0:
-                push_both(top_k, 0, capacity, work.log_weight, n, fresh[MAX], work.scratch[0])
+                push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
             first += n
         if capacity > 0 and (c == n_chunks - 1 or item == last):
-            for s in range(STREAMS):
-                close_row(top_k, s, capacity, top_rows[i, slot, s])
+            close_row(top_k, 0, capacity, top_rows[i, slot, 0])
 
 
 @block
@@ -92,7 +89,7 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
         for c in range(states.shape[1]):
             merge(prefix[i], states[i, c], iw_sizes)
         if capacity > 0:
-            for s in range(STREAMS):
+            for s in range(rows.shape[1]):
                 open_row(top_k, 0, -np.inf)
                 if not reset:
                     push_top_row(top_k, 0, capacity, prefix_rows[i, s])
@@ -112,11 +109,13 @@ def sort_top_rows(part, parts, top_rows, stream, size, out):
 
 @block
 def terms(
-    part, parts, plan, key, first_index, lo, hi, column, log_likelihood, log_prior, log_q, counter
-):
+    part, parts, plan, key, first_index, points, lo, hi, column, log_likelihood, log_prior, log_q,
+    counter,
+):  # fmt: skip
     """Set the three log densities of draws lo to hi of every data point of the plan.
 
-    Column 0 has the densities of draw ``column``.
+    The address of data point i is ``first_index + points[i]``. Column 0 has the densities of draw
+    ``column``.
     """
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
@@ -125,7 +124,7 @@ def terms(
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
         n = min(LANES, hi - first)
-        index = np.uint64(first_index + i)
+        index = np.uint64(first_index + points[i])
         sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
         weigh_block(plan, i, first, work, n)
         place = first - column
@@ -136,8 +135,8 @@ def terms(
 
 
 @block
-def draws(part, parts, sampler, dim, key, first_index, first_draw, draws):
-    """draws[k, i] = draw first_draw + k of member i, whose address is first_index + i."""
+def draws(part, parts, sampler, dim, key, first_index, points, first_draw, draws):
+    """draws[k, i] = draw first_draw + k of member i, whose address is first_index + points[i]."""
     n_draws = draws.shape[0]
     n_blocks = (n_draws + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
@@ -146,7 +145,7 @@ def draws(part, parts, sampler, dim, key, first_index, first_draw, draws):
         i = item // n_blocks
         first = (item % n_blocks) * LANES
         n = min(LANES, n_draws - first)
-        index, draw = np.uint64(first_index + i), np.uint64(first_draw + first)
+        index, draw = np.uint64(first_index + points[i]), np.uint64(first_draw + first)
         sample_block(sampler, i, dim, work, key, index, draw, n)
         store_rows(work.v, n, dim, draws[first : first + n, i])
 

@@ -152,6 +152,7 @@ def sample(
     n: int,
     dim: int,
     key: int,
+    points: NDArray[np.int64] | None = None,
     first_index: int = 0,
     first_draw: int = 0,
     n_threads: int | None = None,
@@ -159,15 +160,18 @@ def sample(
 ) -> NDArray[Any]:
     """Draws (n, members, D) of the sampler's members, in the precision of the sampler.
 
-    The addresses begin at member ``first_index`` and at draw ``first_draw``. ``out`` is a new array
-    that takes them, as `launch` may leave it undone.
+    The address of member i is ``first_index + points[i]``, and i without ``points``; draws begin at
+    ``first_draw``. ``out`` is a new array that takes them, as `launch` may leave it undone.
     """
+    if points is None:
+        points = np.arange(members)
+        points.setflags(write=False)
     draws = np.empty((n, members, dim), sampler.location.dtype) if out is None else out
     # A draw takes one component, but a component that few draws of a block take costs no less.
     components, rows = sampler.scale.shape[1:3]
     work = draws.size * (ELEMENT_WORK + rows * max(1, components // 8))
     launch(
-        drivers.draws, sampler, dim, np.uint64(key), first_index, first_draw, draws,
+        drivers.draws, sampler, dim, np.uint64(key), first_index, points, first_draw, draws,
         n_threads=n_threads, work=work,
     )  # fmt: skip
     return draws

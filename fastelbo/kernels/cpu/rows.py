@@ -15,13 +15,12 @@ from ..math.scalar import exp, two_sum
 from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import MAX, clear, push_log_weights
 from ..state.top_k import (
-    STREAMS,
     THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
     open_row,
-    push_both,
+    push_streams,
 )
 
 COLUMNS = 8
@@ -150,7 +149,7 @@ def summaries(
     states, top_rows,
 ):  # fmt: skip
     """States of chunks of x, as in `drivers.states`; the first draw of x has address ``first``."""
-    columns = x.shape[2]
+    columns, streams = x.shape[2], top_rows.shape[3]
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
     tiles = (columns + COLUMNS - 1) // COLUMNS
@@ -160,7 +159,7 @@ def summaries(
     partial_sums = make_partial_sums()
     values = np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
-    top_k = make_top_k(STREAMS * min(COLUMNS, columns), capacity)
+    top_k = make_top_k(streams * min(COLUMNS, columns), capacity)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
@@ -172,10 +171,10 @@ def summaries(
         slot = c if opens else slot
         for j in range(width):
             clear(states[a, b + j, c])
-            for s in range(STREAMS if capacity > 0 else 0):
+            for s in range(streams if capacity > 0 else 0):
                 clear_row(top_rows[a, b + j, c, s])
                 if opens:
-                    open_row(top_k, STREAMS * j + s, prefix_rows[a, b + j, s, THRESHOLD])
+                    open_row(top_k, streams * j + s, prefix_rows[a, b + j, s, THRESHOLD])
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
@@ -187,9 +186,10 @@ def summaries(
                     state, fresh, iw_sizes, start, tile[j], w, values, partial_sums, count
                 )
                 if capacity > 0:
-                    push_both(top_k, STREAMS * j, capacity, tile[j], count, fresh[MAX], values)
+                    lane, top = streams * j, fresh[MAX]
+                    push_streams(top_k, lane, streams, capacity, tile[j], count, top, values)
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
-                for s in range(STREAMS):
-                    close_row(top_k, STREAMS * j + s, capacity, top_rows[a, b + j, slot, s])
+                for s in range(streams):
+                    close_row(top_k, streams * j + s, capacity, top_rows[a, b + j, slot, s])

@@ -130,9 +130,9 @@ def thin(values, count, threshold, needed, counter, slots):
 
 
 @exact
-def _keep_above(x, k, sign, values, count, threshold):
-    """Keep ``sign`` times x[k] if it is above the threshold and finite: a weight of 0 is not."""
-    value = sign * x[k]
+def _keep_above(x, k, values, count, threshold):
+    """Keep x[k] if it is above the threshold and finite."""
+    value = x[k]
     if value > threshold[0] and value < np.inf:
         values[cuda.atomic.add(count, 0, 1)] = value
 
@@ -141,20 +141,13 @@ def _keep_above(x, k, sign, values, count, threshold):
 def push_top(x, n, values, count, threshold, needed, counter, slots):
     """Add the values of x[:n] that may be among the ``needed`` largest; n is at most `TILE`."""
     prevent_inlining()
-    _push_top(x, 1.0, n, values, count, threshold, needed, counter, slots)
+    _push_top(x, n, values, count, threshold, needed, counter, slots)
 
 
 @exact
-def push_low(x, n, values, count, threshold, needed, counter, slots):
-    """As `push_top`, for -x[:n]. A sign as an argument of both would take registers."""
-    prevent_inlining()
-    _push_top(x, -1.0, n, values, count, threshold, needed, counter, slots)
-
-
-@exact
-def _push_top(x, sign, n, values, count, threshold, needed, counter, slots):
+def _push_top(x, n, values, count, threshold, needed, counter, slots):
     for k in range(cuda.threadIdx.x, n, BLOCK_THREADS):
-        _keep_above(x, k, sign, values, count, threshold)
+        _keep_above(x, k, values, count, threshold)
     cuda.syncthreads()
     full = count[0] > 2 * needed
     # Barrier: `count` must not change until every thread has read it.
@@ -164,11 +157,11 @@ def _push_top(x, sign, n, values, count, threshold, needed, counter, slots):
 
 
 @exact
-def _guess_threshold(row, sign, start, stop, values, count, threshold, needed, counter, slots):
+def _guess_threshold(row, start, stop, values, count, threshold, needed, counter, slots):
     """Raise the threshold, by a sample, so that most likely ``needed`` values are above it."""
     step = (stop - start) // TILE
     for k in range(cuda.threadIdx.x, TILE, BLOCK_THREADS):
-        _keep_above(row, start + k * step, sign, values, count, threshold)
+        _keep_above(row, start + k * step, values, count, threshold)
     cuda.syncthreads()
     least = rank_in_sample(float(needed) / float(step))
     crowded = count[0] > least
@@ -181,18 +174,18 @@ def _guess_threshold(row, sign, start, stop, values, count, threshold, needed, c
 
 
 @exact
-def push_top_row(row, sign, start, stop, values, count, threshold, needed, counter, slots):
-    """As `push_top`, for ``sign`` row[start:stop], while there are no values yet."""
+def push_top_row(row, start, stop, values, count, threshold, needed, counter, slots):
+    """As `push_top`, for row[start:stop], while there are no values yet."""
     prevent_inlining()
     old_threshold = threshold[0]
     cuda.syncthreads()
     if stop - start >= _SAMPLED * TILE:
-        _guess_threshold(row, sign, start, stop, values, count, threshold, needed, counter, slots)
+        _guess_threshold(row, start, stop, values, count, threshold, needed, counter, slots)
     for _ in range(2):
         for first in range(start, stop, TILE):
             n = min(TILE, stop - first)
             piece = row[first : first + n]
-            _push_top(piece, sign, n, values, count, threshold, needed, counter, slots)
+            _push_top(piece, n, values, count, threshold, needed, counter, slots)
         enough = count[0] >= needed or threshold[0] == old_threshold
         cuda.syncthreads()
         if enough:

@@ -31,8 +31,8 @@ from ..state.state import (
     merge,
     state_size,
 )
-from ..state.top_k import COUNT, STREAMS, THRESHOLD, VALUES
-from .block_reduce import push_low, push_top, push_top_row, thin
+from ..state.top_k import COUNT, THRESHOLD, VALUES
+from .block_reduce import push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
 from .parameters import Form, plan_loader
@@ -143,8 +143,6 @@ def states(form: Form, group_sizes: int) -> Any:
         fresh = cuda.shared.array(GROUPS, np.float64)
         count = cuda.shared.array(2, np.int64)
         threshold = cuda.shared.array(1, np.float64)
-        low_count = cuda.shared.array(2, np.int64)
-        low_threshold = cuda.shared.array(1, np.float64)
         v = cuda.local.array((rows, 1), real)
         packed = cuda.local.array((packed_rows, 1), real)
         reals = cuda.local.array((_REALS, 1), real)
@@ -158,8 +156,7 @@ def states(form: Form, group_sizes: int) -> Any:
         if me == 0:
             clear(state)
         if needed > 0:
-            _open_row(prefix_rows[i, 0], reset, count, threshold)
-            _open_row(prefix_rows[i, 1], reset, low_count, low_threshold)
+            _open_row(prefix_rows[i], reset, count, threshold)
         index = np.uint64(first_index + i)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, draws)
@@ -190,21 +187,11 @@ def states(form: Form, group_sizes: int) -> Any:
                 push_top(
                     log_weight,
                     n,
-                    top_rows[i, c, 0, VALUES:],
+                    top_rows[i, c, VALUES:],
                     count,
                     threshold,
                     needed,
                     count[1:],
-                    slots,
-                )
-                push_low(
-                    log_weight,
-                    n,
-                    top_rows[i, c, 1, VALUES:],
-                    low_count,
-                    low_threshold,
-                    needed,
-                    low_count[1:],
                     slots,
                 )
         if not grouped:
@@ -216,8 +203,7 @@ def states(form: Form, group_sizes: int) -> Any:
         for field in range(me, size, BLOCK_THREADS):
             states[i, c, field] = state[field]
         if needed > 0:
-            _close_row(top_rows[i, c, 0], count, threshold)
-            _close_row(top_rows[i, c, 1], low_count, low_threshold)
+            _close_row(top_rows[i, c], count, threshold)
 
     return fill_states
 
@@ -240,26 +226,26 @@ def fold() -> Any:
 
 @functools.cache
 def fold_largest() -> Any:
-    """Kernel: the largest values in the rows of a data point's chunks; one block per stream."""
+    """Kernel: the largest values in the rows of a data point's chunks; one block per point."""
 
     @device_kernel
     def fold_rows(top_rows, needed, reset, prefix):
         me = cuda.threadIdx.x
-        i, s = cuda.blockIdx.x // STREAMS, cuda.blockIdx.x % STREAMS
+        i = cuda.blockIdx.x
         slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
         threshold = cuda.shared.array(1, np.float64)
-        row = prefix[i, s, VALUES:]
+        row = prefix[i, VALUES:]
         if me == 0:
-            count[0] = np.int64(0 if reset else prefix[i, s, COUNT])
-            threshold[0] = -np.inf if reset else prefix[i, s, THRESHOLD]
+            count[0] = np.int64(0 if reset else prefix[i, COUNT])
+            threshold[0] = -np.inf if reset else prefix[i, THRESHOLD]
         cuda.syncthreads()
         for c in range(top_rows.shape[1]):
-            there = np.int64(top_rows[i, c, s, COUNT])
+            there = np.int64(top_rows[i, c, COUNT])
             for start in range(0, there, TILE):
                 n = min(TILE, there - start)
                 push_top(
-                    top_rows[i, c, s, VALUES + start :],
+                    top_rows[i, c, VALUES + start :],
                     n,
                     row,
                     count,
@@ -269,11 +255,11 @@ def fold_largest() -> Any:
                     slots,
                 )
             if me == 0:
-                threshold[0] = max(threshold[0], top_rows[i, c, s, THRESHOLD])
+                threshold[0] = max(threshold[0], top_rows[i, c, THRESHOLD])
             cuda.syncthreads()
         if count[0] > needed:
             thin(row, count, threshold, needed, count[1:], slots)
-        _close_row(prefix[i, s], count, threshold)
+        _close_row(prefix[i], count, threshold)
 
     return fold_rows
 
@@ -434,31 +420,28 @@ def _grouped_summaries(group_sizes: int) -> Any:
 
 @functools.cache
 def largest() -> Any:
-    """Kernel: largest values of the streams of chunks of existing rows; one block per stream."""
+    """Kernel: largest values of chunks of existing rows; one block per chunk."""
 
     @device_kernel
     def fill_rows(x, first_chunk, n_chunks, needed, reset, prefix_rows, top_rows):
-        # Neighbouring blocks read the same chunk.
-        chunk, s = cuda.blockIdx.x // STREAMS, cuda.blockIdx.x % STREAMS
-        i, c = chunk // n_chunks, chunk % n_chunks
+        i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
         threshold = cuda.shared.array(1, np.float64)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, x.shape[1])
-        _open_row(prefix_rows[i, s], reset, count, threshold)
+        _open_row(prefix_rows[i], reset, count, threshold)
         push_top_row(
             x[i],
-            1.0 - 2.0 * s,
             start,
             stop,
-            top_rows[i, c, s, VALUES:],
+            top_rows[i, c, VALUES:],
             count,
             threshold,
             needed,
             count[1:],
             slots,
         )
-        _close_row(top_rows[i, c, s], count, threshold)
+        _close_row(top_rows[i, c], count, threshold)
 
     return fill_rows

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..draws.blocks import CHUNK, Density, Plan
 from ..state.state import state_size
-from ..state.top_k import STREAMS, VALUES
+from ..state.top_k import VALUES
 from . import device, drivers, quadratic
 from .block_reduce import values_size
 from .parameters import form_of_plan
@@ -24,14 +24,14 @@ class DeviceStates:
         self.points, self.capacity, self.group_sizes = points, capacity, len(iw_sizes)
         self.iw_sizes = device.put(iw_sizes)
         self.moments = device.room((points, state_size(self.group_sizes)))
-        self.top_rows = device.room((points, STREAMS, VALUES + values_size(capacity)))
+        self.top_rows = device.room((points, VALUES + values_size(capacity)))
         self._scratch: tuple[Any, Any] | None = None
         self.draws = 0
 
     @staticmethod
     def bytes_of_chunk(group_sizes: int, capacity: int) -> int:
         """Bytes for one chunk of one data point. The folded state of a point takes as many."""
-        return 8 * (state_size(group_sizes) + STREAMS * (VALUES + values_size(capacity)))
+        return 8 * (state_size(group_sizes) + VALUES + values_size(capacity))
 
     def reset(self) -> None:
         """Forget all draws."""
@@ -60,13 +60,13 @@ class DeviceStates:
         )
         if self.capacity:
             device.launch(
-                drivers.largest(), STREAMS * blocks, x, first, chunks, np.int64(self.capacity),
+                drivers.largest(), blocks, x, first, chunks, np.int64(self.capacity),
                 self._fresh, self.top_rows, top_rows,
             )  # fmt: skip
         self._fold(states, top_rows, x.shape[1])
 
     def _open(self, n_chunks: int) -> tuple[np.int64, Any, Any]:
-        """The next chunk, and memory for states and rows of streams of ``n_chunks`` chunks."""
+        """The next chunk, and memory for states and rows of ``n_chunks`` chunks."""
         if self._scratch is None or self._scratch[0].shape[1] != n_chunks:
             # Free the old arrays before the new ones are allocated.
             self._scratch = None
@@ -83,13 +83,13 @@ class DeviceStates:
         )  # fmt: skip
         if self.capacity:
             device.launch(
-                drivers.fold_largest(), STREAMS * self.points, top_rows, np.int64(self.capacity),
+                drivers.fold_largest(), self.points, top_rows, np.int64(self.capacity),
                 self._fresh, self.top_rows,
             )  # fmt: skip
         self.draws = min(n_draws, self.draws + states.shape[1] * CHUNK)
 
     def fetch(self) -> tuple[Floats, Floats]:
-        """Wait for all launches; return the states and the rows of their streams."""
+        """Wait for all launches; return the states and the rows of their largest log weights."""
         return device.fetch(self.moments), device.fetch(self.top_rows)
 
 

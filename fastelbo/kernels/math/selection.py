@@ -22,7 +22,7 @@ import numpy as np
 from ..jit.compile import block, scalar
 from .copies import copy, fill
 from .simd import BITS, lowest_bit, word_above, word_below
-from .sums import from_order_key, largest, order_key
+from .sums import from_order_key, largest, order_key, smallest
 
 # Length of a run. A run is ranked by comparing all pairs, which vectorises. Behind the candidates,
 # room for one more run stays free.
@@ -114,15 +114,6 @@ def _count_above(values, threshold, n):
     for k in range(n):
         count += np.int64(1) if values[k] > threshold else np.int64(0)
     return count
-
-
-@block
-def smallest(values, n):
-    """The smallest of values[:n]; none of them is NaN."""
-    best = order_key(np.inf)
-    for k in range(n):
-        best = min(best, order_key(values[k]))
-    return from_order_key(best)
 
 
 @block

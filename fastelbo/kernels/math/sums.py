@@ -141,27 +141,48 @@ def largest(x, n):
 
 
 @block
-def peak_and_sum(x, n, partial_sums):
-    """The largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
-    peak, partial = partial_sums[0], partial_sums[1]
+def smallest(x, n):
+    """The smallest of x[:n]; none of them is NaN."""
+    best = order_key(np.inf)
+    for k in range(n):
+        best = min(best, order_key(np.float64(x[k])))
+    return from_order_key(best)
+
+
+@block
+def smallest_finite(x, n):
+    """The smallest finite value of x[:n]; inf if there is none."""
+    best = order_key(np.inf)
+    for k in range(n):
+        value = x[k] if abs(x[k]) < np.inf else np.inf
+        best = min(best, order_key(value))
+    return from_order_key(best)
+
+
+@block
+def range_and_sum(x, n, partial_sums):
+    """The smallest and the largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
+    low, peak, partial = partial_sums[0], partial_sums[1], partial_sums[2]
     for j in range(PARTIAL_SUMS):
-        peak[j] = -np.inf
+        low[j], peak[j] = np.inf, -np.inf
         partial[j] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
-            top, total = peak[j], partial[j]
+            bottom, top, total = low[j], peak[j], partial[j]
             for term in range(_TERMS):
                 value = x[first + j + term * PARTIAL_SUMS]
+                bottom = value if value < bottom else bottom
                 top = value if value > top else top
                 total += value
-            peak[j], partial[j] = top, total
+            low[j], peak[j], partial[j] = bottom, top, total
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
+            low[j] = value if value < low[j] else low[j]
             peak[j] = value if value > peak[j] else peak[j]
             partial[j] += value
-    return largest(peak, PARTIAL_SUMS), _close(partial)
+    return smallest(low, PARTIAL_SUMS), largest(peak, PARTIAL_SUMS), _close(partial)
 
 
 @block

@@ -28,8 +28,9 @@ from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    peak_and_sum,
+    range_and_sum,
     scale_weights,
+    smallest_finite,
     square_deviations,
     sum_of_rest,
 )
@@ -55,15 +56,16 @@ COUNT = 0
 BAD = 1  # log weights that are NaN or +inf
 FIRST_BAD = 2  # address of the first bad log weight
 MAX = 3
-REST_HI = 4
-REST_LO = 5
-M2_WEIGHT = 6  # centred second moment of w over finite l
-CO_MOMENT = 7  # centred co-moment of w and l, the latter times its scale
+MIN = 4  # of the finite l
+REST_HI = 5
+REST_LO = 6
+M2_WEIGHT = 7  # centred second moment of w over finite l
+CO_MOMENT = 8  # centred co-moment of w and l, the latter times its scale
 # Three terms of `TERM_SIZE` fields each: log weight, log-likelihood, log q - log prior.
-LOG_WEIGHT = 8
-LOG_LIKELIHOOD = 13
-LOG_RATIO = 18
-GROUPS = 23  # where the importance-weight groups begin
+LOG_WEIGHT = 9
+LOG_LIKELIHOOD = 14
+LOG_RATIO = 19
+GROUPS = 24  # where the importance-weight groups begin
 
 # Fields of a term, from its offset. They count finite values only.
 FINITE = 0
@@ -83,7 +85,7 @@ def state_size(group_sizes: int) -> int:
 def clear(state):
     """Reset the state to zero draws."""
     state[:] = 0.0
-    state[MAX] = -np.inf
+    state[MAX], state[MIN] = -np.inf, np.inf
     state[FIRST_BAD] = np.inf
     for offset in range(LOG_WEIGHT, GROUPS, TERM_SIZE):
         state[offset + SCALE] = 1.0
@@ -163,6 +165,7 @@ def _merge_weights(state, other):
     other_co = other[CO_MOMENT] * ratio
     state[CO_MOMENT] = state[CO_MOMENT] * fa + other_co * fb + dw * dl * share
     state[MAX] = top
+    state[MIN] = min(state[MIN], other[MIN])
 
 
 @block
@@ -221,7 +224,7 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
     finite = n
-    top, total = peak_and_sum(log_weight, n, partial_sums)
+    low, top, total = range_and_sum(log_weight, n, partial_sums)
     if not abs(total) < np.inf:
         finite, total = finite_sum(log_weight, n, partial_sums)
         for k in range(n - 1, -1, -1):
@@ -229,7 +232,8 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
                 state[BAD] += 1.0
                 state[FIRST_BAD] = float(first + k)
                 log_weight[k] = -np.inf
-        top = largest(log_weight, n)
+        low, top = smallest_finite(log_weight, n), largest(log_weight, n)
+    state[MIN] = low
     state[LOG_WEIGHT + FINITE] = float(finite)
     state[LOG_WEIGHT + SUM_HI] = total
     state[LOG_WEIGHT + SUM_LO] = 0.0
@@ -350,6 +354,10 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
             + states[:, LOG_WEIGHT + M2] / (n - 1.0)
             - 2.0 * states[:, CO_MOMENT] * scale / (n - 1.0) / mean
         )
+        # Of the two ends, the farther from the mean: the distance squared over the sum of squares.
+        centre = (states[:, LOG_WEIGHT + SUM_HI] + states[:, LOG_WEIGHT + SUM_LO]) / finite
+        ends = states[:, [MIN, MAX]] * scale[:, None] - centre[:, None]
+        largest_share = np.abs(ends).max(axis=1) ** 2 / states[:, LOG_WEIGHT + M2]
         gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n) / scale
         some = finite > 0
         values = {
@@ -364,6 +372,7 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
             "kl_se": kl_se,
             "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
             "n_zero": zero,
+            "largest_share": largest_share,
             # Copies, so that the results do not keep the states alive.
             "n_bad": states[:, BAD].copy(),
             "first_bad": states[:, FIRST_BAD].copy(),

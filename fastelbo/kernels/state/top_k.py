@@ -1,7 +1,8 @@
 """The k largest values of a stream (top k), stored beside the mergeable state.
 
-A data point has two streams: its log weights l, whose largest tell of the weights' tail, and -l,
-whose largest tell of the tail that the mean of l has. A stream has a row, and a lane.
+A data point has one stream or two: its log weights l, whose largest tell of the weights' tail, and
+-l, whose largest tell of the tail that the mean of l has. The second is followed where draws are
+not kept and cannot be made again. A stream has a row, and a lane.
 
 A row of floats stores a threshold, a count, and the values, in no order. The threshold is -inf, or
 at least k values at or above it are stored already, in this row or an earlier one. So a later value
@@ -37,9 +38,6 @@ from ..math.sums import from_order_key, order_key
 THRESHOLD = 0
 COUNT = 1
 VALUES = 2
-
-# Streams of a data point: l and -l.
-STREAMS = 2
 
 # Most values that one push may bring.
 MOST_PUSHED = 2048
@@ -139,12 +137,14 @@ def _negate(x, n, out):
 
 
 @block
-def push_both(top_k, lane, capacity, log_weight, n, top, room):
-    """Add a block of log weights to the two streams from ``lane`` on; ``room`` is overwritten.
+def push_streams(top_k, lane, streams, capacity, log_weight, n, top, room):
+    """Add a block of log weights to the streams from ``lane`` on; ``room`` is overwritten.
 
-    A weight of 0 enters neither.
+    A weight of 0 enters none.
     """
     push_top(top_k, lane, capacity, log_weight, n, top)
+    if streams == 1:
+        return
     low = lane + 1
     if top_k.threshold[low] == -np.inf:
         push_top(top_k, low, capacity, room, n, _negate(log_weight, n, room))

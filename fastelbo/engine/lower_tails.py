@@ -1,0 +1,93 @@
+"""The lower tails of log weights l, and of their terms, where they may be heavy.
+
+The k-hat of -l tells whether the ELBO, the mean of l, has a standard error. To follow the smallest
+of all l would cost about as much as all other sums. So the tail is looked at only in data points
+where a single draw has more than `LARGEST_SHARE` of the sum of squares of l about its mean.
+Elsewhere no draw makes up the ELBO's error, and the k-hat is NaN. Of generalised Pareto, Student-t
+and log-normal tails whose k-hat is above its limit, 98 to 100% have such a draw (K = 100 to 10^5).
+
+Draws are functions of their address, and rows are still there: the tails are taken from them, drawn
+or read again. Only where draws are gone, as in an accumulator, are the smallest l stored.
+
+With l = log p(x|z) - r and r = log q(z) - log p(z), the KL term is r. Under q, r is rarely far
+below 0: P(r < -t) is at most exp(-t). Where the likelihood is bounded, neither r nor -log p(x|z)
+can therefore have a heavier tail than -l. So the tails of terms are looked at only where -l has a
+heavy tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..validation import Floats
+from ..weights.diagnostics import high_k
+from ..weights.pareto import fit_tails, kept_draws
+from .states import Quantities
+
+Indices = NDArray[np.int64]
+# Arrays (points, ...) of minus the log weights, and of other terms, by the names of their k-hats.
+Terms = dict[str, Floats]
+# tails(points): the M + 1 largest values of each term, descending.
+Tails = Callable[[Indices], Terms]
+# draw(points, first, stop): the terms of draws first to stop.
+Draw = Callable[[Indices, int, int], Terms]
+
+LARGEST_SHARE = 0.1
+# Draws at a time: arrays of 8 MB.
+_PIECE = 2**20
+
+
+def suspects(values: Mapping[str, Floats]) -> Indices:
+    """The data points where a single draw has much of the sum of squares of l."""
+    sound = (values["n_zero"] == 0) & (values["n_bad"] == 0)
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(sound & (values["largest_share"] > LARGEST_SHARE))
+
+
+def with_lower_tails(values: Quantities, n_samples: int, capacity: int, tails: Tails) -> Quantities:
+    """The quantities and k-hats of minus the log weights, and of the other terms.
+
+    k-hats are NaN where the tail is not looked at, or ``capacity`` is 0.
+    """
+    found = {"pareto_k_elbo": np.full(len(values["n_zero"]), np.nan)}
+    if min(kept_draws(n_samples), capacity):
+        suspicious, most = suspects(values), max(1, _PIECE // n_samples)
+        for start in range(0, len(suspicious), most):
+            points = suspicious[start : start + most]
+            terms = tails(points)
+            elbo = _k_hats(terms.pop("pareto_k_elbo"))
+            found["pareto_k_elbo"][points] = elbo
+            heavy = high_k(elbo, n_samples)
+            for name, tail in terms.items():
+                k = found.setdefault(name, np.full(len(values["n_zero"]), np.nan))
+                k[points[heavy]] = _k_hats(tail[heavy])
+    return values | found
+
+
+def tails_of_draws(n_samples: int, draw: Draw, points: Indices) -> Terms:
+    """The tails of terms that ``draw`` makes, a piece at a time."""
+    size, kept = kept_draws(n_samples), Terms()
+    for first in range(0, n_samples, _PIECE):
+        for name, terms in draw(points, first, min(n_samples, first + _PIECE)).items():
+            terms = np.concatenate([kept[name], terms], axis=1) if name in kept else terms
+            most = min(size, terms.shape[1])
+            kept[name] = np.partition(terms, terms.shape[1] - most, axis=1)[:, -most:]
+    return {name: np.sort(terms, axis=1)[:, ::-1] for name, terms in kept.items()}
+
+
+def density_terms(log_likelihood: Floats, log_prior: Floats, log_q: Floats) -> Terms:
+    """The terms of draws whose three log densities are known."""
+    return {
+        "pareto_k_elbo": -(log_likelihood + (log_prior - log_q)),
+        "pareto_k_kl": log_q - log_prior,
+        "pareto_k_likelihood": -log_likelihood,
+    }
+
+
+def _k_hats(tails: Floats) -> Floats:
+    """k-hat of rows of the M + 1 largest values themselves; NaN where one is infinite."""
+    tails = np.where(np.isfinite(tails).all(axis=1, keepdims=True), tails, 0.0)
+    return fit_tails(tails, logs=False, grid=False).pareto_k.copy()
