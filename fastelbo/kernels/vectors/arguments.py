@@ -24,8 +24,9 @@ class Arguments:
     """``(data, params)`` in memory, and numba's type of it. ``data`` is None if there is none."""
 
     def __init__(self, data: Any, params: tuple[Any, ...]) -> None:
-        self.value = (data, tuple(params))
-        self.kind = _kind_of(self.value, "data")
+        items = (_plain(each, f"params[{k}]") for k, each in enumerate(params))
+        self.value = (_plain(data, "data"), tuple(items))
+        self.kind = _kind_of(self.value)
         words: list[int] = []
         _append(words, self.value)
         self._words = np.array([each % 2**64 for each in words] or [0], np.uint64)
@@ -36,27 +37,40 @@ class Arguments:
         return int(self._words.ctypes.data)
 
 
-def _kind_of(value: Any, name: str) -> Any:
+_DTYPES = {np.dtype(each) for each in "?bhilqBHILQfd"}
+_NUMBERS = (bool, int, float, *(each.type for each in _DTYPES))
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value that compiled code can read; an array without axes is its number."""
+    if value is None or isinstance(value, _NUMBERS):
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise TypeError(f"{name} is {value}; expected integers of 64 bits")
+        return value
+    if isinstance(value, tuple):
+        items = [_plain(each, f"{name}[{k}]") for k, each in enumerate(value)]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    kind = type(value).__name__
+    if type(value) in (np.ndarray, np.memmap):
+        if value.dtype in _DTYPES and value.dtype.isnative:
+            value = value.view(np.ndarray)
+            return value if value.ndim else value[()]
+        kind = f"{kind} of {value.dtype}"
+    raise TypeError(f"{name} is a {kind}; expected numbers, arrays of numbers, or tuples of them")
+
+
+def _kind_of(value: Any) -> Any:
     if value is None:
         return types.none
     if isinstance(value, tuple):
-        kinds = [_kind_of(each, f"params[{k}]") for k, each in enumerate(value)]
+        kinds = [_kind_of(each) for each in value]
         if hasattr(value, "_fields"):
             return types.NamedTuple(kinds, type(value))
         return types.Tuple(kinds)
     if isinstance(value, (bool, np.bool_)):
         return types.boolean
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        kind = typeof(value)
-        return kind if kind.bitwidth <= 64 else _refuse(value, name)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        return typeof(value).copy(readonly=True)
-    return _refuse(value, name)
-
-
-def _refuse(value: Any, name: str) -> Any:
-    kind = type(value).__name__
-    raise TypeError(f"{name} is a {kind}; expected numbers, arrays of numbers, or tuples of them")
+    kind = typeof(value)
+    return kind.copy(readonly=True) if isinstance(value, np.ndarray) else kind
 
 
 def _append(words: list[int], value: Any) -> None:

@@ -1,9 +1,4 @@
-"""Arithmetic, comparisons, selects and rounding of values in lanes.
-
-A product that is added within one expression is one fused operation, rounded once. It is chosen
-from the source here, and not by LLVM from the instructions around it, so that no width and no
-processor changes a bit.
-"""
+"""Arithmetic, comparisons, selects and rounding of values in lanes."""
 
 from __future__ import annotations
 
@@ -20,41 +15,20 @@ from ..math import elementary
 from .operations import operation
 from .trace import constant, intrinsic, square_root, vector_function
 
-_PRODUCT = "product"
-
-
-def _is_product(value: Any) -> bool:
-    return isinstance(value, ir.Instruction) and value.name.startswith(_PRODUCT)
-
-
-def _fused(builder: Any, product: Any, other: Any, negated: bool = False) -> Any:
-    a, b = product.operands
-    a = builder.fneg(a) if negated else a
-    kind = a.type
-    name = f"llvm.fmuladd.v{kind.count}f64"
-    function = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(kind, [kind] * 3), name
-    )
-    return builder.call(function, [a, b, other])
-
 
 @operation(operator.mul, operator.imul, np.multiply, arity=2)
 def multiply(builder: Any, x: Any, y: Any) -> Any:
-    return builder.fmul(x, y, name=_PRODUCT)
+    return builder.fmul(x, y)
 
 
 @operation(operator.add, operator.iadd, np.add, arity=2)
 def add(builder: Any, x: Any, y: Any) -> Any:
-    if _is_product(y):
-        return _fused(builder, y, x)
-    return _fused(builder, x, y) if _is_product(x) else builder.fadd(x, y)
+    return builder.fadd(x, y)
 
 
 @operation(operator.sub, operator.isub, np.subtract, arity=2)
-def subtract(builder: Any, x: Any, y: Any) -> Any:
-    if _is_product(y):
-        return _fused(builder, y, x, negated=True)
-    return _fused(builder, x, builder.fneg(y)) if _is_product(x) else builder.fsub(x, y)
+def _subtract(builder: Any, x: Any, y: Any) -> Any:
+    return builder.fsub(x, y)
 
 
 @operation(operator.truediv, operator.itruediv, np.divide, arity=2)
@@ -137,12 +111,12 @@ _TWO_MASKS: dict[str, Any] = {"arity": 2, "gives_mask": True, "takes_masks": (Tr
 
 
 @operation(operator.and_, operator.iand, np.logical_and, **_TWO_MASKS)
-def both(builder: Any, x: Any, y: Any) -> Any:
+def _both(builder: Any, x: Any, y: Any) -> Any:
     return builder.and_(x, y)
 
 
 @operation(operator.or_, operator.ior, np.logical_or, **_TWO_MASKS)
-def either(builder: Any, x: Any, y: Any) -> Any:
+def _either(builder: Any, x: Any, y: Any) -> Any:
     return builder.or_(x, y)
 
 
@@ -154,7 +128,7 @@ def _differ(builder: Any, x: Any, y: Any) -> Any:
 @operation(
     operator.not_, operator.invert, np.logical_not, arity=1, gives_mask=True, takes_masks=(True,)
 )
-def negation(builder: Any, x: Any) -> Any:
+def _negation(builder: Any, x: Any) -> Any:
     return builder.not_(x)
 
 

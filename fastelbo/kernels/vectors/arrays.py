@@ -25,7 +25,8 @@ from numba.core.typing.templates import (
 )
 from numba.cpython import slicing
 
-from .operations import READ_ONLY, is_floats, typer
+from .errors import READ_ONLY
+from .operations import is_floats, lowers, typer
 from .types import DOUBLE, INDEX, NUMBERS, LaneIterator, Lanes, LaneVector, Mask
 
 
@@ -125,7 +126,7 @@ def _len_typed(context: Any, args: Any) -> Any:
     return signature(types.intp, *args) if isinstance(args[0], LaneVector) else None
 
 
-@lower_builtin(len, LaneVector)
+@lowers(len, LaneVector)
 def _len(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return opened(context, builder, sig.args[0], args[0]).size
 
@@ -147,7 +148,7 @@ def _getitem_typed(context: Any, args: Any) -> Any:
     return None
 
 
-@lower_builtin(operator.getitem, LaneVector, types.Integer)
+@lowers(operator.getitem, LaneVector, types.Integer)
 def _item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind = sig.args[0]
     vector = opened(context, builder, kind, args[0])
@@ -170,7 +171,7 @@ def sliced(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return view
 
 
-@lower_builtin(operator.getitem, LaneVector, types.SliceType)
+@lowers(operator.getitem, LaneVector, types.SliceType)
 def _slice(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     view = sliced(context, builder, sig, args)
     return impl_ret_borrowed(context, builder, sig.return_type, view._getvalue())
@@ -189,7 +190,7 @@ def array_sizes(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return cgutils.unpack_tuple(builder, array.shape, kind.ndim)
 
 
-@lower_builtin(operator.getitem, LaneVector, types.Array)
+@lowers(operator.getitem, LaneVector, types.Array)
 def _items(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind, index_kind = sig.args
     vector = opened(context, builder, kind, args[0])
@@ -218,7 +219,7 @@ def _setitem_typed(context: Any, args: Any) -> Any:
     return None
 
 
-@lower_builtin(operator.setitem, LaneVector, types.Integer, Lanes)
+@lowers(operator.setitem, LaneVector, types.Integer, Lanes)
 def _set_item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind, index_kind, _ = sig.args
     vector = opened(context, builder, kind, args[0])
@@ -227,7 +228,7 @@ def _set_item(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.get_dummy_value()
 
 
-@lower_builtin(operator.setitem, LaneVector, types.SliceType, Lanes)
+@lowers(operator.setitem, LaneVector, types.SliceType, Lanes)
 def _set_slice(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     view = sliced(context, builder, sig, args)
     with cgutils.for_range(builder, view.size) as loop:

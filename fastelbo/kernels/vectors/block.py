@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, errors
 from numba.extending import intrinsic, overload
 
 from ..jit.compile import native
 from . import elementwise
 from .arguments import Arguments, unpacker
 from .arrays import constant, opened
-from .selects import Rewriter
-from .types import DOUBLE, INDEX, Lanes, LaneVector
+from .binding import bound
+from .errors import NotCompiled, explained
+from .rewriting import Rewriter
+from .types import DOUBLE, INDEX, NUMBERS, Lanes, LaneVector, Mask
 
 assert elementwise  # registers all operations
 
@@ -53,6 +56,8 @@ def _views(width: int, stride: int) -> tuple[Any, Any]:
             builder.store(args[2], place, align=8)
             return context.get_dummy_value()
 
+        if not isinstance(value, (*NUMBERS, Lanes, Mask)):
+            raise errors.TypingError(f"it returns {value}; expected a number")
         return types.void(out, types.int64, Lanes(width)), generate
 
     return column, put
@@ -69,20 +74,42 @@ def compile_block(
 
     The machine code is for `call_block`. ``kind`` is the type of `Arguments`. Coordinate d of lane
     k is at ``z[d * stride + k]``. The code may read and write up to the next multiple of ``width``
-    beyond the last lane. It raises a ``NumbaError`` if the function cannot be compiled, as where
-    control flow depends on z, is no select, and ``width`` is not 1.
+    beyond the last lane. It raises `NotCompiled` where the function has no compiled form. With
+    ``one_lane`` in it, ``width=1`` may have one: there, z may steer the control flow.
     """
+    n_params = len(kind.types[1])
+    plain, before, after = bound(function, 1 + has_data + n_params)
+    depends = (*(False for _ in before), True)
+    rewriter = Rewriter(width, native)
+    try:
+        density = native(rewriter.rewritten(plain, depends))
+        entry = _entry(density, before, after, kind, has_data, stride, width)
+        dispatcher = native(entry, _SIGNATURE)
+        (compiled,) = dispatcher.overloads.values()
+    except NotCompiled:
+        raise
+    except Exception as error:
+        raise explained(error, plain, width) from error
+    name = compiled.fndesc.llvm_func_name
+    return BlockFunction(compiled.library.get_pointer_to_function(name), dispatcher)
+
+
+def _entry(
+    density: Any, before: Any, after: Any, kind: Any, has_data: bool, stride: int, width: int
+) -> Any:
+    """The loop over the lanes of a block. Lanes that an error leaves out stay NaN."""
     column, put = _views(width, stride)
     unpack = unpacker(kind)
-    # z, and what each helper gets of it, is in lanes; data and parameters are plain.
-    density = native(Rewriter(width, native).rewritten(function, (True,)))
 
     if has_data:
 
         def entry(arguments, z, dim, i, n, out):
             data, params = unpack(arguments)
             for k in range(0, n, width):
-                put(out, k, density(column(z, dim, k), data[i], *params))
+                put(out, k, math.nan)
+            for k in range(0, n, width):
+                value = density(*before, column(z, dim, k), data[i], *params, *after)
+                put(out, k, value)
             return 0
 
     else:
@@ -90,13 +117,12 @@ def compile_block(
         def entry(arguments, z, dim, i, n, out):
             _, params = unpack(arguments)
             for k in range(0, n, width):
-                put(out, k, density(column(z, dim, k), *params))
+                put(out, k, math.nan)
+            for k in range(0, n, width):
+                put(out, k, density(*before, column(z, dim, k), *params, *after))
             return 0
 
-    dispatcher = native(entry, _SIGNATURE)
-    (compiled,) = dispatcher.overloads.values()
-    name = compiled.fndesc.llvm_func_name
-    return BlockFunction(compiled.library.get_pointer_to_function(name), dispatcher)
+    return entry
 
 
 _PROTOTYPE = ctypes.CFUNCTYPE(

@@ -1,4 +1,4 @@
-"""Choices by masks: a mask of one lane as a boolean, and the select that rewritten source calls."""
+"""Choices by masks: what rewritten source calls, and a mask of one lane as a boolean."""
 
 from __future__ import annotations
 
@@ -7,11 +7,127 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import signature
+from numba.extending import overload
 
-from .operations import typer
+from .operations import OURS, lowers, typer
 from .types import DOUBLE, NUMBERS, Lanes, Mask
+
+_TRUTHS = (Mask, types.Boolean)
+
+
+# --- for the selects of rewritten source --------------------------------------------------------
+
+
+def choose(condition: Any, x: Any, y: Any) -> Any:
+    """``x if condition else y``, both of which are already computed."""
+    return x if condition else y
+
+
+def truth(x: Any) -> Any:
+    """``bool(x)``."""
+    return bool(x)
+
+
+def both(x: Any, y: Any) -> Any:
+    """``x and y``."""
+    return x and y
+
+
+def either(x: Any, y: Any) -> Any:
+    """``x or y``."""
+    return x or y
+
+
+def negated(x: Any) -> Any:
+    """``not x``."""
+    return not x
+
+
+@typer(choose)
+def _choose_typed(context: Any, args: Any) -> Any:
+    condition, *branches = args
+    kind = context.unify_types(*branches)
+    if kind is None or not isinstance(condition, _TRUTHS):
+        return None
+    if isinstance(condition, Mask):
+        if not all(isinstance(each, (*_TRUTHS, *NUMBERS, Lanes)) for each in branches):
+            return None
+        are_masks = all(isinstance(each, _TRUTHS) for each in branches)
+        kind = (Mask if are_masks else Lanes)(condition.width)
+    return signature(kind, condition, kind, kind)
+
+
+@lowers(choose, types.Any, types.Any, types.Any)
+def _choose(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    condition, x, y = args
+    if isinstance(sig.args[0], Mask):
+        return builder.select(condition, x, y)
+    for each in (x, y):
+        context.nrt.incref(builder, sig.return_type, each)
+    context.nrt.decref(builder, sig.return_type, builder.select(condition, y, x))
+    return builder.select(condition, x, y)
+
+
+@typer(truth)
+def _truth_typed(context: Any, args: Any) -> Any:
+    (x,) = args
+    return signature(Mask(x.width), x) if isinstance(x, (Lanes, Mask)) else None
+
+
+@lowers(truth, types.Any)
+def _truth(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    (x,) = args
+    if isinstance(sig.args[0], Mask):
+        return x
+    return builder.fcmp_unordered("!=", x, ir.Constant(x.type, [0.0] * x.type.count))
+
+
+def _masks_typed(context: Any, args: Any) -> Any:
+    widths = {each.width for each in args if isinstance(each, Mask)}
+    if len(widths) != 1 or not all(isinstance(each, _TRUTHS) for each in args):
+        return None
+    mask = Mask(*widths)
+    return signature(mask, *(mask for _ in args))
+
+
+def _on_masks(function: Any, instruction: str) -> None:
+    """A function of masks as one instruction."""
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+    typer(function)(_masks_typed)
+    lowers(function, *(types.Any,) * function.__code__.co_argcount)(lower)
+
+
+_on_masks(both, "and_")
+_on_masks(either, "or_")
+_on_masks(negated, "not_")
+
+
+# On plain values the functions are what they say.
+@overload(truth)
+def _plain_truth(x):
+    return None if isinstance(x, OURS) else truth
+
+
+@overload(both)
+def _plain_both(x, y):
+    return None if isinstance(x, OURS) or isinstance(y, OURS) else both
+
+
+@overload(either)
+def _plain_either(x, y):
+    return None if isinstance(x, OURS) or isinstance(y, OURS) else either
+
+
+@overload(negated)
+def _plain_negated(x):
+    return None if isinstance(x, OURS) else negated
+
+
+# --- one lane ------------------------------------------------------------------------------------
 
 
 @typer(builtins.bool)
@@ -21,14 +137,11 @@ def _bool_typed(context: Any, args: Any) -> Any:
     return None
 
 
-@lower_builtin(bool, Mask)
-def _mask_to_boolean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
-
-
-@lower_builtin(bool, Lanes)
-def _lane_to_boolean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+@lowers(builtins.bool, types.Any)
+def _bool(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     value = builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
+    if isinstance(sig.args[0], Mask):
+        return value
     return builder.fcmp_unordered("!=", value, ir.Constant(DOUBLE, 0.0))
 
 
@@ -39,45 +152,7 @@ def _int_typed(context: Any, args: Any) -> Any:
     return None
 
 
-@lower_builtin(int, Lanes)
-def _lane_to_integer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+@lowers(builtins.int, Lanes)
+def _int(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     value = builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
     return builder.fptosi(value, ir.IntType(64))
-
-
-# --- selects that the rewritten source calls ----------------------------------------------------
-
-
-def choose(condition: Any, x: Any, y: Any) -> Any:
-    """``x if condition else y``, both of which are already computed."""
-    return x if condition else y
-
-
-@typer(choose)
-def _choose_typed(context: Any, args: Any) -> Any:
-    condition, *branches = args
-    kind = context.unify_types(*branches)
-    if kind is None or not isinstance(condition, (types.Boolean, Mask)):
-        return None
-    if isinstance(condition, Mask):
-        masks = (Mask, types.Boolean)
-        if not all(isinstance(each, (*masks, *NUMBERS, Lanes)) for each in branches):
-            return None
-        are_masks = all(isinstance(each, masks) for each in branches)
-        kind = (Mask if are_masks else Lanes)(condition.width)
-    return signature(kind, condition, kind, kind)
-
-
-@lower_builtin(choose, types.Boolean, types.Any, types.Any)
-def _choose_by_boolean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    condition, x, y = args
-    for each in (x, y):
-        context.nrt.incref(builder, sig.return_type, each)
-    chosen = builder.select(condition, x, y)
-    context.nrt.decref(builder, sig.return_type, builder.select(condition, y, x))
-    return chosen
-
-
-@lower_builtin(choose, Mask, types.Any, types.Any)
-def _choose_by_mask(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return builder.select(*args)

@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed, lower_builtin
 from numba.core.typing.templates import bound_function, signature
 
-from . import arithmetic, functions
+from . import arithmetic, functions, fused
 from .arrays import (
     Attributes,
     array_item,
@@ -26,7 +26,7 @@ from .arrays import (
     store,
 )
 from .operands import broadcast, reader
-from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, typer, width_of
+from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, lowers, typer, width_of
 from .types import Lanes, LaneVector, Mask, splat
 
 assert functions  # registers its operations
@@ -57,24 +57,10 @@ def _lower(operation: Operation, in_place: bool = False) -> Callable[..., Any]:
     return lower
 
 
-_PATTERNS: dict[int, list[tuple[Any, ...]]] = {
-    1: [(LaneVector,)],
-    2: [
-        (LaneVector, types.Any),
-        (types.Any, LaneVector),
-        (LaneVector, LaneVector),
-        *((ours, types.Array) for ours in (LaneVector, Lanes, Mask)),
-        *((types.Array, ours) for ours in (LaneVector, Lanes, Mask)),
-    ],
-}
-# numba lowers neither for numbers by such a pattern, so that ordinary code does not meet it.
-_OF_THREE = (np.where, np.clip)
 for _target, _operations in OPERATIONS.items():
     for _operation in _operations:
-        if _target in _OF_THREE:
-            lower_builtin(_target, types.Any, types.Any, types.Any)(_lower(_operation))
-        for _pattern in _PATTERNS.get(_operation.arity, []):
-            lower_builtin(_target, *_pattern)(_lower(_operation, _target in IN_PLACE))
+        _kinds = (types.Any,) * _operation.arity
+        lowers(_target, *_kinds)(_lower(_operation, _target in IN_PLACE))
 
 
 # --- reductions ---------------------------------------------------------------------------------
@@ -127,7 +113,7 @@ def _reduced(args: Any) -> Any:
 for _name, (_targets, _reduce) in _REDUCTIONS.items():
     for _target in _targets:
         typer(_target)(lambda context, args: _reduced(args))
-        lower_builtin(_target, LaneVector)(_reduce)
+        lowers(_target, LaneVector)(_reduce)
     lower_builtin(f"lanes.{_name}", LaneVector)(_reduce)
 
 
@@ -163,8 +149,8 @@ def _dot(context: Any, builder: Any, width: int, size: Any, first: Any, second: 
     zero = splat(builder, context.get_constant(types.float64, 0.0), width)
     total = cgutils.alloca_once_value(builder, zero)
     with cgutils.for_range(builder, size) as loop:
-        term = arithmetic.multiply(builder, first(loop.index), second(loop.index))
-        builder.store(arithmetic.add(builder, builder.load(total), term), total)
+        factors = first(loop.index), second(loop.index)
+        builder.store(fused.multiply_add(builder, *factors, builder.load(total)), total)
     return builder.load(total)
 
 
@@ -207,9 +193,4 @@ def _product(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 for _target in (np.dot, operator.matmul):
     typer(_target)(_product_typed)
-    for _pattern in (
-        (LaneVector, LaneVector),
-        (LaneVector, types.Array),
-        (types.Array, LaneVector),
-    ):
-        lower_builtin(_target, *_pattern)(_product)
+    lowers(_target, types.Any, types.Any)(_product)

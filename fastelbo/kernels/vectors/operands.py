@@ -8,7 +8,6 @@ from typing import Any
 
 from numba import types
 from numba.core import cgutils
-from numba.core.imputils import lower_builtin
 
 from .arrays import (
     array_item,
@@ -21,6 +20,7 @@ from .arrays import (
     sliced,
     store,
 )
+from .operations import lowers
 from .types import Lanes, LaneVector, Mask
 
 Reader = Callable[[Any], Any]
@@ -71,8 +71,8 @@ def overwrite(context: Any, builder: Any, kind: Any, vector: Any, source: Any) -
     context.nrt.decref(builder, kind, copied._getvalue())
 
 
-@lower_builtin(operator.setitem, LaneVector, types.SliceType, LaneVector)
-@lower_builtin(operator.setitem, LaneVector, types.SliceType, types.Array)
+@lowers(operator.setitem, LaneVector, types.SliceType, LaneVector)
+@lowers(operator.setitem, LaneVector, types.SliceType, types.Array)
 def _set_items(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind, _, source_kind = sig.args
     view = sliced(context, builder, sig, args)

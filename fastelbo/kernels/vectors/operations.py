@@ -15,6 +15,7 @@ from numba.core import errors
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
+from .errors import READ_ONLY
 from .types import NUMBERS, Lanes, LaneVector, Mask
 
 
@@ -34,7 +35,6 @@ IN_PLACE = {
     operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
     operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor,
 }  # fmt: skip
-READ_ONLY = "z is read only: write to a copy of it, such as 1.0 * z"
 
 OURS = (Lanes, Mask, LaneVector)
 
@@ -50,6 +50,15 @@ def is_floats(kind: Any, ndim: int = 1) -> bool:
     return isinstance(kind, types.Array) and kind.ndim == ndim and isinstance(kind.dtype, NUMBERS)
 
 
+class _Own(NamedTuple):
+    """The key of machine code for a target on values in lanes.
+
+    Machine code for a target itself stays numba's, so that other values never meet this one.
+    """
+
+    target: Any
+
+
 def typer(target: Any) -> Callable[[Any], Any]:
     """Decorate ``typed(context, args) -> signature or None``, for calls by position."""
 
@@ -57,11 +66,20 @@ def typer(target: Any) -> Callable[[Any], Any]:
         def generic(self: Any, args: Any, kws: Any) -> Any:
             return None if kws else typed(self.context, args)
 
-        template = type("_Template", (AbstractTemplate,), {"key": target, "generic": generic})
+        def get_impl_key(self: Any, sig: Any) -> Any:
+            return _Own(target)
+
+        parts = {"key": target, "generic": generic, "get_impl_key": get_impl_key}
+        template = type("_Template", (AbstractTemplate,), parts)
         infer_global(target, types.Function(template))
         return typed
 
     return add
+
+
+def lowers(target: Any, *kinds: Any) -> Callable[[Any], Any]:
+    """Decorate ``lower(context, builder, sig, args)``, for what a `typer` of the target found."""
+    return lower_builtin(_Own(target), *kinds)  # type: ignore[no-any-return]
 
 
 def _of_values(operation: Operation, args: Any, width: int) -> Any:
@@ -130,7 +148,7 @@ def operation(
                 OPERATIONS[target] = []
                 _register(target)
             OPERATIONS[target].append(entry)
-            lower_builtin(target, *(Mask if each else Lanes for each in masks))(lower)
+            lowers(target, *(Mask if each else Lanes for each in masks))(lower)
         return emit
 
     return add

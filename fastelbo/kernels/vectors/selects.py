@@ -1,294 +1,253 @@
-"""Rewrites a user's function: branches on z become selects, of which both sides are computed.
+"""Branches on z as selects: statements that run for all lanes, and take effect for some.
 
-What becomes a select: ``a if c else b``; an ``if`` whose sides only assign names; a guard, an
-``if`` that returns, with what follows it as the other side. ``and``, ``or`` and chained comparisons
-of masks become operations on masks. Other control flow stays, and the compiler rejects it if it
-depends on z. Temporaries by ``np.zeros`` and its like hold values in lanes if such are written to
-them. A helper that the function calls is rewritten in the same way, for the arguments it gets.
+An ``if`` whose condition depends on z becomes a mask. A statement under it computes its value for
+all lanes, and an assignment keeps the old value in the others:
 
-Line numbers, closures and globals stay those of the function. A lambda, and a function without
-source, is taken as it is.
+    if z[0] > 0:                m = truth(z[0] > 0)
+        t = z[1]                t = choose(m, z[1], t)
+        return t                result = choose(done, result, choose(m, t, result))
+                                done = either(done, m)
+
+So it can be for statements that assign, return or loop over what is not masked, and for expressions
+that change nothing (see `purity`). Any other ``if`` stays, and the compiler rejects it if its
+condition is a mask.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import copy
-import types
+import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from .choices import choose
+from .choices import both, choose, either, negated, truth
 from .dataflow import Dependence
-from .syntax import Rename, definition, located, rebuilt
-from .temporaries import empty, filled, packed
+from .syntax import assign, call, load, located
 
-_CHOOSE, _DONE, _RESULT = "_lanes_choose", "_lanes_done", "_lanes_result"
-# Packages whose functions are no helpers of the user's.
-_FOREIGN = {"numpy", "numba", "scipy", "math", "builtins", "operator", "llvmlite"}
-_MAKERS: dict[Any, tuple[Any, float | None]] = {
-    np.empty: (empty, None), np.zeros: (filled, 0.0), np.ones: (filled, 1.0),
-    np.empty_like: (empty, None), np.zeros_like: (filled, 0.0), np.ones_like: (filled, 1.0),
+_CHOOSE, _TRUTH, _BOTH, _EITHER, _NOT = (f"_lanes_{each}" for each in (
+    "choose", "truth", "both", "either", "not",
+))  # fmt: skip
+_DONE, _RESULT, _NONE = "_lanes_done", "_lanes_result", "_lanes_none"
+# What the rewritten source calls.
+SCOPE: dict[str, Any] = {
+    _CHOOSE: choose, _TRUTH: truth, _BOTH: both, _EITHER: either, _NOT: negated, _NONE: math.nan,
 }  # fmt: skip
 
-Compile = Callable[[types.FunctionType], Any]
+
+def without_continue(body: list[ast.stmt]) -> list[ast.stmt]:
+    """``if c: continue`` with the rest of a loop's body as its other side."""
+    result: list[ast.stmt] = []
+    for index, node in enumerate(body):
+        if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Continue):
+            one = node.body[:-1] or [ast.copy_location(ast.Pass(), node)]
+            other = without_continue([*node.orelse, *body[index + 1 :]])
+            return [*result, ast.copy_location(ast.If(node.test, one, other), node)]
+        result.append(node)
+    return result
 
 
-def plain_function(function: Any) -> Any:
-    """The Python function of a compiled one."""
-    return getattr(function, "py_func", function)
+class _Loops(ast.NodeTransformer):
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        node.body = without_continue(node.body)
+        return node
 
 
-class Rewriter:
-    """Rewrites a function and its helpers, for a number of lanes; the helpers are compiled."""
-
-    def __init__(self, width: int, compile_helper: Compile) -> None:
-        self.width, self._compile = width, compile_helper
-        self._done: dict[Any, Any] = {}
-
-    def rewritten(self, function: Any, depends: tuple[bool, ...]) -> Any:
-        """The Python function, for arguments of which some depend on z."""
-        plain = plain_function(function)
-        if not isinstance(plain, types.FunctionType):
-            return plain
-        tree = definition(plain)
-        return plain if tree is None else _Rewrite(self, plain, tree, depends).result()
-
-    def helper(self, function: Any, depends: tuple[bool, ...]) -> Any:
-        """A helper, compiled; itself if it is being rewritten, as in a recursion."""
-        key = (plain_function(function), depends)
-        if key not in self._done:
-            self._done[key] = function
-            self._done[key] = self._compile(self.rewritten(function, depends))
-        return self._done[key]
+def normalised(definition: ast.FunctionDef) -> ast.FunctionDef:
+    """The definition without the ``continue`` that an ``else`` can say."""
+    return _Loops().visit(definition)  # type: ignore[no-any-return]
 
 
-class _Rewrite(ast.NodeTransformer):
-    """One function, for one pattern of arguments that depend on z."""
+class Selects:
+    """Rewrites the branches of one function."""
 
     def __init__(
-        self, owner: Rewriter, function: Any, definition: Any, depends: tuple[bool, ...]
+        self,
+        definition: ast.FunctionDef,
+        dependence: Dependence,
+        pure: Callable[[ast.AST | None], bool],
+        visit: Callable[[Any], Any],
     ) -> None:
-        self.owner, self.function, self.definition = owner, function, definition
-        arguments = definition.args
-        names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-        dependent = {name for name, each in zip(names, depends, strict=False) if each}
-        if arguments.vararg and any(depends[len(names) :]):
-            dependent.add(arguments.vararg.arg)
-        self.dependence = Dependence(definition, dependent)
-        self.extra: dict[str, Any] = {_CHOOSE: choose}
-        self.has_guards = False
+        self.definition, self.dependence = definition, dependence
+        self.pure, self.visit = pure, visit
+        self.returns = False
         self.fresh = 0
+        # Names that may have no value yet where a select keeps the old one.
+        self.merged: set[str] = set()
 
-    def result(self) -> Any:
-        definition = self.definition
-        definition.body = self._block(definition.body)
-        if self.has_guards:
-            start = ast.parse(f"{_DONE} = False\n{_RESULT} = 0.0").body
-            definition.body = [
-                ast.copy_location(each, definition.body[0]) for each in start
-            ] + definition.body
-            _Returns().visit(definition)
-        return rebuilt(self.function, definition, self.extra)
+    def finished(self, body: list[ast.stmt]) -> list[ast.stmt]:
+        """The body of the function after its branches: with first values and the masked results."""
+        first = body[0]
+        names = [each.arg for each in ast.walk(self.definition.args) if isinstance(each, ast.arg)]
+        start = [assign(name, load(_NONE), first) for name in sorted(self.merged - set(names))]
+        if self.returns:
+            start.append(assign(_DONE, ast.Constant(False), first))
+            start.append(assign(_RESULT, load(_NONE), first))
+            body = [_Returns().visit(each) for each in body]
+            if not isinstance(body[-1], ast.Return):
+                body.append(located(ast.Return(load(_RESULT)), body[-1]))
+        return start + body
 
-    # --- expressions
+    # --- conditions
 
-    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
-        depends = self.dependence.of(node.test)
-        self.generic_visit(node)
-        return _select(node.test, node.body, node.orelse) if depends else node
+    def ternary(self, node: ast.IfExp) -> ast.AST:
+        """``a if c else b`` where c depends on z."""
+        test = call(_TRUTH, self.visit(node.test))
+        return located(call(_CHOOSE, test, self.visit(node.body), self.visit(node.orelse)), node)
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
-        depends = self.dependence.of(node)
-        self.generic_visit(node)
-        if not depends:
-            return node
-        operator_ = ast.BitAnd() if isinstance(node.op, ast.And) else ast.BitOr()
-        total = node.values[0]
-        for value in node.values[1:]:
-            total = ast.copy_location(ast.BinOp(total, operator_, value), node)
-        return total
-
-    def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        depends = self.dependence.of(node)
-        self.generic_visit(node)
-        if not depends or len(node.ops) == 1:
-            return node
+    def boolean(self, node: ast.BoolOp) -> ast.AST:
+        """``and`` and ``or`` of masks. An operand that does not depend on z is looked at first."""
+        conjunction = isinstance(node.op, ast.And)
         total: Any = None
-        left = node.left
-        for op, right in zip(node.ops, node.comparators, strict=True):
-            link = ast.Compare(copy.deepcopy(left), [op], [right])
-            total = link if total is None else ast.BinOp(total, ast.BitAnd(), link)
+        for value in reversed(node.values):
+            here = self.visit(value)
+            if total is None:
+                total = here
+            elif self.dependence.of(value):
+                total = call(_BOTH if conjunction else _EITHER, here, total)
+            else:
+                sides = (total, copy.deepcopy(here)) if conjunction else (here, total)
+                total = ast.IfExp(copy.deepcopy(here), *sides)
+        return located(total, node)
+
+    def chain(self, node: ast.Compare) -> ast.AST:
+        """``a < b < c`` of masks."""
+        total: Any = None
+        left = self.visit(node.left)
+        for op, right in zip(node.ops, map(self.visit, node.comparators), strict=True):
+            link = ast.Compare(copy.deepcopy(left), [op], [copy.deepcopy(right)])
+            total = link if total is None else call(_BOTH, total, link)
             left = right
         return located(total, node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        depends = tuple(self.dependence.of(each) for each in node.args)
-        self.generic_visit(node)
-        target = self._resolve(node.func)
-        if target is np.array and any(depends) and isinstance(node.args[0], (ast.List, ast.Tuple)):
-            items = ast.Tuple(node.args[0].elts, ast.Load())
-            return self._call(packed, [ast.Constant(self.owner.width), items], node)
-        plain = plain_function(target)
-        if not isinstance(plain, types.FunctionType) or node.keywords:
-            return node
-        if (plain.__module__ or "").partition(".")[0] in _FOREIGN or plain.__name__ == "<lambda>":
-            return node
-        if any(isinstance(each, ast.Starred) for each in node.args):
-            depends = (any(depends),) * plain.__code__.co_argcount
-        return self._call(self.owner.helper(target, depends), node.args, node)
-
-    def _call(self, function: Any, args: list[ast.expr], node: ast.AST) -> ast.AST:
-        name = next((key for key, value in self.extra.items() if value is function), None)
-        name = name or f"_lanes_{len(self.extra)}"
-        self.extra[name] = function
-        return located(ast.Call(ast.Name(name, ast.Load()), args, []), node)
-
-    def _resolve(self, node: ast.AST) -> Any:
-        """What a name, or an attribute of a module, means in the function; None if unknown."""
-        if isinstance(node, ast.Attribute):
-            base = self._resolve(node.value)
-            return getattr(base, node.attr, None) if isinstance(base, types.ModuleType) else None
-        if not isinstance(node, ast.Name) or node.id in self.function.__code__.co_varnames:
-            return None
-        closed = dict(
-            zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True)
-        )
-        if node.id in closed:
-            return closed[node.id].cell_contents
-        return self.function.__globals__.get(node.id, getattr(builtins, node.id, None))
-
     # --- statements
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        """Temporaries that hold what depends on z."""
-        self.generic_visit(node)
-        target, value = node.targets[0], node.value
-        if (
-            isinstance(target, ast.Name)
-            and target.id in self.dependence.names
-            and isinstance(value, ast.Call)
-            and len(value.args) == 1
-            and not value.keywords
-        ):
-            function = self._resolve(value.func)
-            if function in _MAKERS if callable(function) else False:
-                maker, number = _MAKERS[function]
-                args: list[ast.expr] = [ast.Constant(self.owner.width), value.args[0]]
-                if number is not None:
-                    args.append(ast.Constant(number))
-                node.value = self._call(maker, args, value)  # type: ignore[assignment]
-        return node
+    def branch(self, node: ast.If, mask: str | None = None) -> list[ast.stmt] | None:
+        """The selects of an ``if`` whose condition depends on z; None if it has no such form."""
+        if mask is None and not self._is_simple(node):
+            return None
+        test, result = self._name(node, call(_TRUTH, self.visit(node.test)))
+        here, there = test, None
+        if mask is not None:
+            here, [more] = self._name(node, call(_BOTH, load(mask), load(test)))
+            result.append(more)
+        body = self._under(node.body, here)
+        if node.orelse:
+            other: Any = call(_NOT, load(test))
+            other = other if mask is None else call(_BOTH, load(mask), other)
+            there, [more] = self._name(node, other)
+            result.append(more)
+            body += self._under(node.orelse, there)
+        return result + body
 
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        for name in ("body", "orelse"):
-            block = getattr(node, name, None)
-            if isinstance(block, list) and block and node is not self.definition:
-                setattr(node, name, self._block(block))
-        for name, value in ast.iter_fields(node):
-            if name in ("body", "orelse") and isinstance(value, list):
-                continue
-            if isinstance(value, list):
-                setattr(node, name, [self.visit(e) if isinstance(e, ast.AST) else e for e in value])
-            elif isinstance(value, ast.AST):
-                setattr(node, name, self.visit(value))
-        return node
+    def _name(self, node: ast.AST, value: Any) -> tuple[str, list[ast.stmt]]:
+        """A new name, and its assignment."""
+        self.fresh += 1
+        name = f"_lanes_mask_{self.fresh}"
+        return name, [assign(name, value, node)]
 
-    def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
+    def _is_simple(self, node: ast.stmt) -> bool:
+        """Whether a statement can run under a mask."""
+        if isinstance(node, ast.If):
+            return self.pure(node.test) and all(map(self._is_simple, node.body + node.orelse))
+        if isinstance(node, ast.For):
+            return (
+                self.pure(node.iter)
+                and not node.orelse
+                and self._is_inside(node)
+                and all(map(self._is_simple, node.body))
+            )
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            return len(targets) == 1 and _is_place(targets[0]) and self.pure(node.value)
+        if isinstance(node, ast.Return):
+            return node.value is not None and self.pure(node.value)
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        return is_text or isinstance(node, ast.Pass)
+
+    def _is_inside(self, loop: ast.For) -> bool:
+        """Whether the names of a loop are read in its body alone."""
+        names = {each.id for each in ast.walk(loop.target) if isinstance(each, ast.Name)}
+
+        def count(tree: ast.AST) -> int:
+            return sum(isinstance(each, ast.Name) and each.id in names for each in ast.walk(tree))
+
+        return count(loop) == count(self.definition)
+
+    def _under(self, body: list[ast.stmt], mask: str) -> list[ast.stmt]:
+        """Statements for the lanes of a mask."""
         result: list[ast.stmt] = []
         for node in body:
             if isinstance(node, ast.If) and self.dependence.of(node.test):
-                result.extend(self._branch(node))
-            elif not (isinstance(node, ast.FunctionDef)):
-                result.append(self.visit(node))
-            else:
-                result.append(node)
+                result.extend(self.branch(node, mask) or ())
+            elif isinstance(node, ast.If):
+                test, one = self.visit(node.test), self._under(node.body, mask)
+                other = self._under(node.orelse, mask)
+                result.append(located(ast.If(test, one or [ast.Pass()], other), node))
+            elif isinstance(node, ast.For):
+                inner = self._under(node.body, mask) or [ast.Pass()]
+                result.append(located(ast.For(node.target, self.visit(node.iter), inner, []), node))
+            elif isinstance(node, ast.Return):
+                result.extend(self._masked_return(node, mask))
+            elif isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+                result.extend(self._masked_assignment(node, mask))
         return result
 
-    def _branch(self, node: ast.If) -> list[ast.stmt]:
-        """An if whose condition depends on z."""
-        if _assigns_only(node.body) and _assigns_only(node.orelse):
-            return self._assigned(node)
-        if _returns_at_end(node.body):
-            return self._guard(node)
-        self.generic_visit(node)
-        return [node]
+    def _masked_return(self, node: ast.Return, mask: str) -> list[ast.stmt]:
+        self.returns = True
+        kept = call(_CHOOSE, load(mask), self.visit(node.value), load(_RESULT))
+        kept = call(_CHOOSE, load(_DONE), load(_RESULT), kept)
+        done = call(_EITHER, load(_DONE), load(mask))
+        return [assign(_RESULT, kept, node), assign(_DONE, done, node)]
 
-    def _assigned(self, node: ast.If) -> list[ast.stmt]:
-        self.fresh += 1
-        test = f"_lanes_test_{self.fresh}"
-        result = [located(ast.Assign([ast.Name(test, ast.Store())], self.visit(node.test)), node)]
-        sides = []
-        for side, body in enumerate((node.body, node.orelse)):
-            rename = Rename(f"_lanes_{self.fresh}_{side}_")
-            for each in self._block(body):
-                result.append(rename.statement(each))
-            sides.append(rename)
-        for name in dict.fromkeys((*sides[0].names, *sides[1].names)):
-            one, other = (ast.Name(side.names.get(name, name), ast.Load()) for side in sides)
-            value = _select(ast.Name(test, ast.Load()), one, other)
-            result.append(located(ast.Assign([ast.Name(name, ast.Store())], value), node))
-        return [located(each, node) for each in result]
+    def _masked_assignment(self, node: Any, mask: str) -> list[ast.stmt]:
+        target, value = node.targets[0] if isinstance(node, ast.Assign) else node.target, node.value
+        if value is None:  # an annotation alone
+            return []
+        if isinstance(node, ast.AugAssign):
+            value = located(ast.BinOp(_read(target), node.op, value), node)
+        value = self.visit(value)
+        if not isinstance(target, (ast.Tuple, ast.List)):
+            return [self._kept(target, value, mask, node)]
+        names = []
+        for _ in target.elts:
+            self.fresh += 1
+            names.append(f"_lanes_item_{self.fresh}")
+        items = ast.Tuple([ast.Name(name, ast.Store()) for name in names], ast.Store())
+        first = located(ast.Assign([items], value), node)
+        pairs = zip(target.elts, names, strict=True)
+        return [first, *(self._kept(each, load(name), mask, node) for each, name in pairs)]
 
-    def _guard(self, node: ast.If) -> list[ast.stmt]:
-        """``if c: return a``: lanes with c keep a, the rest goes on."""
-        self.has_guards = True
-        self.fresh += 1
-        test = ast.Name(f"_lanes_test_{self.fresh}", ast.Load())
-        first = ast.Assign([ast.Name(test.id, ast.Store())], self.visit(node.test))
-        result = [located(first, node)]
-        rename = Rename(f"_lanes_{self.fresh}_")
-        result.extend(rename.statement(each) for each in self._block(node.body[:-1]))
-        last = node.body[-1]
-        assert isinstance(last, ast.Return)
-        assert last.value is not None
-        value = rename.visit(self.visit(last.value))
-        done, kept = ast.Name(_DONE, ast.Load()), ast.Name(_RESULT, ast.Load())
-        kept = _select(test, _select(done, kept, value), ast.Name(_RESULT, ast.Load()))
-        result.append(located(ast.Assign([ast.Name(_RESULT, ast.Store())], kept), node))
-        stop = ast.parse(f"{_DONE} = {_DONE} | {test.id}").body[0]
-        result.append(located(stop, node))
-        return result + self._block(node.orelse)
+    def _kept(self, target: Any, value: Any, mask: str, node: ast.AST) -> ast.stmt:
+        if isinstance(target, ast.Name):
+            self.merged.add(target.id)
+        chosen = call(_CHOOSE, load(mask), value, _read(target))
+        return located(ast.Assign([copy.deepcopy(target)], chosen), node)  # type: ignore[no-any-return]
+
+
+def _read(target: Any) -> Any:
+    read = copy.deepcopy(target)
+    read.ctx = ast.Load()
+    return read
+
+
+def _is_place(target: ast.AST) -> bool:
+    """A name, an item of a named vector, or a tuple of such."""
+    if isinstance(target, (ast.Tuple, ast.List)):
+        return all(_is_place(e) and not isinstance(e, (ast.Tuple, ast.List)) for e in target.elts)
+    if isinstance(target, ast.Subscript):
+        calls = (isinstance(each, (ast.Call, ast.NamedExpr)) for each in ast.walk(target))
+        return isinstance(target.value, ast.Name) and not any(calls)
+    return isinstance(target, ast.Name)
 
 
 class _Returns(ast.NodeTransformer):
-    """Returns keep the results of lanes that a guard has decided."""
+    """Other returns keep the results of lanes that a mask has decided."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        self.generic_visit(node)
-        return node
+        return node  # a function inside
 
     def visit_Return(self, node: ast.Return) -> ast.AST:
-        done, kept = ast.Name(_DONE, ast.Load()), ast.Name(_RESULT, ast.Load())
         value = node.value or ast.Constant(None)
-        return located(ast.Return(_select(done, kept, value)), node)
-
-
-def _select(test: Any, one: Any, other: Any) -> Any:
-    call = ast.Call(ast.Name(_CHOOSE, ast.Load()), [test, one, other], [])
-    return located(call, test) if hasattr(test, "lineno") else call
-
-
-def _assigns_only(body: list[ast.stmt]) -> bool:
-    """Whether statements only assign to names, also in nested branches."""
-    for node in body:
-        if isinstance(node, ast.Assign):
-            if len(node.targets) != 1 or not isinstance(node.targets[0], ast.Name):
-                return False
-        elif isinstance(node, ast.AugAssign):
-            if not isinstance(node.target, ast.Name):
-                return False
-        elif isinstance(node, ast.If):
-            if not (_assigns_only(node.body) and _assigns_only(node.orelse)):
-                return False
-        elif not isinstance(node, ast.Pass):
-            return False
-    return True
-
-
-def _returns_at_end(body: list[ast.stmt]) -> bool:
-    last = body[-1]
-    return isinstance(last, ast.Return) and last.value is not None and _assigns_only(body[:-1])
+        return located(ast.Return(call(_CHOOSE, load(_DONE), load(_RESULT), value)), node)

@@ -1,34 +1,165 @@
-"""Syntax trees of functions: reading one, renaming what it assigns, and making a function of it."""
+"""The source of a function: its syntax tree, the meaning of its names, a function of a new tree."""
 
 from __future__ import annotations
 
+import __future__
 import ast
+import builtins
+import copy
+import functools
 import inspect
-import textwrap
 import types
 from typing import Any
 
+_FUTURE = functools.reduce(
+    lambda flags, name: flags | getattr(__future__, name).compiler_flag,
+    __future__.all_feature_names,
+    0,
+)
+# The names of a lambda once it is a definition, and of one that is compiled again.
+_LAMBDA, _INNER = "_lanes_lambda", "_lanes_inner"
+
 
 def definition(function: types.FunctionType) -> ast.FunctionDef | None:
-    """The syntax tree of a function defined by ``def``, with its line numbers in the file."""
+    """The syntax tree of a function or lambda, with its line numbers in the file.
+
+    It is None if there is no source, or if the source found compiles to other bytecode: a file may
+    have been edited since, and a decorator may have put another function under the name.
+    """
+    code = function.__code__
     try:
-        lines, first = inspect.getsourcelines(function)
-        tree = ast.parse(textwrap.dedent("".join(lines)))
-    except (OSError, TypeError, SyntaxError):
+        lines, _ = inspect.findsource(code)
+        tree, codes = _parsed("".join(lines), code.co_filename, code.co_flags & _FUTURE)
+    except (OSError, TypeError, SyntaxError, ValueError, IndexError):
         return None
-    definition = tree.body[0] if tree.body else None
-    if not isinstance(definition, ast.FunctionDef) or definition.name != function.__code__.co_name:
+    if not any(_same(each, code) for each in codes.get(_place(code), ())):
         return None
-    ast.increment_lineno(tree, max(first, 1) - 1)
-    definition.decorator_list, definition.returns = [], None
-    definition.args.defaults = [ast.Constant(None) for _ in definition.args.defaults]
-    definition.args.kw_defaults = [
-        each and ast.Constant(None) for each in definition.args.kw_defaults
-    ]
-    for argument in ast.walk(definition.args):
+    nodes = [node for node in ast.walk(tree) if _place_of(node) == _place(code)]
+    if len(nodes) > 1:  # lambdas in one line
+        nodes = [node for node in nodes if _alike(_code_of(code, _bare(copy.deepcopy(node))), code)]
+    if len(nodes) != 1:
+        return None
+    return _as_definition(_bare(copy.deepcopy(nodes[0])))
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(text: str, filename: str, flags: int) -> tuple[ast.AST, dict[Any, list[Any]]]:
+    """The syntax tree of a file, and the code objects in it by place."""
+    found: dict[Any, list[Any]] = {}
+    open_ = [compile(text, filename, "exec", flags, dont_inherit=True)]
+    while open_:
+        code = open_.pop()
+        found.setdefault(_place(code), []).append(code)
+        open_.extend(each for each in code.co_consts if isinstance(each, types.CodeType))
+    return ast.parse(text), found
+
+
+def _place(code: types.CodeType) -> tuple[str, int]:
+    return code.co_name, code.co_firstlineno
+
+
+def _place_of(node: ast.AST) -> tuple[str, int] | None:
+    """The place of the code of a definition, which begins at its first decorator, or a lambda."""
+    if isinstance(node, ast.Lambda):
+        return "<lambda>", node.lineno
+    if isinstance(node, ast.FunctionDef):
+        return node.name, min([node.lineno, *(each.lineno for each in node.decorator_list)])
+    return None
+
+
+def _bare(node: Any) -> Any:
+    """A function without decorators, annotations and default values: they have been evaluated."""
+    if isinstance(node, ast.FunctionDef):
+        node.decorator_list, node.returns = [], None
+    arguments = node.args
+    arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]
+    arguments.kw_defaults = [each and ast.Constant(None) for each in arguments.kw_defaults]
+    for argument in ast.walk(arguments):
         if isinstance(argument, ast.arg):
             argument.annotation = None
-    return definition
+    return ast.fix_missing_locations(node)
+
+
+def _as_definition(node: Any) -> ast.FunctionDef:
+    """A definition, in which parameters by keyword alone come last."""
+    if isinstance(node, ast.Lambda):
+        body: list[ast.stmt] = [ast.copy_location(ast.Return(node.body), node)]
+        made = ast.parse(f"def {_LAMBDA}(): pass").body[0]
+        assert isinstance(made, ast.FunctionDef)
+        made.args, made.body = node.args, body
+        node = ast.copy_location(made, node)
+    arguments = node.args
+    if arguments.vararg is None:
+        arguments.args.extend(arguments.kwonlyargs)
+        arguments.kwonlyargs, arguments.kw_defaults = [], []
+    arguments.defaults = []
+    return ast.fix_missing_locations(node)
+
+
+def _code_of(code: types.CodeType, node: Any) -> types.CodeType:
+    """The code object of a definition or a lambda with the closed-over names of another code."""
+    free = code.co_freevars
+    outer = ast.parse(f"def _outer({', '.join(free)}):\n    return None").body[0]
+    assert isinstance(outer, ast.FunctionDef)
+    if isinstance(node, ast.FunctionDef):
+        node.name = _INNER  # its own name is a global one, or closed over
+    outer.body.insert(0, node if isinstance(node, ast.stmt) else ast.Expr(node))
+    module = ast.fix_missing_locations(ast.Module([outer], []))
+    flags = code.co_flags & _FUTURE
+    compiled = compile(module, code.co_filename, "exec", flags, dont_inherit=True)
+    (outer_code,) = [each for each in compiled.co_consts if isinstance(each, types.CodeType)]
+    inner = next(each for each in outer_code.co_consts if isinstance(each, types.CodeType))
+    return inner.replace(co_name=code.co_name)
+
+
+def _alike(one: types.CodeType, other: types.CodeType) -> bool:
+    """Whether two code objects name the same, with the same constants."""
+    names = ("co_names", "co_varnames", "co_freevars", "co_argcount", "co_consts")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _same(one: types.CodeType, other: types.CodeType) -> bool:
+    """Whether two code objects do the same."""
+    names = ("co_code", "co_names", "co_varnames", "co_freevars", "co_cellvars", "co_argcount")
+    if any(getattr(one, name) != getattr(other, name) for name in names):
+        return False
+    if len(one.co_consts) != len(other.co_consts):
+        return False
+    for a, b in zip(one.co_consts, other.co_consts, strict=True):
+        if isinstance(a, types.CodeType) and isinstance(b, types.CodeType):
+            if not _same(a, b):
+                return False
+        elif type(a) is not type(b) or repr(a) != repr(b):
+            return False
+    return True
+
+
+def rebuilt(function: Any, definition: ast.FunctionDef, extra: dict[str, Any]) -> Any:
+    """A function of a new syntax tree, with the old closure and globals, and more of these."""
+    inner = _code_of(function.__code__, definition)
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    closure = tuple(cells[name] for name in inner.co_freevars)
+    scope = {**function.__globals__, **extra}
+    result = types.FunctionType(inner, scope, function.__name__, None, closure)
+    result.__module__ = function.__module__
+    return result
+
+
+def meaning(function: types.FunctionType, node: ast.AST) -> Any:
+    """What a name, or an attribute of a module, means in a function; None if unknown."""
+    if isinstance(node, ast.Attribute):
+        base = meaning(function, node.value)
+        return getattr(base, node.attr, None) if isinstance(base, types.ModuleType) else None
+    code = function.__code__
+    if not isinstance(node, ast.Name) or node.id in code.co_varnames + code.co_cellvars:
+        return None
+    if node.id in code.co_freevars:
+        cell = (function.__closure__ or ())[code.co_freevars.index(node.id)]
+        try:
+            return cell.cell_contents
+        except ValueError:  # not bound yet
+            return None
+    return function.__globals__.get(node.id, getattr(builtins, node.id, None))
 
 
 def located(node: Any, at: Any) -> Any:
@@ -39,55 +170,14 @@ def located(node: Any, at: Any) -> Any:
     return ast.fix_missing_locations(ast.copy_location(node, at))
 
 
-class Rename(ast.NodeTransformer):
-    """Names that a side of a branch assigns become names of its own."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.names: dict[str, str] = {}
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
-
-    def statement(self, node: Any) -> Any:
-        if isinstance(node, ast.Pass):
-            return node
-        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            read = ast.Name(node.target.id, ast.Load())
-            node = located(
-                ast.Assign(
-                    [ast.Name(node.target.id, ast.Store())], ast.BinOp(read, node.op, node.value)
-                ),
-                node,
-            )
-        assert isinstance(node, ast.Assign)
-        assert isinstance(node.targets[0], ast.Name)
-        name = node.targets[0].id
-        value = self.visit(node.value)
-        if not name.startswith("_lanes_"):
-            self.names[name] = self.prefix + name
-        target = ast.Name(self.names.get(name, name), ast.Store())
-        return located(ast.Assign([target], value), node)
+def load(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
 
 
-def rebuilt(function: Any, definition: ast.FunctionDef, extra: dict[str, Any]) -> Any:
-    """A function of the new syntax tree with the old closure, defaults and globals."""
-    free = function.__code__.co_freevars
-    outer = ast.parse(f"def _outer({', '.join(free)}):\n    return None").body[0]
-    assert isinstance(outer, ast.FunctionDef)
-    outer.body.insert(0, definition)
-    module = ast.fix_missing_locations(ast.Module([outer], []))
-    code = compile(module, function.__code__.co_filename, "exec")
-    (outer_code,) = [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    (inner,) = [
-        each
-        for each in outer_code.co_consts
-        if isinstance(each, types.CodeType) and each.co_name == definition.name
-    ]
-    cells = dict(zip(free, function.__closure__ or (), strict=True))
-    closure = tuple(cells[name] for name in inner.co_freevars)
-    scope = {**function.__globals__, **extra}
-    result = types.FunctionType(inner, scope, function.__name__, function.__defaults__, closure)
-    result.__kwdefaults__ = function.__kwdefaults__
-    result.__module__ = function.__module__
-    return result
+def assign(name: str, value: Any, at: Any) -> Any:
+    """``name = value``, at the lines of another node."""
+    return located(ast.Assign([ast.Name(name, ast.Store())], value), at)
+
+
+def call(name: str, *values: Any) -> ast.Call:
+    return ast.Call(load(name), list(values), [])

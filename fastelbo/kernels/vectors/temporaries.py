@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.core import cgutils
-from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import signature
 
 from .arrays import array_sizes, constant, new, opened, raise_if, store
-from .operations import is_floats, typer
+from .operations import is_floats, lowers, typer
 from .types import NUMBERS, Lanes, LaneVector, Mask
+
+
+# Items of a vector; bytes of more could overflow.
+_MOST = 2**32
 
 
 def empty(width: int, size: Any) -> Any:
@@ -59,17 +62,17 @@ def _made(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         (size,) = array_sizes(context, builder, kind, size)
     else:
         size = context.cast(builder, size, kind, types.intp)
-        negative = builder.icmp_signed("<", size, constant(0))
-        raise_if(context, builder, negative, ValueError, "the size of a vector is negative")
+        bad = builder.icmp_unsigned(">", size, constant(_MOST))
+        raise_if(context, builder, bad, ValueError, "a vector has 0 to 2^32 items")
     return new(context, builder, sig.return_type, size)
 
 
-@lower_builtin(empty, types.Integer, types.Any)
+@lowers(empty, types.Integer, types.Any)
 def _empty(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _made(context, builder, sig, args)._getvalue()
 
 
-@lower_builtin(filled, types.Integer, types.Any, Lanes)
+@lowers(filled, types.Integer, types.Any, Lanes)
 def _filled(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     vector = _made(context, builder, sig, args)
     with cgutils.for_range(builder, vector.size) as loop:
@@ -89,7 +92,7 @@ def _packed_typed(context: Any, args: Any) -> Any:
     return signature(LaneVector(lanes), width, types.UniTuple(Lanes(lanes), len(items)))
 
 
-@lower_builtin(packed, types.Integer, types.UniTuple)
+@lowers(packed, types.Integer, types.UniTuple)
 def _packed(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     items = cgutils.unpack_tuple(builder, args[1])
     vector = new(context, builder, sig.return_type, constant(len(items)))

@@ -1,0 +1,123 @@
+"""What a user reads where a function has no compiled form: the reason and the line, in one text."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+from typing import Any
+
+READ_ONLY = "z is read only: write to a copy of it, such as 1.0 * z"
+_PACKAGES = tuple(
+    os.path.dirname(os.path.abspath(path)) + os.sep
+    for path in (__file__, re.__file__, __import__("numba").__file__)
+)
+
+
+class NotCompiled(Exception):
+    """A function has no compiled form.
+
+    ``line`` is the line in ``filename``, ``reason`` the text without the place. With ``one_lane``,
+    the function may have a form of one lane, in which z may steer the control flow.
+    """
+
+    def __init__(
+        self, function: Any, reason: str, line: int | None = None, filename: str | None = None,
+        one_lane: bool = False,
+    ) -> None:  # fmt: skip
+        code = getattr(function, "__code__", None)
+        self.name = getattr(function, "__qualname__", None) or type(function).__name__
+        self.name = self.name.rpartition("<locals>.")[2]
+        self.reason, self.one_lane = reason, one_lane
+        self.filename = filename or getattr(code, "co_filename", None)
+        self.line = line or getattr(code, "co_firstlineno", None)
+        super().__init__(self._text())
+
+    def _text(self) -> str:
+        if self.filename is None or self.line is None:
+            return f"{self.name} cannot be compiled: {self.reason}"
+        source = linecache.getline(self.filename, self.line).strip()
+        source = "" if source.startswith("@") else source
+        shown = f", `{source}`" if source else ""
+        place = f"{os.path.basename(self.filename)}, line {self.line}{shown}"
+        return f"{self.name} cannot be compiled: {self.reason} ({place})"
+
+    def __reduce__(self) -> Any:
+        return _restored, (self.args[0], self.__dict__.copy())
+
+
+def _restored(text: str, state: dict[str, Any]) -> NotCompiled:
+    made = NotCompiled.__new__(NotCompiled, text)
+    made.__dict__.update(state)
+    return made
+
+
+_PLACE = re.compile(r'File "([^"\n]+)", line (\d+)|(?:at|from) (\S+?) \((\d+)\)')
+# numba's sentence, and what the user reads; {0} and {1} are its groups. A regular expression that
+# stands earlier wins.
+_REASONS = [
+    (r"\b(?:bool|int)\((?:Mask|Lanes)\(\d+\)\)", "control flow or an index depends on z"),
+    (re.escape(READ_ONLY), READ_ONLY),
+    (r"Cannot modify readonly|readonly array.*setitem|setitem\(readonly",
+     "it writes to data, to a parameter or to a global array; write to a copy"),
+    (r"it returns (none); expected a number", "it returns None; expected a number"),
+    (r"it returns OptionalType", "it returns None for some z; expected a number"),
+    (r"it returns (.+?); expected a number", "it returns {0}; expected a number"),
+    (r"Untyped global name '_?(\w+)'", "{0} has no compiled form"),
+    (r"found for signature:\s*>>> (.+?)\n", "`{0}` has no compiled form"),
+    (r"NameError: name '(\w+)' is not defined", "there is no name {0}"),
+    (r"exception_match\(|in a try|yield in a closure", "try, yield and generators have no compiled form"),
+    (r"tuple index out of range", "an index is outside of a tuple of arguments"),
+    (r"Unknown attribute '(\w+)' of type (.+?)\n", "{1} has no attribute {0}"),
+    (r"Variable '(\w+)' (?:is not defined|referenced before)", "{0} may have no value"),
+    (r"Use of unsupported opcode \((\w+)\)", "it uses a statement without a compiled form ({0})"),
+    (r"Cannot unify (.+?) and (.+?) for '(\w+)", "{2} is once {0} and once {1}"),
+    (r"use of a (reflected \w+)", "a list that the function does not make has no compiled form"),
+]  # fmt: skip
+_TYPES = [
+    (r"Literal\[\w+\]\(([^)]*)\)", r"\1"),
+    (r"LaneVector\(\d+, [^)]*\)", "vector"),
+    (r"Lanes\(\d+\)", "float"),
+    (r"Mask\(\d+\)", "bool"),
+    (r"readonly |unaligned ", ""),
+    (r"array\((\w+), (\d)d, \w\)", r"array(\1, \2d)"),
+    (r"unicode_type", "str"),
+    (r"float64", "float"),
+    (r"int64", "int"),
+    (r"<iv=None>", ""),
+]
+
+
+def explained(error: Exception, function: Any, width: int) -> NotCompiled:
+    """The error of a compiler as a `NotCompiled`."""
+    text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
+    filename, line = _place(text)
+    reason, in_lanes = _reason(text)
+    return NotCompiled(function, reason, line, filename, one_lane=width > 1 and in_lanes)
+
+
+def _place(text: str) -> tuple[str | None, int | None]:
+    """The innermost place outside of this package and of the compiler's."""
+    for match in _PLACE.finditer(text):
+        path, line = match[1] or match[3], int(match[2] or match[4])
+        full = path if path.startswith("<") else os.path.abspath(path)
+        if not full.startswith(_PACKAGES):
+            return full, line
+    return None, None
+
+
+def _reason(text: str) -> tuple[str, bool]:
+    """The reason, and whether values in lanes are part of it."""
+    for pattern, reason in _REASONS:
+        match = re.search(pattern, text)
+        if match:
+            found = reason.format(*match.groups())
+            break
+    else:
+        lines = [each.strip() for each in text.splitlines()]
+        found = next((each for each in lines if each and "pipeline (step" not in each), "unknown")
+        match = None
+    in_lanes = re.search(r"(Lanes|Mask|LaneVector)\(", match[0] if match else text) is not None
+    for pattern, short in _TYPES:
+        found = re.sub(pattern, short, found)
+    return found[:300], in_lanes

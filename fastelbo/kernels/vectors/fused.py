@@ -1,0 +1,82 @@
+"""Products that are added: one operation on values in lanes, rounded once.
+
+The rewritten source calls these functions; on plain values they are what they say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import overload
+
+from .operations import IN_PLACE, OURS, operation
+
+
+def product_plus(a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
+def product_minus(a: Any, b: Any, c: Any) -> Any:
+    return a * b - c
+
+
+def plus_product(c: Any, a: Any, b: Any) -> Any:
+    return c + a * b
+
+
+def minus_product(c: Any, a: Any, b: Any) -> Any:
+    return c - a * b
+
+
+def add_product(c: Any, a: Any, b: Any) -> Any:
+    c += a * b
+    return c
+
+
+def subtract_product(c: Any, a: Any, b: Any) -> Any:
+    c -= a * b
+    return c
+
+
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c of values in lanes."""
+    kind = a.type
+    signature = ir.FunctionType(kind, [kind] * 3)
+    name = f"llvm.fmuladd.v{kind.count}f64"
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [a, b, c])
+
+
+def _plus(builder: Any, c: Any, a: Any, b: Any) -> Any:
+    return multiply_add(builder, a, b, c)
+
+
+def _minus(builder: Any, c: Any, a: Any, b: Any) -> Any:
+    return multiply_add(builder, builder.fneg(a), b, c)
+
+
+IN_PLACE.update({add_product, subtract_product})
+operation(product_plus, arity=3)(multiply_add)
+operation(product_minus, arity=3)(lambda builder, a, b, c: _product_minus(builder, a, b, c))
+operation(plus_product, add_product, arity=3)(_plus)
+operation(minus_product, subtract_product, arity=3)(_minus)
+
+
+def _product_minus(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return multiply_add(builder, a, b, builder.fneg(c))
+
+
+def _plain(function: Any) -> None:
+    """The function on other values."""
+
+    def choose(x: Any, y: Any, z: Any) -> Any:
+        return None if any(isinstance(each, OURS) for each in (x, y, z)) else function
+
+    overload(function, strict=False)(choose)
+
+
+for _function in (
+    product_plus, product_minus, plus_product, minus_product, add_product, subtract_product,
+):  # fmt: skip
+    _plain(_function)
