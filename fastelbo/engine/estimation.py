@@ -66,9 +66,9 @@ def estimate(
 
     Parameters
     ----------
-    model : LinearGaussian, MixtureModel, or a distribution
-        A distribution p is a model with prior p and likelihood 1: its log evidence is 0, and its
-        ELBO is -KL(q || p).
+    model : Model, LinearGaussian, MixtureModel, or a distribution
+        A `Model` is a function of your own. A distribution p is a model with prior p and
+        likelihood 1: its log evidence is 0, and its ELBO is -KL(q || p).
     q : Gaussian, StudentT or Mixture; Categorical for a MixtureModel
         Approximate posterior. Its batch broadcasts against the model's batch. A q without a batch
         is the same distribution for every data point; each data point has its own draws.
@@ -156,6 +156,8 @@ def estimate(
     with progress_bar(progress, request.points * request.n_samples) as tick:
         values = _backend(backend, threads, index, request).quantities(request, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"], request.draw_call)
+    if _is_joint(model):
+        values = _without_terms(values)
     warn_about_weights(request.n_samples, values, pareto_k)
     return _wrap(request, values, analytic)
 
@@ -200,8 +202,9 @@ def elbo_terms(
 
     Parameters
     ----------
-    model : LinearGaussian, or a distribution
-        A distribution p is a model with prior p and likelihood 1. A MixtureModel has no draws.
+    model : Model, LinearGaussian, or a distribution
+        A distribution p is a model with prior p and likelihood 1. A MixtureModel has no draws. For
+        a `Model` of ``log_joint``, ``log_likelihood`` is log p(x, z), and ``log_prior`` 0.
     q : Gaussian, StudentT or Mixture
         Approximate posterior. Its batch broadcasts against the model's batch.
     n_samples : int
@@ -269,8 +272,8 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) 
             raise InvalidWeightError(
                 f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
                 f"{point}, draw {draw}: scales and distances of model and q differ so much that "
-                "their products and ratios are beyond the largest float, or the model's function "
-                f"returned NaN. {request.draw_call(point, draw)} makes that draw again"
+                "their products and ratios are beyond the largest float, or a function returned "
+                f"NaN. {request.draw_call(int(point), int(draw))} makes that draw"
             )
 
 
@@ -335,7 +338,8 @@ def _request(
 ) -> EstimateRequest:
     if isinstance(model, type) or not isinstance(model, LatentModel):
         raise InvalidInputError(
-            "model must be a distribution over vectors, a LinearGaussian or a MixtureModel; "
+            "model must be a Model, a distribution over vectors, a LinearGaussian or a "
+            "MixtureModel; "
             f"got {_kind(model)}{_use_of(model)}"
         )
     if isinstance(q, type) or not isinstance(q, Proposal):
@@ -346,6 +350,11 @@ def _request(
             f"{model.dim} and {q.dim}: {model!r}, {q!r}"
         )
     as_choice(precision, "precision", ("float64", "float32"))
+    if precision == "float32" and not _by_kernels(model):
+        raise InvalidInputError(
+            f'precision must be "float64" for {model!r}, whose function takes float64 alone; got '
+            '"float32"'
+        )
     batch = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
     first = as_count(first_index, "first_index", least=0)
     if first + math.prod(batch) > MAX_POINTS:
@@ -366,10 +375,12 @@ def _use_of(model: object) -> str:
     has_method = callable(getattr(model, "log_prob", None))
     if not (has_method or callable(model)):
         return ""
-    name = "model.log_prob" if has_method else "model"
+    name = "model.log_prob" if has_method else getattr(model, "__name__", "f")
+    name = name if name.replace(".", "").isidentifier() else "f"
     return (
-        f". If {name}(z) is log p(x, z) of draws z of shape (n, D), draw from q and summarize: "
-        f"z = q.sample(n); fastelbo.summarize({name}(z) - q.log_prob(z), axis=0)"
+        f". If {name}(z) is log p(x, z) of one draw z of shape (D,), a model is "
+        f"fastelbo.Model(log_joint={name}, dim=D); if it takes many draws (n, D), "
+        f"fastelbo.Model(log_joint={name}, dim=D, vectorized=True)"
     )
 
 
@@ -382,10 +393,22 @@ def _backend(
 ) -> Backend:
     """The backend with this name. "auto" depends on the request; without one it is the CPU."""
     as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
-    wants_device = name == "auto" and request is not None and worth_a_device(request)
+    on_device = request is None or _by_kernels(request.model)
+    if name == "cuda" and not on_device:
+        assert request is not None
+        raise InvalidInputError(
+            f'backend must be "cpu", "numpy" or "auto" for {request.model!r}: functions of users '
+            'are not compiled for devices yet; got "cuda"'
+        )
+    wants_device = name == "auto" and request is not None and on_device and worth_a_device(request)
     if name == "cuda" or wants_device:
         return CUDABackend(device)
     return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
+
+
+def _by_kernels(model: LatentModel) -> bool:
+    """Whether kernels compute all of the model, on every device and in every precision."""
+    return all(getattr(part, "by_kernels", True) for part in (model.prior, model.likelihood))
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
@@ -402,6 +425,26 @@ def _analytic_kl(model: object, q: object) -> Floats:
 # --- results --------------------------------------------------------------------------------
 
 
+def _is_joint(model: LatentModel) -> bool:
+    """Whether the model's likelihood is log p(x, z), with the prior in it."""
+    return bool(getattr(model, "is_joint", False))
+
+
+def _without_terms(values: Quantities) -> Quantities:
+    """The quantities but mean log-likelihood and KL, which log p(x, z) as a whole leaves open."""
+    known = {name: each for name, each in values.items() if name not in _TAILS_OF_TERMS}
+    unknown = np.full(values["log_evidence"].shape, np.nan)
+    return known | dict.fromkeys(_TERMS, unknown)
+
+
+_TAILS_OF_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
+_TERMS = ("kl", "kl_se", "expected_log_likelihood", "expected_log_likelihood_se")
+_NO_TERMS = (
+    "expected_log_likelihood and kl are not known: the model is log p(x, z) as a whole; give "
+    "log_likelihood= and prior= for them"
+)
+
+
 def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Estimate:
     """The estimate, with the closed-form KL if one is given."""
     independent = request.batch == request.model.batch_shape
@@ -410,6 +453,8 @@ def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Es
         values, request.batch, request.n_samples, request.form.iw_sizes,
         independent=independent, addresses=(request.key, points),
     )  # fmt: skip
+    if _is_joint(request.model):
+        return replace(sampled, _note=_NO_TERMS)
     if kl is None:
         return sampled
     divergence = np.array(np.broadcast_to(kl, request.batch))

@@ -15,7 +15,7 @@ from .radial import LARGEST, log_radial
 from .stream import Array
 
 # Families that are log densities alone; all others are distributions.
-TERMS = ("zero", "supplied", "linear_gaussian", "host")
+TERMS = ("zero", "supplied", "called", "host", "linear_gaussian")
 
 
 def log_prob(dist: Any, z: Array) -> Array:
@@ -151,6 +151,7 @@ def log_likelihood(
     -------
     array of shape (n, K)
         ``"zero"``: 0. ``"supplied"``: the supplied values, NaN for a draw without one.
+        ``"called"``: the user's function in plain Python, draw by draw.
         ``"linear_gaussian"``: ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data
         space. ``"host"``: what a function of the user computes, which is plain already.
     """
@@ -165,6 +166,10 @@ def log_likelihood(
         result = np.full(z.shape[:-1], np.nan)
         result[:, supplied] = values[rows][:, place[supplied]]
         return result
+    if likelihood.family == "called":
+        plain = likelihood.plain_log_prob
+        pairs = zip(z, rows.tolist(), strict=True)
+        return np.array([[plain(each, row) for each in own] for own, row in pairs])
     diagonal = likelihood.noise_cov.ndim == 1
     noise = SimpleNamespace(
         family="gaussian",

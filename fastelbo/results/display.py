@@ -31,13 +31,17 @@ class Displayed(Drawable, Protocol):
     @property
     def pareto_k_elbo(self) -> Floats: ...
     @property
+    def _note(self) -> str: ...
+    @property
     def _tail(self) -> Floats | None: ...
 
 
 def summary(estimate: Displayed, max_rows: int) -> str:
     """The table of the first data points; see `Estimate.summary`."""
     text, left_out = format_table(_rows(estimate, max_rows)), estimate.log_evidence.size - max_rows
-    return text if left_out <= 0 else f"{text}\n... {left_out} more"
+    if left_out > 0:
+        text = f"{text}\n... {left_out} more"
+    return f"{text}\n{estimate._note}" if estimate._note else text
 
 
 def html(estimate: Displayed) -> str:

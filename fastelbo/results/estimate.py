@@ -41,7 +41,8 @@ class Estimate(Frozen):
     ----------
     log_evidence, elbo, expected_log_likelihood, kl, jensen_gap : ndarray
         Estimates in the shape of the batch. To rounding, ``elbo == expected_log_likelihood - kl``
-        and ``jensen_gap == log_evidence - elbo``.
+        and ``jensen_gap == log_evidence - elbo``. The log-likelihood and the KL are NaN from log
+        weights alone, and for a `Model` of ``log_joint``.
     log_evidence_se, elbo_se, expected_log_likelihood_se, kl_se, jensen_gap_se : ndarray
         Their standard errors. ``log_evidence_se`` is sqrt(v / K), with v = Var(w) / E(w)^2, by the
         delta method. An error is NaN if the draws do not give one, or if a k-hat is above its limit
@@ -107,6 +108,8 @@ class Estimate(Frozen):
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
     # Where the draws are known, the key and the data points of their addresses.
     _addresses: tuple[int, range] | None = None
+    # Why quantities are NaN, if it is not for the draws.
+    _note: str = ""
 
     def __post_init__(self) -> None:
         self._set(**vars(self))

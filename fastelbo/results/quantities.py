@@ -34,7 +34,7 @@ def from_quantities(
         "log_evidence", "ess", "relative_variance", "n_zero", "elbo", "elbo_se", "kl", "kl_se",
         "expected_log_likelihood", "expected_log_likelihood_se",
     )  # fmt: skip
-    fields = {name: shaped(values[name]) for name in names}
+    fields: dict[str, Any] = {name: shaped(values[name]) for name in names}
     # The k-hat of equal weights would be the k-hat of their rounding errors.
     constant = constant_weights(values["relative_variance"])
     k = np.where(constant, np.nan, values["pareto_k"])

@@ -55,7 +55,7 @@ def refuse_bad_weights(
         raise InvalidWeightError(
             f"{int(n_bad.sum())} log weights are NaN or +inf, the first at data point {i}, draw "
             f"{k}: a density overflowed, or q is 0 where the model is positive"
-            + ("" if call is None else f". {call(i, k)} makes that draw again")
+            + ("" if call is None else f". {call(i, k)} makes that draw")
         )
 
 

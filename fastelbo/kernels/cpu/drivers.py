@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
-from ..draws.densities import elliptical_block, weigh_block
+from ..draws.densities import called_block, elliptical_block, weigh_block
 from ..draws.sampling import choose_components, sample_block
 from ..jit.compile import block
 from ..jit.threads import stopped
@@ -169,6 +169,26 @@ def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
         elliptical_block(density, i, work.v, dim, work, n, work.log_q)
         if not all_finite(work.v, n, dim):
             fill(work.log_q, n, np.nan)
+        for k in range(n):
+            out[first + k, i] = work.log_q[k]
+
+
+@block
+def called_values(part, parts, term, x, out, counter):
+    """out[k, i] = what a user's function makes of x[k, i], for its data point i."""
+    n_draws, members, dim = x.shape
+    n_blocks = (n_draws + LANES - 1) // LANES
+    items = members * n_blocks
+    work = make_workspace(dim, term.density.factor, counter)
+    origin = np.zeros(dim)
+    for item in range(part * items // parts, (part + 1) * items // parts):
+        if stopped(counter):
+            break
+        i = item // n_blocks
+        first = (item % n_blocks) * LANES
+        n = min(LANES, n_draws - first)
+        load_rows(x[first : first + n, i], origin, n, work.v)
+        called_block(term, i, work.v, dim, work, n, work.log_q)
         for k in range(n):
             out[first + k, i] = work.log_q[k]
 

@@ -223,7 +223,7 @@ def _term_loader(part: TermForm, form: Form) -> Any:
 
     @block
     def load(term, i):
-        return Term(kind, load_density(term.density, i), term.values, term.first_draw)
+        return Term(kind, load_density(term.density, i), term.values, term.first_draw, term.call)
 
     return load
 

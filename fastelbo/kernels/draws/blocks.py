@@ -15,6 +15,9 @@ Every log density of a model or an approximation is a `Term` of one of these kin
     Log density 0: the likelihood of a distribution that is its own model.
 `SUPPLIED`
     Values computed elsewhere, one per draw.
+`CALLED`
+    What machine code at an address computes: a user's function (see `kernels.vectors`). It takes
+    the draw itself, ``z = F v - t``, with F and t those of the `Density`. On a CPU, in float64.
 
 On the CPU, one kernel handles all kinds and reads the kind once per block. A CUDA kernel is
 compiled for its kinds.
@@ -64,16 +67,30 @@ class Density(NamedTuple):
 
 
 # Kinds of `Term`.
-ZERO, ELLIPTICAL, SUPPLIED = range(3)
+ZERO, ELLIPTICAL, SUPPLIED, CALLED = range(4)
+
+
+class Call(NamedTuple):
+    """Addresses of machine code, and of its arguments.
+
+    Python keeps both alive for as long as it keeps the plan in use.
+    """
+
+    function: int
+    arguments: int
+
+
+NO_CALL = Call(0, 0)
 
 
 class Term(NamedTuple):
     """One log density of some data points: its kind, and the fields of each kind."""
 
     kind: int
-    density: Density  # ELLIPTICAL
-    values: NDArray[np.float64]  # SUPPLIED: (N or 1, draws)
+    density: Density  # ELLIPTICAL, CALLED
+    values: NDArray[np.float64]  # SUPPLIED: (N or 1, draws); CALLED: (N or 1, 1), its data point
     first_draw: int  # SUPPLIED: the address of the draw in column 0
+    call: Call = NO_CALL  # CALLED
 
 
 class Sampler(NamedTuple):

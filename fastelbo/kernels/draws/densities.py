@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import borrower, by_precision, scalar
+from ..jit.compile import borrower, by_precision, by_target, scalar
 from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
-from .blocks import ELLIPTICAL, SUPPLIED, TILE, padded, row_of
+from ..vectors.calls import call_block
+from .blocks import CALLED, ELLIPTICAL, SUPPLIED, TILE, padded, row_of
 from .far import any_zero, has_zero, mend_far
 from .radial import GAUSSIAN, STUDENT_T, log_radial
 
@@ -231,6 +232,70 @@ def given_block(term, i, first, n, out):
 
 
 @borrower
+def place_block(density, i, v, n, z):
+    """z = F v - t, for the one component of a density."""
+    factor = density.factor[row_of(i, density.factor.shape[0]), 0]
+    target = density.target[row_of(i, density.target.shape[0]), 0]
+    for d in range(0, target.shape[0], TILE):
+        if factor.shape[0] > 1:
+            for j in range(0, d + TILE, TILE):
+                _add_tile(factor, target, np.uint64(d), np.uint64(j), v, n, z[d : d + TILE])
+            continue
+        for r in range(d, d + TILE):
+            t = target[r]
+            if factor.shape[0] == 0:
+                for k in range(n):
+                    z[r, k] = v[r, k] - t
+            else:
+                f = factor[0, r]
+                for k in range(n):
+                    z[r, k] = f * v[r, k] - t
+
+
+@scalar
+def _cannot_call(z, call, row, n, out):
+    return 1
+
+
+@by_target(_cannot_call)
+def _call_on_host(z, call, row, n, out):
+    return call_block(call.function, call.arguments, z, row, n, out)
+
+
+@by_precision(_cannot_call)
+def _call(z, call, row, n, out):
+    """Call a user's function for z[:, :n]; not 0 if it raised an error."""
+    return _call_on_host(z, call, row, n, out)
+
+
+@borrower
+def called_block(term, i, v, dim, work, n, out):
+    """out = what a user's function makes of the draws; NaN from the first on that it refuses."""
+    place_block(term.density, i, v, n, work.packed)
+    z, row = work.packed[:dim], np.int64(term.values[row_of(i, term.values.shape[0]), 0])
+    if _call(z, term.call, row, n, out) == 0:
+        return
+    passed, failed = 0, n
+    while failed - passed > 1:
+        middle = (passed + failed) // 2
+        if _call(z, term.call, row, middle, out) == 0:
+            passed = middle
+        else:
+            failed = middle
+    for k in range(passed, n):
+        out[k] = np.nan
+
+
+@borrower
+def other_block(term, i, first, v, dim, work, n, out):
+    """out = a log density of a kind that is not elliptical."""
+    if term.kind == CALLED:
+        called_block(term, i, v, dim, work, n, out)
+    else:
+        given_block(term, i, first, n, out)
+
+
+@borrower
 def weigh_block(plan, i, first, work, n):
     """Fill the three log densities of the block, and its log weights; the first draw is ``first``.
 
@@ -245,10 +310,10 @@ def weigh_block(plan, i, first, work, n):
     if plan.prior.kind == ELLIPTICAL:
         elliptical_block(plan.prior.density, i, v, dim, work, n, work.log_prior)
     else:
-        given_block(plan.prior, i, first, n, work.log_prior)
+        other_block(plan.prior, i, first, v, dim, work, n, work.log_prior)
     if plan.likelihood.kind == ELLIPTICAL:
         elliptical_block(plan.likelihood.density, i, v, dim, work, n, work.log_likelihood)
     else:
-        given_block(plan.likelihood, i, first, n, work.log_likelihood)
+        other_block(plan.likelihood, i, first, v, dim, work, n, work.log_likelihood)
     for k in range(n):
         work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])

@@ -15,7 +15,7 @@ import pickle
 import secrets
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ _PREFIX = "fastelbo-"
 # Folders that stay where a new one is made, that one among them: enough to change between two
 # versions of the source, or of numba, without compiling each time.
 _KEPT = 3
+# Functions of users that stay, the last ones.
+_MOST_FUNCTIONS = 256
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -161,47 +163,95 @@ class SourceCache(FunctionCache):  # type: ignore[misc]
         """The compiled kernel from the first folder that has it, or None."""
         context.refresh()
         key = self._key(signature, context.codegen())
-        failures = []
-        for path in self._paths(key):
-            try:
-                return self._impl.rebuild(context, _read(path, key))
-            except Exception as error:
-                # What cannot be reached is not there. A file may stand in the folder's place.
-                if os.path.lexists(path) or os.path.isfile(path.parent):
-                    failures.append(f"{path} cannot be used ({_text(error)})")
-        if failures:
-            _warn(failures, "The kernel is compiled anew, and the file replaced if it can be")
-        return None
+        return load_first(self._paths(key), key, lambda found: self._impl.rebuild(context, found))
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a compiled kernel in the first folder that takes it."""
-        if not self._impl.check_cachable(result):
-            return
-        key = self._key(signature, result.codegen)
-        failures = []
-        for path in self._paths(key):
-            is_new = not os.path.isdir(path.parent)
-            try:
-                _write(path, key, self._impl.reduce(result))
-            except Exception as error:
-                failures.append(f"{path} cannot be written ({_text(error)})")
-            else:
-                if is_new:
-                    with contextlib.suppress(OSError):
-                        remove_old(path.parent)
-                return
-        _warn(
-            failures or ["there is no folder for it"],
-            "Kernels are compiled anew in each process, unless NUMBA_CACHE_DIR names a folder that "
-            "can be written",
-        )
+        if self._impl.check_cachable(result):
+            key = self._key(signature, result.codegen)
+            save_first(self._paths(key), key, lambda: self._impl.reduce(result), remove_old)
 
     def _key(self, signature: Any, codegen: Any) -> Any:
         return self._stamp, self._index_key(signature, codegen)
 
-    def _paths(self, key: Any) -> Iterable[Path]:
-        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
-        return [folder / f"{self._impl.filename_base}.{digest}.nbc" for folder in self._folders]
+    def _paths(self, key: Any) -> list[Path]:
+        name = f"{self._impl.filename_base}.{_digest(key)[:16]}.nbc"
+        return [folder / name for folder in self._folders]
+
+
+def _digest(key: Any) -> str:
+    return hashlib.sha256(repr(key).encode()).hexdigest()
+
+
+class UserCodeCache:
+    """Machine code of users' functions, under keys that say all that it depends on."""
+
+    def __init__(self) -> None:
+        folders = _InFolder(remove_old).folders()
+        self._folders = [folder / "users" for folder in folders]
+
+    def load(self, key: str, rebuild: Callable[[Any], Any]) -> Any:
+        """``rebuild`` of what was kept for the key, or None."""
+        return load_first(self._paths(key), key, rebuild)
+
+    def save(self, key: str, state: Any) -> None:
+        """Keep a state that can be pickled."""
+        save_first(self._paths(key), key, lambda: state)
+        with contextlib.suppress(OSError):
+            self._remove_oldest()
+
+    def _paths(self, key: str) -> list[Path]:
+        return [folder / f"{_digest(key)[:32]}.nbc" for folder in self._folders]
+
+    def _remove_oldest(self) -> None:
+        for folder in self._folders:
+            files = sorted(folder.glob("*.nbc"), key=lambda path: path.stat().st_mtime)
+            for path in files[:-_MOST_FUNCTIONS]:
+                path.unlink()
+
+
+# --- the first folder that works ----------------------------------------------------------------
+
+
+def load_first(paths: Iterable[Path], key: Any, rebuild: Callable[[Any], Any]) -> Any:
+    """``rebuild`` of the content of the first file that can be used, or None."""
+    failures = []
+    for path in paths:
+        try:
+            return rebuild(_read(path, key))
+        except Exception as error:
+            # What cannot be reached is not there. A file may stand in the folder's place.
+            if os.path.lexists(path) or os.path.isfile(path.parent):
+                failures.append(f"{path} cannot be used ({_text(error)})")
+    if failures:
+        _warn(failures, "The kernel is compiled anew, and the file replaced if it can be")
+    return None
+
+
+def save_first(
+    paths: Iterable[Path],
+    key: Any,
+    make: Callable[[], Any],
+    after_new: Callable[[Path], None] | None = None,
+) -> None:
+    """Write what ``make`` gives to the first file that can be; ``after_new`` gets a new folder."""
+    failures = []
+    for path in paths:
+        is_new = not os.path.isdir(path.parent)
+        try:
+            _write(path, key, make())
+        except Exception as error:
+            failures.append(f"{path} cannot be written ({_text(error)})")
+        else:
+            if is_new and after_new is not None:
+                with contextlib.suppress(OSError):
+                    after_new(path.parent)
+            return
+    _warn(
+        failures or ["there is no folder for it"],
+        "Kernels are compiled anew in each process, unless NUMBA_CACHE_DIR names a folder that "
+        "can be written",
+    )
 
 
 def _text(error: Exception) -> str:

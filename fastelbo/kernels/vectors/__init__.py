@@ -9,5 +9,6 @@ LLVM vectorises no loop over draws around a user's function. Here the function i
   with the compiler.
 - `arrays`, `operands`, `elementwise`, `temporaries`: z, and other vectors of such values.
 - `syntax`, `dataflow`, `selects`: branches that depend on z become selects.
-- `arguments`, `block`: a function as machine code for a block of draws, called by its address.
+- `arguments`, `block`: a function as machine code for a block of draws. `calls` calls it by its
+  address.
 """

@@ -36,6 +36,11 @@ class Arguments:
         """The address of the words; valid while this object lives."""
         return int(self._words.ctypes.data)
 
+    @property
+    def description(self) -> str:
+        """The type, as text that is the same in all processes."""
+        return f"{self.kind} {_fields(self.value)}"
+
 
 _DTYPES = {np.dtype(each) for each in "?bhilqBHILQfd"}
 _NUMBERS = (bool, int, float, *(each.type for each in _DTYPES))
@@ -71,6 +76,13 @@ def _kind_of(value: Any) -> Any:
         return types.boolean
     kind = typeof(value)
     return kind.copy(readonly=True) if isinstance(value, np.ndarray) else kind
+
+
+def _fields(value: Any) -> Any:
+    """The names of fields in tuples."""
+    if not isinstance(value, tuple):
+        return None
+    return getattr(value, "_fields", ()), [_fields(each) for each in value]
 
 
 def _append(words: list[int], value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from typing import Any, NamedTuple
 
@@ -10,16 +9,17 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, errors
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic
 
 from ..jit.compile import native
 from . import elementwise
 from .arguments import Arguments, unpacker
 from .arrays import constant, opened
 from .binding import bound
+from .calls import call_block
 from .errors import NotCompiled, explained
 from .rewriting import Rewriter
-from .types import DOUBLE, INDEX, NUMBERS, Lanes, LaneVector, Mask
+from .types import DOUBLE, NUMBERS, Lanes, LaneVector, Mask
 
 assert elementwise  # registers all operations
 
@@ -123,48 +123,6 @@ def _entry(
             return 0
 
     return entry
-
-
-_PROTOTYPE = ctypes.CFUNCTYPE(
-    ctypes.c_int32, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_void_p,
-    *[ctypes.c_int64] * 3, ctypes.c_void_p,
-)  # fmt: skip
-
-
-def call_block(address: int, arguments: int, z: Any, i: int, n: int, out: Any) -> int:
-    """out[:n] = the function at ``address`` of z[:, :n] and data point i; not 0 if it raised."""
-    returned, raised = ctypes.c_int64(), ctypes.c_void_p()
-    places = ctypes.addressof(returned), ctypes.addressof(raised)
-    status = _PROTOTYPE(address)(
-        *places, arguments, z.ctypes.data, z.shape[0], i, n, out.ctypes.data
-    )
-    return int(status)
-
-
-@intrinsic
-def _call(typing_context, address, arguments, z, dim, i, n, out):
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        real, byte = DOUBLE.as_pointer(), ir.IntType(8).as_pointer()
-        returned = cgutils.alloca_once(builder, INDEX)
-        raised = cgutils.alloca_once(builder, byte)
-        parts = [INDEX.as_pointer(), byte.as_pointer(), INDEX, real, INDEX, INDEX, INDEX, real]
-        kind = ir.FunctionType(ir.IntType(32), parts).as_pointer()
-        target, arguments, z, *numbers, out = args
-        values = [builder.inttoptr(z, real), *numbers, builder.inttoptr(out, real)]
-        status = builder.call(
-            builder.inttoptr(target, kind), [returned, raised, arguments, *values]
-        )
-        return builder.sext(status, INDEX)
-
-    word = types.int64
-    return word(word, word, types.uintp, word, word, word, types.uintp), generate
-
-
-@overload(call_block)
-def _call_block_overload(address, arguments, z, i, n, out):
-    return lambda address, arguments, z, i, n, out: _call(
-        address, arguments, z.ctypes.data, z.shape[0], i, n, out.ctypes.data
-    )
 
 
 def evaluate(block: BlockFunction, arguments: Arguments, z: Any, i: int = 0) -> tuple[int, Any]:

@@ -167,7 +167,9 @@ class _Rewrite(ast.NodeTransformer):
         return self._as_is(node)
 
     def _is_product(self, node: ast.AST) -> bool:
-        return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and self.depends.of(node)
+        return (
+            isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and self.depends.of(node)
+        )
 
     def _factors(self, node: Any) -> list[Any]:
         return [self.visit(node.left), self.visit(node.right)]

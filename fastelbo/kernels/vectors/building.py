@@ -1,0 +1,106 @@
+"""Machine code of a user's function: from the disk cache, or compiled, for many draws or for one.
+
+What compiles is imported when there is something to compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+from numba.core.registry import cpu_target
+
+from ..jit.disk_cache import UserCodeCache
+from .arguments import Arguments
+from .errors import NotCompiled
+from .fingerprint import NoFingerprintError, fingerprint
+
+
+class Built(NamedTuple):
+    """Machine code at an address; it lives as long as ``keep``."""
+
+    address: int
+    width: int
+    # If the function was compiled for one draw, as it cannot be for many: why, and where.
+    reason: NotCompiled | None
+    keep: Any
+
+
+def build(
+    function: Any, arguments: Arguments, has_data: bool, *, stride: int, width: int | None = None
+) -> Built:
+    """The block function of ``function(z, [data point,] *params)``, for `calls.call_block`.
+
+    With a ``width`` it is compiled for so many draws at once alone, and never kept. It raises
+    `NotCompiled` if the function has no compiled form.
+    """
+    compile_for = _compiler(function, arguments, has_data, stride)
+    if width is not None:
+        return compile_for(width, None)[0]
+    key = _key(function, arguments, has_data, stride)
+    found = None if key is None else _cache().load(key, _loaded)
+    if found is not None:
+        return found
+    built, state = _widest(compile_for)
+    if key is not None and state is not None:
+        _cache().save(key, (state, built.width, built.reason))
+    return built
+
+
+def _widest(compile_for: Any) -> Any:
+    """The function for many draws at once, or else for one."""
+    from .block import WIDTH
+
+    try:
+        return compile_for(WIDTH, None)
+    except NotCompiled as error:
+        if not error.one_lane:
+            raise
+        return compile_for(1, error)
+
+
+def _compiler(
+    function: Any, arguments: Arguments, has_data: bool, stride: int
+) -> Callable[[int, NotCompiled | None], tuple[Built, Any]]:
+    def compile_for(width: int, reason: NotCompiled | None) -> tuple[Built, Any]:
+        from .block import compile_block
+
+        block = compile_block(function, arguments.kind, has_data, stride=stride, width=width)
+        return Built(block.address, width, reason, block.keep), _state(block.keep)
+
+    return compile_for
+
+
+# --- the disk cache -----------------------------------------------------------------------------
+
+
+@cache
+def _cache() -> UserCodeCache:
+    return UserCodeCache()
+
+
+def _key(function: Any, arguments: Arguments, has_data: bool, stride: int) -> str | None:
+    """All that the machine code depends on, beside the source of the kernels."""
+    try:
+        own = fingerprint(function)
+    except (NoFingerprintError, RecursionError, ValueError):
+        return None
+    codegen = cpu_target.target_context.codegen()
+    return repr((own, arguments.description, has_data, stride, codegen.magic_tuple()))
+
+
+def _state(dispatcher: Any) -> Any:
+    """The machine code in a form that can be kept, or None."""
+    (compiled,) = dispatcher.overloads.values()
+    if compiled.library.has_dynamic_globals or compiled.lifted:
+        return None
+    return compiled.fndesc.llvm_func_name, compiled.library.serialize_using_object_code()
+
+
+def _loaded(kept: Any) -> Built:
+    (name, library), width, reason = kept
+    context = cpu_target.target_context
+    context.refresh()
+    code = context.codegen().unserialize_library(library)
+    return Built(code.get_pointer_to_function(name), width, reason, code)
