@@ -108,7 +108,7 @@ def draw(narrow, wide, path):
     axes[1].set_ylabel("nats")
     for ax in axes:
         ax.set_xlabel("test image, in the order of log evidence")
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(path, dpi=120)
 
 

@@ -4,6 +4,7 @@ from . import datasets, errors, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .engine.summaries import ess, summarize
+from .models.bridges import from_numpyro, from_pymc, from_torch
 from .models.categorical import Categorical
 from .models.divergences import kl_divergence
 from .models.linear_gaussian import LinearGaussian
@@ -48,6 +49,9 @@ __all__ = [
     "errors",
     "ess",
     "estimate",
+    "from_numpyro",
+    "from_pymc",
+    "from_torch",
     "iw_elbo",
     "jackknife",
     "kl_divergence",
