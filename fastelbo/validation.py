@@ -70,7 +70,9 @@ def as_count(value: Any, name: str, *, least: int = 1, below: int | None = None)
 def as_number(value: Any, name: str) -> float:
     """A real number as a float. Neither a bool nor a text is a number."""
     value = _scalar(value)
-    if not isinstance(value, (bool, np.bool_, str, bytes, bytearray)):
+    # NumPy would drop the imaginary part of a complex number, or the unit of a time.
+    real = not isinstance(value, np.generic) or value.dtype.kind in "fiu"
+    if real and not isinstance(value, (bool, str, bytes, bytearray)):
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError):
@@ -129,6 +131,7 @@ def positive(array: Floats, name: str) -> Floats:
     return array
 
 
+@np.errstate(over="ignore", under="ignore")
 def probabilities(array: Floats, name: str) -> Floats:
     """Finite numbers as probabilities along the last axis, checked and renormalised."""
     if array.ndim == 0 or array.shape[-1] == 0:
@@ -145,8 +148,7 @@ def probabilities(array: Floats, name: str) -> Floats:
             f"{name} must sum to 1 along its last axis within {_SUM_TO_ONE:g}, got a sum that is "
             f"off by {worst:g}"
         )
-    with np.errstate(under="ignore"):
-        return np.asarray(array / total)
+    return np.asarray(array / total)
 
 
 def square_matrices(array: Floats, name: str) -> Floats:

@@ -16,8 +16,8 @@ from heavy_tails import COLOURS, FAMILIES, blocks
 from matplotlib import pyplot as plt
 
 import fastelbo as fe
-from fastelbo.weights.intervals import tail_interval
 from fastelbo.weights.pareto import k_threshold, tail_length
+from fastelbo.weights.tail_intervals import tail_interval
 
 N_SAMPLES = 10_000
 LEVEL = 0.95

@@ -178,7 +178,8 @@ def keywords(optional=None, /, **required):
 
 dims = st.integers(1, 3)
 batches = st.sampled_from([(), (), (1,), (2,), (2, 1), (0,)])
-positive = st.floats(0.1, 3.0) | st.sampled_from([1e-300, 1e-9, 1e9, 1e300, 1e-310, 1e150, 1e-150])
+_FAR = [1e-300, 1e-9, 1e9, 1e300, 1e-310, 1e150, 1e-150, 1e-308, 5e-324, LARGEST]
+positive = st.floats(0.1, 3.0) | st.sampled_from(_FAR)
 
 
 @st.composite
@@ -209,7 +210,7 @@ def gaussian_arguments(draw, dim=None, batch=None, precisions=True):
 @st.composite
 def student_arguments(draw, dim=None, batch=None):
     given = draw(gaussian_arguments(dim, batch, precisions=False))
-    df = st.floats(0.1, 40.0) | st.sampled_from([0.1, 1.0, 1e16, 1e300, np.inf])
+    df = st.floats(0.1, 40.0) | st.sampled_from([0.1, 1.0, 1e16, 1e300, LARGEST, np.inf])
     return {"df": draw(df | hnp.arrays(np.float64, given["mean"].shape[:-1], elements=df)), **given}
 
 
@@ -218,7 +219,9 @@ def probabilities(draw, count, batch=()):
     shares = st.floats(0.0, 1.0) | st.sampled_from([0.0, 1e-300, 5e-324, 1e-20, 1.0])
     values = draw(hnp.arrays(np.float64, (*batch, count), elements=shares))
     values[..., draw(st.integers(0, count - 1))] += 1.0
-    return values / values.sum(axis=-1, keepdims=True)
+    # Now and then, what is none.
+    unit = draw(st.sampled_from([*[1.0] * 9, 1e308]))
+    return unit * (values / values.sum(axis=-1, keepdims=True))
 
 
 @st.composite

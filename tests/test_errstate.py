@@ -38,6 +38,9 @@ ROWS = {
     "endless": 40.0 * _NORMAL,
     "ties": np.repeat([0.0, -800.0, 1.0], 50),
     "equal": np.zeros(200),
+    "next to equal": np.where(np.arange(60) == 3, 5e-324, 0.0),
+    "squares of 0": 1e-160 * _NORMAL,
+    "subnormal": 1e-310 * _NORMAL,
     "one": np.array([0.5]),
     "two": np.array([0.5, -900.0]),
     "empty batch": np.zeros((0, 60)),
@@ -66,6 +69,8 @@ DISTRIBUTIONS = {
     "StudentT": lambda: [
         fe.StudentT(3.0, [0.0], scale=1.0),
         fe.StudentT([0.1, 1e300, np.inf], [0.0, 1.0, 2.0], scale=1e-200),
+        fe.StudentT([LARGEST, 1e308], [0.0, 1.0, 2.0], scale=1.0),
+        fe.StudentT([LARGEST, 1e308], np.zeros(4), scale=1.0),
         fe.StudentT(2.0, [1e300, 0.0], scale_tril=[[1e-170, 0.0], [1e150, 1e-170]]),
         fe.StudentT(np.zeros((0,)), [0.0], scale=1.0),
     ],
@@ -75,6 +80,8 @@ DISTRIBUTIONS = {
         fe.Mixture([1.0 - 1e-9, 1e-9], fe.StudentT([0.1, 1e200], [[-1e154], [3.0]], scale=1e-90)),
         fe.Mixture([0.3, 0.7], fe.Gaussian(1e155 * np.eye(2), scale_tril=1e-10 * np.eye(2))),
         fe.Mixture([0.3, 0.7], fe.Gaussian(np.zeros((0, 2, 1)), scale=1.0)),
+        fe.Mixture(np.full(7, 1 / 7), fe.Gaussian(np.full((7, 1), LARGEST), scale=1.0)),
+        fe.Mixture(logits=[1e308, -1e308], components=fe.Gaussian([[0.0], [1.0]], scale=1.0)),
     ],
     "Categorical": lambda: [
         fe.Categorical([0.25, 0.75]),
@@ -94,6 +101,7 @@ def linear_models():
         ([[0.0, 1e5], [1.0, 2.0]], np.eye(2), np.eye(2), far),
         ([3.0], [[1e-200, 1e100]], 1e-9, far),
         (np.zeros((0, 2)), np.eye(2), 1.0, far),
+        ([2e-162, -1e-162], [[1.0], [1.0]], 1.0, None),
     ]:
         yield fe.LinearGaussian(x, w, noise_cov=noise, prior=prior)
 
@@ -175,7 +183,7 @@ RECEIVERS = {
 }
 
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
-LEVELS = (1e-300, 0.5, 0.95, 1.0 - 1e-16)
+LEVELS = (5e-324, np.float64(5e-324), np.array(1e-310), 1e-300, 1e-16, 0.5, 0.95, 1.0 - 2.0**-53)
 POINTS = (0.0, 1e-320, -1e154, 1e200, LARGEST, -LARGEST)
 
 
@@ -345,3 +353,33 @@ def test_nothing_is_raised_and_nothing_changes(name):
     assert not raised
     # Without scikit-learn it has no answer.
     assert answered or not calls or name == "Mixture.to_sklearn"
+
+
+def far_point(**scale):
+    return fe.MixtureModel([[1e308]], fe.Mixture([1.0], fe.Gaussian([[0.0]], **scale)))
+
+
+COMPONENTS = fe.Gaussian([[0.0], [1.0]], scale=1.0)
+BESIDE = fe.Gaussian([[1.2, 0.7], [-0.1, -1e16]], scale_tril=[[1.7, 0.0], [-1e308, 1.3]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fe.Categorical([1e308, 1e308]), "sum to 1"),
+        (lambda: fe.Categorical([5e-324, 5e-324]), "sum to 1"),
+        (lambda: fe.Mixture([LARGEST, LARGEST], COMPONENTS), "sum to 1"),
+        (lambda: fe.Mixture(logits=[-np.inf, -np.inf], components=COMPONENTS), "logits"),
+        (lambda: far_point(scale=5e-324).exact_log_evidence(), "scale must have a finite inverse"),
+        (lambda: far_point(scale_tril=[[5e-324]]).exact_posterior(), "scale_tril must have"),
+        (
+            lambda: fe.log_weights(
+                fe.Gaussian([-0.8, -1.3], scale=1e-160), fe.Mixture([0.7, 0.3], BESIDE), 5, rng=0
+            ),
+            "NaN or .inf, the first at data point 0, draw",
+        ),
+    ],
+)
+def test_what_is_refused_raises_the_error_of_the_library(call, message):
+    with strict(), pytest.raises(fe.errors.InvalidInputError, match=message):
+        call()

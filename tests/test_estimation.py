@@ -23,8 +23,8 @@ from fastelbo.engine.lower_tails import LARGEST_SHARE
 from fastelbo.kernels.cpu import launch
 from fastelbo.kernels.draws.blocks import CHUNK
 from fastelbo.weights import diagnostics
-from fastelbo.weights.intervals import tail_interval
 from fastelbo.weights.pareto import draws_needed, k_threshold, kept_draws
+from fastelbo.weights.tail_intervals import tail_interval
 
 MILLION = 10**6
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -2,10 +2,14 @@
 
     FASTELBO_FUZZ_SECONDS=1200 python -m pytest -m fuzz
 
-tries other calls at each run. A few calls of each function are part of the default suite.
+tries other calls at each run. With ``FASTELBO_FUZZ_SEED=0``, or another number, each run makes the
+same calls, and the more of them the longer it takes: no change fails by bad luck. A few calls of
+each function are part of the default suite.
 """
 
+import itertools
 import os
+import random
 import sys
 import time
 import warnings
@@ -53,6 +57,7 @@ from fastelbo.models.protocol import Points
 pytest.importorskip("matplotlib").use("Agg")
 
 SECONDS = float(os.environ.get("FASTELBO_FUZZ_SECONDS", "60"))
+SEED = os.environ.get("FASTELBO_FUZZ_SEED")
 # Paths that cannot be read raise the system's errors.
 ALLOWED = (fe.errors.FastElboError, TypeError, ValueError, OverflowError, MemoryError, OSError)
 # NaN by what their documentation says, whatever the input.
@@ -378,16 +383,37 @@ def test_a_few_calls(name, capsys):
     trial()
 
 
+def seeds(name, fixed):
+    """Seeds without end for the calls of a function: always the same, or others at each run."""
+    source = random.SystemRandom() if fixed is None else random.Random(f"{fixed} {name}")
+    while True:
+        yield source.getrandbits(64)
+
+
+def try_calls(name, number, attempt):
+    @seed(number)
+    @settings(max_examples=25, print_blob=True, **QUIET)
+    @given(calls(name))
+    def trial(call):
+        attempt(call)
+
+    trial()
+
+
+def test_a_fixed_seed_fixes_the_calls():
+    def made(fixed):
+        found = []
+        for number in itertools.islice(seeds("cubo", fixed), 2):
+            try_calls("cubo", number, lambda call: found.append(repr(call)))
+        return found
+
+    assert made("0") == made("0")
+    assert len({str(made(fixed)) for fixed in ("0", "1", None, None)}) == 4
+
+
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", NAMES)
 def test_many_calls(name, capsys):
     end = time.monotonic() + SECONDS * WEIGHTS[name] / sum(WEIGHTS.values())
-    while time.monotonic() < end:
-
-        @seed(int.from_bytes(os.urandom(8)))
-        @settings(max_examples=25, print_blob=True, **QUIET)
-        @given(calls(name))
-        def trial(call):
-            check(call)
-
-        trial()
+    for number in itertools.takewhile(lambda _: time.monotonic() < end, seeds(name, SEED)):
+        try_calls(name, number, check)

@@ -188,3 +188,20 @@ def test_axes_that_are_none(function, axis):
 def test_flags_that_were_meant_as_numbers():
     with pytest.raises(errors.InvalidInputError, match=r"pareto_k must be True or False, got 0\.7"):
         fe.estimate(P, Q, pareto_k=0.7)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.complex64(1), np.array(0.5 + 0j), np.timedelta64(1, "s"), np.bool_(True), np.str_("1")],
+)
+def test_scalars_of_numpy_that_are_no_real_numbers_are_refused(bad):
+    rows = np.zeros((2, 30))
+    total = fe.summarize(np.arange(60.0).reshape(2, 30) / 60.0).total()
+    for name, call in (
+        ("n", lambda: fe.cubo(rows, bad)),
+        ("alpha", lambda: fe.renyi_bound(rows, bad)),
+        ("threshold", lambda: fe.plotting.plot_pareto_k([0.1], bad)),
+        ("confidence_level", lambda: total.confidence_interval("elbo", bad)),
+    ):
+        with pytest.raises(fe.errors.InvalidInputError, match=f"{name} must be a real number"):
+            call()

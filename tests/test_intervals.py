@@ -11,8 +11,9 @@ import scipy.stats
 from helpers import IGNORE_DIAGNOSTICS
 
 import fastelbo as fe
-from fastelbo.weights.intervals import tail_interval
+from fastelbo.weights import intervals
 from fastelbo.weights.pareto import tail_length
+from fastelbo.weights.tail_intervals import tail_interval
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
@@ -170,20 +171,64 @@ def test_very_heavy_tails(case, n):
 
 
 @pytest.mark.statistical
-@pytest.mark.parametrize("k", [0.8, 1.0, 1.1])
+@pytest.mark.parametrize("k", [0.8, 0.95, 1.0, 1.1])
 def test_tails_that_draws_cannot_tell_from_lighter_ones(k):
-    # .962, .930 and .974. Unflagged draws miss from k = 1 on, and before where 1 - k is small: at
-    # k = .95, .903 is the least. Here the standard error is .004 and the band for chance .904.
+    # .96, .920, .933 and .974: the standard error is .0043, and three of them are off where the
+    # coverage is no higher than that. Unflagged draws miss from k = 1 on, and before where 1 - k
+    # is small.
     covered, endless = coverage_of(exact_pareto(k), 1000, 4000, seed=8)
-    assert covered >= 0.92
+    assert covered >= (0.92 if k != 0.95 else 0.907)
     assert endless >= (0.9 if k >= 1.0 else 0.6)
+
+
+def posterior_interval(monkeypatch, n, moments):
+    """The interval between quantiles of the posterior, which fixes the width."""
+    with monkeypatch.context() as patch:
+        patch.setattr(intervals, "_WIDE", np.inf)
+        patch.setattr(intervals, "_MOST_WIDER", 0.0)
+        return tail_interval(n, *moments)
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.parametrize("case", [normal(1.5), exact_pareto(0.95)])
+def test_moved_intervals_are_a_twentieth_wider(monkeypatch, n, case):
+    rows = case[1](np.random.default_rng([11, n]), (500, n))
+    rows = rows[fe.pareto_k(rows) <= min(1.0 - 1.0 / np.log10(n), 0.7)]
+    moments = reduce(rows)
+    low, high = tail_interval(n, *moments)
+    least, most = posterior_interval(monkeypatch, n, moments)
+    width = most - least
+    assert (high - low <= 1.05 * width + 1e-12).all()
+    assert (high - low >= width - 1e-12).all()
+    assert ((low < moments[0]) & (moments[0] < high)).all()
+    moved = low > least + 1e-12
+    assert moved.any()
+    np.testing.assert_allclose((high - low)[moved], 1.05 * width[moved], rtol=1e-9)
+    np.testing.assert_array_equal(moved, high > most + 1e-12)
+
+
+@pytest.mark.statistical
+def test_what_no_interval_of_this_width_covers(monkeypatch):
+    # Near k = 1 at K = 100, .85 is out of reach. In .156 of all samples k-hat is within its limit
+    # and the truth is farther from the estimate than the whole width. The standard error is .0011.
+    n, rows, missed = 100, 100_000, 0
+    for part in range(rows // 10_000):
+        draws = exact_pareto(0.97)[1](np.random.default_rng([12, part]), (10_000, n))
+        moments = reduce(draws[fe.pareto_k(draws) <= 0.5])
+        low, high = posterior_interval(monkeypatch, n, moments)
+        missed += np.count_nonzero(np.abs(moments[0]) > 1.05 * (high - low))
+    share = missed / rows
+    assert 1.0 - share + 3.0 * np.sqrt(share * (1.0 - share) / rows) < 0.85
 
 
 FULL = [
     (f"normal, sd {sd}", normal(sd)) for sd in (1, 1.5, 2, 2.5, 3, 4, 5, 7, 10, 15, 20, 50, 100)
 ]
 FULL += [(f"mean shift, D = {d}", normal(np.sqrt(d))) for d in (25, 100, 225)]
-FULL += [(f"Pareto, k {k}", exact_pareto(k)) for k in (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.5, 2, 3)]
+FULL += [
+    (f"Pareto, k {k}", exact_pareto(k))
+    for k in (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 2, 3)
+]
 
 
 @pytest.mark.slow
@@ -194,8 +239,8 @@ def test_coverage_in_full(n):
     for name, case in FULL:
         found[name] = coverage_of(case, n, 4000 if n <= 1000 else 1000, seed=9)
         print(f"K = {n}, {name}: covered {found[name][0]:.3f}, one-sided {found[name][1]:.3f}")
-    doubtful = {100: (0.85, ("0.8", "0.9", "1.0", "1.1", "1.2", "1.3")),
-                1000: (0.92, ("0.8", "0.9", "1.0", "1.1"))}  # fmt: skip
+    doubtful = {100: (0.85, ("0.8", "0.9", "0.95", "1.0", "1.05", "1.1", "1.2", "1.3")),
+                1000: (0.92, ("0.8", "0.9", "0.95", "1.0", "1.05", "1.1"))}  # fmt: skip
     least, names = doubtful.get(n, (0.94, ()))
     for name, (covered, _) in found.items():
         # Less three standard errors of what is counted.
@@ -256,9 +301,14 @@ def direct_interval(row, level):
         scipy.optimize.brentq(excess, *bracket, args=(p,), xtol=1e-12)
         for p in (0.5 - 0.5 * level, 0.5 + 0.5 * level)
     )
+    value, v, _ = reduce(row[None])
+    middle = (weight * centre).sum()
+    if cut and np.sqrt((weight * (sd**2 + (centre - middle) ** 2)).sum()) > 0.36:
+        # Wide: up by 0.6 of the lower part, and by a twentieth of the width at the upper end.
+        moved = 0.6 * (value[0] - low)
+        return [low + moved, high + moved + 0.05 * (high - low)]
     # Without a variance, not above the delta interval; by a twentieth of the width at most where
     # k-hat is within its limit.
-    value, v, _ = reduce(row[None])
     if fe.pareto_k(row) > 0.5:
         delta = delta_interval(n, value, v, level)[0][0]
         low = min(low, delta if not cut else max(delta, low - 0.05 * (high - low)))
@@ -416,3 +466,26 @@ def test_no_nan_and_no_leaked_warning():
 def test_confidence_level(level):
     with pytest.raises(fe.errors.InvalidInputError, match="between 0 and 1"):
         tail_interval(1000, *reduce(heavy_rows(1)), confidence_level=level)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble, np.array])
+def test_confidence_levels_are_numbers_of_any_kind(kind):
+    estimate = fe.summarize(np.random.default_rng(0).normal(size=(2, 300)))
+    result = fe.loo(np.random.default_rng(1).normal(size=(300, 4)))
+    level = kind(0.99)
+    for take in (
+        lambda level: estimate.confidence_interval("log_evidence", level),
+        lambda level: estimate.confidence_interval("elbo", level),
+        lambda level: estimate.confidence_interval("jensen_gap", level),
+        lambda level: estimate.total().confidence_interval("log_evidence", level),
+        lambda level: (result - fe.loo(np.zeros((300, 4)))).confidence_interval(level),
+    ):
+        np.testing.assert_array_equal(take(level), take(float(level)))
+
+
+def test_an_infinite_error_leaves_no_interval():
+    largest = np.finfo(float).max
+    first, second = (fe.loo(np.tile([x, x, 3.0], (3, 1))) for x in (largest, -largest))
+    for difference in (first - second, second - first):
+        assert np.isinf([difference.value, difference.se]).all()
+        assert difference.confidence_interval() == (-np.inf, np.inf)

@@ -180,8 +180,9 @@ class ElboTerms(NamedTuple):
 
     @property
     def log_weights(self) -> Floats:
-        """``log_likelihood + log_prior - log_q``."""
-        return self.log_likelihood + (self.log_prior - self.log_q)
+        """``log_likelihood + log_prior - log_q``; NaN where two of them are infinite."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return self.log_likelihood + (self.log_prior - self.log_q)
 
 
 def elbo_terms(
@@ -306,6 +307,8 @@ def log_weights(
 
     Raises
     ------
+    InvalidWeightError
+        If a log weight is NaN or +inf.
     InvalidInputError, MemoryError
         As for `elbo_terms`.
 
@@ -320,7 +323,11 @@ def log_weights(
         model, q, n_samples, rng, backend=backend, precision=precision, device=device,
         first_index=first_index, n_threads=n_threads,
     )  # fmt: skip
-    return terms.log_weights
+    weights = terms.log_weights
+    if not weights.max(initial=-np.inf) < np.inf:
+        bad = ~(weights < np.inf).reshape(-1, n_samples)
+        refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
+    return weights
 
 
 # --- validation -----------------------------------------------------------------------------

@@ -125,6 +125,7 @@ class LinearLikelihood(Frozen):
             -0.5 * features * _LOG_2PI - float(log_det),
         )
 
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
     def reduce(self, x: Floats, centre: Floats) -> tuple[Floats, Floats]:
         """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2.
 

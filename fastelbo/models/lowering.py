@@ -35,8 +35,8 @@ _NO_SHIFT = np.zeros((1, 0, 0))
 # Scales between a component and the centre from which F v - t would lose more than a few ulp.
 _FAR = 8.0
 # What leaves the range of floats is infinite or 0, as in the kernels, which raise no flags. A log
-# weight that is NaN for it is refused.
-_unflagged = np.errstate(over="ignore", under="ignore", invalid="ignore")
+# weight that is NaN for it is refused, as is a scale that has no finite inverse.
+_unflagged = np.errstate(all="ignore")
 # A chi-square draw over its degrees of freedom is 1 from here on.
 _MOST_DF = 1e300
 
@@ -80,14 +80,15 @@ class Components:
         return bool(self.log_weight.shape[-1] == 1)
 
     @cached_property
+    @_unflagged
     def inverse_scale(self) -> Floats:
         """(..., C, D) reciprocals, or (..., C, D, D) inverse triangles."""
         if self.scale is None:
             return finite_inverse(self.scale_tril)
-        with np.errstate(over="ignore"):
-            return _require_inverse(1.0 / self.scale, "scale")
+        return _require_inverse(1.0 / self.scale, "scale")
 
     @cached_property
+    @_unflagged
     def log_const(self) -> Floats:
         """(..., C) logarithm of weight and normalising constant."""
         if self.scale is not None:

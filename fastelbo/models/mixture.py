@@ -189,7 +189,7 @@ class Mixture(Elliptical):
     def _central(self) -> tuple[Floats, Floats, Floats]:
         """The mean, and the means and covariances of the components."""
         own_means, own_covs = self.components._moments()
-        with np.errstate(under="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             return self._averaged(own_means, 1), own_means, own_covs
 
     def _averaged(self, values: Floats, event_axes: int) -> Floats:
@@ -275,6 +275,7 @@ class Mixture(Elliptical):
         )
 
 
+@np.errstate(over="ignore", under="ignore")
 def _softmax(logits: ArrayLike) -> Floats:
     """Weights from their logarithms up to a constant."""
     given = as_unchecked_floats(logits, "logits")
@@ -288,6 +289,5 @@ def _softmax(logits: ArrayLike) -> Floats:
             "logits must not be NaN or +inf, nor all -inf along the last axis; got one with a "
             f"maximum of {largest[~np.isfinite(largest)][0]}"
         )
-    with np.errstate(under="ignore"):
-        weights = softmax(given, axis=-1)
+    weights = softmax(given, axis=-1)
     return np.where(weights < np.finfo(float).tiny, 0.0, weights)

@@ -22,6 +22,7 @@ _SERIES = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224)
 _SLOPES = tuple(-(2 * place + 1) * c for place, c in enumerate(_SERIES))
 
 
+@np.errstate(under="ignore")
 def log_const(df: Floats, dim: int) -> Floats:
     """log of Gamma((df + D)/2) / (Gamma(df/2) (df pi)^(D/2))."""
     half = 0.5 * np.asarray(df)
@@ -34,6 +35,7 @@ def log_const(df: Floats, dim: int) -> Floats:
     return np.asarray(result)
 
 
+@np.errstate(under="ignore")
 def entropy_excess(df: Floats, dim: int) -> Floats:
     """(df + D)/2 (digamma((df + D)/2) - digamma(df/2)), which is D/2 at df = inf."""
     half, power = 0.5 * np.asarray(df), 0.5 * dim
@@ -66,9 +68,8 @@ def _scaled_half_step(b: Floats) -> Floats:
 
 def _odd_series(terms: tuple[float, ...], b: Floats) -> Floats:
     """sum of terms[j] / b^(2 j + 1)."""
-    with np.errstate(under="ignore"):
-        inverse = 1.0 / b
-        square, result = inverse * inverse, np.zeros_like(b)
-        for term in reversed(terms):
-            result = result * square + term
-        return np.asarray(result * inverse)
+    inverse = 1.0 / b
+    square, result = inverse * inverse, np.zeros_like(b)
+    for term in reversed(terms):
+        result = result * square + term
+    return np.asarray(result * inverse)

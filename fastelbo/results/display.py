@@ -10,8 +10,8 @@ import numpy as np
 from ..plotting import Drawable
 from ..tables import format_cell, format_table, html_table, interval_cell
 from ..validation import Floats
-from ..weights.intervals import tail_interval
 from ..weights.scaled import mean_and_error
+from ..weights.tail_intervals import tail_interval
 from .total import QUANTITIES
 
 _HTML_ROWS = 10

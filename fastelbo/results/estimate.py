@@ -18,9 +18,10 @@ from ..weights.bounds import Bound
 from ..weights.combined_intervals import gap_interval, sum_interval
 from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
-from ..weights.intervals import Interval, delta_interval, normal_interval, tail_interval
+from ..weights.intervals import Interval, delta_interval, normal_interval
 from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
 from ..weights.scaled import root_sum_of_squares, total
+from ..weights.tail_intervals import tail_interval
 from . import display
 from .bound_tables import BoundTable, bound_table
 from .comparisons import evidence_difference
