@@ -44,6 +44,18 @@ def update(**arguments):
 
 update.__signature__ = inspect.signature(fe.LogWeightAccumulator().update)
 
+
+def own_density(z, x, weights):
+    return -0.5 * (z[0] - x[0] * weights[1, 0]) ** 2
+
+
+def values_of_model(**arguments):
+    return fe.Model(**arguments).log_joint([0.25])
+
+
+values_of_model.__signature__ = inspect.signature(fe.Model)
+OWN = fe.Model(log_joint=own_density, dim=1, data=X, params=(X,))
+
 DRAWS = {"model": P, "q": Q, "n_samples": 50, "rng": 0}
 
 CALLS = {
@@ -80,6 +92,9 @@ CALLS = {
         fe.LinearGaussian,
         {"x": X, "loadings": LOADINGS, "noise_cov": COV, "offset": np.array([0.5, -0.5])},
     ),
+    "Model": (values_of_model, {"log_joint": own_density, "dim": 1, "data": X, "params": (X,)}),
+    "Model.log_joint": (OWN.log_joint, {"z": X[:, :1]}),
+    "LinearGaussian.log_joint": (MODEL.log_joint, {"z": np.array([[0.5], [0.25]])}),
     "MixtureModel": (fe.MixtureModel, {"x": X[:, :1], "mixture": MIXTURE}),
     "Gaussian.log_prob": (Q.log_prob, {"z": X[:, :1]}),
     "Mixture.log_prob": (MIXTURE.log_prob, {"z": X[:, :1]}),

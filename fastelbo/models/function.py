@@ -63,12 +63,12 @@ def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunc
         head = (None,) if points is None else (None, None)
         call = signature.bind(*head, *values, **bound)
     except TypeError as error:
-        called = ["z", *(["data[i]"] if points is not None else [])]
-        called += [f"params[{k}]" for k in range(len(values))]
         draft = UserFunction(argument, given, plain, points, values, {})
+        called = "z, *params" if points is None else "z, data[i], *params"
+        defined = inspect.signature(plain, follow_wrapped=False)
         raise InvalidInputError(
-            f"{draft.label} is called as {plain.__name__}({', '.join(called)}), but it is defined "
-            f"as {plain.__name__}{inspect.signature(plain, follow_wrapped=False)}: {error}"
+            f"{draft.label} is called as {plain.__name__}({called}), with {len(values)} params, "
+            f"but it is defined as {plain.__name__}{defined}: {error}"
         ) from None
     call.apply_defaults()
     own = [*signature.parameters][len(head) :]

@@ -5,6 +5,7 @@ Python gives real tracebacks, where compiled code gives a status or reads anothe
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,8 @@ def _real(function: UserFunction, value: Any) -> float:
             return float(number)
         except OverflowError:
             return float("inf") if number > 0 else float("-inf")
+    if inspect.iscoroutine(value):
+        value.close()  # it is not run, and nobody forgot to wait for it
     hint = {
         "NoneType": ", as a function without return does",
         "ndarray": "; a sum over its entries may be missing",

@@ -79,7 +79,7 @@ class Model(Frozen):
     Examples
     --------
     >>> import fastelbo as fe
-    >>> def log_joint(z, x):
+    >>> def log_joint(z: list[float], x: list[float]) -> float:
     ...     total = -0.5 * (z[0] ** 2 + z[1] ** 2)
     ...     for x_n in x:
     ...         total -= 0.5 * (x_n - z[0] * z[1]) ** 2

@@ -106,7 +106,7 @@ def _digamma_tail(t):
 
 @scalar
 def digamma(x: float) -> float:
-    """The derivative of lgamma for x > 0, within 1e-15 or 4 ulp, the larger; NaN for x <= 0."""
+    """The derivative of lgamma for x > 0, within 2e-15 or 4 ulp, the larger; NaN for x <= 0."""
     small = x < 6.0
     # digamma(x) = digamma(x + 6) - sum_k 1/(x + k). The sum is one fraction in a = x (x + 5), as
     # (x + 1) (x + 4) = a + 4 and (x + 2) (x + 3) = a + 6.

@@ -43,7 +43,7 @@ class Arguments:
 
 
 _DTYPES = {np.dtype(each) for each in "?bhilqBHILQfd"}
-_NUMBERS = (bool, int, float, *(each.type for each in _DTYPES))
+_NUMBERS: Any = (bool, int, float, *(each.type for each in _DTYPES))
 
 
 def _plain(value: Any, name: str) -> Any:

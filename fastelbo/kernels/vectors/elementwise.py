@@ -27,7 +27,7 @@ from .arrays import (
 )
 from .operands import broadcast, reader
 from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, lowers, typer, width_of
-from .types import Lanes, LaneVector, Mask, splat
+from .types import Lanes, LaneVector, splat
 
 assert functions  # registers its operations
 

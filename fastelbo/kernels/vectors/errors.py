@@ -7,14 +7,16 @@ import os
 import re
 from typing import Any
 
+import numba
+
 READ_ONLY = "z is read only: write to a copy of it, such as 1.0 * z"
+# Lines of these are not the user's: fastelbo's kernels, numba.
 _PACKAGES = tuple(
-    os.path.dirname(os.path.abspath(path)) + os.sep
-    for path in (__file__, re.__file__, __import__("numba").__file__)
+    os.path.dirname(os.path.abspath(path)) + os.sep for path in (__file__, numba.__file__)
 )
 
 
-class NotCompiled(Exception):
+class NotCompiled(Exception):  # noqa: N818
     """A function has no compiled form.
 
     ``line`` is the line in ``filename``, ``reason`` the text without the place. With ``one_lane``,
@@ -30,20 +32,28 @@ class NotCompiled(Exception):
         self.name = self.name.rpartition("<locals>.")[2]
         self.reason, self.one_lane = reason, one_lane
         self.filename = filename or getattr(code, "co_filename", None)
-        self.line = line or getattr(code, "co_firstlineno", None)
+        self.line = line or (code and _first_line(code))
         super().__init__(self._text())
 
     def _text(self) -> str:
         if self.filename is None or self.line is None:
             return f"{self.name} cannot be compiled: {self.reason}"
         source = linecache.getline(self.filename, self.line).strip()
-        source = "" if source.startswith("@") else source
         shown = f", `{source}`" if source else ""
         place = f"{os.path.basename(self.filename)}, line {self.line}{shown}"
         return f"{self.name} cannot be compiled: {self.reason} ({place})"
 
     def __reduce__(self) -> Any:
         return _restored, (self.args[0], self.__dict__.copy())
+
+
+def _first_line(code: Any) -> int:
+    """The line of a function's ``def``, after its decorators."""
+    lines = range(code.co_firstlineno, code.co_firstlineno + 20)
+    found = (
+        each for each in lines if re.match(r"\s*def ", linecache.getline(code.co_filename, each))
+    )
+    return next(found, code.co_firstlineno) if code.co_name != "<lambda>" else code.co_firstlineno
 
 
 def _restored(text: str, state: dict[str, Any]) -> NotCompiled:
@@ -58,15 +68,16 @@ _PLACE = re.compile(r'File "([^"\n]+)", line (\d+)|(?:at|from) (\S+?) \((\d+)\)'
 _REASONS = [
     (r"\b(?:bool|int)\((?:Mask|Lanes)\(\d+\)\)", "control flow or an index depends on z"),
     (re.escape(READ_ONLY), READ_ONLY),
-    (r"Cannot modify readonly|readonly array.*setitem|setitem\(readonly",
+    (r"Cannot modify readonly|setitem\(readonly|'NoneType' object has no attribute 'args'",
      "it writes to data, to a parameter or to a global array; write to a copy"),
     (r"it returns (none); expected a number", "it returns None; expected a number"),
     (r"it returns OptionalType", "it returns None for some z; expected a number"),
     (r"it returns (.+?); expected a number", "it returns {0}; expected a number"),
     (r"Untyped global name '_?(\w+)'", "{0} has no compiled form"),
+    (r"exception_match\(|yield in a closure", "try and generators have no compiled form"),
+    (r">>> choose\((?:Mask|bool).*LaneVector", "z chooses one of two vectors"),
     (r"found for signature:\s*>>> (.+?)\n", "`{0}` has no compiled form"),
     (r"NameError: name '(\w+)' is not defined", "there is no name {0}"),
-    (r"exception_match\(|in a try|yield in a closure", "try, yield and generators have no compiled form"),
     (r"tuple index out of range", "an index is outside of a tuple of arguments"),
     (r"Unknown attribute '(\w+)' of type (.+?)\n", "{1} has no attribute {0}"),
     (r"Variable '(\w+)' (?:is not defined|referenced before)", "{0} may have no value"),

@@ -1,4 +1,7 @@
-"""exp, log and other functions of values in lanes: the scalars of ``kernels.math``, traced."""
+"""exp, log and other functions of values in lanes: the scalars of ``kernels.math``, traced.
+
+Functions of `scipy.special`, which numba does not know, are compiled for plain numbers, too.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.typing.templates import signature
+from scipy import special
 
 from ..math import elementary, error_function, gamma, scalar
 from .arithmetic import absolute, maximum
-from .operations import operation
+from .operations import lowers, operation, typer
 from .trace import constant, vector_function
+from .types import NUMBERS, splat
 
 exp = vector_function(scalar.exp, join=True)
 log = vector_function(scalar.log, join=True)
@@ -53,3 +61,36 @@ def logaddexp(builder: Any, x: Any, y: Any) -> Any:
     distance = builder.select(same, constant(x, 0.0), distance)
     rest = log1p(builder, exp(builder, builder.fneg(distance)))
     return builder.fadd(maximum(builder, x, y), rest)
+
+
+def _expit(builder: Any, x: Any) -> Any:
+    """1 / (1 + exp(-x))."""
+    one = constant(x, 1.0)
+    return builder.fdiv(one, builder.fadd(one, exp(builder, builder.fneg(x))))
+
+
+def _of_numbers(target: Any, emit: Any) -> None:
+    """The same function of a plain number, as of one lane."""
+
+    @typer(target)
+    def typed(context: Any, args: Any) -> Any:
+        plain = len(args) == 1 and isinstance(args[0], NUMBERS)
+        return signature(types.float64, types.float64) if plain else None
+
+    @lowers(target, types.Float)
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        result = emit(builder, splat(builder, args[0], 1))
+        return builder.extract_element(result, ir.Constant(ir.IntType(32), 0))
+
+
+for _target, _emit in {
+    special.gammaln: lgamma,
+    special.digamma: vector_function(gamma.digamma),
+    special.erf: vector_function(error_function.erf),
+    special.erfc: vector_function(error_function.erfc),
+    special.log1p: log1p,
+    special.expm1: expm1,
+    special.expit: _expit,
+}.items():
+    operation(_target, arity=1)(_emit)
+    _of_numbers(_target, _emit)

@@ -31,7 +31,7 @@ class Operation(NamedTuple):
 OPERATIONS: dict[Any, list[Operation]] = {}
 
 # Operators that write to a vector on their left.
-IN_PLACE = {
+IN_PLACE: set[Any] = {
     operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
     operator.imod, operator.ipow, operator.iand, operator.ior, operator.ixor,
 }  # fmt: skip
@@ -50,7 +50,7 @@ def is_floats(kind: Any, ndim: int = 1) -> bool:
     return isinstance(kind, types.Array) and kind.ndim == ndim and isinstance(kind.dtype, NUMBERS)
 
 
-class _Own(NamedTuple):
+class Own(NamedTuple):
     """The key of machine code for a target on values in lanes.
 
     Machine code for a target itself stays numba's, so that other values never meet this one.
@@ -67,7 +67,7 @@ def typer(target: Any) -> Callable[[Any], Any]:
             return None if kws else typed(self.context, args)
 
         def get_impl_key(self: Any, sig: Any) -> Any:
-            return _Own(target)
+            return Own(target)
 
         parts = {"key": target, "generic": generic, "get_impl_key": get_impl_key}
         template = type("_Template", (AbstractTemplate,), parts)
@@ -79,7 +79,7 @@ def typer(target: Any) -> Callable[[Any], Any]:
 
 def lowers(target: Any, *kinds: Any) -> Callable[[Any], Any]:
     """Decorate ``lower(context, builder, sig, args)``, for what a `typer` of the target found."""
-    return lower_builtin(_Own(target), *kinds)  # type: ignore[no-any-return]
+    return lower_builtin(Own(target), *kinds)
 
 
 def _of_values(operation: Operation, args: Any, width: int) -> Any:

@@ -19,7 +19,7 @@ _BUILTINS = {
     )
 }  # fmt: skip
 _METHODS = {"all", "any", "astype", "copy", "dot", "max", "mean", "min", "prod", "sum"}
-_WRITING = {np.copyto, np.fill_diagonal, np.place, np.put, np.putmask, np.put_along_axis}
+_WRITING: set[Any] = {np.copyto, np.fill_diagonal, np.place, np.put, np.putmask, np.put_along_axis}
 _EFFECTS = (ast.NamedExpr, ast.Yield, ast.YieldFrom, ast.Await, ast.Lambda)
 
 

@@ -43,6 +43,9 @@ _FUSED: dict[Any, tuple[Any, Any]] = {
 }
 _FUSED_IN_PLACE = {ast.Add: fused.add_product, ast.Sub: fused.subtract_product}
 
+# More arguments than a call has.
+_MANY = 99
+
 Compile = Callable[[types.FunctionType], Any]
 
 
@@ -126,7 +129,7 @@ class _Rewrite(ast.NodeTransformer):
     def _is_pure(self, node: ast.AST | None) -> bool:
         return is_pure(self.function, node, (self.function,))
 
-    def _called(self, target: Any, args: list[Any], node: ast.AST) -> ast.AST:
+    def _called(self, target: Any, args: list[Any], node: ast.AST) -> Any:
         return located(call(self._named(target), *args), node)
 
     def _named(self, value: Any) -> str:
@@ -176,6 +179,9 @@ class _Rewrite(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         target = plain_function(self._meaning(node.func))
+        if target is sum and isinstance(node.args[0], ast.GeneratorExp):
+            each = node.args[0]
+            node.args[0] = ast.copy_location(ast.ListComp(each.elt, each.generators), each)
         if target is print and any(map(self.depends.of, node.args)):
             raise NotCompiled(self.function, "z cannot be printed", node.lineno)
         if target is np.array and len(node.args) == 1 and not node.keywords:
@@ -193,7 +199,8 @@ class _Rewrite(ast.NodeTransformer):
         if any(isinstance(each, ast.Starred) for each in node.args):
             if node.keywords:
                 return self._as_is(node)
-            args, depends = node.args, (any(map(self.depends.of, node.args)),) * 99
+            args = node.args
+            depends: tuple[bool, ...] = (any(map(self.depends.of, args)),) * _MANY
         else:
             args = self._bound(target, node)
             depends = tuple(map(self.depends.of, args))
@@ -235,13 +242,13 @@ class _Rewrite(ast.NodeTransformer):
                 maker, number = _MAKERS[function]
                 args: list[Any] = [ast.Constant(self.owner.width), self.visit(value.args[0])]
                 args += [] if number is None else [ast.Constant(number)]
-                node.value = self._called(maker, args, value)  # type: ignore[assignment]
+                node.value = self._called(maker, args, value)
                 return node
         return self._as_is(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         """``s += a * b``, fused; a vector changes in place."""
-        target = _FUSED_IN_PLACE.get(type(node.op))  # type: ignore[call-overload]
+        target = _FUSED_IN_PLACE.get(type(node.op))
         place = node.target
         if target is None or not self._is_product(node.value) or isinstance(place, ast.Attribute):
             return self._as_is(node)
@@ -250,7 +257,7 @@ class _Rewrite(ast.NodeTransformer):
         read = copy.deepcopy(place)
         read.ctx = ast.Load()
         value = self._called(target, [self.visit(read), *self._factors(node.value)], node)
-        return located(ast.Assign([place], value), node)  # type: ignore[no-any-return]
+        return located(ast.Assign([place], value), node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return node  # a function inside: taken as it is

@@ -56,7 +56,7 @@ class _Loops(ast.NodeTransformer):
 
 def normalised(definition: ast.FunctionDef) -> ast.FunctionDef:
     """The definition without the ``continue`` that an ``else`` can say."""
-    return _Loops().visit(definition)  # type: ignore[no-any-return]
+    return _Loops().visit(definition)
 
 
 class Selects:
@@ -223,7 +223,7 @@ class Selects:
         if isinstance(target, ast.Name):
             self.merged.add(target.id)
         chosen = call(_CHOOSE, load(mask), value, _read(target))
-        return located(ast.Assign([copy.deepcopy(target)], chosen), node)  # type: ignore[no-any-return]
+        return located(ast.Assign([copy.deepcopy(target)], chosen), node)
 
 
 def _read(target: Any) -> Any:

@@ -1,8 +1,8 @@
 """The source of a function: its syntax tree, the meaning of its names, a function of a new tree."""
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import builtins
 import copy

@@ -13,7 +13,6 @@ from .arrays import array_sizes, constant, new, opened, raise_if, store
 from .operations import is_floats, lowers, typer
 from .types import NUMBERS, Lanes, LaneVector, Mask
 
-
 # Items of a vector; bytes of more could overflow.
 _MOST = 2**32
 
