@@ -55,15 +55,16 @@ def from_torch(
     >>> import fastelbo as fe
     >>> model = fe.from_torch(lambda z: -0.5 * (z**2).sum(-1), dim=2)  # doctest: +SKIP
     """
-    parts = function.modules() if callable(getattr(function, "modules", None)) else ()
-    if any(part.training for part in parts):
+    modules = getattr(function, "modules", None)
+    if callable(modules) and any(part.training for part in modules()):
         raise InvalidInputError(
             f"function must be in evaluation mode, got the training module {shown(function)}: "
             "call its eval() first"
         )
-    name = "log_joint" if prior is None else "log_likelihood"
+    is_joint = prior is None
     return Model(
-        **{name: function}, prior=prior, dim=dim, data=data, vectorized=True,
+        log_joint=function if is_joint else None, log_likelihood=None if is_joint else function,
+        prior=prior, dim=dim, data=data, vectorized=True,
         array_namespace="torch", device=device, batch_size=batch_size, names=names,
     )  # fmt: skip
 
