@@ -94,10 +94,9 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Model:
 
     Examples
     --------
-    The evidence of a NumPyro model, from draws of a q over its unconstrained variables:
-
     >>> import fastelbo as fe
     >>> from typing import Any
+    >>> # q is over the unconstrained variables.
     >>> def evidence(q: fe.StudentT, model: Any, *data: Any) -> fe.Estimate:
     ...     return fe.estimate(fe.from_numpyro(model, *data), q, 100_000)
     """
@@ -146,10 +145,9 @@ def from_pymc(model: Any) -> Model:
 
     Examples
     --------
-    The evidence of a PyMC model, from draws of a q over its unconstrained variables:
-
     >>> import fastelbo as fe
     >>> from typing import Any
+    >>> # q is over the unconstrained variables.
     >>> def evidence(q: fe.StudentT, model: Any) -> fe.Estimate:
     ...     return fe.estimate(fe.from_pymc(model), q, 100_000)
     """
