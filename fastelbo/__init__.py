@@ -4,12 +4,14 @@ from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
 from .engine.summaries import ess, summarize
+from .models.bridges import from_numpyro, from_pymc, from_torch
 from .models.categorical import Categorical
 from .models.divergences import kl_divergence
 from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
+from .models.single_draw import draw
 from .models.user import Model
 from .results.estimate import Estimate
 from .results.total import Total
@@ -42,10 +44,14 @@ __all__ = [
     "Total",
     "cubo",
     "datasets",
+    "draw",
     "elbo_terms",
     "errors",
     "ess",
     "estimate",
+    "from_numpyro",
+    "from_pymc",
+    "from_torch",
     "iw_elbo",
     "jackknife",
     "kl_divergence",

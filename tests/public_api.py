@@ -20,6 +20,10 @@ _ACCESSORS = (property, functools.cached_property)
 _METHODS = (classmethod, staticmethod, type(lambda: None))
 
 
+# Functions that need other libraries and their models.
+BRIDGES = {"from_numpyro", "from_pymc", "from_torch"}
+
+
 def functions():
     """Functions of the package and of its public modules, by path."""
     return {path: value for path, value in _contents() if inspect.isfunction(value)}

@@ -105,6 +105,7 @@ CALLS = {
     "estimate": (fe.estimate, DRAWS),
     "elbo_terms": (fe.elbo_terms, DRAWS),
     "log_weights": (fe.log_weights, DRAWS),
+    "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
     "Estimate.confidence_interval": (
@@ -128,8 +129,9 @@ CALLS = {
     ),
 }
 
-# Results, which are not made by users; and functions without arguments.
+# Results, which are not made by users; functions without arguments, and of other libraries' models.
 NOT_CALLED = {
+    *("from_numpyro", "from_pymc", "from_torch"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }

@@ -264,6 +264,11 @@ FUNCTIONS = {
     ),
     "elbo_terms": on_pairs(fe.elbo_terms, {}, {"precision": "float32"}, {"backend": "numpy"}),
     "log_weights": on_pairs(fe.log_weights),
+    "draw": lambda: [
+        (fe.draw, (q, 0, 3), {"key": 5, "precision": precision})
+        for q in DISTRIBUTIONS["Gaussian"]()
+        for precision in ("float64", "float32")
+    ],
     "kl_divergence": lambda: [
         (fe.kl_divergence, (q, p), {})
         for name in ("Gaussian", "Categorical")
@@ -338,7 +343,7 @@ def calls_of(name):
 
 
 # `warmup` and `show_versions` compute nothing.
-NAMES = sorted({*public_api.public_names()} - {"warmup", "show_versions"})
+NAMES = sorted({*public_api.public_names()} - {"warmup", "show_versions"} - public_api.BRIDGES)
 
 
 @pytest.mark.parametrize("name", NAMES)

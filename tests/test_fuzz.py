@@ -176,6 +176,13 @@ FUNCTIONS = {
     "estimate": joined(pairs(), keywords(_estimate_options | {"n_samples": counts})),
     "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
     "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "draw": keywords(
+        {"first_index": st.integers(0, 5), "precision": st.sampled_from(["float64", "float32"])},
+        q=gaussians(),
+        i=st.integers(0, 3),
+        k=st.integers(0, 2**40 - 1),
+        key=st.integers(0, 2**64 - 1),
+    ),
     "kl_divergence": st.one_of(
         st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
         st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
@@ -363,7 +370,7 @@ def _nan(array):
     return array.dtype.kind in "fc" and bool(np.isnan(array).any())
 
 
-NAMES = sorted(public_api.public_names())
+NAMES = sorted({*public_api.public_names()} - public_api.BRIDGES)
 # What takes arguments takes most of the time.
 WEIGHTS = {name: 5.0 if name in {**FUNCTIONS, **CONSTRUCTORS, **METHODS} else 1.0 for name in NAMES}
 QUIET = {

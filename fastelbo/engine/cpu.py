@@ -20,6 +20,7 @@ from ..kernels.draws.blocks import CHUNK
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
+from .host import group_size, most_chunks, plans_of
 from .loop import HostSlice, Slice, folded_quantities
 from .lower_tails import (
     DENSITY_TERMS,
@@ -49,12 +50,14 @@ class CPUBackend:
         n_chunks = -(-request.n_samples // CHUNK)
         chunk_work = min(request.n_samples, CHUNK) * (request.work + _DRAW_WORK)
         pace = Pace(max(1, _FIRST_WORK // chunk_work))
-        most_points = max(1, SLICE_NUMBERS // (request.work + request.form.size))
+        most_points = SLICE_NUMBERS // (request.work + request.form.size)
+        group = group_size(request)
 
         def source(run: Callable[[Slice], None]) -> None:
             lo = 0
             while lo < request.points:
-                count = min(max(1, pace.size // n_chunks), most_points, request.points - lo)
+                groups = max(1, min(pace.size // n_chunks, most_points) // group)
+                count = min(groups * group, request.points - lo)
                 run(self.slice(request, lo, count))
                 lo += count
 
@@ -80,11 +83,13 @@ class CPUBackend:
         self, request: EstimateRequest, points: Indices, first: int, stop: int, out: Floats
     ) -> None:
         """Set the log likelihood, log prior and log q of draws first to stop of some points."""
-        most_points = max(1, SLICE_NUMBERS // request.work)
+        group = group_size(request)
+        most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):
             part, counter = constant(points[lo : lo + most_points]), new_counter()
+            plan = plans_of(request, part, self.n_threads)(first, stop)
             launch(
-                drivers.terms, request.plan(part), np.uint64(request.key), request.first_index,
+                drivers.terms, plan, np.uint64(request.key), request.first_index,
                 part, first, stop, first, *out[:, lo : lo + most_points], counter,
                 n_threads=self.n_threads, counter=counter,
                 work=len(part) * (stop - first) * (request.work + _DRAW_WORK),
@@ -92,20 +97,21 @@ class CPUBackend:
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plan = request.plan(slice(lo, lo + count))
+        plans = plans_of(request, slice(lo, lo + count), self.n_threads)
         states = States(count, request.form, self.n_threads)
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
             counter = new_counter()
-            draws = min(request.n_samples, stop * CHUNK) - first * CHUNK
+            start, end = first * CHUNK, min(request.n_samples, stop * CHUNK)
+            plan = plans(start, end)
             launch(
                 drivers.states, plan, np.uint64(request.key), request.first_index + lo, first,
                 request.n_samples, states.iw_sizes, states.capacity, states.top_rows, moments,
                 top_rows, counter, n_threads=self.n_threads,
-                work=count * draws * (request.work + _DRAW_WORK), counter=counter,
+                work=count * (end - start) * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 
-        return HostSlice(states, fill)
+        return HostSlice(states, fill, most_states=most_chunks(request))
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""

@@ -16,6 +16,7 @@ from ..progress import Tick
 from ..validation import Floats
 from .cpu import CPUBackend
 from .cuda_states import DeviceSlice, chunk_bytes
+from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
 from .lower_tails import (
     DENSITY_TERMS,
@@ -41,6 +42,8 @@ _DRAW_WORK = 64
 def worth_a_device(request: EstimateRequest) -> bool:
     """Whether the request is large enough for a device, and a device is usable."""
     if request.points * request.n_samples * (request.work + _DRAW_WORK) < _WORTH_A_DEVICE:
+        return False
+    if host_densities(request):
         return False
     from ..kernels.cuda import device
 
@@ -128,6 +131,7 @@ class CUDABackend:
     def _plan(self, request: EstimateRequest, lo: int, count: int) -> Plan:
         from ..kernels.cuda import launch as cuda_launch
 
+        refuse_host_densities(request)
         return cuda_launch.put_plan(request.plan(slice(lo, lo + count)))
 
     def _component_sums(

@@ -31,7 +31,7 @@ from ..validation import (
     require_memory,
     shown,
 )
-from ..weights.diagnostics import one_draw, refuse_bad_weights, warn_about_weights
+from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
 from .cuda import CUDABackend, worth_a_device
@@ -155,7 +155,7 @@ def estimate(
     analytic = _analytic_kl(model, q) if analytic_kl else None
     with progress_bar(progress, request.points * request.n_samples) as tick:
         values = _backend(backend, threads, index, request).quantities(request, tick)
-    refuse_bad_weights(values["n_bad"], values["first_bad"], request.key, request.first_index)
+    refuse_bad_weights(values["n_bad"], values["first_bad"], request.draw_call)
     if _is_joint(model):
         values = _without_terms(values)
     warn_about_weights(request.n_samples, values, pareto_k)
@@ -258,12 +258,12 @@ def elbo_terms(
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
     index = as_count(device, "device", least=0)
     terms = _backend(backend, threads, index, request).terms(request)
-    _refuse_nan(terms, request.key, request.first_index)
+    _refuse_nan(terms, request)
     shape = (*request.batch, request.n_samples)
     return ElboTerms(*(array.reshape(shape) for array in terms))
 
 
-def _refuse_nan(terms: tuple[Floats, Floats, Floats], key: int, first_index: int) -> None:
+def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) -> None:
     for name, array in zip(ElboTerms._fields, terms, strict=True):
         # A sum is NaN if a term is, and needs no array of its own.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -273,8 +273,8 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats], key: int, first_index: int
             raise InvalidWeightError(
                 f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
                 f"{point}, draw {draw}: scales and distances of model and q differ so much that "
-                "their products and ratios are beyond the largest float, or a function returned NaN"
-                f"{one_draw(int(point), int(draw), key, first_index)}"
+                "their products and ratios are beyond the largest float, or a function returned "
+                f"NaN. {request.draw_call(int(point), int(draw))} makes that draw"
             )
 
 

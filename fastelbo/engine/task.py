@@ -41,6 +41,17 @@ class EstimateRequest(NamedTuple):
         """About the multiply-adds of one draw, and the count of numbers in a data point's plan."""
         return work_of_draw(self.model, self.q)
 
+    def draw_call(self, i: int, k: int) -> str:
+        """The call that makes draw k of data point i again, as errors print it."""
+        options = f"key={self.key}"
+        if self.first_index:
+            options += f", first_index={self.first_index}"
+        if self.q.batch_shape not in ((), self.batch):
+            options += f", batch_shape={self.batch}"
+        if self.precision != "float64":
+            options += f', precision="{self.precision}"'
+        return f"fastelbo.draw(q, {i}, {k}, {options})"
+
     def plan(self, rows: slice | NDArray[np.int64]) -> Plan:
         """The plan of some data points of the flattened batch."""
         return plan(self.model, self.q, Points(self.batch, rows), self.precision)

@@ -175,6 +175,9 @@ class Gaussian(LocationScale):
     For C spherical components, with a mean of shape (C, D), it has shape (C, 1). A shape of (C,) is
     an error, or for C = D it is one scale for each coordinate.
 
+    Parameters may be what an encoder returns: tensors of torch, which are detached, and arrays of
+    JAX, of any float type, bfloat16 too. They are copied, as float64.
+
     Examples
     --------
     >>> import fastelbo as fe

@@ -255,6 +255,19 @@ def source(q: Components, points: Points) -> Source:
     return Source(draw_components(q, points, centre), frame, own)
 
 
+def sampler_of_draws(source: Source) -> Sampler:
+    """A sampler of the draws z themselves; that of ``source`` makes v, with z = centre + T v."""
+    sampler, (centre, scale, tril) = source.sampler, source.frame
+    if sampler.location.shape[1]:
+        # T is the identity: the frame of several components only moves them.
+        return sampler._replace(location=constant(sampler.location + centre[:, None, :]))
+    if tril is None:
+        tril = (np.ones_like(centre) if scale is None else scale)[:, None, :]
+    return sampler._replace(
+        location=constant(centre[:, None, :]), scale=constant(tril[:, None, :, :])
+    )
+
+
 def _df_of_draws(df: Floats) -> Floats:
     """Finite degrees of freedom, from which a draw comes out as it would for infinite ones."""
     return np.minimum(df, _MOST_DF)

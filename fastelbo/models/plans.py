@@ -8,8 +8,9 @@ import numpy as np
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
-from ..kernels.draws.blocks import Density, Plan, Real, Term
+from ..kernels.draws.blocks import Density, Plan, Real, Sampler, Term
 from ..kernels.draws.radial import STUDENT_T
+from .lowering import sampler_of_draws
 from .protocol import LatentModel, Points, Proposal
 
 
@@ -19,6 +20,12 @@ def plan(model: LatentModel, q: Proposal, points: Points, precision: str = "floa
     prior, likelihood = (part.term(points, frame) for part in (model.prior, model.likelihood))
     double = Plan(sampler, own, prior, likelihood, q.dim)
     return double if precision == "float64" else _single_plan(double)
+
+
+def draw_sampler(q: Proposal, points: Points, precision: str) -> Sampler:
+    """The sampler of the draws of q for those data points, the same draws as by `plan`."""
+    sampler = sampler_of_draws(q.source(points))
+    return sampler if precision == "float64" else _single_sampler(sampler)
 
 
 def work_of_draw(model: LatentModel, q: Proposal) -> int:
@@ -73,11 +80,14 @@ def _single_term(term: Term) -> Term:
     return term._replace(density=single_density(term.density))
 
 
+def _single_sampler(sampler: Sampler) -> Sampler:
+    return sampler._replace(location=_single(sampler.location), scale=_single(sampler.scale))
+
+
 def _single_plan(plan: Plan) -> Plan:
     """The plan in float32; which component, and how many proposals, is settled in float64."""
-    sampler = plan.sampler
     return Plan(
-        sampler._replace(location=_single(sampler.location), scale=_single(sampler.scale)),
+        _single_sampler(plan.sampler),
         _single_term(plan.q),
         _single_term(plan.prior),
         _single_term(plan.likelihood),

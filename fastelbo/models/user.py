@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -116,7 +116,7 @@ class Model(Frozen):
         as_choice(array_namespace, "array_namespace", ARRAY_NAMESPACES)
         if as_flag(vectorized, "vectorized"):
             density = _on_host(
-                function, size, data, params,
+                name, function, size, data, params,
                 array_namespace=array_namespace, device=device, batch_size=batch_size,
             )  # fmt: skip
         else:
@@ -237,12 +237,14 @@ def _compiled(name: str, function: Any, dim: int, data: Any, params: Any) -> Log
     return CompiledDensity(function, dim, data=data, params=params, argument=name)
 
 
-def _on_host(function: Any, dim: int, data: Any, params: Any, **options: Any) -> LogDensity:
+def _on_host(
+    name: str, function: Any, dim: int, data: Any, params: Any, **options: Any
+) -> LogDensity:
     if len(as_sequence(params, "params", "numbers and arrays")):
         raise InvalidInputError(
             "params must be empty with vectorized=True, got "
             f"{shown(params)}: the function can take what it needs from where it is defined"
         )
-    from .host import HostDensity  # type: ignore[import-not-found, unused-ignore]
+    from .host import HostDensity
 
-    return cast(LogDensity, HostDensity(function, dim, data=data, **options))
+    return HostDensity(function, dim, data=data, name=name, **options)

@@ -15,7 +15,7 @@ from .radial import LARGEST, log_radial
 from .stream import Array
 
 # Families that are log densities alone; all others are distributions.
-TERMS = ("zero", "supplied", "called", "linear_gaussian")
+TERMS = ("zero", "supplied", "called", "host", "linear_gaussian")
 
 
 def log_prob(dist: Any, z: Array) -> Array:
@@ -139,7 +139,7 @@ def log_likelihood(
     Parameters
     ----------
     likelihood
-        Of the family ``"zero"``, ``"supplied"``, ``"called"`` or ``"linear_gaussian"``.
+        Of one of the families of `TERMS`.
     z
         Latent points, shape (n, K, D).
     rows
@@ -153,10 +153,12 @@ def log_likelihood(
         ``"zero"``: 0. ``"supplied"``: the supplied values, NaN for a draw without one.
         ``"called"``: the user's function in plain Python, draw by draw.
         ``"linear_gaussian"``: ``log N(x - offset - W z; 0, noise_cov)``, from the residual in data
-        space.
+        space. ``"host"``: what a function of the user computes, which is plain already.
     """
     if likelihood.family == "zero":
         return np.zeros(z.shape[:-1])
+    if likelihood.family == "host":
+        return np.asarray(likelihood.values(np.array(z.swapaxes(0, 1), order="C"), rows).T)
     if likelihood.family == "supplied":
         values = likelihood.values.reshape(-1, likelihood.values.shape[-1])
         place = draws - likelihood.first_draw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,9 +42,12 @@ def places(flags: Flags, worst: Floats) -> str:
 
 
 def refuse_bad_weights(
-    n_bad: Floats, first_bad: Floats, key: int | None = None, first_index: int = 0
+    n_bad: Floats, first_bad: Floats, call: Callable[[int, int], str] | None = None
 ) -> None:
-    """Raise an error if a log weight is NaN or +inf; with the ``key`` of the draws, name one."""
+    """Raise an error if a log weight is NaN or +inf.
+
+    ``call(i, k)`` is the call that makes draw k of data point i again, where there is one.
+    """
     points = np.flatnonzero(n_bad)
     if points.size:
         i = int(points[0])
@@ -52,16 +55,8 @@ def refuse_bad_weights(
         raise InvalidWeightError(
             f"{int(n_bad.sum())} log weights are NaN or +inf, the first at data point {i}, draw "
             f"{k}: a density overflowed, or q is 0 where the model is positive"
-            f"{one_draw(i, k, key, first_index)}"
+            + ("" if call is None else f". {call(i, k)} makes that draw")
         )
-
-
-def one_draw(i: int, k: int, key: int | None, first_index: int) -> str:
-    """How to make the draw that an error names, if its key is known."""
-    if key is None:
-        return ""
-    more = f", first_index={first_index}" if first_index else ""
-    return f". fastelbo.draw(q, {i}, {k}, key={key}{more}) makes that draw"
 
 
 def constant_weights(relative_variance: Floats) -> Flags:

@@ -136,8 +136,8 @@ def terms(
 
 
 @block
-def draws(part, parts, sampler, dim, key, draws):
-    """draws[k, i] = draw k of member i."""
+def draws(part, parts, sampler, dim, key, first_index, points, first_draw, draws):
+    """draws[k, i] = draw first_draw + k of member i, whose address is first_index + points[i]."""
     n_draws = draws.shape[0]
     n_blocks = (n_draws + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
@@ -146,7 +146,8 @@ def draws(part, parts, sampler, dim, key, draws):
         i = item // n_blocks
         first = (item % n_blocks) * LANES
         n = min(LANES, n_draws - first)
-        sample_block(sampler, i, dim, work, key, np.uint64(i), np.uint64(first), n)
+        index, draw = np.uint64(first_index + points[i]), np.uint64(first_draw + first)
+        sample_block(sampler, i, dim, work, key, index, draw, n)
         store_rows(work.v, n, dim, draws[first : first + n, i])
 
 

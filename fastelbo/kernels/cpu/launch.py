@@ -146,13 +146,34 @@ def log_prob(
     return out
 
 
-def sample(sampler: Sampler, members: int, n: int, dim: int, key: int) -> NDArray[np.float64]:
-    """Draws (n, members, D) of the sampler's members."""
-    draws = np.empty((n, members, dim))
+def sample(
+    sampler: Sampler,
+    members: int,
+    n: int,
+    dim: int,
+    key: int,
+    points: NDArray[np.int64] | None = None,
+    first_index: int = 0,
+    first_draw: int = 0,
+    n_threads: int | None = None,
+    out: NDArray[Any] | None = None,
+) -> NDArray[Any]:
+    """Draws (n, members, D) of the sampler's members, in the precision of the sampler.
+
+    The address of member i is ``first_index + points[i]``, and i without ``points``; draws begin at
+    ``first_draw``. ``out`` is a new array that takes them, as `launch` may leave it undone.
+    """
+    if points is None:
+        points = np.arange(members)
+        points.setflags(write=False)
+    draws = np.empty((n, members, dim), sampler.location.dtype) if out is None else out
     # A draw takes one component, but a component that few draws of a block take costs no less.
     components, rows = sampler.scale.shape[1:3]
     work = draws.size * (ELEMENT_WORK + rows * max(1, components // 8))
-    launch(drivers.draws, sampler, dim, np.uint64(key), draws, work=work)
+    launch(
+        drivers.draws, sampler, dim, np.uint64(key), first_index, points, first_draw, draws,
+        n_threads=n_threads, work=work,
+    )  # fmt: skip
     return draws
 
 

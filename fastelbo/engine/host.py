@@ -1,0 +1,162 @@
+"""Values of log densities that functions on the host compute, at draws by address.
+
+The kernels make a batch of draws, the function computes their log densities, and the kernels take
+these as supplied values. So everything else is as for other densities. A batch is cut by address
+and by the shapes of the request, and never by time: its size may change the last bits of values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays.inputs import constant
+from ..errors import InvalidInputError
+from ..kernels.cpu.launch import sample
+from ..kernels.draws.blocks import CHUNK, Plan, Sampler, Term
+from ..models.host import HostDensity
+from ..models.plans import draw_sampler
+from ..models.protocol import Points
+from ..validation import Floats
+from .task import EstimateRequest
+
+# plans(first, stop): the plan for draws first to stop of some data points.
+Plans = Callable[[int, int], Plan]
+_ALIGNMENT = 64
+# Most values at once: 4 MB, and as much again where batches are put together.
+_MOST_VALUES = 2**19
+
+
+def host_densities(request: EstimateRequest) -> dict[str, HostDensity]:
+    """The host densities of the model: prior, likelihood, both or neither."""
+    parts = {"prior": request.model.prior, "likelihood": request.model.likelihood}
+    return {name: part for name, part in parts.items() if isinstance(part, HostDensity)}
+
+
+def group_size(request: EstimateRequest) -> int:
+    """Data points that share batches. Slices begin at multiples of it."""
+    sizes = (
+        density.batch(request.n_samples, request.points).points
+        for density in host_densities(request).values()
+    )
+    return max(sizes, default=1)
+
+
+def most_chunks(request: EstimateRequest) -> int | None:
+    """Chunks of which values fit into memory at once; None where there are no values."""
+    chunk = min(request.n_samples, CHUNK)
+    return max(1, _MOST_VALUES // chunk) if host_densities(request) else None
+
+
+def refuse_host_densities(request: EstimateRequest) -> None:
+    """Raise an error for a backend that has no function on the host."""
+    for name in host_densities(request):
+        raise InvalidInputError(
+            f'backend must be "auto", "cpu" or "numpy" for a model whose {name} a function on '
+            'the host computes, got "cuda"; the function itself may use a device, by '
+            'array_namespace="torch" or "jax" and device='
+        )
+
+
+def plans_of(
+    request: EstimateRequest, rows: slice | NDArray[np.int64], n_threads: int | None
+) -> Plans:
+    """The plans of some data points of the flattened batch.
+
+    Calls go through the draws in ascending order, or begin again anywhere.
+    """
+    plan = request.plan(rows)
+    sources = {
+        name: _Values(density, request, rows, n_threads)
+        for name, density in host_densities(request).items()
+    }
+
+    def with_values(first: int, stop: int) -> Plan:
+        def term(name: str) -> Term:
+            own: Term = getattr(plan, name)
+            if name not in sources:
+                return own
+            values = sources[name].at(first, stop)
+            return own._replace(values=constant(values), first_draw=first)
+
+        return plan._replace(prior=term("prior"), likelihood=term("likelihood"))
+
+    return with_values if sources else lambda first, stop: plan
+
+
+class _Values:
+    """The values of a host density at the draws of some data points."""
+
+    def __init__(
+        self,
+        density: HostDensity,
+        request: EstimateRequest,
+        rows: slice | NDArray[np.int64],
+        n_threads: int | None,
+    ) -> None:
+        self._density, self._request, self._n_threads = density, request, n_threads
+        self._rows = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+        self._batch = density.batch(request.n_samples, request.points)
+        self._sampler = draw_sampler(request.q, Points(request.batch, rows), request.precision)
+        # The values from draw ``first`` on that are known: the rest of the last batch.
+        self._first, self._known = 0, np.empty((len(self._rows), 0))
+
+    def at(self, first: int, stop: int) -> Floats:
+        """Values (count, stop - first) of draws first to stop."""
+        known, start = self._known, self._first
+        if not start <= first <= start + known.shape[1]:
+            start, known = first // self._batch.draws * self._batch.draws, known[:, :0]
+        parts, end = [known], start + known.shape[1]
+        while end < stop:
+            parts.append(self._next(end))
+            end += parts[-1].shape[1]
+        values = np.concatenate(parts, axis=1) if len(parts) > 1 else known
+        self._first, self._known = stop, values[:, stop - start :].copy()
+        return values[:, first - start : stop - start]
+
+    def _next(self, first: int) -> Floats:
+        """Values of the batches that begin at draw ``first``."""
+        draws = min(self._batch.draws, self._request.n_samples - first)
+        out = np.empty((len(self._rows), draws))
+        own = math.prod(self._density.batch_shape)
+        for i in range(0, len(out), self._batch.points):
+            members = slice(i, i + self._batch.points)
+            rows = self._rows[members]
+            z = self._draws(members, constant(rows), first, draws)
+            # Data have one axis of data points, the last axis of the batch to which they broadcast.
+            out[members] = self._density.values(z, rows % own, self._batch).T
+        return out
+
+    def _draws(self, members: slice, rows: NDArray[np.int64], first: int, draws: int) -> Floats:
+        """Draws (draws, members, D), which nobody else holds."""
+        request, count = self._request, len(rows)
+        out = _aligned((draws, count, request.q.dim), self._sampler.location.dtype)
+        sample(
+            _members(self._sampler, members), count, draws, request.q.dim, request.key,
+            points=rows, first_index=request.first_index, first_draw=first,
+            n_threads=self._n_threads, out=out,
+        )  # fmt: skip
+        return out
+
+
+def _members(sampler: Sampler, members: slice) -> Sampler:
+    """The sampler of some of its data points."""
+
+    def part(array: Any) -> Any:
+        return array if len(array) == 1 else array[members]
+
+    radial, location, scale, thresholds, df = sampler
+    return Sampler(radial, part(location), part(scale), part(thresholds), part(df))
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Floats:
+    """An empty array that begins with a cache line. JAX would copy any other."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    array: Floats = memory[start : start + size].view(dtype).reshape(shape)
+    return array

@@ -1,0 +1,205 @@
+"""Log densities that a user's function on the host computes, for many draws in one call.
+
+The kernels make the draws and take the values. The function is that of NumPy, torch or JAX, as
+`fastelbo.arrays.namespaces` calls it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..arrays.inputs import as_unchecked_floats
+from ..arrays.namespaces import Namespace, namespace
+from ..errors import InvalidInputError, UnsupportedDTypeError
+from ..kernels.draws.blocks import LANES, Term
+from ..validation import Floats, as_count, shown
+from .joint import by_member
+from .protocol import Frame, Points
+from .terms import Supplied
+
+# Rows of z in a batch: larger ones leave the caches of a core.
+_ROWS = 4096
+# Most numbers of z and data in a batch, above `LANES` rows: 32 MB.
+_NUMBERS = 2**22
+# Of a call, in multiply-adds for each row. It sizes launches, which adapt.
+_WORK = 2**15
+
+
+class Batch(NamedTuple):
+    """The shape of a batch: draws of each of some data points."""
+
+    draws: int
+    points: int
+
+
+class HostDensity:
+    """A log density that a function computes, as ``f(z)`` or ``f(z, x)``.
+
+    Parameters
+    ----------
+    function : callable
+        Without data, it takes z of shape (n, D) and returns (n,). With data, it takes z of shape
+        (k, n, D) and x of shape (n, ...), those of n data points, and returns (k, n).
+    dim : int
+        D.
+    data : array_like, shape (N, ...), optional
+        Independent data points. They are copied.
+    array_namespace : {"numpy", "torch", "jax"}
+        What z and x are arrays of.
+    device : optional
+        A device of torch or JAX, or its name; the CPU or JAX's default device by default.
+    batch_size : int, optional
+        About how many rows of z a call has, k n with data. By default it follows from the shapes.
+    name : str
+        What error messages call the function.
+    """
+
+    family: ClassVar[str] = "host"
+    work = _WORK
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        dim: int,
+        *,
+        data: Any = None,
+        array_namespace: str = "numpy",
+        device: Any = None,
+        batch_size: int | None = None,
+        name: str = "log_joint",
+    ) -> None:
+        if not callable(function):
+            raise InvalidInputError(f"{name} must be a function, got {shown(function)}")
+        self.dim = as_count(dim, "dim")
+        self.batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
+        self.function, self._name = function, name
+        self._arrays: Namespace = namespace(array_namespace, device)
+        self._data = None if data is None else self._arrays.keep(data, "data")
+        self.batch_shape: tuple[int, ...] = ()
+        self._width = 0
+        if self._data is not None:
+            shape = tuple(map(int, self._data.shape))
+            if not shape or shape[0] == 0:
+                raise InvalidInputError(
+                    f"data must have at least one data point on its first axis, got shape {shape}"
+                )
+            self.batch_shape, self._width = shape[:1], math.prod(shape[1:])
+
+    def __repr__(self) -> str:
+        return f"HostDensity({described(self.function)}, dim={self.dim})"
+
+    def term(self, points: Points, frame: Frame) -> Term:
+        """A term without values: the engine fills in the values at the draws."""
+        return Supplied(np.empty(0), self.dim).term(points, frame)
+
+    def batch(self, n_samples: int, points: int) -> Batch:
+        """The shape of batches for so many draws of so many data points. It fixes the last bits."""
+        if self.batch_size is not None:
+            rows = draws = self.batch_size
+        else:
+            most = _NUMBERS // (self.dim + self._width) // LANES * LANES
+            rows = min(_ROWS, max(LANES, most))
+            parts = max(1, round(n_samples / rows))
+            draws = n_samples if parts == 1 else round(n_samples / (parts * LANES)) * LANES
+        draws = min(draws, n_samples)
+        return Batch(draws, min(max(1, rows // n_samples), points) if draws == n_samples else 1)
+
+    def values(self, z: Any, rows: NDArray[np.int64], batch: Batch | None = None) -> Floats:
+        """Log densities (k, n) at z (k, n, D), draws of the data points in ``rows``.
+
+        The function may write to z. A ``batch`` is the shape that other calls have, at least (k,
+        n): a function that is compiled for shapes gets z of that shape.
+        """
+        draws, points, dim = z.shape
+        wanted = batch if batch and self._arrays.compiles_shapes else Batch(draws, points)
+        if self._data is None:
+            # A number of rows that is also D would hide a sum over the wrong axis.
+            size = math.prod(wanted)
+            size += size == dim > 1
+            flat = self._result(_padded(z.reshape(draws * points, dim), 0, size), ())
+            return flat[: draws * points].reshape(draws, points)
+        # As would numbers of draws and of data points that are the same.
+        size = wanted.draws + (wanted.draws == wanted.points > 1)
+        rows = _padded(rows, 0, wanted.points)
+        x = self._arrays.rows(self._data, rows)
+        values = self._result(_padded(_padded(z, 1, wanted.points), 0, size), (x,))
+        return values[:draws, :points]
+
+    def log_prob(self, z: ArrayLike) -> Floats:
+        """Log densities at z (..., D), whose leading axes broadcast against `batch_shape`."""
+        given, shape, batch = by_member(as_unchecked_floats(z, "z"), self.dim, self.batch_shape)
+        draws, members = len(given), math.prod(batch)
+        out = np.empty((draws, members))
+        own = np.resize(np.arange(math.prod(self.batch_shape)), members)
+        if out.size:
+            size = self.batch(draws, members)
+            for k in range(0, draws, size.draws):
+                for i in range(0, members, size.points):
+                    part = np.s_[k : k + size.draws, i : i + size.points]
+                    # A private copy, as the function may write to it.
+                    out[part] = self.values(np.array(given[part]), own[part[1]], size)
+        return out.reshape(shape)
+
+    def _result(self, z: Any, data: tuple[Any, ...]) -> Floats:
+        """What the function returns, as floats of the shape of z without its last axis."""
+        shape, dtype = z.shape, z.dtype
+        try:
+            result = self._arrays.call(self.function, z, data)
+        except Exception as error:
+            shapes = "".join(f", x of shape {tuple(x.shape)}" for x in data)
+            error.add_note(
+                f"fastelbo called {self._name}, {described(self.function)}, with z of shape "
+                f"{shape} and dtype {dtype}{shapes}"
+            )
+            raise
+        what = f"{self._name} must return one log density a draw, real numbers of shape "
+        what += f"{shape[:-1]} for z of shape {shape}; {described(self.function)} returned "
+        try:
+            values = as_unchecked_floats(result, "the result")
+        except (InvalidInputError, UnsupportedDTypeError) as error:
+            raise type(error)(f"{what}{shown(result)}: {error}") from None
+        if values.shape != shape[:-1]:
+            raise InvalidInputError(f"{what}shape {values.shape}{_remedy(values.shape, shape)}")
+        return values
+
+
+def _padded(array: Any, axis: int, size: int) -> Any:
+    """The array, its last entry along an axis repeated up to a size."""
+    missing = size - array.shape[axis]
+    if missing <= 0:
+        return array
+    last = np.take(array, [-1], axis=axis)
+    return np.concatenate([array, np.repeat(last, missing, axis=axis)], axis=axis)
+
+
+def _remedy(got: tuple[int, ...], z: tuple[int, ...]) -> str:
+    """What to change in a function that returns a wrong shape."""
+    if got == (*z[:-1], 1):
+        return "; drop its last axis, as with [..., 0]"
+    if got == z:
+        return "; sum over the last axis"
+    if got == () or got in (z[1:], (*z[:-2], z[-1])):
+        return "; sum over the last axis alone, as with sum(-1)"
+    if len(z) == 3 and got == (z[1], z[0]):
+        return "; transpose it"
+    return ""
+
+
+def described(function: Any) -> str:
+    """The name of a function, and the file and line where it is defined."""
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    inner = inspect.unwrap(inner)
+    name = getattr(inner, "__qualname__", type(inner).__qualname__)
+    code = getattr(inner, "__code__", None)
+    if code is None:
+        return str(name)
+    return f"{name} ({code.co_filename}, line {code.co_firstlineno})"
