@@ -165,8 +165,16 @@ def comparable():
         yield fe.summarize(rows), fe.summarize(rows[..., ::-1], pareto_k=False)
 
 
+def own_models():
+    """Models of functions, of which one overflows."""
+    data = np.array([0.5, 1e200])
+    yield fe.Model(log_joint=lambda z, x: -((z[0] - x) ** 2) - z[1] ** 2, dim=2, data=data)
+    yield fe.Model(log_likelihood=lambda z: -np.exp(z[0]), prior=fe.Gaussian([0.0], scale=1.0))
+
+
 RECEIVERS = {
     **DISTRIBUTIONS,
+    "Model": own_models,
     "LinearGaussian": linear_models,
     "MixtureModel": mixture_models,
     "Estimate": estimates,
@@ -304,6 +312,9 @@ METHODS = {
         (np.zeros((5, *(1,) * len(q.batch_shape), q.dim), int),)
         if isinstance(q, fe.Categorical)
         else (np.reshape(POINTS, (-1, *(1,) * len(q.batch_shape), 1)) * np.ones(q.dim),)
+    ],
+    "log_joint": lambda m: [
+        (np.reshape(POINTS, (-1, *(1,) * len(m.batch_shape), 1)) * np.ones(m.dim),)
     ],
     "source": lambda q: [(Points(q.batch_shape),)],
     "term": lambda q: [(Points(q.batch_shape), q.source(Points(q.batch_shape)).frame)],

@@ -202,12 +202,18 @@ FUNCTIONS = {
     if name.startswith("math.")
 }
 
+
+def own_density(z, x):
+    return -0.5 * np.sum((z - x) ** 2)
+
+
 CONSTRUCTORS = {
     "Gaussian": gaussian_arguments(),
     "StudentT": student_arguments(),
     "Mixture": mixture_arguments(),
     "Categorical": categorical_arguments(),
     "LinearGaussian": linear_arguments(),
+    "Model": keywords(log_joint=st.just(own_density), dim=st.just(1), data=real_array),
     "MixtureModel": mixture_model_arguments(),
     "LogWeightAccumulator": keywords(
         {
@@ -224,6 +230,7 @@ RECEIVERS = {
     "Mixture": mixtures(),
     "Categorical": categoricals(),
     "LinearGaussian": linear_models(),
+    "Model": st.just(fe.Model(log_joint=lambda z: -(z[0] ** 2) - z[1] ** 4, dim=2)),
     "MixtureModel": mixture_models(),
     "LogWeightAccumulator": accumulators(),
     "Estimate": estimates(),
@@ -247,6 +254,10 @@ def _distribution_methods(name):
 
 
 METHODS = {
+    **{
+        f"{name}.log_joint": lambda model: keywords(z=points(model))
+        for name in ("Gaussian", "StudentT", "Mixture", "LinearGaussian", "Model")
+    },
     **_distribution_methods("Gaussian"),
     **_distribution_methods("StudentT"),
     **_distribution_methods("Mixture"),

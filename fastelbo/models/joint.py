@@ -17,7 +17,7 @@ def log_joint_of(model: LatentModel, z: ArrayLike) -> Floats:
     """log p(x | z) + log p(z), of shape ``broadcast(z.shape[:-1], model.batch_shape)``."""
     points = as_unchecked_floats(z, "z")
     likelihood, prior = _pointwise(model.likelihood), _pointwise(model.prior)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(likelihood.log_prob(points) + prior.log_prob(points))
 
 

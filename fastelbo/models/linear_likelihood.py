@@ -97,6 +97,11 @@ class LinearLikelihood(Frozen):
         # In coordinates that begin at each point, the point is 0.
         target, log_const = self.reduce(x, np.swapaxes(points, 0, 1))
         values = log_const - 0.5 * np.square(target).sum(axis=-1)
+        if np.isnan(values).any():
+            raise InvalidInputError(
+                "z, x, loadings, noise_cov and offset must differ less in size: on the way to the "
+                "residual, products of them are beyond the largest float"
+            )
         return np.asarray(values.T.reshape(shape))
 
     @cached_property
