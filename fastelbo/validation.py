@@ -172,7 +172,7 @@ def broadcast_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(*shapes.values())
     except ValueError:
-        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        listed = ", ".join(f"{name} {shown(shape)}" for name, shape in shapes.items())
         raise InvalidInputError(f"batch shapes must broadcast, got {listed}") from None
 
 

@@ -15,12 +15,19 @@ ROOT = Path(__file__).parent.parent / "benchmarks"
 # Layers, from the inside out. A file or folder imports only from the lines above its own. Files of
 # one folder may import each other.
 LAYERS = [
-    {"inputs", "machine", "gpu_machine", "gpu_workloads"},
+    {"inputs", "machine", "gpu_machine", "gpu_workloads", "user_models"},
     {"forms"},
     {"implementations"},
     {"checks"},
     {"workloads"},
-    {"conftest", "bench_workloads", "bench_scaling", "bench_startup", "bench_cuda"},
+    {
+        "conftest",
+        "bench_workloads",
+        "bench_scaling",
+        "bench_startup",
+        "bench_cuda",
+        "bench_user_models",
+    },
     {"report", "gpu_report", "registers"},
 ]
 DEPTH = {f"benchmarks.{name}": depth for depth, layer in enumerate(LAYERS) for name in layer}
