@@ -48,7 +48,7 @@ INVALID = {
     "no threads": (estimate(MODEL, Q, 9, n_threads=0), "n_threads must be at least 1, got 0"),
     "threads as a bool": (estimate(MODEL, Q, 9, n_threads=True), "n_threads must be an integer"),
     "first_index": (estimate(MODEL, Q, 9, first_index=-1), "first_index must be at least 0"),
-    "model": (estimate(3, Q, 9), "model must be a distribution.*; got int"),
+    "model": (estimate(3, Q, 9), "model must be a Model, a distribution.*; got int"),
     "model for a class": (
         estimate(fe.Categorical([1.0]), Q, 9),
         "model must be .* got Categorical",
