@@ -12,6 +12,7 @@ from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
 from .models.single_draw import draw
+from .models.stan import from_bridgestan
 from .models.user import Model
 from .results.estimate import Estimate
 from .results.total import Total
@@ -49,6 +50,7 @@ __all__ = [
     "errors",
     "ess",
     "estimate",
+    "from_bridgestan",
     "from_numpyro",
     "from_pymc",
     "from_torch",

@@ -21,7 +21,7 @@ _METHODS = (classmethod, staticmethod, type(lambda: None))
 
 
 # Functions that need other libraries and their models.
-BRIDGES = {"from_numpyro", "from_pymc", "from_torch"}
+BRIDGES = {"from_bridgestan", "from_numpyro", "from_pymc", "from_torch"}
 
 
 def functions():

@@ -131,7 +131,7 @@ CALLS = {
 
 # Results, which are not made by users; functions without arguments, and of other libraries' models.
 NOT_CALLED = {
-    *("from_numpyro", "from_pymc", "from_torch"),
+    *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }

@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError, OneDrawAtATimeWarning
-from ..frozen import Frozen
-from ..kernels.cpu import drivers
-from ..kernels.cpu.launch import ELEMENT_WORK, launch, new_counter
-from ..kernels.draws.blocks import CALLED, LANES, Call, Term
-from ..kernels.draws.radial import GAUSSIAN
+from ..kernels.cpu.launch import ELEMENT_WORK
+from ..kernels.draws.blocks import LANES, Call
 from ..kernels.vectors.arguments import Arguments
 from ..kernels.vectors.building import Built, build
 from ..kernels.vectors.calls import call_block
 from ..kernels.vectors.errors import NotCompiled
 from ..validation import Floats
-from . import lowering
+from .called import CalledDensity
 from .function import UserFunction, line_of, raised_at, user_function
-from .joint import by_member
 from .probe import compare, plain_value, probe, require_all_coordinates
-from .protocol import Frame, Points
 
 
-class CompiledDensity(Frozen):
+class CompiledDensity(CalledDensity):
     """The log density that a user's function computes; see `fastelbo.Model`.
 
     Its machine code and the words that it reads live as long as this object.
     """
 
-    family: ClassVar[str] = "called"
-    # Its code is for the CPU and float64.
-    by_kernels: ClassVar[bool] = False
     function: UserFunction
-    dim: int
 
     def __init__(self, given: Any, dim: int, *, data: Any, params: Any, argument: str) -> None:
         function = user_function(argument, given, data, params)
@@ -62,34 +50,6 @@ class CompiledDensity(Frozen):
         """Multiply-adds of one evaluation, about."""
         return ELEMENT_WORK + 4 * (self.dim + self.function.size)
 
-    def term(self, points: Points, frame: Frame) -> Term:
-        """The density of some data points as the kernels take it; see `models.protocol`."""
-        dim = self.dim
-        if frame.scale_tril is not None:
-            factor = frame.scale_tril[:, None]
-        elif frame.scale is not None:
-            factor = frame.scale[:, None, None, :]
-        else:
-            factor = np.zeros((1, 1, 0, dim))
-        target = -frame.centre[:, None, :]
-        density = lowering.make_density(
-            GAUSSIAN, factor, target, np.zeros((1, 1)), np.zeros((1, 0))
-        )
-        own = np.arange(float(math.prod(self.batch_shape))).reshape(*self.batch_shape, 1)
-        call = Call(self._built.address, self._arguments.address)
-        return Term(CALLED, density, constant(points.select(own, 1)), 0, call)
-
-    def log_prob(self, z: ArrayLike) -> Floats:
-        """The density at z (..., D), whose leading axes broadcast against the batch."""
-        points, shape, batch = by_member(as_floats(z, "z"), self.dim, self.batch_shape)
-        term = self.term(Points(batch), Frame(np.zeros((1, self.dim)), None, None))
-        out, counter = np.empty(points.shape[:2]), new_counter()
-        launch(
-            drivers.called_values, term, constant(points), out, counter,
-            work=out.size * self.work, counter=counter,
-        )  # fmt: skip
-        return out.reshape(shape)
-
     def plain_log_prob(self, z: Floats, i: int) -> float:
         """The function's value in plain Python, for one draw of data point i."""
         try:
@@ -104,6 +64,10 @@ class CompiledDensity(Frozen):
             ) from error
 
     # --- machine code
+
+    @property
+    def _call(self) -> Call:
+        return Call(self._built.address, self._arguments.address)
 
     @cached_property
     def _arguments(self) -> Arguments:

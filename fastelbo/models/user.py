@@ -125,6 +125,16 @@ class Model(Frozen):
         self._set(likelihood=density, prior=Zero(size) if prior is None else prior)
         _ = self.batch_shape
 
+    @classmethod
+    def _of_joint(cls, density: LogDensity, names: tuple[str, ...]) -> Model:
+        """The model of a log p(x, z) that is there already."""
+        model = cls.__new__(cls)
+        model._set(
+            names=_names(names, density.dim), is_joint=True,
+            likelihood=density, prior=Zero(density.dim),
+        )  # fmt: skip
+        return model
+
     @property
     def dim(self) -> int:
         """D, the number of latent coordinates."""

@@ -64,7 +64,8 @@ def _views(width: int, stride: int) -> tuple[Any, Any]:
 
 
 _POINTER = types.CPointer(types.float64)
-_SIGNATURE = types.int64(types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER)
+# Of the machine code of block functions, for `call_block`.
+SIGNATURE = types.int64(types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER)
 
 
 def compile_block(
@@ -84,7 +85,7 @@ def compile_block(
     try:
         density = native(rewriter.rewritten(plain, depends))
         entry = _entry(density, before, after, kind, has_data, stride, width)
-        dispatcher = native(entry, _SIGNATURE)
+        dispatcher = native(entry, SIGNATURE)
         (compiled,) = dispatcher.overloads.values()
     except NotCompiled:
         raise

@@ -1,0 +1,75 @@
+"""Log densities that the kernels call by the address of a block function."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.inputs import as_floats, constant
+from ..frozen import Frozen
+from ..kernels.cpu import drivers
+from ..kernels.cpu.launch import launch, new_counter
+from ..kernels.draws.blocks import CALLED, Call, Term
+from ..kernels.draws.radial import GAUSSIAN
+from ..validation import Floats
+from . import lowering
+from .joint import by_member
+from .protocol import Frame, Points
+
+
+class CalledDensity(Frozen):
+    """A log density by a block function, which `kernels.vectors.calls` calls for many draws."""
+
+    family: ClassVar[str] = "called"
+    # Its code is for the CPU and float64.
+    by_kernels: ClassVar[bool] = False
+    dim: int
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of the batch of data points."""
+        raise NotImplementedError
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds of one evaluation, about."""
+        raise NotImplementedError
+
+    @property
+    def _call(self) -> Call:
+        """The block function. It lives as long as this object."""
+        raise NotImplementedError
+
+    def plain_log_prob(self, z: Floats, i: int) -> float:
+        """Its value without kernels, for one draw of data point i."""
+        raise NotImplementedError
+
+    def term(self, points: Points, frame: Frame) -> Term:
+        """The density of some data points as the kernels take it; see `models.protocol`."""
+        dim = self.dim
+        if frame.scale_tril is not None:
+            factor = frame.scale_tril[:, None]
+        elif frame.scale is not None:
+            factor = frame.scale[:, None, None, :]
+        else:
+            factor = np.zeros((1, 1, 0, dim))
+        target = -frame.centre[:, None, :]
+        density = lowering.make_density(
+            GAUSSIAN, factor, target, np.zeros((1, 1)), np.zeros((1, 0))
+        )
+        own = np.arange(float(math.prod(self.batch_shape))).reshape(*self.batch_shape, 1)
+        return Term(CALLED, density, constant(points.select(own, 1)), 0, self._call)
+
+    def log_prob(self, z: ArrayLike) -> Floats:
+        """The density at z (..., D), whose leading axes broadcast against the batch."""
+        points, shape, batch = by_member(as_floats(z, "z"), self.dim, self.batch_shape)
+        term = self.term(Points(batch), Frame(np.zeros((1, self.dim)), None, None))
+        out, counter = np.empty(points.shape[:2]), new_counter()
+        launch(
+            drivers.called_values, term, constant(points), out, counter,
+            work=out.size * self.work, counter=counter,
+        )  # fmt: skip
+        return out.reshape(shape)
