@@ -114,6 +114,8 @@ for _name, (_targets, _reduce) in _REDUCTIONS.items():
     for _target in _targets:
         typer(_target)(lambda context, args: _reduced(args))
         lowers(_target, LaneVector)(_reduce)
+        # Older versions of numba find `np.sum` of a vector by its method, under numba's own key.
+        lower_builtin(_target, LaneVector)(_reduce)
     lower_builtin(f"lanes.{_name}", LaneVector)(_reduce)
 
 
