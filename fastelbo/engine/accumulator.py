@@ -214,7 +214,7 @@ class LogWeightAccumulator:
         reader.add(states)
         values = with_lower_tails(
             reader.quantities(), n_samples, self.tail_draws,
-            lambda points: {"pareto_k_elbo": states.lower_tails(n_samples, points)},
+            lambda points, names: {"pareto_k_elbo": states.lower_tails(n_samples, points)},
         )  # fmt: skip
         fitting = [j for j, k in enumerate(self.iw_sizes) if k <= n_samples]
         values["iw_value"], values["iw_se"] = (

@@ -21,7 +21,14 @@ from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
 from .loop import HostSlice, Slice, folded_quantities
-from .lower_tails import Indices, Terms, density_terms, tails_of_draws, with_lower_tails
+from .lower_tails import (
+    DENSITY_TERMS,
+    Indices,
+    Terms,
+    density_terms,
+    tails_of_draws,
+    with_lower_tails,
+)
 from .states import Quantities, States
 from .task import EstimateRequest
 
@@ -56,7 +63,9 @@ class CPUBackend:
         )
         draw = partial(self._lower_terms, request)
         tails = partial(tails_of_draws, request.n_samples, draw)
-        return with_lower_tails(values, request.n_samples, request.form.capacity, tails)
+        return with_lower_tails(
+            values, request.n_samples, request.form.capacity, tails, DENSITY_TERMS
+        )
 
     def _lower_terms(
         self, request: EstimateRequest, points: Indices, first: int, stop: int

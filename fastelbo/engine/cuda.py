@@ -17,7 +17,14 @@ from ..validation import Floats
 from .cpu import CPUBackend
 from .cuda_states import DeviceSlice, chunk_bytes
 from .loop import Slice, folded_quantities
-from .lower_tails import Indices, Terms, density_terms, tails_of_draws, with_lower_tails
+from .lower_tails import (
+    DENSITY_TERMS,
+    Indices,
+    Terms,
+    density_terms,
+    tails_of_draws,
+    with_lower_tails,
+)
 from .states import Quantities
 from .task import EstimateRequest
 
@@ -72,7 +79,9 @@ class CUDABackend:
             )
             draw = partial(self._lower_terms, request)
             tails = partial(tails_of_draws, request.n_samples, draw)
-            return with_lower_tails(values, request.n_samples, request.form.capacity, tails)
+            return with_lower_tails(
+                values, request.n_samples, request.form.capacity, tails, DENSITY_TERMS
+            )
 
     def _lower_terms(
         self, request: EstimateRequest, points: Indices, first: int, stop: int

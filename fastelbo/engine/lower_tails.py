@@ -30,12 +30,12 @@ from .states import Quantities
 Indices = NDArray[np.int64]
 # Arrays (points, ...) of minus the log weights, and of other terms, by the names of their k-hats.
 Terms = dict[str, Floats]
-# tails(points): the M + 1 largest values of each term, descending.
-Tails = Callable[[Indices], Terms]
+# tails(points, names): the M + 1 largest values of some terms, descending.
+Tails = Callable[[Indices, tuple[str, ...]], Terms]
 # draw(points, first, stop): the terms of draws first to stop.
 Draw = Callable[[Indices, int, int], Terms]
 
-LARGEST_SHARE = 0.1
+LARGEST_SHARE = 0.125
 # Draws at a time: arrays of 8 MB.
 _PIECE = 2**20
 
@@ -47,44 +47,53 @@ def suspects(values: Mapping[str, Floats]) -> Indices:
         return np.flatnonzero(sound & (values["largest_share"] > LARGEST_SHARE))
 
 
-def with_lower_tails(values: Quantities, n_samples: int, capacity: int, tails: Tails) -> Quantities:
-    """The quantities and k-hats of minus the log weights, and of the other terms.
+def with_lower_tails(
+    values: Quantities,
+    n_samples: int,
+    capacity: int,
+    tails: Tails,
+    others: tuple[str, ...] = (),
+) -> Quantities:
+    """The quantities and k-hats of minus the log weights, and of other terms.
 
     k-hats are NaN where the tail is not looked at, or ``capacity`` is 0.
     """
-    found = {"pareto_k_elbo": np.full(len(values["n_zero"]), np.nan)}
+    names = ("pareto_k_elbo", *others)
+    found = {name: np.full(len(values["n_zero"]), np.nan) for name in names}
     if min(kept_draws(n_samples), capacity):
         suspicious, most = suspects(values), max(1, _PIECE // n_samples)
         for start in range(0, len(suspicious), most):
             points = suspicious[start : start + most]
-            terms = tails(points)
-            elbo = _k_hats(terms.pop("pareto_k_elbo"))
-            found["pareto_k_elbo"][points] = elbo
-            heavy = high_k(elbo, n_samples)
-            for name, tail in terms.items():
-                k = found.setdefault(name, np.full(len(values["n_zero"]), np.nan))
-                k[points[heavy]] = _k_hats(tail[heavy])
+            elbo = _k_hats(tails(points, names[:1])[names[0]])
+            found[names[0]][points] = elbo
+            heavy = points[high_k(elbo, n_samples)]
+            if len(heavy) and others:
+                for name, tail in tails(heavy, others).items():
+                    found[name][heavy] = _k_hats(tail)
     return values | found
 
 
-def tails_of_draws(n_samples: int, draw: Draw, points: Indices) -> Terms:
+def tails_of_draws(n_samples: int, draw: Draw, points: Indices, names: tuple[str, ...]) -> Terms:
     """The tails of terms that ``draw`` makes, a piece at a time."""
     size, kept = kept_draws(n_samples), Terms()
     for first in range(0, n_samples, _PIECE):
-        for name, terms in draw(points, first, min(n_samples, first + _PIECE)).items():
+        drawn = draw(points, first, min(n_samples, first + _PIECE))
+        for name in names:
+            terms = drawn[name]
             terms = np.concatenate([kept[name], terms], axis=1) if name in kept else terms
             most = min(size, terms.shape[1])
             kept[name] = np.partition(terms, terms.shape[1] - most, axis=1)[:, -most:]
     return {name: np.sort(terms, axis=1)[:, ::-1] for name, terms in kept.items()}
 
 
+# The terms of draws whose three log densities are known, beside -l.
+DENSITY_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
+
+
 def density_terms(log_likelihood: Floats, log_prior: Floats, log_q: Floats) -> Terms:
-    """The terms of draws whose three log densities are known."""
-    return {
-        "pareto_k_elbo": -(log_likelihood + (log_prior - log_q)),
-        "pareto_k_kl": log_q - log_prior,
-        "pareto_k_likelihood": -log_likelihood,
-    }
+    """-l and `DENSITY_TERMS`."""
+    terms = -(log_likelihood + (log_prior - log_q)), log_q - log_prior, -log_likelihood
+    return dict(zip(("pareto_k_elbo", *DENSITY_TERMS), terms, strict=True))
 
 
 def _k_hats(tails: Floats) -> Floats:

@@ -55,7 +55,7 @@ class Estimate(Frozen):
     pareto_k_elbo : ndarray
         Pareto k-hat of minus the log weights, of their values and not of exponentials, from as
         many of the smallest log weights. Above 1/2 the ELBO has no standard error, above 1 it may
-        be -inf. It is fitted only where one draw has more than a tenth of the sum of squares of
+        be -inf. It is fitted only where one draw has more than an eighth of the sum of squares of
         the log weights about their mean, and NaN elsewhere: no draw then makes up the error of
         the ELBO. NaN also where ``pareto_k`` would be, where a weight is 0 (the ELBO is then
         -inf), and after a checkpoint of version 1.

@@ -19,7 +19,7 @@ from ..jit.compile import block
 from ..jit.threads import stopped
 from ..math.copies import all_finite, fill, load_rows, store_rows
 from ..math.selection import make_candidates
-from ..state.state import MAX, clear, merge, push_block
+from ..state.state import MAX, clear, merge, push_block, push_lowest
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
@@ -70,6 +70,7 @@ def states(
             push_block(state, fresh, iw_sizes, first, work, n)
             if capacity > 0:
                 push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
+                push_lowest(state, work.log_weight, n, work.partial_sums)
             first += n
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             close_row(top_k, 0, capacity, top_rows[i, slot, 0])

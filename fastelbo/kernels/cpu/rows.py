@@ -13,7 +13,7 @@ from ..draws.blocks import CHUNK
 from ..jit.compile import block, exact
 from ..math.scalar import exp, two_sum
 from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
-from ..state.state import MAX, clear, push_log_weights
+from ..state.state import MAX, clear, push_log_weights, push_lowest
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
@@ -188,6 +188,7 @@ def summaries(
                 if capacity > 0:
                     lane, top = streams * j, fresh[MAX]
                     push_streams(top_k, lane, streams, capacity, tile[j], count, top, values)
+                    push_lowest(state, tile[j], count, partial_sums)
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):

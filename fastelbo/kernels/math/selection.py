@@ -19,7 +19,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..jit.compile import block, scalar
+from ..jit.compile import block, borrower, scalar
 from .copies import copy, fill
 from .simd import BITS, lowest_bit, word_above, word_below
 from .sums import from_order_key, largest, order_key, smallest
@@ -60,7 +60,7 @@ def make_candidates(size):
     )
 
 
-@block
+@borrower
 def take_above(x, n, threshold, start, value, place):
     """Copy the values of x[start:n] above the threshold to ``value``, their indices to ``place``.
 
@@ -86,7 +86,7 @@ def take_above(x, n, threshold, start, value, place):
     return np.int64(count), first
 
 
-@block
+@borrower
 def take_below(x, n, threshold, out):
     """Copy minus the values of x[:n] that are finite and below the threshold; returns how many.
 
@@ -108,7 +108,7 @@ def take_below(x, n, threshold, out):
     return np.int64(count)
 
 
-@block
+@borrower
 def _count_above(values, threshold, n):
     count = np.int64(0)
     for k in range(n):
@@ -116,7 +116,7 @@ def _count_above(values, threshold, n):
     return count
 
 
-@block
+@borrower
 def _set_coarse_keys(value, n, coarse):
     """Set 32-bit keys that nearly have the order of value[:n].
 
@@ -133,7 +133,7 @@ def _set_coarse_keys(value, n, coarse):
         coarse[k] = step * np.int32(RUN) + np.int32(RUN - 1 - k)
 
 
-@block
+@borrower
 def _set_ranks(coarse, n, rank):
     """rank[k] = how many of the first n keys of a run are above coarse[k]."""
     for k in range(RUN):
@@ -147,7 +147,7 @@ def _set_ranks(coarse, n, rank):
             rank[k] += above
 
 
-@block
+@borrower
 def _mend(key, place, n):
     """Sort nearly sorted keys, descending; equal keys keep their order."""
     rises = np.int64(0)
@@ -164,7 +164,7 @@ def _mend(key, place, n):
         key[target], place[target] = moved, origin
 
 
-@block
+@borrower
 def _sort_run(value, place, n, coarse, rank, out_key, out_place):
     """Sort the first n values of one run, descending; `_LEAST` fills the output behind them."""
     _set_coarse_keys(value, n, coarse)
@@ -177,7 +177,7 @@ def _sort_run(value, place, n, coarse, rank, out_key, out_place):
     _mend(out_key, out_place, n)
 
 
-@block
+@borrower
 def _merge_runs(key, place, middle, n, out_key, out_place):
     """Merge two descending runs: key[:middle], and key[middle:n], which is not longer.
 
@@ -207,7 +207,7 @@ def _merge_runs(key, place, middle, n, out_key, out_place):
         out_key[front], out_place[front] = key[source], place[source]
 
 
-@block
+@borrower
 def _is_descending(value, n):
     rises = np.int64(0)
     for k in range(1, n):
@@ -215,7 +215,7 @@ def _is_descending(value, n):
     return rises == 0
 
 
-@block
+@borrower
 def sort_descending(candidates, n):
     """Sort the first ``n`` candidates, descending."""
     value, place, key, other_key, other_place, coarse, rank = candidates
@@ -243,7 +243,7 @@ def sort_descending(candidates, n):
     copy(other_place, n, candidates.place)
 
 
-@block
+@borrower
 def _bisect(values, n, least, most):
     """A threshold with ``least`` to ``most`` values above it; NaN if `_BISECTIONS` find none."""
     low, high = smallest(values, n), largest(values, n)
@@ -259,7 +259,7 @@ def _bisect(values, n, least, most):
     return np.nan
 
 
-@block
+@borrower
 def thin(candidates, n, size):
     """Move the ``size`` largest candidates, and perhaps a few more, to the front.
 
@@ -286,7 +286,7 @@ def rank_in_sample(expected):
     return np.int64(expected + 2.0 * math.sqrt(expected)) + 1
 
 
-@block
+@borrower
 def guess_threshold(row, n, size, sample):
     """A threshold that most likely has ``size`` values of the row above it.
 
@@ -301,7 +301,7 @@ def guess_threshold(row, n, size, sample):
     return _bisect(sample, _SAMPLE, least, least + least // 4)
 
 
-@block
+@borrower
 def _gather(row, n, size, threshold, candidates):
     """Make candidates of all values that may be among the ``size`` largest; returns how many.
 
@@ -320,7 +320,7 @@ def _gather(row, n, size, threshold, candidates):
     return count
 
 
-@block
+@borrower
 def select_largest(row, n, size, candidates):
     """Make the ``size`` largest values of row[:n] the first candidates, descending.
 

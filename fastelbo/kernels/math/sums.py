@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block, exact, scalar
+from ..jit.compile import block, borrower, exact, scalar
 from .scalar import exp_normal
 
 PARTIAL_SUMS = 32
@@ -36,7 +36,7 @@ def _close(partial):
     )
 
 
-@block
+@borrower
 def sum_all(x, n, partial_sums):
     """Sum of x[:n]."""
     partial = partial_sums[0]
@@ -57,7 +57,7 @@ def sum_all(x, n, partial_sums):
     return _close(partial)
 
 
-@block
+@borrower
 def range_sum(x, start, stop):
     """Sum of a few values, x[start:stop], in four partial sums."""
     a = b = c = d = 0.0
@@ -74,7 +74,7 @@ def range_sum(x, start, stop):
     return (a + b) + (c + d)
 
 
-@block
+@borrower
 def finite_sum(x, n, partial_sums):
     """Count and sum of the finite values."""
     total = sum_all(x, n, partial_sums)
@@ -97,7 +97,7 @@ def _deviation(x, mean):
     return x - mean if abs(x) < np.inf else 0.0
 
 
-@block
+@borrower
 def square_deviations(x, mean, n, partial_sums):
     """Sum of (x - mean)^2 over finite x."""
     partial = partial_sums[0]
@@ -131,7 +131,7 @@ def from_order_key(key):
     return np.int64(bits).view(np.float64)
 
 
-@block
+@borrower
 def largest(x, n):
     """The largest of x[:n]; none of them is NaN."""
     best = order_key(-np.inf)
@@ -140,7 +140,7 @@ def largest(x, n):
     return from_order_key(best)
 
 
-@block
+@borrower
 def smallest(x, n):
     """The smallest of x[:n]; none of them is NaN."""
     best = order_key(np.inf)
@@ -149,43 +149,51 @@ def smallest(x, n):
     return from_order_key(best)
 
 
-@block
-def smallest_finite(x, n):
-    """The smallest finite value of x[:n]; inf if there is none."""
-    best = order_key(np.inf)
-    for k in range(n):
-        value = x[k] if abs(x[k]) < np.inf else np.inf
-        best = min(best, order_key(value))
-    return from_order_key(best)
+@borrower
+def lowest(x, n, partial_sums):
+    """The smallest of x[:n], NaN aside."""
+    partial = partial_sums[0]
+    partial[:] = np.inf
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            bottom = partial[j]
+            for term in range(_TERMS):
+                value = x[first + j + term * PARTIAL_SUMS]
+                bottom = value if value < bottom else bottom
+            partial[j] = bottom
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            value = x[first + j]
+            partial[j] = value if value < partial[j] else partial[j]
+    return smallest(partial, PARTIAL_SUMS)
 
 
-@block
-def range_and_sum(x, n, partial_sums):
-    """The smallest and the largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
-    low, peak, partial = partial_sums[0], partial_sums[1], partial_sums[2]
+@borrower
+def peak_and_sum(x, n, partial_sums):
+    """The largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
+    peak, partial = partial_sums[0], partial_sums[1]
     for j in range(PARTIAL_SUMS):
-        low[j], peak[j] = np.inf, -np.inf
+        peak[j] = -np.inf
         partial[j] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
-            bottom, top, total = low[j], peak[j], partial[j]
+            top, total = peak[j], partial[j]
             for term in range(_TERMS):
                 value = x[first + j + term * PARTIAL_SUMS]
-                bottom = value if value < bottom else bottom
                 top = value if value > top else top
                 total += value
-            low[j], peak[j], partial[j] = bottom, top, total
+            peak[j], partial[j] = top, total
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
-            low[j] = value if value < low[j] else low[j]
             peak[j] = value if value > peak[j] else peak[j]
             partial[j] += value
-    return smallest(low, PARTIAL_SUMS), largest(peak, PARTIAL_SUMS), _close(partial)
+    return largest(peak, PARTIAL_SUMS), _close(partial)
 
 
-@block
+@borrower
 def scale_weights(x, top, n, w, partial_sums):
     """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN."""
     for k in range(n):
@@ -193,7 +201,7 @@ def scale_weights(x, top, n, w, partial_sums):
     return sum_all(w, n, partial_sums)
 
 
-@block
+@borrower
 def sum_of_rest(w, total, n):
     """The sum of the scaled weights without one maximal weight, which is 1."""
     if total >= 2.0:
@@ -205,7 +213,7 @@ def sum_of_rest(w, total, n):
     return range_sum(w, 0, place) + range_sum(w, place + 1, n)
 
 
-@block
+@borrower
 def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
     """Centred second moments of w and of x, and their co-moment, over finite x."""
     second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]

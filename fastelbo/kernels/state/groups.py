@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..jit.compile import block, exact
+from ..jit.compile import borrower, exact
 from ..math.scalar import exp, log_positive
 from ..math.sums import range_sum, square_deviations
 from .scales import scale_of
@@ -33,7 +33,7 @@ GROUP_SIZE = 11
 UNDERFLOW = 1e-250
 
 
-@block
+@borrower
 def clear_groups(groups):
     """Reset the groups to zero draws; the caller has set all fields to 0."""
     for offset in range(0, groups.shape[0], GROUP_SIZE):
@@ -87,7 +87,7 @@ def close_group(group, size):
     _reopen(group)
 
 
-@block
+@borrower
 def _reopen(group):
     group[OPEN_COUNT] = 0.0
     group[OPEN_SHIFT] = -np.inf
@@ -108,7 +108,7 @@ def merge_closed(group, count, zero, mean, m2, scale):
     group[CLOSED_ZERO] += zero
 
 
-@block
+@borrower
 def merge_group(group, other, size):
     """Append the next chunk's groups of one size to a state that begins at draw 0."""
     if group[OPEN_COUNT] > 0.0:
@@ -132,7 +132,7 @@ def merge_group(group, other, size):
 # --- pushing a block ------------------------------------------------------------------------
 
 
-@block
+@borrower
 def _group_sums(w, start, size, count, values):
     """Set the sums of ``count`` consecutive groups of ``size`` weights; return the smallest sum."""
     least = np.inf
@@ -143,7 +143,7 @@ def _group_sums(w, start, size, count, values):
     return least
 
 
-@block
+@borrower
 def _extend_by_segment(group, log_weight, w, top, start, stop):
     """Add draws start to stop of a block to the open group; the block's maximum is ``top``."""
     count = float(stop - start)
@@ -162,7 +162,7 @@ def _extend_by_segment(group, log_weight, w, top, start, stop):
     extend_open(group, count, shift, total)
 
 
-@block
+@borrower
 def finish_group(group, size):
     """Close the open group at its end, or make it the head if it began in an earlier chunk."""
     if group[OPEN_COUNT] == size:
@@ -174,7 +174,7 @@ def finish_group(group, size):
         _reopen(group)
 
 
-@block
+@borrower
 def _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums):
     """Add ``count`` complete groups of a block."""
     least = _group_sums(w, start, size, count, values)
@@ -198,7 +198,7 @@ def _push_whole_groups(group, size, start, count, log_weight, w, top, values, pa
         merge_closed(group, float(n_values), 0.0, (top + mean) * scale, m2 * scale * scale, scale)
 
 
-@block
+@borrower
 def push_groups(group, size, first, log_weight, w, top, n, values, partial_sums):
     """Cut the block from draw ``first`` into groups of ``size`` draws by address, and add them."""
     phase = first % size

@@ -21,16 +21,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..jit.compile import block, exact
+from ..jit.compile import borrower, exact
 from ..math.copies import fill, scaled
 from ..math.scalar import exp, two_sum
 from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    range_and_sum,
+    lowest,
+    peak_and_sum,
     scale_weights,
-    smallest_finite,
     square_deviations,
     sum_of_rest,
 )
@@ -56,7 +56,7 @@ COUNT = 0
 BAD = 1  # log weights that are NaN or +inf
 FIRST_BAD = 2  # address of the first bad log weight
 MAX = 3
-MIN = 4  # of the finite l
+MIN = 4  # the smallest l, for k-hats; not read if a weight is 0
 REST_HI = 5
 REST_LO = 6
 M2_WEIGHT = 7  # centred second moment of w over finite l
@@ -81,7 +81,7 @@ def state_size(group_sizes: int) -> int:
     return GROUPS + GROUP_SIZE * group_sizes
 
 
-@block
+@borrower
 def clear(state):
     """Reset the state to zero draws."""
     state[:] = 0.0
@@ -168,7 +168,7 @@ def _merge_weights(state, other):
     state[MIN] = min(state[MIN], other[MIN])
 
 
-@block
+@borrower
 def merge_moments(state, other):
     """Append the other state, except its groups."""
     state[COUNT] += other[COUNT]
@@ -179,7 +179,7 @@ def merge_moments(state, other):
         _merge_term(state, other, offset)
 
 
-@block
+@borrower
 def merge(state, other, iw_sizes):
     """Append ``other``, the state of the next draws, to a state that begins at draw 0."""
     merge_moments(state, other)
@@ -195,7 +195,7 @@ def merge(state, other, iw_sizes):
 # --- pushing a block ------------------------------------------------------------------------
 
 
-@block
+@borrower
 def _set_term(state, offset, x, n, room, partial_sums):
     """Set the moments of one term over a block."""
     finite, total = finite_sum(x, n, partial_sums)
@@ -214,7 +214,7 @@ def _set_term(state, offset, x, n, room, partial_sums):
     state[offset + SCALE] = scale
 
 
-@block
+@borrower
 def _set_weights(state, log_weight, first, n, w, room, partial_sums):
     """Set counts and moments of a block's log weights and scaled weights; fill ``w`` with these.
 
@@ -223,8 +223,9 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
     state[COUNT] = float(n)
     state[BAD] = 0.0
     state[FIRST_BAD] = np.inf
+    state[MIN] = np.inf
     finite = n
-    low, top, total = range_and_sum(log_weight, n, partial_sums)
+    top, total = peak_and_sum(log_weight, n, partial_sums)
     if not abs(total) < np.inf:
         finite, total = finite_sum(log_weight, n, partial_sums)
         for k in range(n - 1, -1, -1):
@@ -232,8 +233,7 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
                 state[BAD] += 1.0
                 state[FIRST_BAD] = float(first + k)
                 log_weight[k] = -np.inf
-        low, top = smallest_finite(log_weight, n), largest(log_weight, n)
-    state[MIN] = low
+        top = largest(log_weight, n)
     state[LOG_WEIGHT + FINITE] = float(finite)
     state[LOG_WEIGHT + SUM_HI] = total
     state[LOG_WEIGHT + SUM_LO] = 0.0
@@ -262,7 +262,7 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
     state[CO_MOMENT] = co_moment
 
 
-@block
+@borrower
 def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, partial_sums):
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
@@ -270,7 +270,7 @@ def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, part
         push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values, partial_sums)
 
 
-@block
+@borrower
 def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, partial_sums, n):
     """Add a block of log weights to the state of its chunk; the block's first draw is ``first``.
 
@@ -282,7 +282,13 @@ def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, parti
     _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, partial_sums)
 
 
-@block
+@borrower
+def push_lowest(state, log_weight, n, partial_sums):
+    """Lower the smallest log weight of a chunk to that of a block."""
+    state[MIN] = min(state[MIN], lowest(log_weight, n, partial_sums))
+
+
+@borrower
 def push_block(state, fresh, iw_sizes, first, work, n):
     """Add a block and its log-density terms to the state of its chunk; see `push_log_weights`."""
     log_ratio, room = work.scratch[0], work.scratch[1]

@@ -20,7 +20,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..jit.compile import block
+from ..jit.compile import block, borrower
 from ..math.copies import copy, fill
 from ..math.selection import (
     RUN,
@@ -65,21 +65,21 @@ def make_top_k(lanes, capacity):
     )
 
 
-@block
+@borrower
 def open_row(top_k, lane, threshold):
     """Begin a stream: values at or below the threshold are not needed."""
     top_k.threshold[lane] = threshold
     top_k.count[lane] = 0
 
 
-@block
+@borrower
 def clear_row(row):
     """Reset the row to an empty stream."""
     row[THRESHOLD] = -np.inf
     row[COUNT] = 0.0
 
 
-@block
+@borrower
 def close_row(top_k, lane, capacity, row):
     """Write the values of the stream to its row."""
     if top_k.count[lane] > row.shape[0] - VALUES:
@@ -90,7 +90,7 @@ def close_row(top_k, lane, capacity, row):
     copy(top_k.value[lane], count, row[VALUES:])
 
 
-@block
+@borrower
 def _thin_lane(top_k, lane, capacity):
     spare = top_k.candidates
     candidates = Candidates(
@@ -102,7 +102,7 @@ def _thin_lane(top_k, lane, capacity):
     top_k.threshold[lane] = max(threshold, top_k.threshold[lane])
 
 
-@block
+@borrower
 def push_top(top_k, lane, capacity, x, n, top):
     """Add the values of x[:n] that may be among the largest; the maximum of x[:n] is ``top``."""
     if not top > top_k.threshold[lane]:
@@ -125,7 +125,7 @@ def push_top(top_k, lane, capacity, x, n, top):
         _thin_lane(top_k, lane, capacity)
 
 
-@block
+@borrower
 def _negate(x, n, out):
     """out[:n] = -x[:n], and -inf where x is; returns the largest."""
     best = order_key(-np.inf)
@@ -136,7 +136,7 @@ def _negate(x, n, out):
     return from_order_key(best)
 
 
-@block
+@borrower
 def push_streams(top_k, lane, streams, capacity, log_weight, n, top, room):
     """Add a block of log weights to the streams from ``lane`` on; ``room`` is overwritten.
 
@@ -157,7 +157,7 @@ def push_streams(top_k, lane, streams, capacity, log_weight, n, top, room):
         _thin_lane(top_k, low, capacity)
 
 
-@block
+@borrower
 def push_top_row(top_k, lane, capacity, row):
     """Add the values in the row of another stream."""
     if row[THRESHOLD] == np.inf:
@@ -167,7 +167,7 @@ def push_top_row(top_k, lane, capacity, row):
     top_k.threshold[lane] = max(top_k.threshold[lane], row[THRESHOLD])
 
 
-@block
+@borrower
 def sort_row(row, size, candidates, out):
     """out = the ``size`` largest values of a row, descending; -inf if the row has fewer."""
     count = np.int64(row[COUNT])
