@@ -91,6 +91,17 @@ def temporary(z):
     return s
 
 
+def loops_on_both_sides(z):
+    s = 0.0
+    if z[0] > 0:
+        for i in range(3):
+            s += i * z[i]
+    else:
+        for i in range(2):
+            s -= z[i] * z[i + 1]
+    return s
+
+
 def carries(z):
     last = 0.0
     for v in z:
@@ -148,6 +159,18 @@ def truths(z):
     return 1.0 if -1 < z[2] < 1 and not inside else 2.0 * inside
 
 
+def plain_values_beside_z(z):
+    """What may depend on z, but is plain: the number of a tuple, a name of another branch."""
+    pair = (z[0], 3.0, 2)
+    b, n = 1.0, pair[2]
+    t = 1.0 if b + pair[1] >= 2.0 and not n > 5 else z[1]
+    if n < 1 or pair[1] * 2.0 - b < 0:
+        t += 10.0
+    t += pair[1] * b
+    t -= pair[1] * b * n
+    return t + (b - pair[1] * n) + (pair[1] * b - n) + (n + n * pair[1])
+
+
 double = lambda a: a * a if a > 0 else -a  # noqa: E731
 
 
@@ -165,7 +188,7 @@ def helpers(z):
 SELECTS = [
     early_return, two_guards, else_returns, all_return, nested, temporary, carries,
     carries_from_first, continues, writes_under_mask, short_circuit, number_as_condition, truths,
-    helpers,
+    helpers, plain_values_beside_z, loops_on_both_sides,
 ]  # fmt: skip
 
 

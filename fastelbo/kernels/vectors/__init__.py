@@ -5,10 +5,11 @@ LLVM vectorises no loop over draws around a user's function. Here the function i
 
 - `types`: the types, and how they lie in memory.
 - `trace`: the scalars of ``kernels.math`` as code on vectors.
-- `arithmetic`, `functions`, `choices`: what a value can do. `operations` registers it
-  with the compiler.
+- `arithmetic`, `fused`, `functions`, `choices`: what a value can do. `operations` registers it
+  with the compiler, by keys of its own.
 - `arrays`, `operands`, `elementwise`, `temporaries`: z, and other vectors of such values.
-- `syntax`, `dataflow`, `selects`: branches that depend on z become selects.
-- `arguments`, `block`: a function as machine code for a block of draws. `calls` calls it by its
-  address.
+- `syntax`, `dataflow`, `purity`: what the source of a function says. `rewriting` rewrites it;
+  `selects` rewrites branches that depend on z.
+- `binding`, `arguments`, `block`: a function as machine code for a block of draws. `building` keeps
+  it on disk, `calls` calls it by its address. `errors`: what a user reads where it has none.
 """

@@ -107,22 +107,22 @@ _on_masks(negated, "not_")
 
 
 # On plain values the functions are what they say.
-@overload(truth)
+@overload(truth, strict=False)
 def _plain_truth(x):
     return None if isinstance(x, OURS) else truth
 
 
-@overload(both)
+@overload(both, strict=False)
 def _plain_both(x, y):
     return None if isinstance(x, OURS) or isinstance(y, OURS) else both
 
 
-@overload(either)
+@overload(either, strict=False)
 def _plain_either(x, y):
     return None if isinstance(x, OURS) or isinstance(y, OURS) else either
 
 
-@overload(negated)
+@overload(negated, strict=False)
 def _plain_negated(x):
     return None if isinstance(x, OURS) else negated
 

@@ -167,13 +167,14 @@ class Selects:
         return is_text or isinstance(node, ast.Pass)
 
     def _is_inside(self, loop: ast.For) -> bool:
-        """Whether the names of a loop are read in its body alone."""
-        names = {each.id for each in ast.walk(loop.target) if isinstance(each, ast.Name)}
-
-        def count(tree: ast.AST) -> int:
-            return sum(isinstance(each, ast.Name) and each.id in names for each in ast.walk(tree))
-
-        return count(loop) == count(self.definition)
+        """Whether the names of a loop are read in loops over them alone."""
+        names = _names(loop.target)
+        inside: set[ast.AST] = set()
+        for node in ast.walk(self.definition):
+            if isinstance(node, ast.For) and names <= _names(node.target):
+                inside.update(ast.walk(node))
+        uses = (each for each in ast.walk(self.definition) if isinstance(each, ast.Name))
+        return all(each in inside for each in uses if each.id in names)
 
     def _under(self, body: list[ast.stmt], mask: str) -> list[ast.stmt]:
         """Statements for the lanes of a mask."""
@@ -224,6 +225,10 @@ class Selects:
             self.merged.add(target.id)
         chosen = call(_CHOOSE, load(mask), value, _read(target))
         return located(ast.Assign([copy.deepcopy(target)], chosen), node)
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 def _read(target: Any) -> Any:
