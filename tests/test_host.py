@@ -386,6 +386,7 @@ WRONG = {
     "other sum": (lambda z: z.sum(0), InvalidInputError, r"shape \(2,\); sum over the last axis"),
     "too few": (lambda z: z[1:, 0], InvalidInputError, r"shape \(699,\)"),
     "complex": (lambda z: z[:, 0] + 0j, UnsupportedDTypeError, "complex128"),
+    "truths": (lambda z: z[:, 0] > 0, UnsupportedDTypeError, "returned truths.* bool"),
     "objects": (lambda z: z[:, 0].astype(object), UnsupportedDTypeError, "object"),
     "text": (lambda z: "log", UnsupportedDTypeError, "returned 'log'"),
     "None": (lambda z: None, UnsupportedDTypeError, "returned None"),

@@ -171,6 +171,34 @@ def plain_values_beside_z(z):
     return t + (b - pair[1] * n) + (pair[1] * b - n) + (n + n * pair[1])
 
 
+def sums_of_truths(z):
+    a, b, c = z[0] > -0.5, z[1] > -0.5, z[2] > 0
+    s = (a + b) * 1.0 + 10 * (a * b + c) + 100 * (c + a * b) + 1000 * (a + (1 > 2)) + np.add(a, c)
+    c += a * b
+    return s + 0.5 * c + (a * b + a * c) * z[1] + (a + 1) + a * 2.0
+
+
+def sums_of_vectors_of_truths(z):
+    a, b = z > -0.5, z < 0.5
+    s = np.sum((a + b) * z) + 10 * np.sum(a * b) + np.sum((a * b + (z > 0)) * z) + np.sum(a * z)
+    a += b
+    return s + np.sum(a * 2.0) + np.sum(a + 1)
+
+
+def number_of_items(z):
+    return len(z)
+
+
+def plain_condition(z):
+    n = number_of_items(z)
+    s = 0.0
+    if n > 2 and not (n == 5 or n < 1):
+        s += z[0]
+    if n > 0 and (z[0] > 0 or n == 7):
+        s += 1.0
+    return s if n > 3 or n != 4 else z[1]
+
+
 double = lambda a: a * a if a > 0 else -a  # noqa: E731
 
 
@@ -188,7 +216,8 @@ def helpers(z):
 SELECTS = [
     early_return, two_guards, else_returns, all_return, nested, temporary, carries,
     carries_from_first, continues, writes_under_mask, short_circuit, number_as_condition, truths,
-    helpers, plain_values_beside_z, loops_on_both_sides,
+    helpers, plain_values_beside_z, loops_on_both_sides, sums_of_truths,
+    sums_of_vectors_of_truths, plain_condition,
 ]  # fmt: skip
 
 
@@ -248,6 +277,10 @@ def indexes(z):
     return TABLE[int(abs(z[0])) % 3]
 
 
+def indexes_by_truth(z):
+    return TABLE[int(z[0] > 0) + int(z[1] > 0)]
+
+
 def chooses_vectors(z):
     r = z
     if z[0] > 0:
@@ -263,7 +296,8 @@ def raises_at_some(z):
 
 ONE_LANE = [
     (impure_branch, "if z"), (impure_ternary, "s ="), (pops, "if z"), (breaks, "if v"),
-    (value_of_or, "return"), (filters, "return"), (indexes, "return"), (chooses_vectors, "r = -z"),
+    (value_of_or, "return"), (filters, "return"), (indexes, "return"),
+    (indexes_by_truth, "return"), (chooses_vectors, "r = -z"),
     (raises_at_some, "if z"),
 ]  # fmt: skip
 
@@ -481,6 +515,16 @@ def two_axes(z):
     return z[0, 1]
 
 
+def largest(z):
+    return np.argmax(z) * 1.0
+
+
+def deletes(z):
+    a = z[0]
+    del a
+    return z[1]
+
+
 def takes_more(z, y):
     return z[0]
 
@@ -500,7 +544,8 @@ REFUSED = [
     (prints, "printed"), (formats, "text"), (writes_z, "read only"), (writes_to_table, "writes"),
     (draws, "random"), (counts, "STORE_GLOBAL"), (reads_list, "list"), (tries, "try"),
     (unknown, "no name nowhere"), (attribute, "no attribute foo"), (two_axes, "getitem"),
-    (takes_more, "takes"), (any_keyword, "keywords"), (yields, "generator"),
+    (takes_more, "takes"), (largest, "no form for vectors"), (deletes, "del a has"),
+    (any_keyword, "keywords"), (yields, "generator"),
     (Model().method, "method"), (Model(), "expected a function"), (np.sum, "expected a function"),
     (functools.lru_cache(early_return), "expected a function"),
 ]  # fmt: skip
@@ -539,6 +584,18 @@ def other_sizes(z, y):
 
 def no_items(z, y):
     return np.max(z[3:])
+
+
+@pytest.mark.parametrize("factor", [1e19, -1e19, math.inf, math.nan])
+def test_an_integer_beyond_64_bits_is_an_error(factor):
+    def density(z, factor):
+        return float(int(factor * (z[0] ** 2 + 1.0)))
+
+    arguments = Arguments(None, (factor,))
+    block = compile_block(density, arguments.kind, False, stride=LANES, width=1)
+    status, values = evaluate(block, arguments, Z)
+    assert status != 0
+    assert np.isnan(values).all()
 
 
 def too_large(z, y):

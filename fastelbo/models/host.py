@@ -161,6 +161,8 @@ class HostDensity:
             raise
         what = f"{self._name} must return one log density a draw, real numbers of shape "
         what += f"{shape[:-1]} for z of shape {shape}; {described(self.function)} returned "
+        if "bool" in str(getattr(result, "dtype", "")):
+            raise UnsupportedDTypeError(f"{what}truths: their dtype is {result.dtype}")
         try:
             values = as_unchecked_floats(result, "the result")
         except (InvalidInputError, UnsupportedDTypeError) as error:

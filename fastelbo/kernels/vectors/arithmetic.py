@@ -15,6 +15,24 @@ from ..math import elementary
 from .operations import operation
 from .trace import constant, intrinsic, square_root, vector_function
 
+# NumPy's sum of two truths is their "or", and the product their "and": these come before numbers.
+_TWO_MASKS: dict[str, Any] = {"arity": 2, "gives_mask": True, "takes_masks": (True, True)}
+
+
+@operation(
+    operator.and_, operator.iand, np.logical_and, operator.mul, operator.imul, np.multiply,
+    **_TWO_MASKS,
+)  # fmt: skip
+def _both(builder: Any, x: Any, y: Any) -> Any:
+    return builder.and_(x, y)
+
+
+@operation(
+    operator.or_, operator.ior, np.logical_or, operator.add, operator.iadd, np.add, **_TWO_MASKS
+)
+def _either(builder: Any, x: Any, y: Any) -> Any:
+    return builder.or_(x, y)
+
 
 @operation(operator.mul, operator.imul, np.multiply, arity=2)
 def multiply(builder: Any, x: Any, y: Any) -> Any:
@@ -106,18 +124,6 @@ for _symbol, _targets in {
     "!=": (operator.ne, np.not_equal),
 }.items():
     operation(*_targets, arity=2, gives_mask=True)(_comparison(_symbol))
-
-_TWO_MASKS: dict[str, Any] = {"arity": 2, "gives_mask": True, "takes_masks": (True, True)}
-
-
-@operation(operator.and_, operator.iand, np.logical_and, **_TWO_MASKS)
-def _both(builder: Any, x: Any, y: Any) -> Any:
-    return builder.and_(x, y)
-
-
-@operation(operator.or_, operator.ior, np.logical_or, **_TWO_MASKS)
-def _either(builder: Any, x: Any, y: Any) -> Any:
-    return builder.or_(x, y)
 
 
 @operation(operator.xor, operator.ixor, np.logical_xor, **_TWO_MASKS)

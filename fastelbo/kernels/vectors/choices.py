@@ -10,8 +10,10 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import overload
 
+from .arrays import raise_if
 from .operations import OURS, lowers, typer
-from .types import DOUBLE, NUMBERS, Lanes, Mask
+from .trace import intrinsic
+from .types import DOUBLE, INDEX, NUMBERS, Lanes, Mask
 
 _TRUTHS = (Mask, types.Boolean)
 
@@ -106,7 +108,7 @@ _on_masks(either, "or_")
 _on_masks(negated, "not_")
 
 
-# On plain values the functions are what they say.
+# On plain values the functions are what they say. A strict overload compares annotations, too.
 @overload(truth, strict=False)
 def _plain_truth(x):
     return None if isinstance(x, OURS) else truth
@@ -147,12 +149,18 @@ def _bool(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 @typer(builtins.int)
 def _int_typed(context: Any, args: Any) -> Any:
-    if len(args) == 1 and isinstance(args[0], Lanes) and args[0].width == 1:
+    if len(args) == 1 and isinstance(args[0], (Mask, Lanes)) and args[0].width == 1:
         return signature(types.int64, args[0])
     return None
 
 
-@lowers(builtins.int, Lanes)
+@lowers(builtins.int, types.Any)
 def _int(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    value = builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
-    return builder.fptosi(value, ir.IntType(64))
+    first = ir.Constant(ir.IntType(32), 0)
+    value = builder.extract_element(args[0], first)
+    if isinstance(sig.args[0], Mask):
+        return builder.zext(value, INDEX)
+    size = builder.extract_element(intrinsic(builder, "fabs", args[0]), first)
+    outside = builder.fcmp_unordered(">=", size, ir.Constant(DOUBLE, 2.0**63))
+    raise_if(context, builder, outside, OverflowError, "an integer is beyond 64 bits")
+    return builder.fptosi(value, INDEX)

@@ -32,9 +32,13 @@ from .types import Lanes, LaneVector, splat
 assert functions  # registers its operations
 
 
-def _lower(operation: Operation, in_place: bool = False) -> Callable[..., Any]:
+def _lower(alike: list[Operation], in_place: bool = False) -> Callable[..., Any]:
+    """Operations of one target and arity, of which one gives masks, as code on vectors."""
+    by_kind = {each.gives_mask: each for each in alike}
+
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         kind = sig.return_type
+        operation = by_kind.get(kind.is_mask, alike[-1])
         operands = [
             reader(context, builder, each, value, kind.width, mask)
             for each, value, mask in zip(sig.args, args, operation.takes_masks, strict=True)
@@ -58,9 +62,9 @@ def _lower(operation: Operation, in_place: bool = False) -> Callable[..., Any]:
 
 
 for _target, _operations in OPERATIONS.items():
-    for _operation in _operations:
-        _kinds = (types.Any,) * _operation.arity
-        lowers(_target, *_kinds)(_lower(_operation, _target in IN_PLACE))
+    for _arity in {each.arity for each in _operations}:
+        _alike = [each for each in _operations if each.arity == _arity]
+        lowers(_target, *(types.Any,) * _arity)(_lower(_alike, _target in IN_PLACE))
 
 
 # --- reductions ---------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ _REASONS = [
     (r"Untyped global name '_?(\w+)'", "{0} has no compiled form"),
     (r"exception_match\(|yield in a closure", "try and generators have no compiled form"),
     (r">>> choose\((?:Mask|bool).*LaneVector", "z chooses one of two vectors"),
+    (r"found for signature:\s*>>> (?:range|getitem)\(.*Lanes\(1\)",
+     "an index or a count is a float; int(...) makes it an integer"),
     (r"found for signature:\s*>>> (.+?)\n", "`{0}` has no compiled form"),
     (r"NameError: name '(\w+)' is not defined", "there is no name {0}"),
     (r"tuple index out of range", "an index is outside of a tuple of arguments"),
@@ -83,6 +85,8 @@ _REASONS = [
     (r"Variable '(\w+)' (?:is not defined|referenced before)", "{0} may have no value"),
     (r"Use of unsupported opcode \((\w+)\)", "it uses a statement without a compiled form ({0})"),
     (r"Cannot unify (.+?) and (.+?) for '(\w+)", "{2} is once {0} and once {1}"),
+    (r"'LaneVector' object has no attribute", "one of its functions has no form for vectors of z"),
+    (r"del found at: del (\w+)", "del {0} has no compiled form"),
     (r"use of a (reflected \w+)", "a list that the function does not make has no compiled form"),
 ]  # fmt: skip
 _TYPES = [

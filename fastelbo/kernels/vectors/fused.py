@@ -57,6 +57,12 @@ def _minus(builder: Any, c: Any, a: Any, b: Any) -> Any:
 
 
 IN_PLACE.update({add_product, subtract_product})
+# Of three truths, as NumPy has it; see `arithmetic`.
+_MASKS: dict[str, Any] = {"arity": 3, "gives_mask": True, "takes_masks": (True, True, True)}
+operation(product_plus, **_MASKS)(lambda builder, a, b, c: builder.or_(builder.and_(a, b), c))
+operation(plus_product, add_product, **_MASKS)(
+    lambda builder, c, a, b: builder.or_(c, builder.and_(a, b))
+)
 operation(product_plus, arity=3)(multiply_add)
 operation(product_minus, arity=3)(lambda builder, a, b, c: _product_minus(builder, a, b, c))
 operation(plus_product, add_product, arity=3)(_plus)
