@@ -16,6 +16,7 @@ from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import launch
 from ..kernels.draws.blocks import Density, Term
+from ..kernels.draws.radial import GAUSSIAN
 from ..random import RandomState, philox_key
 from ..validation import (
     MAX_DRAWS,
@@ -137,6 +138,10 @@ class Elliptical(Distribution):
             with np.errstate(under="ignore"):
                 points = 0.25 * points
             result = launch.log_prob(*quarter, points).reshape(shape)
+            density = quarter[0]
+            if density.radial == GAUSSIAN and density.log_const.shape[1] == 1:
+                # Terms of a scaled distance overflowed with opposite signs: it is beyond 1e154.
+                result[np.isnan(result)] = -np.inf
         return result
 
     def _log_prob_on_device(self, z: Any) -> DeviceFloats:
