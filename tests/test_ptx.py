@@ -22,7 +22,7 @@ BUDGET = {
     "largest of float32": 168,
     "largest of float64": 168,
     "summaries of float32": 64,
-    "summaries of float64": 72,  # it follows the smallest value, too
+    "summaries of float64": 64,
     "log_prob, D=8": 128,
     "log_prob by warps, D=8": 128,
     "mixture model, D=8, C=4": 128,
