@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from fastelbo import reference
 from fastelbo.kernels.draws.blocks import CHUNK, LANES, make_workspace
 from fastelbo.kernels.jit.compile import kernel
+from fastelbo.kernels.math.sums import make_partial_sums
 from fastelbo.kernels.state import state
 
 SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
@@ -31,6 +32,11 @@ def run_push(terms, first, sizes, out):
             work.log_q[k] = terms[2, lo + k]
             work.log_weight[k] = terms[0, lo + k] + (terms[1, lo + k] - terms[2, lo + k])
         state.push_block(out, fresh, sizes, first + lo, work, n)
+
+
+@kernel
+def run_lowest(x, out, partial_sums):
+    state.push_lowest(out, x, x.size, partial_sums)
 
 
 @kernel
@@ -337,3 +343,20 @@ def test_split_anywhere(log_weights, cuts):
     sizes = [1, 2, 5, 600]
     got = read(fold(pieces(terms, cuts, sizes), sizes=sizes), sizes)
     assert_close(got, read(push(terms, 0, sizes), sizes), rtol=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 31, 128, 129, 512, 1024])
+def test_the_smallest_log_weight_of_blocks_and_chunks(n):
+    rng = np.random.default_rng(n)
+    chunks = []
+    for x in rng.normal(size=(3, 2, n)):
+        chunks.append(push(as_terms(x.reshape(-1)), sizes=()))
+        assert chunks[-1][state.MIN] == np.inf  # it is pushed where k-hats are wanted
+        for part in x:
+            run_lowest(part, chunks[-1], make_partial_sums())
+        assert chunks[-1][state.MIN] == x.min()
+    smallest = min(chunk[state.MIN] for chunk in chunks)
+    assert fold(chunks, sizes=())[state.MIN] == smallest
+    share = state.read(fold(chunks, sizes=())[None], 0)["largest_share"][0]
+    x = np.random.default_rng(n).normal(size=6 * n)
+    np.testing.assert_allclose(share, reference.largest_share(x), rtol=1e-10)

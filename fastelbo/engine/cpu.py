@@ -22,14 +22,7 @@ from ..progress import Tick
 from ..validation import Floats
 from .host import group_size, most_chunks, plans_of
 from .loop import HostSlice, Slice, folded_quantities
-from .lower_tails import (
-    DENSITY_TERMS,
-    Indices,
-    Terms,
-    density_terms,
-    tails_of_draws,
-    with_lower_tails,
-)
+from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities, States
 from .task import EstimateRequest
 
@@ -64,25 +57,12 @@ class CPUBackend:
         values = folded_quantities(
             source, request.points, request.n_samples, request.form, pace, tick
         )
-        draw = partial(self._lower_terms, request)
-        tails = partial(tails_of_draws, request.n_samples, draw)
-        return with_lower_tails(
-            values, request.n_samples, request.form.capacity, tails, DENSITY_TERMS
-        )
-
-    def _lower_terms(
-        self, request: EstimateRequest, points: Indices, first: int, stop: int
-    ) -> Terms:
-        """See `lower_tails.Draw`."""
-        out = np.empty((3, len(points), stop - first))
-        self._fill_terms(request, points, first, stop, out)
-        with np.errstate(invalid="ignore", over="ignore"):
-            return density_terms(*out)
+        return with_tails_of_densities(values, request, self._fill_terms)
 
     def _fill_terms(
         self, request: EstimateRequest, points: Indices, first: int, stop: int, out: Floats
     ) -> None:
-        """Set the log likelihood, log prior and log q of draws first to stop of some points."""
+        """See `lower_tails.FillDensities`."""
         group = group_size(request)
         most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):

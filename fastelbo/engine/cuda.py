@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,14 +17,7 @@ from .cpu import CPUBackend
 from .cuda_states import DeviceSlice, chunk_bytes
 from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
-from .lower_tails import (
-    DENSITY_TERMS,
-    Indices,
-    Terms,
-    density_terms,
-    tails_of_draws,
-    with_lower_tails,
-)
+from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities
 from .task import EstimateRequest
 
@@ -80,27 +72,20 @@ class CUDABackend:
             values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
             )
-            draw = partial(self._lower_terms, request)
-            tails = partial(tails_of_draws, request.n_samples, draw)
-            return with_lower_tails(
-                values, request.n_samples, request.form.capacity, tails, DENSITY_TERMS
-            )
+            return with_tails_of_densities(values, request, self._fill_terms)
 
-    def _lower_terms(
-        self, request: EstimateRequest, points: Indices, first: int, stop: int
-    ) -> Terms:
-        """See `lower_tails.Draw`."""
+    def _fill_terms(
+        self, request: EstimateRequest, points: Indices, first: int, stop: int, out: Floats
+    ) -> None:
+        """See `lower_tails.FillDensities`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        out = np.empty((3, len(points), stop - first))
         for j, i in enumerate(points.tolist()):
             plan, index = self._plan(request, i, 1), request.first_index + i
             for array, terms in zip(
                 out, cuda_launch.terms(plan, request.key, index, first, stop, 1), strict=True
             ):
                 array[j] = terms[0]
-        with np.errstate(invalid="ignore", over="ignore"):
-            return density_terms(*out)
 
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""

@@ -18,6 +18,7 @@ heavy tail.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from ..validation import Floats
 from ..weights.diagnostics import high_k
 from ..weights.pareto import fit_tails, kept_draws
 from .states import Quantities
+from .task import EstimateRequest
 
 Indices = NDArray[np.int64]
 # Arrays (points, ...) of minus the log weights, and of other terms, by the names of their k-hats.
@@ -34,8 +36,11 @@ Terms = dict[str, Floats]
 Tails = Callable[[Indices, tuple[str, ...]], Terms]
 # draw(points, first, stop): the terms of draws first to stop.
 Draw = Callable[[Indices, int, int], Terms]
+# fill(request, points, first, stop, out) sets log likelihood, log prior and log q (points, draws).
+FillDensities = Callable[[EstimateRequest, Indices, int, int, Floats], None]
 
 LARGEST_SHARE = 0.125
+_OTHER_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
 # Draws at a time: arrays of 8 MB.
 _PIECE = 2**20
 
@@ -86,14 +91,24 @@ def tails_of_draws(n_samples: int, draw: Draw, points: Indices, names: tuple[str
     return {name: np.sort(terms, axis=1)[:, ::-1] for name, terms in kept.items()}
 
 
-# The terms of draws whose three log densities are known, beside -l.
-DENSITY_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
+def with_tails_of_densities(
+    values: Quantities, request: EstimateRequest, fill: FillDensities
+) -> Quantities:
+    """The quantities of a request and the k-hats of -l, the KL terms and the log-likelihoods."""
 
+    def draw(points: Indices, first: int, stop: int) -> Terms:
+        out = np.empty((3, len(points), stop - first))
+        fill(request, points, first, stop, out)
+        log_likelihood, log_prior, log_q = out
+        with np.errstate(invalid="ignore", over="ignore"):
+            return {
+                "pareto_k_elbo": -(log_likelihood + (log_prior - log_q)),
+                "pareto_k_kl": log_q - log_prior,
+                "pareto_k_likelihood": -log_likelihood,
+            }
 
-def density_terms(log_likelihood: Floats, log_prior: Floats, log_q: Floats) -> Terms:
-    """-l and `DENSITY_TERMS`."""
-    terms = -(log_likelihood + (log_prior - log_q)), log_q - log_prior, -log_likelihood
-    return dict(zip(("pareto_k_elbo", *DENSITY_TERMS), terms, strict=True))
+    tails, others = partial(tails_of_draws, request.n_samples, draw), _OTHER_TERMS
+    return with_lower_tails(values, request.n_samples, request.form.capacity, tails, others)
 
 
 def _k_hats(tails: Floats) -> Floats:

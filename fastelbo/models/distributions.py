@@ -16,7 +16,6 @@ from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import launch
 from ..kernels.draws.blocks import Density, Term
-from ..kernels.draws.radial import GAUSSIAN
 from ..random import RandomState, philox_key
 from ..validation import (
     MAX_DRAWS,
@@ -111,7 +110,8 @@ class Elliptical(Distribution):
         Raises
         ------
         InvalidInputError
-            If the last axis is not `dim` long, the axes do not broadcast, or z is not finite.
+            If the last axis is not `dim` long, the axes do not broadcast, z is not finite, or the
+            terms of a scaled distance overflow with opposite signs.
         DeviceMemoryError
             If the result has no room on the GPU.
 
@@ -133,10 +133,12 @@ class Elliptical(Distribution):
             with np.errstate(under="ignore"):
                 points = 0.25 * points
             result = launch.log_prob(*quarter, points).reshape(shape)
-            density = quarter[0]
-            if density.radial == GAUSSIAN and density.log_const.shape[1] == 1:
-                # Terms of a scaled distance overflowed with opposite signs: it is beyond 1e154.
-                result[np.isnan(result)] = -np.inf
+            lost = np.isnan(result)
+            if lost.any():
+                raise InvalidInputError(
+                    f"z must not be so far from the mean, in units of a scale, that the terms of "
+                    f"the distance overflow, as they do for {lost.sum()} of {lost.size} points"
+                )
         return result
 
     def _log_prob_on_device(self, z: Any) -> DeviceFloats:

@@ -29,6 +29,29 @@ def test_summarize(shape, dtype):
     np.testing.assert_array_equal(device.fetch(there), x)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("iw_sizes", [(), (7,)])
+def test_lower_tails_of_rows(iw_sizes, dtype):
+    rng = np.random.default_rng(4)
+    x = (-rng.pareto([[0.8], [1.0], [1.2]], (3, 300))).astype(dtype)
+    x = np.vstack([x, rng.random((1, 300))]).astype(dtype)
+    got = fe.summarize(device.put(x), iw_sizes=iw_sizes)
+    assert (got.pareto_k_elbo[:3] > 0.5).all()
+    assert np.isnan(got.pareto_k_elbo[3])
+    expected = fe.summarize(x, iw_sizes=iw_sizes)
+    np.testing.assert_array_equal(got.pareto_k_elbo, expected.pareto_k_elbo)
+
+
+@pytest.mark.parametrize("iw_sizes", [(), (7,)])
+def test_lower_tails_of_draws(iw_sizes):
+    model, q = fe.Gaussian([0.0], scale=1.0), fe.StudentT(1.0, np.zeros((2, 1)), scale=1.0)
+    options = {"rng": 0, "iw_sizes": iw_sizes}
+    got = fe.estimate(model, q, 300, backend="cuda", **options)
+    expected = fe.estimate(model, q, 300, backend="cpu", **options)
+    assert (got.pareto_k_elbo > 1.0).all()
+    np.testing.assert_allclose(got.pareto_k_elbo, expected.pareto_k_elbo, rtol=1e-9)
+
+
 def rows_of_all_kinds():
     rng = np.random.default_rng(3)
     normal = 3.0 * rng.normal(size=(12, 300))

@@ -57,6 +57,19 @@ def sum_and_max(value, bound, slots):
     return total, top
 
 
+@exact
+def push_lowest(x, n, smallest, slots):
+    """Lower ``smallest[0]`` to the smallest of x[:n]."""
+    prevent_inlining()
+    low = np.inf
+    for k in range(cuda.threadIdx.x, n, BLOCK_THREADS):
+        low = min(low, np.float64(x[k]))
+    _, fall = sum_and_max(0.0, -low, slots)
+    if cuda.threadIdx.x == 0:
+        smallest[0] = min(smallest[0], -fall)
+    cuda.syncthreads()
+
+
 # --- the largest values of a stream -------------------------------------------------------------
 
 

@@ -82,7 +82,7 @@ def _sum_terms(tile, first, n):
     slots, fresh = tile.slots, tile.fresh
     for row in range(8):
         slots[row, me] = 0.0
-    low, top, place = np.inf, -np.inf, -np.inf
+    top, place = -np.inf, -np.inf
     for k in range(me, n, BLOCK_THREADS):
         value = tile.log_weight[k]
         if not value < np.inf:
@@ -91,7 +91,6 @@ def _sum_terms(tile, first, n):
             value = -np.inf
             tile.log_weight[k] = value
         top = max(top, value)
-        low = min(low, value) if value > -np.inf else low
         slots[1, me] += _is_finite(value)
         slots[2, me] += _finite(value)
         slots[3, me] += _is_finite(tile.log_likelihood[k])
@@ -104,15 +103,12 @@ def _sum_terms(tile, first, n):
         fresh[COUNT] = float(n)
         fresh[BAD] = slots[0, 0]
         fresh[FIRST_BAD] = np.inf
-        fresh[MAX] = slots[8, 0]
+        fresh[MAX], fresh[MIN] = slots[8, 0], np.inf
         for row, offset in ((1, LOG_WEIGHT), (3, LOG_LIKELIHOOD), (5, LOG_RATIO)):
             fresh[offset + FINITE] = slots[row, 0]
             fresh[offset + SUM_HI] = slots[row + 1, 0]
             fresh[offset + SUM_LO] = 0.0
             fresh[offset + SCALE] = 1.0
-    _, fall = sum_and_max(0.0, -low, slots)
-    if me == 0:
-        fresh[MIN] = -fall
     cuda.syncthreads()
     if fresh[BAD] > 0.0:
         _, nearest = sum_and_max(0.0, place, slots)

@@ -27,12 +27,13 @@ from ..state.state import (
     GROUPS,
     LOG_LIKELIHOOD,
     LOG_RATIO,
+    MIN,
     clear,
     merge,
     state_size,
 )
 from ..state.top_k import COUNT, THRESHOLD, VALUES
-from .block_reduce import push_top, push_top_row, thin
+from .block_reduce import push_lowest, push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
 from .parameters import Form, plan_loader
@@ -143,6 +144,7 @@ def states(form: Form, group_sizes: int) -> Any:
         fresh = cuda.shared.array(GROUPS, np.float64)
         count = cuda.shared.array(2, np.int64)
         threshold = cuda.shared.array(1, np.float64)
+        smallest = cuda.shared.array(1, np.float64)
         v = cuda.local.array((rows, 1), real)
         packed = cuda.local.array((packed_rows, 1), real)
         reals = cuda.local.array((_REALS, 1), real)
@@ -155,6 +157,7 @@ def states(form: Form, group_sizes: int) -> Any:
         state = near if near_size == size else states[i, c]
         if me == 0:
             clear(state)
+            smallest[0] = np.inf
         if needed > 0:
             _open_row(prefix_rows[i], reset, count, threshold)
         index = np.uint64(first_index + i)
@@ -184,6 +187,7 @@ def states(form: Form, group_sizes: int) -> Any:
             else:
                 push_draws(sums, log_weight, own_terms, first, n, v)
             if needed > 0:
+                push_lowest(log_weight, n, smallest, slots)
                 push_top(
                     log_weight,
                     n,
@@ -199,6 +203,9 @@ def states(form: Form, group_sizes: int) -> Any:
             set_weights(state, share, stop - start, v, slots)
             set_term(state, LOG_LIKELIHOOD, likelihoods, slots)
             set_term(state, LOG_RATIO, ratios, slots)
+        cuda.syncthreads()
+        if me == 0:
+            state[MIN] = smallest[0]
         cuda.syncthreads()
         for field in range(me, size, BLOCK_THREADS):
             states[i, c, field] = state[field]
@@ -420,10 +427,10 @@ def _grouped_summaries(group_sizes: int) -> Any:
 
 @functools.cache
 def largest() -> Any:
-    """Kernel: largest values of chunks of existing rows; one block per chunk."""
+    """Kernel: largest values and the smallest of chunks of existing rows; one block per chunk."""
 
     @device_kernel
-    def fill_rows(x, first_chunk, n_chunks, needed, reset, prefix_rows, top_rows):
+    def fill_rows(x, first_chunk, n_chunks, needed, reset, prefix_rows, states, top_rows):
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
         slots = cuda.shared.array((2, BLOCK_THREADS), np.float64)
         count = cuda.shared.array(2, np.int64)
@@ -443,5 +450,6 @@ def largest() -> Any:
             slots,
         )
         _close_row(top_rows[i, c], count, threshold)
+        push_lowest(x[i, start:stop], stop - start, states[i, c, MIN:], slots)
 
     return fill_rows

@@ -61,7 +61,7 @@ class DeviceStates:
         if self.capacity:
             device.launch(
                 drivers.largest(), blocks, x, first, chunks, np.int64(self.capacity),
-                self._fresh, self.top_rows, top_rows,
+                self._fresh, self.top_rows, states, top_rows,
             )  # fmt: skip
         self._fold(states, top_rows, x.shape[1])
 

@@ -33,7 +33,6 @@ from ..state.state import (
     M2,
     M2_WEIGHT,
     MAX,
-    MIN,
     REST_HI,
     SUM_HI,
     TERM_SIZE,
@@ -47,7 +46,6 @@ class Share(NamedTuple):
     """Sums over the finite log weights x of one thread, with d = x - pivot and u = exp(d) - 1."""
 
     pivot: Any  # one of the x, of the row's type; -inf at first
-    low: Any  # the smallest x
     top: Any  # the largest x
     total: Any  # of exp(d)
     uu: Any
@@ -72,7 +70,7 @@ class TermSums(NamedTuple):
 def empty_share(like):
     """Sums of no log weights. The log weights to come have the type of ``like``."""
     none = like.dtype.type(-np.inf)
-    return Share(none, -none, none, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
+    return Share(none, none, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf)
 
 
 @block
@@ -107,9 +105,9 @@ def _store(sums, share, first, second):
     """Write a thread's sums of log weights and of two terms to its column of shared memory."""
     me = cuda.threadIdx.x
     sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me] = share[:5]
-    sums[5, me], sums[6, me], sums[7, me], sums[8, me], sums[9, me], sums[10, me] = share[5:]
-    sums[11, me], sums[12, me], sums[13, me], sums[14, me] = first
-    sums[15, me], sums[16, me], sums[17, me], sums[18, me] = second
+    sums[5, me], sums[6, me], sums[7, me], sums[8, me], sums[9, me] = share[5:]
+    sums[10, me], sums[11, me], sums[12, me], sums[13, me] = first
+    sums[14, me], sums[15, me], sums[16, me], sums[17, me] = second
 
 
 @block
@@ -118,10 +116,10 @@ def stored(sums):
     me = cuda.threadIdx.x
     share = Share(
         sums[0, me], sums[1, me], sums[2, me], sums[3, me], sums[4, me], sums[5, me], sums[6, me],
-        sums[7, me], sums[8, me], sums[9, me], sums[10, me],
+        sums[7, me], sums[8, me], sums[9, me],
     )  # fmt: skip
-    first = TermSums(sums[11, me], sums[12, me], sums[13, me], sums[14, me])
-    return share, first, TermSums(sums[15, me], sums[16, me], sums[17, me], sums[18, me])
+    first = TermSums(sums[10, me], sums[11, me], sums[12, me], sums[13, me])
+    return share, first, TermSums(sums[14, me], sums[15, me], sums[16, me], sums[17, me])
 
 
 @block
@@ -135,7 +133,7 @@ def _raised(share, pivot):
     """The sums relative to a higher pivot."""
     if share.count == 0.0:
         return _with_pivot(share, pivot, 0.0, 0.0, 0.0, 0.0, 0.0)
-    total, uu, d, dd, ud, n = share[3:9]
+    total, uu, d, dd, ud, n = share[2:8]
     u = total - n
     shift = np.float64(share.pivot) - np.float64(pivot)
     factor, less = math.exp(shift), math.expm1(shift)
@@ -152,8 +150,7 @@ def _raised(share, pivot):
 
 @block
 def _with_pivot(share, pivot, total, uu, d, dd, ud):
-    low, top = share.low, share.top
-    return Share(pivot, low, top, total, uu, d, dd, ud, share.count, share.bad, share.first_bad)
+    return Share(pivot, share.top, total, uu, d, dd, ud, share.count, share.bad, share.first_bad)
 
 
 # A value may be this far above the pivot before the pivot is raised. A smaller limit raises it more
@@ -170,14 +167,13 @@ def _ready(share, top, like):
 
 @block
 def _add(share, x, like):
-    """Add a finite x to the sums, without updating ``count``, ``low`` and ``top``."""
-    pivot, low, top, total, uu, d, dd, ud, n, bad, first_bad = share
+    """Add a finite x to the sums, without updating ``count`` and ``top``."""
+    pivot, top, total, uu, d, dd, ud, n, bad, first_bad = share
     weight = _weight(x, pivot, like)
     # In single precision the difference would be rounded.
     above, less = np.float64(x) - np.float64(pivot), weight - 1.0
     return Share(
         pivot,
-        low,
         top,
         total + weight,
         uu + less * less,
@@ -191,23 +187,22 @@ def _add(share, x, like):
 
 
 @block
-def _counted(share, more, low, top):
-    """The share, with count and ends updated for ``more`` values from ``low`` to ``top``."""
-    pivot, lowest, highest, total, uu, d, dd, ud, n, bad, first_bad = share
-    low, top = min(lowest, low), max(highest, top)
-    return Share(pivot, low, top, total, uu, d, dd, ud, n + more, bad, first_bad)
+def _counted(share, more, top):
+    """The share, with count and top updated for ``more`` values, the largest of them ``top``."""
+    pivot, old, total, uu, d, dd, ud, n, bad, first_bad = share
+    return Share(pivot, max(old, top), total, uu, d, dd, ud, n + more, bad, first_bad)
 
 
 @block
 def _take(share, x, place, like):
     """Add one log weight."""
     if abs(x) < np.inf:
-        return _counted(_add(_ready(share, x, like), x, like), 1.0, x, x)
+        return _counted(_add(_ready(share, x, like), x, like), 1.0, x)
     if x == -np.inf:
         return share
-    pivot, low, top, total, uu, d, dd, ud, n, bad, first_bad = share
+    pivot, top, total, uu, d, dd, ud, n, bad, first_bad = share
     bad, first_bad = bad + 1.0, min(first_bad, float(place))
-    return Share(pivot, low, top, total, uu, d, dd, ud, n, bad, first_bad)
+    return Share(pivot, top, total, uu, d, dd, ud, n, bad, first_bad)
 
 
 @block
@@ -219,21 +214,21 @@ def _take_one_by_one(share, x0, x1, x2, x3, place, like):
 
 
 @block
-def _add_four(share, x0, x1, x2, x3, low, top, like):
+def _add_four(share, x0, x1, x2, x3, top, like):
     share = _ready(share, top, like)
     share = _add(_add(_add(_add(share, x0, like), x1, like), x2, like), x3, like)
-    return _counted(share, 4.0, low, top)
+    return _counted(share, 4.0, top)
 
 
 @block
 def _recounted(share, row):
     """The share, with NaN and +inf counted again. Its other fields are then not read."""
-    pivot, low, top, total, uu, d, dd, ud, n, _, _ = share
+    pivot, top, total, uu, d, dd, ud, n, _, _ = share
     bad, first_bad = 0.0, np.inf
     for place in range(cuda.threadIdx.x, row.size, BLOCK_THREADS):
         if not row[place] < np.inf:
             bad, first_bad = bad + 1.0, min(first_bad, float(place))
-    return Share(pivot, low, top, total, uu, d, dd, ud, n, bad, first_bad)
+    return Share(pivot, top, total, uu, d, dd, ud, n, bad, first_bad)
 
 
 @block
@@ -259,9 +254,9 @@ def _share_of(row):
             # The next four are loading while these four are added.
             y0, y1, y2, y3 = _four(row, k)
             # A NaN can pass this test. It then makes the sums NaN.
-            low, top = min(min(x0, x1), min(x2, x3)), max(max(x0, x1), max(x2, x3))
-            if top < np.inf and low > -np.inf:
-                share = _add_four(share, x0, x1, x2, x3, low, top, row)
+            top = max(max(x0, x1), max(x2, x3))
+            if top < np.inf and min(min(x0, x1), min(x2, x3)) > -np.inf:
+                share = _add_four(share, x0, x1, x2, x3, top, row)
             else:
                 share = _take_one_by_one(
                     share, x0, x1, x2, x3, me + turn * (4 * BLOCK_THREADS), row
@@ -297,10 +292,10 @@ def push_draws(sums, log_weight, terms, first, n, like):
             log_weight[k + np.uint64(2 * BLOCK_THREADS)],
             log_weight[k + np.uint64(3 * BLOCK_THREADS)],
         )
-        low, top = min(min(x0, x1), min(x2, x3)), max(max(x0, x1), max(x2, x3))
+        top = max(max(x0, x1), max(x2, x3))
         # The sum is NaN or -inf if one of the four is.
         if (top < np.inf) & ((x0 + x1) + (x2 + x3) > -np.inf):
-            share = _add_four(share, x0, x1, x2, x3, low, top, like)
+            share = _add_four(share, x0, x1, x2, x3, top, like)
         else:
             share = _take_one_by_one(share, x0, x1, x2, x3, first + me + turn * BLOCK_THREADS, like)
         likelihoods = _take_four_of_term(likelihoods, terms[0], np.uint64(turn))
@@ -330,14 +325,13 @@ def set_weights(state, share, draws, like, slots):
     """
     me = cuda.threadIdx.x
     bad, peak = sum_and_max(share.bad, np.float64(share.top), slots)
-    _, fall = sum_and_max(0.0, -np.float64(share.low), slots)
     first_bad = np.inf
     if bad > 0.0:
         _, nearest = sum_and_max(0.0, -share.first_bad, slots)
         first_bad = -nearest
     rest, one, uu, d, dd, ud = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     if share.count > 0.0:
-        _, _, _, rest, uu, d, dd, ud, _, _, _ = _raised(share, peak)
+        _, _, rest, uu, d, dd, ud, _, _, _ = _raised(share, peak)
         if share.top == peak:
             # Leave out one of the largest weights, rounded as it was when it was added.
             rest = share.total - _weight(share.top, share.pivot, like)
@@ -352,7 +346,7 @@ def set_weights(state, share, draws, like, slots):
         state[COUNT], state[BAD], state[FIRST_BAD] = float(draws), bad, first_bad
         n, u, d = slots[7, 0], slots[2, 0], slots[4, 0]
         if n > 0.0:
-            state[MAX], state[MIN] = peak, -fall
+            state[MAX] = peak
             state[REST_HI] = slots[0, 0] + (slots[1, 0] - 1.0)
             state[M2_WEIGHT] = _centred(slots[3, 0], u * u / n)
             state[CO_MOMENT] = slots[6, 0] - u * d / n

@@ -33,6 +33,15 @@ def keep_on_disk(dispatcher: Any, function: Any) -> None:
             dispatcher._cache = disk_cache.SourceCache(function)
 
 
+@functools.cache
+def user_code_cache() -> Any:
+    """The disk cache of users' functions, or None."""
+    with contextlib.suppress(Exception):
+        if disk_cache is not None:
+            return disk_cache.UserCodeCache()
+    return None
+
+
 def _uncounted() -> dict[str, Any]:
     """Options to compile a function without counts of references, if numba has them."""
     with contextlib.suppress(Exception):

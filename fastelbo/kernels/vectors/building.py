@@ -6,12 +6,11 @@ What compiles is imported when there is something to compile.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 from numba.core.registry import cpu_target
 
-from ..jit.disk_cache import UserCodeCache
+from ..jit.internals import user_code_cache
 from .arguments import Arguments
 from .errors import NotCompiled
 from .fingerprint import NoFingerprintError, fingerprint
@@ -39,12 +38,13 @@ def build(
     if width is not None:
         return compile_for(width, None)[0]
     key = _key(function, arguments, has_data, stride)
-    found = None if key is None else _cache().load(key, _loaded)
+    cache = None if key is None else user_code_cache()
+    found = cache and cache.load(key, _loaded)
     if found is not None:
         return found
     built, state = _widest(compile_for)
-    if key is not None and state is not None:
-        _cache().save(key, (state, built.width, built.reason))
+    if cache is not None and state is not None:
+        cache.save(key, (state, built.width, built.reason))
     return built
 
 
@@ -73,11 +73,6 @@ def _compiler(
 
 
 # --- the disk cache -----------------------------------------------------------------------------
-
-
-@cache
-def _cache() -> UserCodeCache:
-    return UserCodeCache()
 
 
 def _key(function: Any, arguments: Arguments, has_data: bool, stride: int) -> str | None:
