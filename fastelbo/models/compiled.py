@@ -78,7 +78,7 @@ class CompiledDensity(CalledDensity):
         """The machine code; a copy, as in another process, loads or compiles its own."""
         function = self.function
         try:
-            return build(function.plain, self._arguments, function.data is not None, stride=LANES)
+            return build(function.code, self._arguments, function.data is not None, stride=LANES)
         except NotCompiled as error:
             raise InvalidInputError(
                 f"{function.label} cannot be compiled: {error.reason}, at "

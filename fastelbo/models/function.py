@@ -14,6 +14,8 @@ import numpy as np
 
 from ..arrays.inputs import as_array
 from ..errors import InvalidInputError
+from ..kernels.vectors.fingerprint import NoFingerprintError, fingerprint
+from ..kernels.vectors.snapshot import interpreted, snapshot
 from ..validation import shown
 
 _TAKEN = "expected numbers, arrays of numbers, and tuples of them"
@@ -24,7 +26,8 @@ class UserFunction(NamedTuple):
 
     argument: str  # the name of the argument that it came as
     given: Callable[..., Any]
-    plain: types.FunctionType
+    plain: types.FunctionType  # with what it reads as it was when the model was made
+    in_python: types.FunctionType  # the same, without machine code of its helpers
     data: np.ndarray[Any, Any] | None
     values: tuple[Any, ...]  # params, and what a partial and defaults add by position
     keywords: dict[str, Any]  # what they add by keyword alone
@@ -45,12 +48,46 @@ class UserFunction(NamedTuple):
     def __call__(self, z: Any, i: int = 0) -> Any:
         """The function in plain Python, for data point i."""
         head = (z,) if self.data is None else (z, self.data[i])
-        return self.plain(*head, *self.values, **self.keywords)
+        return self.in_python(*head, *self.values, **self.keywords)
 
     @property
     def code(self) -> Callable[..., Any]:
         """What is compiled."""
         return functools.partial(self.plain, **self.keywords) if self.keywords else self.plain
+
+    # --- copies: this object never changes; in another process, the function may be another one
+
+    def __copy__(self) -> UserFunction:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> UserFunction:
+        return self
+
+    def __reduce__(self) -> Any:
+        try:
+            mark = fingerprint(self.plain)
+        except (NoFingerprintError, RecursionError, ValueError) as error:
+            raise InvalidInputError(
+                f"{self.label} cannot be pickled: it reads {error}, which cannot be compared with "
+                "its value in another process; expected what params can hold"
+            ) from error
+        return _restored, (self.argument, self.given, self.data, self.values, self.keywords, mark)
+
+
+def _restored(
+    argument: str, given: Any, data: Any, values: Any, keywords: Any, mark: str
+) -> UserFunction:
+    """The function of a pickled model, or an error if it is not the same here."""
+    plain, _ = _unwrapped(argument, given)
+    now = snapshot(plain)
+    restored = UserFunction(argument, given, now, interpreted(now), data, values, keywords)
+    if fingerprint(now) != mark:
+        raise InvalidInputError(
+            f"{restored.label} is not what it was when its model was pickled: it, a function that "
+            "it calls, or a value that it reads has changed, or Python's version; make the model "
+            "again"
+        )
+    return restored
 
 
 def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunction:
@@ -63,7 +100,7 @@ def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunc
         head = (None,) if points is None else (None, None)
         call = signature.bind(*head, *values, **bound)
     except TypeError as error:
-        draft = UserFunction(argument, given, plain, points, values, {})
+        draft = UserFunction(argument, given, plain, plain, points, values, {})
         called = "z, *params" if points is None else "z, data[i], *params"
         defined = inspect.signature(plain, follow_wrapped=False)
         raise InvalidInputError(
@@ -75,8 +112,9 @@ def user_function(argument: str, given: Any, data: Any, params: Any) -> UserFunc
     rest = call.args[len(head) :]
     names = own[len(values) : len(rest)]
     extra = zip(rest[len(values) :], names, strict=True)
+    now = snapshot(plain)
     return UserFunction(
-        argument, given, plain, points,
+        argument, given, now, interpreted(now), points,
         values + tuple(_value(each, name) for each, name in extra),
         {name: _value(each, name) for name, each in call.kwargs.items()},
     )  # fmt: skip

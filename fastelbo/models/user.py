@@ -34,7 +34,8 @@ class Model(Frozen):
     of shape (D,): ``f(z, *params)``, or with ``data`` of independent points ``f(z, x_i, *params)``.
     It may use Python's numbers, loops and tuples, functions of `math` and `numpy` on numbers and
     vectors, and other functions that are written so. At construction it is called once in plain
-    Python, and its value compared with the compiled one.
+    Python, and its value compared with the compiled one. The model keeps what the function, and
+    those that it calls, read of their modules by then: no later change is seen.
 
     Parameters
     ----------

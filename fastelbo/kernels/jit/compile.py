@@ -132,3 +132,8 @@ def native(function: Any, signature: Any = None) -> Any:
     if signature is None:
         return numba.njit(**options, **FRAGMENT)(plain)
     return numba.njit(signature, **options)(plain)
+
+
+def like(compiled: Any, plain: Any) -> Any:
+    """Compile a plain function when it is called, with the options of another compiled one."""
+    return numba.jit(**compiled.targetoptions)(plain)

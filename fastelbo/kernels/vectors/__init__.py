@@ -10,6 +10,7 @@ LLVM vectorises no loop over draws around a user's function. Here the function i
 - `arrays`, `operands`, `elementwise`, `temporaries`: z, and other vectors of such values.
 - `syntax`, `dataflow`, `purity`: what the source of a function says. `rewriting` rewrites it;
   `selects` rewrites branches that depend on z.
-- `binding`, `arguments`, `block`: a function as machine code for a block of draws. `building` keeps
-  it on disk, `calls` calls it by its address. `errors`: what a user reads where it has none.
+- `snapshot`: a function with what it reads as it is now, `fingerprint`: a digest of all that.
+  `binding`, `arguments`, `block`: its machine code for a block of draws. `building` keeps the code
+  on disk, `calls` calls it by its address. `errors`: what a user reads where it has none.
 """

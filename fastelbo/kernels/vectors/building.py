@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numba
+import numpy as np
+import scipy
 from numba.core.registry import cpu_target
 
 from ..jit.internals import user_code_cache
@@ -81,8 +84,9 @@ def _key(function: Any, arguments: Arguments, has_data: bool, stride: int) -> st
         own = fingerprint(function)
     except (NoFingerprintError, RecursionError, ValueError):
         return None
-    codegen = cpu_target.target_context.codegen()
-    return repr((own, arguments.description, has_data, stride, codegen.magic_tuple()))
+    versions = numba.__version__, np.__version__, scipy.__version__
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    return repr((own, arguments.description, has_data, stride, versions, processor))
 
 
 def _state(dispatcher: Any) -> Any:

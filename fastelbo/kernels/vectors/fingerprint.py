@@ -15,12 +15,26 @@ import sys
 import types
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 # Packages whose functions change with their version alone.
 _KNOWN = ("numpy", "scipy", "math", "numba", "fastelbo", "cmath", "operator", "builtins", "typing")
+
+
+def is_known(value: Any) -> bool:
+    """Whether a module or a function is of a package whose functions nobody edits."""
+    if isinstance(value, types.FunctionType):  # a decorator may have changed its `__module__`
+        name = value.__globals__.get("__name__")
+    else:
+        name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+    return str(name).partition(".")[0] in _KNOWN
+
+
+def names_of(code: types.CodeType) -> frozenset[str]:
+    """Names of globals and attributes in the code and the functions inside it."""
+    inner = (names_of(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    return frozenset(code.co_names).union(*inner)
 
 
 class NoFingerprintError(Exception):
@@ -30,7 +44,7 @@ class NoFingerprintError(Exception):
 def fingerprint(function: Any) -> str:
     """A digest of the function, or `NoFingerprintError`."""
     digest = hashlib.sha256()
-    digest.update(f"{sys.implementation.cache_tag} {np.__version__} {numba.__version__}".encode())
+    digest.update(str(sys.implementation.cache_tag).encode())
     _Feeder(digest).feed(function)
     return digest.hexdigest()
 
@@ -40,7 +54,7 @@ class _Feeder:
 
     def __init__(self, digest: Any) -> None:
         self._digest = digest
-        self._seen: dict[int, int] = {}
+        self._seen: dict[Any, int] = {}
 
     def _note(self, *texts: Any) -> None:
         self._digest.update(("\x1f".join(map(str, texts)) + "\x1e").encode())
@@ -93,9 +107,9 @@ class _Feeder:
         self._note(type(value).__name__, module, name)
 
     def _function(self, function: types.FunctionType) -> None:
-        module = (function.__module__ or "").partition(".")[0]
-        if module in _KNOWN and module != "fastelbo":
-            self._note("known", function.__module__, function.__qualname__)
+        home = str(function.__globals__.get("__name__"))
+        if is_known(function) and home.partition(".")[0] != "fastelbo":
+            self._note("known", home, function.__qualname__)
             return
         if id(function) in self._seen:
             self._note("again", self._seen[id(function)])
@@ -111,7 +125,7 @@ class _Feeder:
         self._globals(function)
 
     def _globals(self, function: types.FunctionType) -> None:
-        names = _names(function.__code__)
+        names = names_of(function.__code__)
         for name in sorted(names):
             if name in function.__globals__:
                 self._note("global", name)
@@ -119,12 +133,15 @@ class _Feeder:
             elif hasattr(builtins, name):
                 self._note("builtin", name)
 
-    def _global(self, value: Any, names: set[str]) -> None:
+    def _global(self, value: Any, names: frozenset[str]) -> None:
         """A value of the function's module; of another module, what its names may mean there."""
-        if not isinstance(value, types.ModuleType) or value.__name__.partition(".")[0] in _KNOWN:
+        if not isinstance(value, types.ModuleType) or is_known(value):
             self.feed(value)
             return
         self._note("module", value.__name__)
+        if (id(value), names) in self._seen:
+            return
+        self._seen[id(value), names] = len(self._seen)
         for name in sorted(names & set(vars(value))):
             self._note(name)
             self._global(vars(value)[name], names)
@@ -138,12 +155,3 @@ class _Feeder:
         )  # fmt: skip
         for each in code.co_consts:
             self.feed(each)
-
-
-def _names(code: types.CodeType) -> set[str]:
-    """Names of globals and attributes in the code and the functions inside it."""
-    found = set(code.co_names)
-    for each in code.co_consts:
-        if isinstance(each, types.CodeType):
-            found |= _names(each)
-    return found
