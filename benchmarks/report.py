@@ -58,7 +58,7 @@ def read(path: Path) -> Run:
         elif "peak_bytes" in info:
             run.memory.setdefault(info["implementation"], {})[info["draws"]] = info["peak_bytes"]
         elif "what" in info:
-            run.startup.append((info["what"], seconds))
+            run.startup.append((info["what"], info.get("seconds", seconds)))
     return run
 
 
@@ -121,7 +121,10 @@ def kernels_table(run: Run) -> str:
 
 def startup_table(run: Run) -> str:
     """Times of new processes."""
-    return _table(["new process", "s"], ((what, f"{s:.2f}") for what, s in run.startup))
+    return _table(
+        ["new process", "s"],
+        ((what, f"{s:.2f}" if s >= 0.1 else f"{s:.3f}") for what, s in run.startup),
+    )
 
 
 def memory_table(run: Run) -> str:
