@@ -15,6 +15,7 @@ either way. But NumPy 2.4 has other exponentials and logarithms for AVX-512
 import argparse
 import hashlib
 import itertools
+import math
 import sys
 import tempfile
 import warnings
@@ -241,6 +242,54 @@ def given_parameters():
         mixture = fe.Mixture(logits=[0.1, -3.0, -np.inf], components=dist)
         yield mixture.weights, mixture.mean, mixture.cov
         yield mixture.sample(500, rng=2, return_component=True)
+
+
+# --- users' models ------------------------------------------------------------------------------
+
+
+def by_loops(z, x, scale):
+    total = -0.5 * (z[0] ** 2 + z[1] ** 2)
+    for j in range(len(scale)):
+        r = (x[j] - z[0] - math.exp(0.3 * z[1]) * math.sin(j + z[0])) / scale[j]
+        total -= math.log1p(r * r) if r > 0.0 else 0.5 * math.tanh(r) ** 2
+    return total + math.lgamma(1.0 + z[0] * z[0]) - math.erf(z[1])
+
+
+def by_arrays(z, x, scale):
+    r = np.outer(scale, scale) @ x + np.sum(z) * scale
+    return (
+        -np.dot(r, r) * np.exp(-(z[0] ** 2))
+        - np.logaddexp(z[1], np.max(z))
+        - 0.7 * abs(z[1]) ** 1.3
+    )
+
+
+def by_one_draw(z, x, scale):
+    total, k = -0.5 * (z[0] ** 2 + z[1] ** 2), 0
+    while k < 3 and total < -0.1 * k:
+        total -= scale[k] * math.exp(-(z[k % 2] ** 2))
+        k += 1
+    return total + 0.0 * x[0]
+
+
+def by_batches(z, x):
+    return -0.5 * np.square(x[:, None, :2] - z).sum(-1)
+
+
+@group("Model")
+def users_models():
+    rng = np.random.default_rng(11)
+    data, scale = rng.normal(size=(3, 4)), np.array([0.5, 1.0, 2.0, 0.7])
+    prior, q = fe.Gaussian([0.0, 0.5], scale=1.5), fe.StudentT(5.0, [0.1, 0.0], scale=[1.0, 0.8])
+    z = rng.normal(size=(50, 3, 2))
+    for function in (by_loops, by_arrays, by_one_draw):
+        joint = fe.Model(log_joint=function, dim=2, data=data, params=(scale,))
+        given = fe.Model(log_likelihood=function, prior=prior, data=data, params=(scale,))
+        for model in (joint, given):
+            yield function.__name__, everything(fe.estimate(model, q, CHUNK + 777, rng=5))
+            yield model.log_joint(z), fe.log_weights(model, q, 100, rng=6)
+    host = fe.Model(log_joint=by_batches, dim=2, data=data, vectorized=True, batch_size=300)
+    yield everything(fe.estimate(host, q, 1000, rng=7)), fe.draw(q, 2, 9, key=12)
 
 
 @group("differences")
