@@ -4,7 +4,9 @@ import contextlib
 import copy
 import enum
 import math
+import os
 import pickle
+import subprocess
 import sys
 import types
 from unittest import mock
@@ -160,3 +162,33 @@ def test_what_cannot_be_compared_cannot_be_pickled():
     assert values(copy.deepcopy(model)) == values(model)
     with pytest.raises(fe.errors.InvalidInputError, match=r"cannot be pickled: it reads .*Enum"):
         pickle.dumps(model)
+
+
+DUMPS = """
+import pickle, sys, own, fastelbo as fe
+sys.stdout.buffer.write(pickle.dumps(fe.Model(log_joint=own.density, dim=1)))
+"""
+LOADS = """
+import pickle, sys
+print(float(pickle.loads(sys.stdin.buffer.read()).log_joint([1.0])))
+"""
+
+
+def test_a_pickled_model_in_another_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    (tmp_path / "helper.py").write_text("def f(v):\n    return 2.0 * v\n")
+    (tmp_path / "own.py").write_text(
+        "import helper\ndef density(z):\n    return -helper.f(z[0] ** 2)\n"
+    )
+
+    def run(script, given=None):
+        command = [sys.executable, "-c", script]
+        return subprocess.run(
+            command, input=given, capture_output=True, cwd=tmp_path, check=False
+        )  # fmt: skip
+
+    kept = run(DUMPS).stdout
+    assert float(run(LOADS, kept).stdout) == -2.0
+    (tmp_path / "helper.py").write_text("def f(v):\n    return 3.0 * v\n")
+    assert b"make the model again" in run(LOADS, kept).stderr
