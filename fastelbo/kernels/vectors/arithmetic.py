@@ -253,6 +253,8 @@ def power(builder: Any, x: Any, y: Any) -> Any:
         exponent: Any = getattr(y.constant[0], "constant", y.constant[0])
         if float(exponent).is_integer() and abs(exponent) <= _MOST_PRODUCTS:
             return _by_products(builder, x, int(exponent))
-        if exponent == 0.5:
-            return square_root(builder, x)
+        if exponent == 0.5:  # of -0.0 and -inf, too: there the square root is another
+            infinite = builder.fcmp_ordered("==", x, constant(x, -math.inf))
+            root = absolute(builder, square_root(builder, x))
+            return builder.select(infinite, constant(x, math.inf), root)
     return _general(builder, x, y)
