@@ -104,12 +104,15 @@ class MixtureModel(Frozen):
     @cached_property
     def _unit(self) -> float:
         """The unit of points and locations in kernels, so that no difference overflows."""
-        largest = max(np.abs(a).max(initial=0.0) for a in (self.x, self.mixture.components.mean))
+        arrays = (self.x, self.mixture.components.mean)
+        largest = max(max(a.max(initial=0.0), -a.min(initial=0.0)) for a in arrays)
         return 1.0 if largest < _LARGE else 0.25
 
     @property
     def _points(self) -> Floats:
         """x in this unit."""
+        if self._unit == 1.0:
+            return self.x
         with np.errstate(under="ignore"):
             return self._unit * self.x
 
