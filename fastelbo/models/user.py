@@ -20,6 +20,7 @@ from ..validation import (
     shown,
 )
 from .compiled import CompiledDensity
+from .host import HostDensity
 from .joint import log_joint_of
 from .protocol import LogDensity
 from .terms import Zero
@@ -255,6 +256,4 @@ def _on_host(
             "params must be empty with vectorized=True, got "
             f"{shown(params)}: the function can take what it needs from where it is defined"
         )
-    from .host import HostDensity
-
     return HostDensity(function, dim, data=data, name=name, **options)

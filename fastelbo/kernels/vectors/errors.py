@@ -81,13 +81,16 @@ _REASONS = [
     (r"found for signature:\s*>>> (.+?)\n", "`{0}` has no compiled form"),
     (r"NameError: name '(\w+)' is not defined", "there is no name {0}"),
     (r"tuple index out of range", "an index is outside of a tuple of arguments"),
+    (r"Unknown attribute '(\w+)' of type Module\(<module '([\w.]+)'",
+     "{1}.{0} has no compiled form"),
     (r"Unknown attribute '(\w+)' of type (.+?)\n", "{1} has no attribute {0}"),
     (r"Variable '(\w+)' (?:is not defined|referenced before)", "{0} may have no value"),
     (r"Use of unsupported opcode \((\w+)\)", "it uses a statement without a compiled form ({0})"),
     (r"Cannot unify (.+?) and (.+?) for '(\w+)", "{2} is once {0} and once {1}"),
     (r"'LaneVector' object has no attribute", "one of its functions has no form for vectors of z"),
     (r"del found at: del (\w+)", "del {0} has no compiled form"),
-    (r"use of a (reflected \w+)", "a list that the function does not make has no compiled form"),
+    (r"use of a (reflected \w+)|OverloadSelector",
+     "a list that the function does not make has no compiled form"),
 ]  # fmt: skip
 _TYPES = [
     (r"Literal\[\w+\]\(([^)]*)\)", r"\1"),
