@@ -730,7 +730,17 @@ def test_what_differs_between_python_and_machine_code_is_refused(function, reaso
 
 
 def one_truth(z, b, n):
-    return z[0] + b[0] * 2.0 + (b[1] + 1) + b[0] / 2 + (b[0] & b[2]) + np.sum(b + b) + sum(b) + n[0]
+    return (
+        z[0]
+        + b[0] * 2.0
+        + float(b[1])
+        + (b[1] + 1)
+        + b[0] / 2
+        + (b[0] & b[2])
+        + np.sum(b + b)
+        + sum(b)
+        + n[0]
+    )
 
 
 def integers_of_every_sign(z, b, n):

@@ -34,8 +34,12 @@ class Model(Frozen):
     The function is compiled for many draws at once, from its unchanged source. It takes one draw z,
     of shape (D,): ``f(z, *params)``, or with ``data`` of independent points ``f(z, x_i, *params)``.
     It may use Python's numbers, loops and tuples, functions of `math` and `numpy` on numbers and
-    vectors, and other functions that are written so. At construction it is called once in plain
-    Python, and its value compared with the compiled one.
+    vectors, and other functions that are written so. At construction it is called in plain Python,
+    and its values compared with the compiled ones.
+
+    Numbers have 64 bits, in Python as compiled: those of ``data`` and ``params`` become float64,
+    int64 or bool. What Python, NumPy and machine code compute in different ways is refused, such as
+    sums of truths, products of integers in a loop, and arrays of other types from outside.
 
     Parameters
     ----------

@@ -77,9 +77,8 @@ def _reason(statement: Any, kinds: Any, copies: dict[str, Any]) -> str | None:
     if narrow is not None:
         name = f"{value.name} has" if is_outside else "it makes"
         return (
-            f"{name} numbers of type {narrow}, with which NumPy and compiled code compute in "
-            "different ways; convert them by .astype(float), or give them in params, which are "
-            "converted"
+            f"{name} numbers of type {narrow}, which NumPy and compiled code compute in different "
+            "ways; .astype(float) converts them, and params are converted"
         )
     if isinstance(value, ir.Expr):
         target = copies.get(statement.target.name, statement.target)
