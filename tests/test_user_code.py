@@ -41,7 +41,7 @@ def loops(z, w, n, b):
     s = 0.0
     for i, v in enumerate(z, 1):
         s += i * v
-    for a, c in zip(z[:-1], z[1:]):  # noqa: B905
+    for a, c in zip(z[:-1], w):  # noqa: B905
         s += max(a - c, -3.0)
     for i in range(2, -1, -1):
         s = 0.5 * s + z[i]
@@ -211,7 +211,7 @@ def breaks(z, w, n, b):
 
 def integers_of_z(z, w, n, b):
     k = int(max(min(z[0], 50.0), -50.0))
-    s = 7 // k + 7 % k + k // 2
+    s = float(k > 2) + 7 // k + 7 % k + k // 2
     return s + TABLE[k % 3] + z[int(z[1] > 0) + int(z[2] > 0)]
 
 

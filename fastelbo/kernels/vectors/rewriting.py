@@ -24,7 +24,7 @@ import numpy as np
 
 from . import fused, integers, temporaries
 from .assigned import ASSIGNED, Unassigned, assigned
-from .choices import as_float
+from .choices import as_float, truth
 from .dataflow import Dependence
 from .errors import NotCompiled
 from .purity import is_pure, plain_function, serves_lanes
@@ -202,8 +202,11 @@ class _Rewrite(ast.NodeTransformer):
         if copy_of is not None:
             maker, source = copy_of
             return self._called(maker, [self.visit(source)], node)
-        if target is float and len(node.args) == 1 and not self.depends.of(node):
+        depends = self.depends.of(node)
+        if target is float and len(node.args) == 1 and (self.owner.width == 1 or not depends):
             return self._called(as_float, [self.visit(node.args[0])], node)
+        if target is bool and len(node.args) == 1 and depends:
+            return self._called(truth, [self.visit(node.args[0])], node)
         if target is divmod and len(node.args) == 2:
             args = [self.visit(each) for each in node.args]
             return self._called(integers.quotient_and_remainder, args, node)
