@@ -432,14 +432,14 @@ REFUSED = {
     "Python's random numbers": (random_of_python, (), "for the same z"),
     "random numbers with a seed": (random_with_a_seed, (), "draws random numbers.*default_rng"),
     "writes to a global array": (writing_global, (), "writes to .*a global array.*`WRITTEN"),
-    "a text for some z": (text_or_float, (), "cannot be compiled: .*`return"),
-    "a vector for some z": (vector_or_float, (), "cannot be compiled: .*`return"),
+    "a text for some z": (text_or_float, (), "once that: float, str, at .*`return"),
+    "a vector for some z": (vector_or_float, (), "once that: vector, float, at .*`return"),
     "by keyword alone": (needs_keyword, (1.0,), "with 1 params.*too many|missing"),
     "recursion of a helper": (of_recursive_helper, (), "it calls itself.*`def halved"),
     "a list from outside": (of_list_outside, (), "a list that .*`return NUMBERS"),
     "a dictionary from outside": (of_dictionary_outside, (), "SETTINGS.*`return SETTINGS"),
     "bytes from outside": (of_bytes_outside, (), "PIXELS has numbers of type uint8.*are converted"),
-    "a sum of truths": (adding_truths, ([True, True],), "two truths .*float.*`return plain"),
+    "a sum of truths": (adding_truths, ([True, True],), "of truths .*float.*`return plain"),
     "a name inside": (named_inside, (), ":= has no compiled form.*line of its own"),
     "nan by NumPy": (spoiled, (), "returned nan at each of 3 probes"),
     "no params by keyword": (by_keyword, (1.0,), "with 1 params.*too many"),
@@ -535,7 +535,7 @@ def test_a_name_without_value_in_some_lanes_takes_one_draw_at_a_time():
 
 def cell(source, number):
     """A function from a notebook's cell."""
-    name = f"<cell {number}>"
+    name = f"<notebook {number}>"
     source = textwrap.dedent(source)
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
     scope = {"math": math, "np": np}

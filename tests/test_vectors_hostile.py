@@ -644,6 +644,18 @@ def subtracts_truths(z, b, n):
     return z[0] * (b[0] - b[1])
 
 
+def subtracts_truths_of_z(z, b, n):
+    return 1.0 * ((z[0] > 0) - (z[1] > 0))
+
+
+def negates_truths(z, b, n):
+    return z[0] * (-b[0])
+
+
+def negates_truths_of_z(z, b, n):
+    return 1.0 + -(z[0] > 0)
+
+
 def inverts_truths(z, b, n):
     return z[0] if ~(n[0] > 2) else z[1]
 
@@ -705,9 +717,11 @@ def remainder_in_place(z, b, n):
 
 
 DIFFERENT = [
-    (adds_truths, "two truths"), (adds_truths_in_place, "two truths"),
-    (adds_truths_of_z, "two truths"), (adds_products_of_truths, "two truths"),
-    (multiplies_truths, "two truths"), (subtracts_truths, "two truths"),
+    (adds_truths, "arithmetic of truths"), (adds_truths_in_place, "arithmetic of truths"),
+    (adds_truths_of_z, "arithmetic of truths"), (adds_products_of_truths, "arithmetic of truths"),
+    (multiplies_truths, "arithmetic of truths"), (subtracts_truths, "arithmetic of truths"),
+    (subtracts_truths_of_z, "arithmetic of truths"), (negates_truths, "arithmetic of truths"),
+    (negates_truths_of_z, "arithmetic of truths"),
     (inverts_truths, "~ of a truth"), (inverts_truths_of_z, "~ of a truth"),
     (inverts_in_a_helper, "~ of a truth"), (of_small, "SMALL has numbers of type int8"),
     (of_bytes, "BYTES has numbers of type uint8"),

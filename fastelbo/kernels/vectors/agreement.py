@@ -23,7 +23,7 @@ from .errors import NotCompiled
 from .types import Mask
 
 _TRUTHS = (types.Boolean, Mask)
-_ADDS = {operator.add, operator.iadd}
+_SUMS = {operator.add, operator.iadd, operator.sub, operator.isub, operator.neg, operator.pos}
 _NO_CHANGE_OF_TRUTHS = {operator.and_, operator.or_, operator.xor, operator.truediv}
 _NO_CHANGE_OF_TRUTHS |= {operator.iand, operator.ior, operator.ixor, operator.itruediv}
 _COMPARISONS = {
@@ -104,6 +104,7 @@ def _of_operation(target: str, value: Any, kinds: Any) -> str | None:
         of_truth = isinstance(kinds[value.value.name], _TRUTHS)
         if value.fn is operator.invert and of_truth:
             return "~ of a truth is another number in Python than in NumPy; write not"
+        return _of_truths(value.fn, [kinds[value.value.name]]) if value.fn in _SUMS else None
     elif value.op == "call":
         places = _PRODUCTS.get(getattr(kinds[value.func.name], "typing_key", None))
         if places is not None:
@@ -121,10 +122,10 @@ def _of_truths(function: Any, operands: list[Any]) -> str | None:
     masks = any(isinstance(each, Mask) for each in operands)
     if function in _COMPARISONS or function in _NO_CHANGE_OF_TRUTHS:
         return None
-    if function not in _ADDS and masks:
+    if function not in _SUMS and masks:
         return None
     return (
-        "arithmetic of two truths has another result in Python, where True + True is 2, than in "
+        "arithmetic of truths has another result in Python, where True + True is 2, than in "
         "NumPy; write float(...) around each"
     )
 

@@ -73,6 +73,8 @@ _REASONS = [
     (r"it returns (none); expected a number", "it returns None; expected a number"),
     (r"it returns OptionalType", "it returns None for some z; expected a number"),
     (r"it returns (.+?); expected a number", "it returns {0}; expected a number"),
+    (r"Can't unify return type from the following types: ([^\n]+)",
+     "it returns once this and once that: {0}"),
     (r"Untyped global name '_?(\w+)'", "{0} has no compiled form"),
     (r"exception_match\(|yield in a closure", "try and generators have no compiled form"),
     (r">>> choose\((?:Mask|bool).*LaneVector", "z chooses one of two vectors"),
@@ -93,6 +95,7 @@ _REASONS = [
      "a list that the function does not make has no compiled form"),
 ]  # fmt: skip
 _TYPES = [
+    (r"Literal\[str\]\([^)]*\)", "str"),
     (r"Literal\[\w+\]\(([^)]*)\)", r"\1"),
     (r"LaneVector\(\d+, [^)]*\)", "vector"),
     (r"Lanes\(\d+\)", "float"),
