@@ -91,6 +91,12 @@ def test_python_examples_print_what_they_show():
     assert result.failed == 0
 
 
+def test_the_quick_start_begins_with_a_model_of_ones_own():
+    section = PAGES[README].partition("## Quick start\n")[2]
+    first = re.search(r"(?s)```python\n(.*?)```", section)[1]
+    assert any("fe.Model(" in line for line in first.splitlines()[:8])
+
+
 def test_the_two_first_commands_are_one_line_each():
     first, second = (block.strip() for block in blocks("console")[:2])
     assert "\n" not in first + second

@@ -5,6 +5,7 @@ import collections
 import functools
 import linecache
 import math
+import random as python_random
 import textwrap
 
 import numba
@@ -67,6 +68,10 @@ class Holder:
     @staticmethod
     def static(z):
         return 2.0 * plain(z)
+
+    @classmethod
+    def made(cls, z):
+        return cls.scale * plain(z)
 
     def __call__(self, z):
         return self.scale * plain(z)
@@ -139,6 +144,33 @@ def of_global(z):
     return -0.5 * np.sum(WEIGHTS * z**2)
 
 
+def at_infinity(z):
+    return plain(z) if z[0] < 2.0 else -1.0 / np.zeros(1)[0]
+
+
+def copying(z):
+    own = z.copy()
+    own[0] *= 2.0
+    return -0.5 * np.sum(own**2)
+
+
+def of_truths(z, b):
+    total = plain(z)
+    for j in range(len(b)):
+        if b[j] and z[0] > 0.0:
+            total -= float(b[j]) + float(z[1] > 0.0) * 2.0
+    return total + b[0] * z[1]
+
+
+def of_pixels(z, x):
+    return plain(z) - 1e-4 * (x[0] - 128) ** 2 - (x[1] // 3) * (x[1] % 3) * z[0] ** 2
+
+
+def of_nested(z, pair):
+    (a, b), w = pair
+    return (a + b) * of_array(z, w)
+
+
 ANSWERS = {
     "a lambda": (lambda z: -0.5 * (z[0] ** 2 + z[1] ** 2), ()),
     "a closure": (made(1.5), ()),
@@ -166,6 +198,15 @@ ANSWERS = {
     "float32": (of_array, (np.array([0.1, 2.0], np.float32),)),
     "integers": (of_array, (np.array([1, 2], np.int8),)),
     "strided": (of_array, (np.arange(1.0, 9.0)[::4],)),
+    "half precision": (of_array, (np.array([0.1, 2.0], np.float16),)),
+    "a float32 number": (weighted, (np.float32(0.1),)),
+    "reversed": (of_array, (WEIGHTS[::-1],)),
+    "an array of no axes": (weighted, (np.array(2.0),)),
+    "nested tuples": (of_nested, (((1.0, 2), WEIGHTS),)),
+    "truths": (of_truths, ([True, False],)),
+    "bytes": (of_pixels, (np.array([5, 200], np.uint8),)),
+    "a copy of z": (copying, ()),
+    "infinite for some z": (at_infinity, ()),
     "big-endian": (of_array, (WEIGHTS.astype(">f8"),)),
 }
 
@@ -281,6 +322,81 @@ def sorting(z):
     return plain(z) - np.sort(z)[0]
 
 
+def printing_z(z):
+    print(z[0])
+    return plain(z)
+
+
+def random_of_python(z):
+    return plain(z) + python_random.gauss(0.0, 1.0)
+
+
+def random_with_a_seed(z):
+    return plain(z) + np.random.default_rng(0).normal()
+
+
+def writing_global(z):
+    WRITTEN[0] = 0.0
+    return plain(z)
+
+
+def text_or_float(z):
+    if z[0] > 5.0:
+        return "far"
+    return plain(z)
+
+
+def vector_or_float(z):
+    if z[0] > 5.0:
+        return z
+    return plain(z)
+
+
+def needs_keyword(z, *, w):
+    return weighted(z, w)
+
+
+def halved(value, n):
+    return value if n == 0 else halved(0.5 * value, n - 1)
+
+
+def of_recursive_helper(z):
+    return halved(plain(z), 3)
+
+
+def of_list_outside(z):
+    return NUMBERS[0] * plain(z)
+
+
+def of_dictionary_outside(z):
+    return SETTINGS["scale"] * plain(z)
+
+
+def of_bytes_outside(z):
+    return plain(z) - 0.0 * (PIXELS[0] - 128)
+
+
+def adding_truths(z, b):
+    return plain(z) + (b[0] + b[1])
+
+
+def without_value(z):
+    if z[0] > -9.0:
+        shift = 1.0
+    return plain(z) - shift
+
+
+def named_inside(z):
+    return plain(z) - (t := z[0] ** 2) * t
+
+
+def spoiled(z):
+    return plain(z) + math.log(z[0] - z[1] + np.nan)
+
+
+WRITTEN, NUMBERS, SETTINGS = np.ones(2), [1.0, 2.0], {"scale": 1.0}
+PIXELS = np.array([200, 5], np.uint8)
+
 REFUSED = {
     "raises": (raising, (), "KeyError: 'no such key' at .*`raise KeyError"),
     "nan": (lambda z: math.nan * z[0], (), "returned nan at each of 3 probes"),
@@ -311,6 +427,26 @@ REFUSED = {
     "a cache": (functools.lru_cache(plain), (), "must be a function that def or lambda makes"),
     "a partial by position": (functools.partial(weighted, 2.0), (), "bind by keyword"),
     "any keywords": (decorated_with_keywords(plain), (), "cannot be compiled: .*keywords"),
+    "a class method": (Holder.made, (), "the method Holder.made"),
+    "prints z": (printing_z, (), "cannot be compiled: z cannot be printed, at .*`print"),
+    "Python's random numbers": (random_of_python, (), "for the same z"),
+    "random numbers with a seed": (random_with_a_seed, (), "draws random numbers.*default_rng"),
+    "writes to a global array": (writing_global, (), "writes to .*a global array.*`WRITTEN"),
+    "a text for some z": (text_or_float, (), "once that: float, str, at .*`return"),
+    "a vector for some z": (vector_or_float, (), "once that: vector, float, at .*`return"),
+    "by keyword alone": (needs_keyword, (1.0,), "with 1 params.*too many|missing"),
+    "recursion of a helper": (of_recursive_helper, (), "it calls itself.*`def halved"),
+    "a list from outside": (of_list_outside, (), "a list that .*`return NUMBERS"),
+    "a dictionary from outside": (of_dictionary_outside, (), "SETTINGS.*`return SETTINGS"),
+    "bytes from outside": (of_bytes_outside, (), "PIXELS has numbers of type uint8.*are converted"),
+    "a sum of truths": (adding_truths, ([True, True],), "of truths .*float.*`return plain"),
+    "a name inside": (named_inside, (), ":= has no compiled form.*line of its own"),
+    "nan by NumPy": (spoiled, (), "returned nan at each of 3 probes"),
+    "no params by keyword": (by_keyword, (1.0,), "with 1 params.*too many"),
+    "a set": (weighted, ({1.0},), "params\\[0\\] is .*a set"),
+    "a dictionary in a tuple": (weighted, ((1.0, {}),), "params\\[0\\]\\[1\\] is .*a dict"),
+    "texts as param": (of_array, (["a", "b"],), "params\\[0\\]"),
+    "objects": (of_array, (np.array([None, 1.0], object),), "params\\[0\\]"),
     "too few params": (weighted, (), "with 0 params, but it is defined as weighted.z, w.: missing"),
     "too many params": (weighted, (1.0, 2.0), "with 2 params.*too many"),
     "a dictionary": (weighted, ({"w": 1.0},), "params\\[0\\] is .*a dict.*named tuple"),
@@ -360,6 +496,12 @@ GIVEN = {
     "no distribution": ({"log_likelihood": plain, "prior": 3.0}, "prior must be a Gaussian"),
     "another dim": ({"log_likelihood": plain, "prior": Q, "dim": 3}, "that of the prior, 2"),
     "no data": ({"log_joint": of_array, "dim": 2, "data": []}, "data must have its N data points"),
+    "dim 0": ({"log_joint": plain, "dim": 0}, "dim"),
+    "no function": ({"log_joint": 3.0, "dim": 2}, "log_joint must be a function"),
+    "a likelihood of more coordinates": (
+        {"log_likelihood": beyond, "prior": Q},
+        "IndexError.*dim = 2",
+    ),
     "a device": (
         {"log_joint": plain, "dim": 2, "device": "cpu"},
         "device is for functions of many",
@@ -380,12 +522,20 @@ def test_a_likelihood_may_leave_coordinates_to_the_prior():
     assert np.isfinite(fe.estimate(model, Q, 1000, rng=0).log_evidence)
 
 
+def test_a_name_without_value_in_some_lanes_takes_one_draw_at_a_time():
+    with pytest.warns(fe.errors.OneDrawAtATimeWarning, match="shift has no value for some z"):
+        model = fe.Model(log_joint=without_value, dim=2)
+    values = model.log_joint([[0.0, 1.0], [-9.5, 0.0]])
+    assert values[0] == plain([0.0, 1.0]) - 1.0
+    assert np.isnan(values[1])
+
+
 # --- a function that is defined again -----------------------------------------------------------
 
 
 def cell(source, number):
     """A function from a notebook's cell."""
-    name = f"<cell {number}>"
+    name = f"<notebook {number}>"
     source = textwrap.dedent(source)
     linecache.cache[name] = (len(source), None, source.splitlines(True), name)
     scope = {"math": math, "np": np}

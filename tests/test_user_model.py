@@ -4,6 +4,7 @@ import copy
 import functools
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -207,6 +208,55 @@ def test_a_draw_at_which_the_function_raises_is_named():
     np.testing.assert_array_equal(
         np.isnan(model.log_joint(z[: first + 1])), np.arange(first + 1) == first
     )
+
+
+def far_away(z, x):
+    if z[0] > 2.0:
+        return math.log(1.0 - z[0]) + x
+    return -0.5 * (z[0] - x) ** 2
+
+
+def overflowing(z, x):
+    return -0.5 * z[0] ** 2 + math.exp(1e4 * (z[0] + x - 2.0) if z[0] > 2.0 else -1.0)
+
+
+def stopping(z, x):
+    return -0.5 * z[0] ** 2 - x + 0 * (7 // int(2.5 - abs(z[0])) if abs(z[0]) < 2.4 else 0)
+
+
+BAD = {
+    "a domain": (far_away, "raised ValueError: math domain error at .*`return math.log"),
+    "an overflow": (overflowing, "raised OverflowError: math range error at .*`return -0.5"),
+    "a division": (stopping, "raised ZeroDivisionError: .* at .*`return -0.5"),
+    "nan": (
+        lambda z, x: np.log(2.0 - z[0]) - z[0] ** 2 + x,
+        "log_joint <lambda> .test_user_model.py:.* returned nan",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.OneDrawAtATimeWarning")
+@pytest.mark.parametrize("call", [fe.estimate, fe.elbo_terms])
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_weight_is_explained_by_plain_python(name, call):
+    function, match = BAD[name]
+    data = np.array([0.0, 0.25])
+    model = fe.Model(log_joint=function, dim=1, data=data)
+    q = fe.Gaussian([[0.0], [0.1]], scale=1.0)
+    if name == "an overflow" and call is fe.elbo_terms:
+        return  # its terms are infinite, which only a weight may not be
+    with pytest.raises(fe.errors.InvalidWeightError, match=match) as caught:
+        call(model, q, 2000, rng=0)
+    text = str(caught.value)
+    assert "\n" not in text
+    i, k, key = re.search(r"draw\(q, (\d+), (\d+), key=(\d+)\)", text).groups()
+    z = fe.draw(q, int(i), int(k), key=int(key))
+    with np.errstate(all="ignore"):
+        try:
+            bad = not function(z, data[int(i)]) < np.inf
+        except (ArithmeticError, ValueError):
+            bad = True
+    assert bad
 
 
 def test_the_key_of_an_error_repeats_the_draws():

@@ -110,13 +110,6 @@ def carries(z):
     return last
 
 
-def carries_from_first(z):
-    for v in z:
-        if v > -100:
-            last = v
-    return last
-
-
 def continues(z):
     s, n = 0.0, 0
     for v in z:
@@ -171,11 +164,52 @@ def plain_values_beside_z(z):
     return t + (b - pair[1] * n) + (pair[1] * b - n) + (n + n * pair[1])
 
 
-def sums_of_truths(z):
+def products_of_truths(z):
     a, b, c = z[0] > -0.5, z[1] > -0.5, z[2] > 0
-    s = (a + b) * 1.0 + 10 * (a * b + c) + 100 * (c + a * b) + 1000 * (a + (1 > 2)) + np.add(a, c)
-    c += a * b
-    return s + 0.5 * c + (a * b + a * c) * z[1] + (a + 1) + a * 2.0
+    s = float(a) + float(b) + 10 * float(a * b) + 100 * (a * 2.0 + c) + np.add(a, 1.0) + sum([a, b])
+    return s + 0.5 * c + a * b * z[1] + (a + 1) + (a | b) * 4.0 + a / 2.0
+
+
+def guards(z):
+    """A plain operand guards an index that not all lanes reach."""
+    s = 0.0
+    for i in range(5):
+        if z[0] > 0 and i < 3:
+            s += TABLE[i] * z[i]
+        if i >= 3 or z[1] > 0:
+            s += 1.0
+        else:
+            s += TABLE[i]
+        s += TABLE[i] if z[0] > 0 and i < 3 and z[1] > 0 else 0.5
+    return s
+
+
+def conditions(z):
+    """Numbers as truths, plain and of z."""
+    n, x = len(z), 0
+    s = z[0] and z[1] - z[1]
+    if n and z[0] > 0:
+        s += 1.0
+    if z[0] > 0 and n and (z[1] or x):
+        s += 2.0
+    if not z[0] - z[0] and not (x or z[1] > 0):
+        s += 4.0
+    return s + (n and z[0] > 0) * 8.0 + (x or z[1]) + (not z[2]) * 2.0
+
+
+def copies(z):
+    one, two, three = z.copy(), np.copy(z), np.array(z)
+    one[0], two[1] = 5.0, z[0]
+    three += 1.0
+    part = z[1:].copy()
+    part[0] = 3.0
+    return np.sum(one * two) + np.sum(three) + np.asarray(z)[2] + part[0] * z[1]
+
+
+def divides(z):
+    n = len(z)
+    quotient, rest = divmod(z[0], 0.7)
+    return quotient + 2 * rest + z[1] // z[2] + z[0] % n + 7 // n + 7 % n + 2**n + z[0] ** n
 
 
 def sums_of_vectors_of_truths(z):
@@ -208,15 +242,19 @@ def default_helper(a, b=2.0, *, c=3.0):
     return c
 
 
+def value_of_or(z):
+    return z[0] or 1.0
+
+
 def helpers(z):
     s = default_helper(z[0], c=4.0) + default_helper(b=z[1], a=1.0) + default_helper(z[2])
     return s + double(z[0])
 
 
 SELECTS = [
-    early_return, two_guards, else_returns, all_return, nested, temporary, carries,
-    carries_from_first, continues, writes_under_mask, short_circuit, number_as_condition, truths,
-    helpers, plain_values_beside_z, loops_on_both_sides, sums_of_truths,
+    early_return, two_guards, else_returns, all_return, nested, temporary, carries, continues,
+    guards, conditions, copies, divides, writes_under_mask, short_circuit, number_as_condition,
+    truths, helpers, plain_values_beside_z, loops_on_both_sides, products_of_truths, value_of_or,
     sums_of_vectors_of_truths, plain_condition,
 ]  # fmt: skip
 
@@ -265,10 +303,6 @@ def breaks(z):
     return s
 
 
-def value_of_or(z):
-    return z[0] or 1.0
-
-
 def filters(z):
     return sum([v for v in z if v > 0]) + 0.0
 
@@ -294,9 +328,27 @@ def raises_at_some(z):
     return z[0]
 
 
+def largest_square(z):
+    return max(v * v for v in z) + min(abs(v) for v in z)
+
+
+def carries_from_first(z):
+    for v in z:
+        if v > -100:
+            last = v
+    return last
+
+
+def chooses_a_constant(z):
+    if z[0] > -100:
+        t = z[1]
+    return 1.0 if t > 0 else 2.0
+
+
 ONE_LANE = [
     (impure_branch, "if z"), (impure_ternary, "s ="), (pops, "if z"), (breaks, "if v"),
-    (value_of_or, "return"), (filters, "return"), (indexes, "return"),
+    (filters, "return"), (indexes, "return"), (largest_square, "return"),
+    (carries_from_first, "return last"), (chooses_a_constant, "return 1.0"),
     (indexes_by_truth, "return"), (chooses_vectors, "r = -z"),
     (raises_at_some, "if z"),
 ]  # fmt: skip
@@ -537,6 +589,14 @@ def yields(z):
     yield z[0]
 
 
+def names_inside(z):
+    return (t := z[0] * 2.0) + t
+
+
+def unknown_in_math(z):
+    return math.fmod(z[0], 2.0)
+
+
 REFUSED = [
     (gives_vector, "it returns vector"), (gives_complex, "complex"), (gives_text, "returns str"),
     (gives_nothing, "returns None"), (gives_tuple, "Tuple"), (opens, "open has no"),
@@ -546,9 +606,210 @@ REFUSED = [
     (unknown, "no name nowhere"), (attribute, "no attribute foo"), (two_axes, "getitem"),
     (takes_more, "takes"), (largest, "no form for vectors"), (deletes, "del a has"),
     (any_keyword, "keywords"), (yields, "generator"),
+    (names_inside, "a line of its own"), (unknown_in_math, "math.fmod has no compiled form"),
     (Model().method, "method"), (Model(), "expected a function"), (np.sum, "expected a function"),
     (functools.lru_cache(early_return), "expected a function"),
 ]  # fmt: skip
+
+
+# --- what Python, NumPy and machine code compute in different ways --------------------------------
+
+SMALL, BYTES, SINGLE = np.array([1, 2], np.int8), np.array([5, 6], np.uint8), np.float32(0.1)
+TRUTHS, COUNTS = np.array([True, True, False]), np.array([3, 0, -2])
+
+
+def adds_truths(z, b, n):
+    return z[0] + (b[0] + b[1])
+
+
+def adds_truths_in_place(z, b, n):
+    total = b[0]
+    total += b[1]
+    return total * z[0]
+
+
+def adds_truths_of_z(z, b, n):
+    return 1.0 * ((math.exp(z[0]) > 1) + (z[1] > 0))
+
+
+def adds_products_of_truths(z, b, n):
+    return 1.0 * ((z[0] > 0) * (z[1] > 0) + (z[2] > 0))
+
+
+def multiplies_truths(z, b, n):
+    return z[0] * (b[0] * b[1])
+
+
+def subtracts_truths(z, b, n):
+    return z[0] * (b[0] - b[1])
+
+
+def subtracts_truths_of_z(z, b, n):
+    return 1.0 * ((z[0] > 0) - (z[1] > 0))
+
+
+def negates_truths(z, b, n):
+    return z[0] * (-b[0])
+
+
+def negates_truths_of_z(z, b, n):
+    return 1.0 + -(z[0] > 0)
+
+
+def inverts_truths(z, b, n):
+    return z[0] if ~(n[0] > 2) else z[1]
+
+
+def inverts_truths_of_z(z, b, n):
+    return z[0] if ~(math.exp(z[0]) > 1) else z[1]
+
+
+def inverts_in_a_helper(z, b, n):
+    return inverts_truths(z, b, n) + z[0]
+
+
+def of_small(z, b, n):
+    return z[0] * (SMALL[0] - 100)
+
+
+def of_bytes(z, b, n):
+    return z[0] * (BYTES[0] - 128)
+
+
+def of_single(z, b, n):
+    return z[0] * SINGLE * 0.1
+
+
+def makes_singles(z, b, n):
+    return z[0] * np.float32(n[0])
+
+
+def makes_small(z, b, n):
+    return z[0] * (n.astype(np.int8)[0] + 200)
+
+
+def factorial(z, b, n):
+    product = 1
+    for k in range(1, n[0] + 1):
+        product *= k
+    return z[0] * product
+
+
+def other_factorial(z, b, n):
+    product = 1
+    for k in range(1, n[0] + 1):
+        product = k * product
+    return z[0] * product
+
+
+def shifts(z, b, n):
+    return z[0] * (1 << n[0])
+
+
+def negative_power(z, b, n):
+    return z[0] * n[0] ** -1
+
+
+def remainder_in_place(z, b, n):
+    k = n[0]
+    k %= n[1]
+    return z[0] * k
+
+
+DIFFERENT = [
+    (adds_truths, "arithmetic of truths"), (adds_truths_in_place, "arithmetic of truths"),
+    (adds_truths_of_z, "arithmetic of truths"), (adds_products_of_truths, "arithmetic of truths"),
+    (multiplies_truths, "arithmetic of truths"), (subtracts_truths, "arithmetic of truths"),
+    (subtracts_truths_of_z, "arithmetic of truths"), (negates_truths, "arithmetic of truths"),
+    (negates_truths_of_z, "arithmetic of truths"),
+    (inverts_truths, "~ of a truth"), (inverts_truths_of_z, "~ of a truth"),
+    (inverts_in_a_helper, "~ of a truth"), (of_small, "SMALL has numbers of type int8"),
+    (of_bytes, "BYTES has numbers of type uint8"),
+    (of_single, "SINGLE has numbers of type float32"),
+    (makes_singles, "makes numbers of type float32"), (makes_small, "makes numbers of type int8"),
+    (factorial, "beyond 64 bits; begin with a float"), (shifts, "2.0 \\*\\* b"),
+    (other_factorial, "beyond 64 bits; begin with a float"),
+    (negative_power, "negative power"), (remainder_in_place, "write n = n % k"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [32, 1])
+@pytest.mark.parametrize(("function", "reason"), DIFFERENT)
+def test_what_differs_between_python_and_machine_code_is_refused(function, reason, width):
+    with pytest.raises(NotCompiled, match=reason) as caught:
+        compiled(function, (TRUTHS, COUNTS), width=width)
+    assert not caught.value.one_lane
+    line = linecache.getline(caught.value.filename, caught.value.line)
+    assert any(each in line for each in "+*-~%<") or ".astype" in line or "np.float32" in line
+
+
+def one_truth(z, b, n):
+    return (
+        z[0]
+        + b[0] * 2.0
+        + float(b[1])
+        + (b[1] + 1)
+        + b[0] / 2
+        + (b[0] & b[2])
+        + np.sum(b + b)
+        + sum(b)
+        + n[0]
+    )
+
+
+def integers_of_every_sign(z, b, n):
+    m, k = n[0], n[2]
+    s = m // k + m % k + m**2 + m / k + k // m + k % m + abs(k) + divmod(k, m)[1]
+    return z[0] * s
+
+
+@pytest.mark.parametrize("width", [32, 1])
+@pytest.mark.parametrize("function", [one_truth, integers_of_every_sign])
+def test_truths_and_integers_are_those_of_numpy(function, width):
+    agrees(function, TRUTHS, COUNTS, width=width)
+
+
+def quotient(z, n):
+    return z[0] * (n[0] // n[1])
+
+
+def rest(z, n):
+    return z[0] * (n[0] % n[1])
+
+
+def power(z, n):
+    return z[0] * n[0] ** n[2]
+
+
+def large_power(z, n):
+    return z[0] * n[0] ** (20 - 10 * n[2])
+
+
+def no_value(z, n):
+    for k in range(n[1]):
+        last = z[k]
+    return last
+
+
+def no_value_to_add_to(z, n):
+    if n[1] > 0:
+        total = z[0]
+    total += z[1]
+    return total
+
+
+@pytest.mark.parametrize("width", [32, 1])
+@pytest.mark.parametrize(
+    "function", [quotient, rest, power, large_power, no_value, no_value_to_add_to]
+)
+def test_an_integer_or_a_name_without_value_stops_the_function(function, width):
+    arguments = Arguments(None, (COUNTS,))
+    block = compile_block(function, arguments.kind, False, stride=LANES, width=width)
+    status, values = evaluate(block, arguments, Z)
+    assert status != 0
+    assert np.isnan(values).all()
+    agrees_with = {no_value: (np.array([3, 1, 2]),), no_value_to_add_to: (np.array([3, 1, 2]),)}
+    agrees(function, *agrees_with.get(function, (np.array([3, 2, 2]),)), width=width)
 
 
 @pytest.mark.parametrize("width", [32, 1])

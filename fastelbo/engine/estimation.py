@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from ..validation import (
 )
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
+from .bad_draws import about_draw
 from .cpu import CPUBackend
 from .cuda import CUDABackend, worth_a_device
 from .reference import NumPyBackend
@@ -155,7 +157,7 @@ def estimate(
     analytic = _analytic_kl(model, q) if analytic_kl else None
     with progress_bar(progress, request.points * request.n_samples) as tick:
         values = _backend(backend, threads, index, request).quantities(request, tick)
-    refuse_bad_weights(values["n_bad"], values["first_bad"], request.draw_call)
+    refuse_bad_weights(values["n_bad"], values["first_bad"], partial(about_draw, request))
     if _is_joint(model):
         values = _without_terms(values)
     warn_about_weights(request.n_samples, values, pareto_k)
@@ -274,7 +276,7 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) 
                 f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
                 f"{point}, draw {draw}: scales and distances of model and q differ so much that "
                 "their products and ratios are beyond the largest float, or a function returned "
-                f"NaN. {request.draw_call(int(point), int(draw))} makes that draw"
+                f"NaN. {about_draw(request, int(point), int(draw))}"
             )
 
 

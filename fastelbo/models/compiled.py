@@ -63,6 +63,17 @@ class CompiledDensity(CalledDensity):
                 "infinite number"
             ) from error
 
+    def outcome(self, z: Floats, i: int) -> str:
+        """What the function does in plain Python, for one draw of data point i, as a text."""
+        try:
+            value = plain_value(self.function, z, i)
+        except InvalidInputError as error:
+            return str(error)
+        except (ArithmeticError, ValueError) as error:
+            where = raised_at(error, self.function)
+            return f"{self.function.label} raised {type(error).__name__}: {error} at {where}"
+        return f"{self.function.label} returned {value!r}"
+
     # --- machine code
 
     @property

@@ -79,7 +79,7 @@ def plain_value(function: UserFunction, z: Floats, i: int) -> float:
         hint = ""
         if "read-only" in str(error):
             hint = ". z, data and params cannot be written: write to a copy, such as 1.0 * z"
-        elif isinstance(error, IndexError):
+        elif isinstance(error, IndexError) and f"size {len(z)}" in str(error):
             hint = f". z has dim = {len(z)} coordinates"
         raise InvalidInputError(
             f"{function.label} raised {_text(error)} at {raised_at(error, function)}, called with "

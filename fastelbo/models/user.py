@@ -20,6 +20,7 @@ from ..validation import (
     shown,
 )
 from .compiled import CompiledDensity
+from .host import HostDensity
 from .joint import log_joint_of
 from .protocol import LogDensity
 from .terms import Zero
@@ -33,9 +34,13 @@ class Model(Frozen):
     The function is compiled for many draws at once, from its unchanged source. It takes one draw z,
     of shape (D,): ``f(z, *params)``, or with ``data`` of independent points ``f(z, x_i, *params)``.
     It may use Python's numbers, loops and tuples, functions of `math` and `numpy` on numbers and
-    vectors, and other functions that are written so. At construction it is called once in plain
-    Python, and its value compared with the compiled one. The model keeps what the function, and
-    those that it calls, read of their modules by then: no later change is seen.
+    vectors, and other functions that are written so. At construction it is called in plain Python,
+    and its values compared with the compiled ones. The model keeps what the function, and those
+    that it calls, read of their modules by then: no later change is seen.
+
+    Numbers have 64 bits, in Python as compiled: those of ``data`` and ``params`` become float64,
+    int64 or bool. What Python, NumPy and machine code compute in different ways is refused, such as
+    sums of truths, products of integers in a loop, and arrays of other types from outside.
 
     Parameters
     ----------
@@ -256,6 +261,4 @@ def _on_host(
             "params must be empty with vectorized=True, got "
             f"{shown(params)}: the function can take what it needs from where it is defined"
         )
-    from .host import HostDensity
-
     return HostDensity(function, dim, data=data, name=name, **options)

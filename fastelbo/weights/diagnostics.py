@@ -42,11 +42,11 @@ def places(flags: Flags, worst: Floats) -> str:
 
 
 def refuse_bad_weights(
-    n_bad: Floats, first_bad: Floats, call: Callable[[int, int], str] | None = None
+    n_bad: Floats, first_bad: Floats, about: Callable[[int, int], str] | None = None
 ) -> None:
     """Raise an error if a log weight is NaN or +inf.
 
-    ``call(i, k)`` is the call that makes draw k of data point i again, where there is one.
+    ``about(i, k)`` is a text on draw k of data point i, where there is one.
     """
     points = np.flatnonzero(n_bad)
     if points.size:
@@ -55,7 +55,7 @@ def refuse_bad_weights(
         raise InvalidWeightError(
             f"{int(n_bad.sum())} log weights are NaN or +inf, the first at data point {i}, draw "
             f"{k}: a density overflowed, or q is 0 where the model is positive"
-            + ("" if call is None else f". {call(i, k)} makes that draw")
+            + ("" if about is None else f". {about(i, k)}")
         )
 
 

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from ..jit.compile import native
 from . import elementwise
+from .agreement import require_agreement
 from .arguments import Arguments, unpacker
 from .arrays import constant, opened
 from .binding import bound
@@ -91,6 +92,7 @@ def compile_block(
         raise
     except Exception as error:
         raise explained(error, plain, width) from error
+    require_agreement(plain, (density, *rewriter.helpers))
     name = compiled.fndesc.llvm_func_name
     return BlockFunction(compiled.library.get_pointer_to_function(name), dispatcher)
 

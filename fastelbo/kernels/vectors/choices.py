@@ -46,6 +46,11 @@ def negated(x: Any) -> Any:
     return not x
 
 
+def as_float(x: Any) -> float:
+    """``float(x)``, which the compiler does not know for a truth."""
+    return float(x)
+
+
 @typer(choose)
 def _choose_typed(context: Any, args: Any) -> Any:
     condition, *branches = args
@@ -127,6 +132,11 @@ def _plain_either(x, y):
 @overload(negated, strict=False)
 def _plain_negated(x):
     return None if isinstance(x, OURS) else negated
+
+
+@overload(as_float, strict=False)
+def _plain_float(x):
+    return (lambda x: 1.0 if x else 0.0) if isinstance(x, types.Boolean) else as_float
 
 
 # --- one lane ------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
   from the instructions around it, so that no width, processor or version changes a bit.
 - Branches on z become selects (see `selects`), unless there is one lane, where they stay.
 - Vectors by ``np.zeros`` and its like hold values in lanes if such are written to them.
+- Operations on integers that have no result in 64 bits stop the function (see `integers`), and so
+  do names that have no value yet (see `assigned`).
 - A helper is rewritten for the arguments that it gets: a plain Python function is a helper, too.
 
 Line numbers, closures and globals stay those of the function. One without source is taken as it is.
@@ -13,19 +15,20 @@ from __future__ import annotations
 
 import ast
 import copy
-import dis
 import inspect
-import random
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import fused
+from . import fused, integers, temporaries
+from .assigned import ASSIGNED, Unassigned, assigned
+from .choices import as_float, truth
 from .dataflow import Dependence
 from .errors import NotCompiled
 from .purity import is_pure, plain_function, serves_lanes
+from .randomness import draws_at
 from .selects import SCOPE, Selects, normalised
 from .syntax import call, definition, load, located, meaning, rebuilt
 from .temporaries import empty, filled, packed
@@ -43,6 +46,8 @@ _FUSED: dict[Any, tuple[Any, Any]] = {
 }
 _FUSED_IN_PLACE = {ast.Add: fused.add_product, ast.Sub: fused.subtract_product}
 
+# Their generators become lists.
+_OF_ITEMS: tuple[Any, ...] = (sum, min, max)
 # More arguments than a call has.
 _MANY = 99
 
@@ -56,9 +61,14 @@ class Rewriter:
         self.width, self._compile = width, compile_helper
         self._done: dict[Any, Any] = {}
 
+    @property
+    def helpers(self) -> tuple[Any, ...]:
+        """The helpers, compiled."""
+        return tuple(self._done.values())
+
     def rewritten(self, function: types.FunctionType, depends: tuple[bool, ...]) -> Any:
         """The Python function, for arguments of which some depend on z."""
-        line = _draws_at(function)
+        line = draws_at(function)
         if line is not None:
             raise NotCompiled(function, "it draws random numbers; a log density has none", line)
         tree = definition(function)
@@ -77,25 +87,6 @@ class Rewriter:
         return self._done[key]
 
 
-def _draws_at(function: types.FunctionType) -> int | None:
-    """The line at which a function uses NumPy's or Python's random numbers."""
-    scope, line = function.__globals__, function.__code__.co_firstlineno
-    sources = (np.random.RandomState, np.random.Generator, random.Random)
-    uses_numpy = any(scope.get(name) is np for name in function.__code__.co_names)
-    for each in dis.get_instructions(function):
-        if isinstance(each.starts_line, int) and not isinstance(each.starts_line, bool):
-            line = each.starts_line
-        line = getattr(each, "line_number", None) or line
-        if each.argval == "random" and uses_numpy:
-            return line
-        value = scope.get(each.argval) if isinstance(each.argval, str) else None
-        if value in (random, np.random) if isinstance(value, types.ModuleType) else False:
-            return line
-        if isinstance(value, sources) or isinstance(getattr(value, "__self__", None), sources):
-            return line
-    return None
-
-
 class _Rewrite(ast.NodeTransformer):
     """One function, for one pattern of arguments that depend on z."""
 
@@ -110,14 +101,28 @@ class _Rewrite(ast.NodeTransformer):
             dependent.add(arguments.vararg.arg)
         self.depends = Dependence(tree, dependent)
         self.selects = Selects(tree, self.depends, self._is_pure, self.visit)
-        self.extra: dict[str, Any] = dict(SCOPE)
+        self.unassigned = Unassigned(tree)
+        self.extra: dict[str, Any] = {**SCOPE, ASSIGNED: assigned}
 
     def result(self) -> Any:
         if self._is_recursive():
             raise NotCompiled(self.function, "it calls itself; write a loop")
+        for each in ast.walk(self.tree):
+            if isinstance(each, ast.NamedExpr):
+                reason = ":= has no compiled form; give the name its value in a line of its own"
+                raise NotCompiled(self.function, reason, each.lineno)
+        first = self.tree.body[0]
         body = self._block(self.tree.body)
-        self.tree.body = self.selects.finished(body)
+        self._require_values()
+        self.tree.body = self.unassigned.start(first) + self.selects.finished(body)
         return rebuilt(self.function, self.tree, self.extra)
+
+    def _require_values(self) -> None:
+        """Raise an error if a name has a value in some lanes only."""
+        for read in self.unassigned.reads:
+            if read.id in self.selects.merged:
+                reason = f"{read.id} has no value for some z; give it one before the branch"
+                raise NotCompiled(self.function, reason, read.lineno, one_lane=True)
 
     def _is_recursive(self) -> bool:
         calls = (each.func for each in ast.walk(self.tree) if isinstance(each, ast.Call))
@@ -160,7 +165,21 @@ class _Rewrite(ast.NodeTransformer):
             raise NotCompiled(self.function, "a text of z has no compiled form", node.lineno)
         return node
 
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A name that may have no value; it raises, as in Python."""
+        return self.unassigned.checked(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if not isinstance(node.op, ast.Not) or not self.depends.of(node):
+            return self._as_is(node)
+        if self._is_select(node, node):
+            return located(self.selects.condition(node), node)
+        return located(self.selects.negation(self.visit(node.operand)), node)
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        of_integers = integers.operation_of(node, self.depends.of(node.left))
+        if of_integers is not None:
+            return self._called(of_integers, [self.visit(node.left), self.visit(node.right)], node)
         on_left, on_right = _FUSED.get(type(node.op), (None, None))
         left, right = node.left, node.right
         if on_right and self._is_product(right):
@@ -179,7 +198,19 @@ class _Rewrite(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         target = plain_function(self._meaning(node.func))
-        if target is sum and isinstance(node.args[0], ast.GeneratorExp):
+        copy_of = temporaries.copy_of(node, target, self.depends.of)
+        if copy_of is not None:
+            maker, source = copy_of
+            return self._called(maker, [self.visit(source)], node)
+        depends = self.depends.of(node)
+        if target is float and len(node.args) == 1 and (self.owner.width == 1 or not depends):
+            return self._called(as_float, [self.visit(node.args[0])], node)
+        if target is bool and len(node.args) == 1 and depends:
+            return self._called(truth, [self.visit(node.args[0])], node)
+        if target is divmod and len(node.args) == 2:
+            args = [self.visit(each) for each in node.args]
+            return self._called(integers.quotient_and_remainder, args, node)
+        if target in _OF_ITEMS and node.args and isinstance(node.args[0], ast.GeneratorExp):
             each = node.args[0]
             node.args[0] = ast.copy_location(ast.ListComp(each.elt, each.generators), each)
         if target is print and any(map(self.depends.of, node.args)):
@@ -284,5 +315,13 @@ class _Rewrite(ast.NodeTransformer):
             masked = None
             if isinstance(node, ast.If) and self.owner.width > 1 and self.depends.of(node.test):
                 masked = self.selects.branch(node)
-            result.extend([self.visit(node)] if masked is None else masked)
+            result.extend(self._assigning(node) if masked is None else masked)
         return result
+
+    def _assigning(self, node: ast.stmt) -> list[ast.stmt]:
+        """A statement, with what keeps whether names have values."""
+        before, inside, after = self.unassigned.around(node)
+        done = self.visit(node)
+        if inside:
+            done.body = inside + done.body
+        return [*before, done, *after]

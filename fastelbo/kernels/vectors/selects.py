@@ -91,25 +91,74 @@ class Selects:
 
     # --- conditions
 
+    def condition(self, node: ast.expr) -> Any:
+        """A mask, or a plain truth, of an expression of which the truth alone counts."""
+        if not self.dependence.of(node):
+            return call(_TRUTH, self.visit(node))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return call(_NOT, self.condition(node.operand))
+        if isinstance(node, ast.BoolOp):
+            function = _BOTH if isinstance(node.op, ast.And) else _EITHER
+            return self._joined(node, self.condition, lambda here, rest: call(function, here, rest))
+        here = self.visit(node)
+        return here if isinstance(node, ast.Compare) else call(_TRUTH, here)
+
+    def negation(self, operand: Any) -> Any:
+        """``not x`` of a value."""
+        return call(_NOT, call(_TRUTH, operand))
+
     def ternary(self, node: ast.IfExp) -> ast.AST:
         """``a if c else b`` where c depends on z."""
-        test = call(_TRUTH, self.visit(node.test))
+        split = self._split(node)
+        if split is not None:
+            return self.visit(split)
+        test = self.condition(node.test)
         return located(call(_CHOOSE, test, self.visit(node.body), self.visit(node.orelse)), node)
 
     def boolean(self, node: ast.BoolOp) -> ast.AST:
-        """``and`` and ``or`` of masks. An operand that does not depend on z is looked at first."""
-        conjunction = isinstance(node.op, ast.And)
+        """The value of ``and`` and ``or``, which is that of an operand."""
+
+        def joined(here: Any, rest: Any) -> Any:
+            sides = (rest, here) if isinstance(node.op, ast.And) else (here, rest)
+            return call(_CHOOSE, call(_TRUTH, copy.deepcopy(here)), *sides)
+
+        return located(self._joined(node, self.visit, joined), node)
+
+    def _joined(self, node: ast.BoolOp, visit: Any, joined: Any) -> Any:
+        """Operands, the last ones first. One that does not depend on z is looked at first."""
         total: Any = None
         for value in reversed(node.values):
-            here = self.visit(value)
+            here = visit(value)
             if total is None:
                 total = here
             elif self.dependence.of(value):
-                total = call(_BOTH if conjunction else _EITHER, here, total)
+                total = joined(here, total)
             else:
-                sides = (total, copy.deepcopy(here)) if conjunction else (here, total)
+                sides = (total, here) if isinstance(node.op, ast.And) else (here, total)
                 total = ast.IfExp(copy.deepcopy(here), *sides)
-        return located(total, node)
+        return total
+
+    def _split(self, node: Any) -> Any:
+        """A choice by ``plain and of_z`` as two, so that the plain one guards an index, say."""
+        test = node.test
+        if not isinstance(test, ast.BoolOp):
+            return None
+        of_z = [each for each in test.values if self.dependence.of(each)]
+        plain = [each for each in test.values if not self.dependence.of(each)]
+        if not of_z or not plain:
+            return None
+
+        def part(values: list[ast.expr]) -> ast.expr:
+            whole = ast.BoolOp(test.op, values) if len(values) > 1 else values[0]
+            return located(whole, test)
+
+        again = copy.deepcopy
+        is_statement = isinstance(node, ast.If)
+        inner: Any = located(type(node)(part(of_z), again(node.body), again(node.orelse)), node)
+        inner = [inner] if is_statement else inner
+        conjunction = isinstance(test.op, ast.And)
+        sides = (inner, node.orelse) if conjunction else (node.body, inner)
+        return located(type(node)(part(plain), *sides), node)
 
     def chain(self, node: ast.Compare) -> ast.AST:
         """``a < b < c`` of masks."""
@@ -127,7 +176,10 @@ class Selects:
         """The selects of an ``if`` whose condition depends on z; None if it has no such form."""
         if mask is None and not self._is_simple(node):
             return None
-        test, result = self._name(node, call(_TRUTH, self.visit(node.test)))
+        split = self._split(node)
+        if split is not None:
+            return [self.visit(split)] if mask is None else self._under([split], mask)
+        test, result = self._name(node, self.condition(node.test))
         here, there = test, None
         if mask is not None:
             here, [more] = self._name(node, call(_BOTH, load(mask), load(test)))

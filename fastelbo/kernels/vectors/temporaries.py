@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.core.typing.templates import signature
+from numba.extending import overload
 
-from .arrays import array_sizes, constant, new, opened, raise_if, store
-from .operations import is_floats, lowers, typer
+from .arrays import array_sizes, constant, load, new, opened, raise_if, store
+from .operations import OURS, is_floats, lowers, typer
 from .types import NUMBERS, Lanes, LaneVector, Mask
 
 # Items of a vector; bytes of more could overflow.
@@ -30,6 +34,32 @@ def filled(width: int, size: Any, number: float) -> Any:
 def packed(width: int, items: Any) -> Any:
     """``np.array`` of numbers and values in lanes."""
     return np.array(items)
+
+
+def copied(x: Any) -> Any:
+    """``x.copy()``."""
+    return x.copy()
+
+
+def alike(x: Any) -> Any:
+    """``np.asarray(x)``."""
+    return np.asarray(x)
+
+
+_COPIES: dict[Any, Any] = {np.copy: copied, np.array: copied, np.asarray: alike}
+
+
+def copy_of(node: ast.Call, target: Any, depends: Callable[[Any], bool]) -> Any:
+    """(function, source) if a call of ``target`` copies a vector of z; None if it does not."""
+    of = node.func
+    if isinstance(of, ast.Attribute) and of.attr == "copy" and not node.args and target is None:
+        return copied, of.value
+    if not callable(target) or len(node.args) != 1 or node.keywords:
+        return None
+    maker = next((make for known, make in _COPIES.items() if known is target), None)
+    (source,) = node.args
+    is_vector = isinstance(source, (ast.Name, ast.Subscript)) and depends(source)
+    return (maker, source) if maker is not None and is_vector else None
 
 
 def _is_size(kind: Any) -> bool:
@@ -98,3 +128,39 @@ def _packed(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     for index, item in enumerate(items):
         store(builder, sig.return_type, vector, constant(index), item)
     return vector._getvalue()
+
+
+@typer(copied)
+def _copied_typed(context: Any, args: Any) -> Any:
+    (x,) = args
+    return signature(LaneVector(x.width, True, x.is_mask), x) if isinstance(x, LaneVector) else None
+
+
+@lowers(copied, LaneVector)
+def _copied(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    vector = opened(context, builder, sig.args[0], args[0])
+    result = new(context, builder, sig.return_type, vector.size)
+    with cgutils.for_range(builder, vector.size) as loop:
+        item = load(builder, sig.args[0], vector, loop.index)
+        store(builder, sig.return_type, result, loop.index, item)
+    return result._getvalue()
+
+
+@typer(alike)
+def _alike_typed(context: Any, args: Any) -> Any:
+    return signature(args[0], args[0]) if isinstance(args[0], LaneVector) else None
+
+
+@lowers(alike, LaneVector)
+def _alike(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return impl_ret_borrowed(context, builder, sig.return_type, args[0])
+
+
+@overload(copied, strict=False)
+def _plain_copied(x):
+    return None if isinstance(x, OURS) else copied
+
+
+@overload(alike, strict=False)
+def _plain_alike(x):
+    return None if isinstance(x, OURS) else alike
