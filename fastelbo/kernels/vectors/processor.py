@@ -24,6 +24,11 @@ def fuses_products() -> bool:
     return _has("fma") if triple.startswith(("x86", "i686")) else "64" in triple
 
 
+def rows_at_once() -> int:
+    """Rows of a matrix that are multiplied by one vector together, their sums in registers."""
+    return 4 if _has("avx512f") else 1
+
+
 def scales(width: int) -> bool:
     """Whether `scaled` is there, for vectors of a width."""
     return width % _SCALED == 0 and _has("avx512f")
