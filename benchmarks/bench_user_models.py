@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fastelbo.kernels.draws.blocks import LANES
+from fastelbo.kernels.jit.internals import UNCOUNTED
 from fastelbo.kernels.vectors.arguments import Arguments
 from fastelbo.kernels.vectors.block import call_block, compile_block
 
@@ -35,7 +36,7 @@ def _fastelbo(name: str, n: int) -> Callable[[], Any]:
     arguments = Arguments(None, model.params)
     block = compile_block(model.function, arguments.kind, False, stride=LANES)
 
-    @numba.njit
+    @numba.njit(**UNCOUNTED)  # as the library's kernels are
     def run(address, words, z, out):
         for b in range(z.shape[0]):
             call_block(address, words, z[b], 0, LANES, out[b])
@@ -52,9 +53,10 @@ def _fastelbo(name: str, n: int) -> Callable[[], Any]:
 
 
 def _hand(name: str, n: int) -> Callable[[], Any]:
-    block = numba.njit(error_model="numpy", fastmath={"contract"})(BLOCKS[name])
+    options = {"error_model": "numpy", "fastmath": {"contract"}, **UNCOUNTED}
+    block = numba.njit(**options)(BLOCKS[name])
 
-    @numba.njit(error_model="numpy", fastmath={"contract"})
+    @numba.njit(**options)
     def run(z, out, scratch, params):
         for b in range(z.shape[0]):
             block(z[b], out[b], scratch, *params)

@@ -383,6 +383,31 @@ def test_models(function, dim, data, params):
     np.testing.assert_allclose(got, plain(function, z, *point, *params), rtol=1e-13)
 
 
+def quotient(z, number):
+    return z[0] / number
+
+
+NEXT = 2.0**-52
+DIVISORS = [0.3, -10.0, 2 - NEXT, 2 - 3 * NEXT, 1 + NEXT, 1 + 2**26 * NEXT, math.pi, 1e-200, -1e200,
+            4.0, 0.0, math.inf, math.nan, TINY, 5e-324, MAX]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", DIVISORS)
+@pytest.mark.parametrize("width", [1, WIDTH])
+def test_division_by_a_number_is_rounded_correctly(number, width):
+    """Also at the ends of a binade, where a reciprocal is least exact, and where one overflows."""
+    steps = np.arange(2048) * NEXT
+    x = np.r_[2 - steps, 1 + steps, signs(-300, 300, 1024), signs(-1074, 1023.9, 512), EDGES]
+    with np.errstate(all="ignore"):
+        expected, by_constant = x / number, x / 0.3
+    got = compiled(quotient, (number,), width=width)(x[None])
+    np.testing.assert_array_equal(got, expected)
+    kept = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(got[kept]), np.signbit(expected[kept]))
+    constant = compiled(lambda z: z[0] / 0.3, width=width)(x[None])
+    np.testing.assert_array_equal(constant, by_constant)
+
+
 # --- bits, errors, what is left alone -----------------------------------------------------------
 
 
@@ -433,6 +458,9 @@ print(compiled(schools, (EFFECTS, ERRORS))(z).tobytes().hex())
 print(compiled(guards)(z[:3]).tobytes().hex())
 x = np.abs(z[0])
 print(compiled(all_functions)(np.array([x, np.arange(64) % 12.0])).tobytes().hex())
+powers = np.linspace(-746.0, 710.0, 64)[None]
+print(compiled(lambda z: np.exp(z[0]))(powers).tobytes().hex())
+print(compiled(lambda z: np.exp2(1.4427 * z[0]) / 0.3)(powers).tobytes().hex())
 """
 
 

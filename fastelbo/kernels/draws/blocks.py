@@ -41,6 +41,7 @@ from ..math.sums import make_partial_sums
 LANES = 512
 # Loops over coordinates take four at a time.
 TILE = 4
+_LINE = 8  # float64 numbers of a line of the cache
 # Draws in a chunk. It is part of the stream version: the last bits of a result depend on it.
 CHUNK = 8192
 
@@ -156,11 +157,19 @@ def padded(dim):
 
 
 @block
+def _aligned(rows, like):
+    """Rows that start at a line of the cache, which the vectors of users' functions then fit."""
+    room = np.empty(rows * LANES + _LINE, like.dtype)
+    first = -(np.int64(room.ctypes.data) // room.itemsize) % _LINE
+    return room[first : first + rows * LANES].reshape((rows, LANES))
+
+
+@block
 def make_workspace(dim, like, counter=None):
     """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``."""
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
-        np.empty((padded(dim), LANES), like.dtype),
+        _aligned(padded(dim), like),
         np.empty((4, LANES), like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),

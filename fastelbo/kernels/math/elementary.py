@@ -14,10 +14,11 @@ import numpy as np
 from ..jit.compile import scalar
 from .scalar import (
     beside_multiple,
+    bits_near_one,
     exp,
     exp_tail,
     log,
-    log1p,
+    log_beside,
     sincos_quarter,
     split_near_one,
     times_power,
@@ -39,6 +40,9 @@ _TWO54 = 18014398509481984.0
 # The upper 26 bits of a float: the product of two such heads is exact.
 _HEAD = np.uint64(0xFFFFFFFFF8000000)
 _SIGN = np.uint64(1 << 63)
+_EXPONENT = np.uint64(0x7FF << 52)
+# The exponent of 4, and the bias of another.
+_FOUR = np.uint64((1025 + 1023) << 52)
 
 
 @scalar
@@ -75,7 +79,16 @@ def exp2(x: float) -> float:
 @scalar
 def log1p_signed(x: float) -> float:
     """log(1 + x) of any number, within 2 ulp."""
-    y = -np.inf if x == -1.0 else log1p(x)
+    u = 1.0 + x
+    k, _ = split_near_one(u)
+    # 4 / 2^k, which is never subnormal.
+    bits = _FOUR - (bits_near_one(u) & _EXPONENT)
+    power = np.uint64(bits).view(np.float64)
+    # (1 + x) / 2^k - 1, rounded once: the other operations are exact where they matter.
+    f = (0.25 * x) * power + (0.25 * power - 1.0)
+    y = log_beside(k, f)
+    y = y if x < np.inf else x
+    y = y if x > -1.0 else (-np.inf if x == -1.0 else _NAN)
     return x if abs(x) < _EPSILON else y
 
 

@@ -127,9 +127,15 @@ _TWO54 = 18014398509481984.0
 
 
 @scalar
+def bits_near_one(x):
+    """Bits of x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), less the smallest: exponent k."""
+    return np.float64(x).view(np.uint64) + (_EXPONENT_BIAS - _SQRT_HALF_BITS)
+
+
+@scalar
 def split_near_one(x):
     """(k, f) such that x = 2^k (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); x as in `log_positive`."""
-    bits = np.float64(x).view(np.uint64) + (_EXPONENT_BIAS - _SQRT_HALF_BITS)
+    bits = bits_near_one(x)
     k = np.uint64((bits >> np.uint64(52)) | _TWO52_BITS).view(np.float64) - (_TWO52 + 1023.0)
     return k, np.uint64((bits & _MANTISSA) + _SQRT_HALF_BITS).view(np.float64) - 1.0
 
@@ -147,16 +153,22 @@ def log_tail(z):
     return p * z + 0.66666666666666697487
 
 
-@by_precision(scalar32.log_positive)
-def log_positive(x: float) -> float:
-    """Natural logarithm of a positive, normal, finite number, within 1 ulp, also near 1."""
-    k, f = split_near_one(x)
+@scalar
+def log_beside(k, f):
+    """k ln 2 + log(1 + f), for an integer k and 1 + f in [sqrt(1/2), sqrt(2)]."""
     s = f / (2.0 + f)
     z = s * s
     p = log_tail(z)
     # 2 s = f - s f. Written with f^2/2, so that the rounded s enters only the small terms.
     half = 0.5 * f * f
     return k * _LN2_HI - (((half - s * (half + z * p)) - k * _LN2_LO) - f)
+
+
+@by_precision(scalar32.log_positive)
+def log_positive(x: float) -> float:
+    """Natural logarithm of a positive, normal, finite number, within 1 ulp, also near 1."""
+    k, f = split_near_one(x)
+    return log_beside(k, f)
 
 
 @scalar

@@ -12,8 +12,10 @@ import numpy as np
 from llvmlite import ir
 
 from ..math import elementary
+from .division import divide
 from .operations import operation
 from .trace import constant, intrinsic, square_root, vector_function
+from .types import number_of
 
 # NumPy's sum of two truths is their "or", and the product their "and": these come before numbers.
 _TWO_MASKS: dict[str, Any] = {"arity": 2, "gives_mask": True, "takes_masks": (True, True)}
@@ -49,9 +51,7 @@ def _subtract(builder: Any, x: Any, y: Any) -> Any:
     return builder.fsub(x, y)
 
 
-@operation(operator.truediv, operator.itruediv, np.divide, arity=2)
-def divide(builder: Any, x: Any, y: Any) -> Any:
-    return builder.fdiv(x, y)
+operation(operator.truediv, operator.itruediv, np.divide, arity=2)(divide)
 
 
 @operation(operator.neg, np.negative, arity=1)
@@ -249,8 +249,9 @@ def _by_products(builder: Any, x: Any, n: int) -> Any:
 @operation(operator.pow, operator.ipow, math.pow, np.power, arity=2)
 def power(builder: Any, x: Any, y: Any) -> Any:
     """Products for small integers, the square root for 1/2, else `elementary.pow`."""
-    if isinstance(y, ir.Constant) and isinstance(y.constant, list):
-        exponent: Any = getattr(y.constant[0], "constant", y.constant[0])
+    number = number_of(y)
+    if isinstance(number, ir.Constant):
+        exponent: Any = number.constant
         if float(exponent).is_integer() and abs(exponent) <= _MOST_PRODUCTS:
             return _by_products(builder, x, int(exponent))
         if exponent == 0.5:  # of -0.0 and -inf, too: there the square root is another

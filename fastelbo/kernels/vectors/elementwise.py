@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed, lower_builtin
 from numba.core.typing.templates import bound_function, signature
 
-from . import arithmetic, functions, fused
+from . import arithmetic, functions, fused, processor
 from .arrays import (
     Attributes,
     array_item,
@@ -25,7 +25,7 @@ from .arrays import (
     raise_if,
     store,
 )
-from .operands import broadcast, reader
+from .operands import Reader, broadcast, reader
 from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, lowers, typer, width_of
 from .types import Lanes, LaneVector, splat
 
@@ -151,13 +151,18 @@ def _product_typed(context: Any, args: Any) -> Any:
     return None
 
 
-def _dot(context: Any, builder: Any, width: int, size: Any, first: Any, second: Any) -> Any:
+def _dots(
+    context: Any, builder: Any, width: int, size: Any, rows: list[Reader], second: Reader
+) -> list[Any]:
+    """Inner products of rows with one vector, each summed in the order of its items."""
     zero = splat(builder, context.get_constant(types.float64, 0.0), width)
-    total = cgutils.alloca_once_value(builder, zero)
+    totals = [cgutils.alloca_once_value(builder, zero) for _ in rows]
     with cgutils.for_range(builder, size) as loop:
-        factors = first(loop.index), second(loop.index)
-        builder.store(fused.multiply_add(builder, *factors, builder.load(total)), total)
-    return builder.load(total)
+        item = second(loop.index)
+        for row, total in zip(rows, totals, strict=True):
+            before = builder.load(total)
+            builder.store(fused.multiply_add(builder, row(loop.index), item, before), total)
+    return [builder.load(total) for total in totals]
 
 
 def _inner(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -167,7 +172,7 @@ def _inner(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         for kind, value in zip(sig.args, args, strict=True)
     ]
     size = broadcast(context, builder, operands)
-    return _dot(context, builder, width, size, operands[0][1], operands[1][1])
+    return _dots(context, builder, width, size, [operands[0][1]], operands[1][1])[0]
 
 
 def _matrix(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -180,15 +185,28 @@ def _matrix(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     size, read = reader(context, builder, sig.args[1 - at], args[1 - at], kind.width, False)
     broadcast(context, builder, [(size, None), (columns, None)])
     out = new(context, builder, kind, rows)
-    with cgutils.for_range(builder, rows) as loop:
 
-        def element(column: Any, row: Any = loop.index) -> Any:
-            place = (row, column) if matrix_first else (column, row)
+    def row(index: Any) -> Reader:
+        def element(column: Any) -> Any:
+            place = (index, column) if matrix_first else (column, index)
             number = array_item(context, builder, sig.args[at], args[at], *place)
             return context.cast(builder, number, sig.args[at].dtype, Lanes(kind.width))
 
-        total = _dot(context, builder, kind.width, columns, element, read)
-        store(builder, kind, out, loop.index, total)
+        return element
+
+    def multiply(first: Any, count: int) -> None:
+        places = [builder.add(first, constant(k)) for k in range(count)]
+        totals = _dots(context, builder, kind.width, columns, [*map(row, places)], read)
+        for place, total in zip(places, totals, strict=True):
+            store(builder, kind, out, place, total)
+
+    # Rows that share what is read of z, if there are registers for their sums.
+    many = constant(processor.rows_at_once())
+    groups = builder.sdiv(rows, many)
+    with cgutils.for_range(builder, groups) as loop:
+        multiply(builder.mul(loop.index, many), processor.rows_at_once())
+    with cgutils.for_range(builder, rows, start=builder.mul(groups, many)) as loop:
+        multiply(loop.index, 1)
     return out._getvalue()
 
 

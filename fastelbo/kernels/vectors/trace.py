@@ -18,7 +18,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from ..math import elementary, gamma
+from ..math import elementary, gamma, scalar
+from . import processor
 from .types import BIT, DOUBLE, INDEX
 
 # A scalar never adds two inexact products, so that contraction has one meaning: see `math.scalar`.
@@ -200,11 +201,25 @@ class _Ternaries(ast.NodeTransformer):
         return ast.copy_location(ast.Call(name, [node.test, node.body, node.orelse], []), node)
 
 
+def _times_power(y: Any, n: Traced) -> Traced:
+    """`scalar.times_power`, in one instruction if there is one."""
+    if processor.scales(n.value.type.count):
+        return Traced(n.builder, processor.scaled(n.builder, n.like(y), n.value))
+    return _rewritten(scalar.times_power)(y, n)
+
+
 @functools.cache
 def _on_vectors(function: Any) -> Callable[..., Any]:
     """The scalar, rewritten to run on `Traced` values."""
     if function in _SYMBOLS:
         return functools.partial(_Library, _SYMBOLS[function])
+    if function is scalar.times_power:
+        return _times_power
+    return _rewritten(function)
+
+
+@functools.cache
+def _rewritten(function: Any) -> Callable[..., Any]:
     plain = inspect.unwrap(function)
     tree = ast.parse(textwrap.dedent(inspect.getsource(plain)))
     definition = tree.body[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.ir import instructions
 from numba import types
 from numba.core.imputils import lower_cast
 from numba.core.typeconv import Conversion
@@ -158,6 +159,21 @@ def splat(builder: Any, value: Any, width: int) -> Any:
     return builder.shuffle_vector(
         one, none, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
     )
+
+
+def number_of(value: Any) -> Any:
+    """The number that `splat` put in every lane, or None if it did not make the value."""
+    if isinstance(value, ir.Constant) and isinstance(value.constant, list):
+        numbers = [getattr(each, "constant", each) for each in value.constant]
+        same = all(each == numbers[0] for each in numbers)
+        return ir.Constant(value.type.element, numbers[0]) if same else None
+    if isinstance(value, instructions.ShuffleVector):
+        one, _, places = value.operands
+        if isinstance(one, instructions.InsertElement) and not any(
+            each.constant for each in places.constant
+        ):
+            return one.operands[1]
+    return None
 
 
 @lower_cast(types.Integer, Lanes)
