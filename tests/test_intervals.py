@@ -156,7 +156,8 @@ def coverage_of(case, n, repeats, seed):
             np.testing.assert_allclose(low[endless], least[endless], rtol=1e-13, atol=1e-14)
             held.append((low <= truth) & (truth <= high))
             open_above.append(endless)
-    assert np.mean(has_room) >= 0.98
+    # Less three standard errors of what is counted.
+    assert np.mean(has_room) >= 0.98 - 3.0 * np.sqrt(0.02 * 0.98 / repeats)
     return np.mean(held), np.mean(open_above)
 
 
