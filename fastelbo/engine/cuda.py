@@ -14,6 +14,7 @@ from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
 from .cpu import CPUBackend
+from .cuda_functions import device_calls, with_device_calls
 from .cuda_states import DeviceSlice, chunk_bytes
 from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
@@ -23,6 +24,7 @@ from .task import EstimateRequest
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
+    from ..kernels.draws.blocks import DeviceCall
 
 # Below this number of multiply-adds, about ten seconds of a CPU, starting a device and compiling
 # for it costs more than it saves.
@@ -48,6 +50,7 @@ class CUDABackend:
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.device = require_device(index)
+        self._calls: dict[str, DeviceCall] = {}
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points on the device; read their states here."""
@@ -68,6 +71,7 @@ class CUDABackend:
             in_slices(self.device, request.points, point_bytes, run_slice)
 
         with self.device.select(self.index):
+            self._calls = device_calls(request)
             pace = Pace(self.device.blocks_at_once())
             values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
@@ -106,6 +110,7 @@ class CUDABackend:
                     array[lo : lo + count, first:stop] = values
 
         with self.device.select(self.index):
+            self._calls = device_calls(request)
             in_slices(self.device, request.points, 24 + 8 * request.work, run)
         return out
 
@@ -117,7 +122,8 @@ class CUDABackend:
         from ..kernels.cuda import launch as cuda_launch
 
         refuse_host_densities(request)
-        return cuda_launch.put_plan(request.plan(slice(lo, lo + count)))
+        plan = with_device_calls(request.plan(slice(lo, lo + count)), self._calls)
+        return cuda_launch.put_plan(plan)
 
     def _component_sums(
         self, density: Density, weights: Floats, centre: Floats, x: Floats, probs: Floats

@@ -357,7 +357,7 @@ def _request(
             f"{model.dim} and {q.dim}: {model!r}, {q!r}"
         )
     as_choice(precision, "precision", ("float64", "float32"))
-    if precision == "float32" and not _by_kernels(model):
+    if precision == "float32" and not _all_parts(model, "in_single_precision"):
         raise InvalidInputError(
             f'precision must be "float64" for {model!r}, whose function takes float64 alone; got '
             '"float32"'
@@ -400,12 +400,12 @@ def _backend(
 ) -> Backend:
     """The backend with this name. "auto" depends on the request; without one it is the CPU."""
     as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
-    on_device = request is None or _by_kernels(request.model)
+    on_device = request is None or _all_parts(request.model, "on_device")
     if name == "cuda" and not on_device:
         assert request is not None
         raise InvalidInputError(
-            f'backend must be "cpu", "numpy" or "auto" for {request.model!r}: functions of users '
-            'are not compiled for devices yet; got "cuda"'
+            f'backend must be "cpu", "numpy" or "auto" for {request.model!r}, whose machine code '
+            'is for the CPU alone; got "cuda"'
         )
     wants_device = name == "auto" and request is not None and on_device and worth_a_device(request)
     if name == "cuda" or wants_device:
@@ -413,9 +413,9 @@ def _backend(
     return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
 
 
-def _by_kernels(model: LatentModel) -> bool:
-    """Whether kernels compute all of the model, on every device and in every precision."""
-    return all(getattr(part, "by_kernels", True) for part in (model.prior, model.likelihood))
+def _all_parts(model: LatentModel, name: str) -> bool:
+    """Whether prior and likelihood both allow something: most densities name no limits."""
+    return all(getattr(part, name, True) for part in (model.prior, model.likelihood))
 
 
 def _analytic_kl(model: object, q: object) -> Floats:

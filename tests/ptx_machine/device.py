@@ -56,7 +56,10 @@ def _compiled(kernel: Any, types: tuple[Any, ...]) -> Program:
 def _plain(argument: Any) -> Any:
     if isinstance(argument, np.ndarray):
         return argument.view(np.ndarray)
-    return type(argument)(*map(_plain, argument)) if isinstance(argument, tuple) else argument
+    if isinstance(argument, tuple):
+        items = map(_plain, argument)
+        return type(argument)(*items) if hasattr(argument, "_fields") else tuple(items)
+    return argument
 
 
 def _flat(argument: Any) -> list[int]:
@@ -68,7 +71,7 @@ def _flat(argument: Any) -> list[int]:
     if isinstance(argument, tuple):
         return [bits for part in argument for bits in _flat(part)]
     if isinstance(argument, float | np.floating):
-        raise NotImplementedError("the machine passes no float arguments to kernels")
+        return [int.from_bytes(np.float64(argument).tobytes(), "little")]
     return [int(argument) % 2**64]
 
 

@@ -52,6 +52,8 @@ Compile = Callable[[types.FunctionType], Any]
 class Rewriter:
     """Rewrites a function and its helpers, for a number of lanes; the helpers are compiled."""
 
+    rewrite: type[Rewrite]  # of one function
+
     def __init__(self, width: int, compile_helper: Compile) -> None:
         self.width, self._compile = width, compile_helper
         self._done: dict[Any, Any] = {}
@@ -64,7 +66,7 @@ class Rewriter:
         tree = definition(function)
         if tree is None:
             return function
-        return _Rewrite(self, function, normalised(tree), depends).result()
+        return self.rewrite(self, function, normalised(tree), depends).result()
 
     def helper(self, function: types.FunctionType, depends: tuple[bool, ...], line: int) -> Any:
         """A helper, compiled."""
@@ -96,7 +98,7 @@ def _draws_at(function: types.FunctionType) -> int | None:
     return None
 
 
-class _Rewrite(ast.NodeTransformer):
+class Rewrite(ast.NodeTransformer):
     """One function, for one pattern of arguments that depend on z."""
 
     def __init__(
@@ -286,3 +288,6 @@ class _Rewrite(ast.NodeTransformer):
                 masked = self.selects.branch(node)
             result.extend([self.visit(node)] if masked is None else masked)
         return result
+
+
+Rewriter.rewrite = Rewrite
