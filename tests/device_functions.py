@@ -66,7 +66,8 @@ def of_numpy(z, x, scale):
 
 
 def of_fe_math(z, y):
-    value = fe.math.normal_log_prob(z[0], 0.0, 1.0) + fe.math.student_t_log_prob(z[1], 4.0, 0.0, 1.0)
+    value = fe.math.normal_log_prob(z[0], 0.0, 1.0)
+    value += fe.math.student_t_log_prob(z[1], 4.0, 0.0, 1.0)
     sigma, log_jacobian = fe.math.positive(z[2])
     value += fe.math.half_cauchy_log_prob(sigma, 2.0) + log_jacobian
     for k in range(y.shape[0]):
@@ -80,7 +81,7 @@ def rows(z, x):
         total -= 0.5 * (row[0] - z[0]) ** 2
     for k, row in enumerate(x[1:]):
         total -= 0.5 * k * (row[1] * z[1] + row[-1] * z[2]) ** 2
-    for a, b in zip(z, x[:, 1]):
+    for a, b in zip(z, x[:, 1]):  # noqa: B905
         total -= 0.5 * (a - b) ** 2
     return total
 

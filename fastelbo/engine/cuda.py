@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arrays.devices import in_slices, require_device
+from ..errors import InvalidInputError, NoDeviceFormWarning
 from ..kernels.cpu.launch import Pace
 from ..kernels.draws.blocks import Density, Plan
 from ..models.protocol import ExactModel, Expectations
@@ -44,13 +46,32 @@ def worth_a_device(request: EstimateRequest) -> bool:
     return device.missing() is None
 
 
+def if_compiled(request: EstimateRequest, index: int) -> CUDABackend | None:
+    """The backend for a request; None with a warning if a user's function has no form there."""
+    backend = CUDABackend(index)
+    try:
+        backend.prepare(request)
+    except InvalidInputError as error:
+        warnings.warn(f'{error}, as does "auto"', NoDeviceFormWarning, stacklevel=5)
+        return None
+    return backend
+
+
 class CUDABackend:
     """Runs the compiled kernels on one device."""
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.device = require_device(index)
+        self._request: EstimateRequest | None = None
         self._calls: dict[str, DeviceCall] = {}
+
+    def prepare(self, request: EstimateRequest) -> None:
+        """Compile the functions of users; an `InvalidInputError` if one has no form on a device."""
+        if self._request is not request:
+            with self.device.select(self.index):
+                self._calls = device_calls(request)
+            self._request = request
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points on the device; read their states here."""
@@ -71,7 +92,7 @@ class CUDABackend:
             in_slices(self.device, request.points, point_bytes, run_slice)
 
         with self.device.select(self.index):
-            self._calls = device_calls(request)
+            self.prepare(request)
             pace = Pace(self.device.blocks_at_once())
             values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
@@ -110,7 +131,7 @@ class CUDABackend:
                     array[lo : lo + count, first:stop] = values
 
         with self.device.select(self.index):
-            self._calls = device_calls(request)
+            self.prepare(request)
             in_slices(self.device, request.points, 24 + 8 * request.work, run)
         return out
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..arrays.devices import room_for
 from ..errors import InvalidInputError
 from ..kernels.draws.blocks import Plan
 from ..kernels.vectors.errors import NotCompiled
@@ -45,8 +48,11 @@ def _device_call(density: CompiledDensity) -> DeviceCall:
             f"for {_MOST_BYTES} bytes of params, about 72 an array, and these take {size}; put "
             'several arrays into one, or use backend="cpu"'
         )
+    numbers = [function.data, *function.values]
+    held = sum(each.nbytes for each in numbers if isinstance(each, np.ndarray))
     try:
-        return device_call(function.plain, density.dim, function.data, function.values)
+        with room_for(held, f"data and params of {function.label}"):
+            return device_call(function.code, density.dim, function.data, function.values)
     except NotCompiled as error:
         raise InvalidInputError(
             f"{function.label} cannot be compiled for a CUDA device: {error.reason}, at "

@@ -34,7 +34,7 @@ from ..validation import (
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
-from .cuda import CUDABackend, worth_a_device
+from .cuda import CUDABackend, if_compiled, worth_a_device
 from .reference import NumPyBackend
 from .states import Quantities, StateForm
 from .task import Backend, EstimateRequest
@@ -86,7 +86,7 @@ def estimate(
         plain reference: it is slow and stores N x K numbers. All backends use the same draws and
         return NumPy arrays. "auto" is "cuda" if the machine has a GPU that fastelbo can use and the
         work would take the CPU about ten seconds or more, else "cpu". For a `MixtureModel`, which
-        has no draws, "auto" is "cpu".
+        has no draws, "auto" is "cpu". "cuda" compiles the function of a `Model` for the GPU.
     precision : {"float64", "float32"}
         "float32" computes the same draws and their densities in single precision, which is faster.
         Take a log density (of q, prior or likelihood) that is d nats below its peak and r times
@@ -134,6 +134,8 @@ def estimate(
     ShortTailWarning
         Each at most once per call, with the number of data points and the worst ones. If the k-hat
         of a data point is too high, its log evidence and its Jensen gap have no standard error.
+    NoDeviceFormWarning
+        With "auto", if the function of a `Model` cannot be compiled for the GPU; it names the line.
 
     Examples
     --------
@@ -407,9 +409,13 @@ def _backend(
             f'backend must be "cpu", "numpy" or "auto" for {request.model!r}, whose machine code '
             'is for the CPU alone; got "cuda"'
         )
-    wants_device = name == "auto" and request is not None and on_device and worth_a_device(request)
-    if name == "cuda" or wants_device:
-        return CUDABackend(device)
+    found = None
+    if name == "cuda":
+        found = CUDABackend(device)
+    elif name == "auto" and request is not None and on_device and worth_a_device(request):
+        found = if_compiled(request, device)
+    if found is not None:
+        return found
     return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
 
 

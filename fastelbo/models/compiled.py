@@ -80,12 +80,12 @@ class CompiledDensity(CalledDensity):
         """The machine code; a copy, as in another process, loads or compiles its own."""
         function = self.function
         try:
-            return build(function.plain, self._arguments, function.data is not None, stride=LANES)
+            return build(function.code, self._arguments, function.data is not None, stride=LANES)
         except NotCompiled as error:
             raise InvalidInputError(
                 f"{function.label} cannot be compiled: {error.reason}, at "
-                f"{place_of(error, function)}. Compiled functions are of numbers, loops, tuples, and "
-                "functions of math and numpy on numbers and vectors; vectorized=True takes any "
+                f"{place_of(error, function)}. Compiled functions are of numbers, loops, tuples, "
+                "and functions of math and numpy on numbers and vectors; vectorized=True takes any "
                 "function of many draws, and runs it as it is"
             ) from error
 

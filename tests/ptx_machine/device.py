@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from numba import typeof
 
-from benchmarks.registers import Launch, compile_ptx
+from benchmarks.registers import Launch, compile_ptx, pretended
 from fastelbo.kernels.cuda import device
 
 from .machine import Machine
@@ -92,20 +92,23 @@ def installed() -> Iterator[Memory]:
     def room(shape: Any, dtype: Any = np.float64) -> Any:
         return memory.room(shape, dtype).view(DeviceArray)
 
-    with mock.patch.multiple(
-        device,
-        missing=lambda: None,
-        count=lambda: 1,
-        select=lambda index: contextlib.nullcontext(),
-        name=lambda: "PTX machine",
-        free_bytes=lambda: 2**20,
-        put=put,
-        room=room,
-        fetch=lambda array: np.array(array),
-        launch=launch,
-        blocks_at_once=lambda: 4,
-        multiplies=lambda: TARGET >= (8, 0),
-        synchronize=lambda: None,
-        adopt=lambda array: array,
+    with (
+        pretended(TARGET),
+        mock.patch.multiple(
+            device,
+            missing=lambda: None,
+            count=lambda: 1,
+            select=lambda index: contextlib.nullcontext(),
+            name=lambda: "PTX machine",
+            free_bytes=lambda: 2**20,
+            put=put,
+            room=room,
+            fetch=lambda array: np.array(array),
+            launch=launch,
+            blocks_at_once=lambda: 4,
+            multiplies=lambda: TARGET >= (8, 0),
+            synchronize=lambda: None,
+            adopt=lambda array: array,
+        ),
     ):
         yield memory

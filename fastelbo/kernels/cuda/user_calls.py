@@ -18,8 +18,8 @@ from numba.extending import intrinsic
 
 from ..draws.blocks import DeviceCall
 from ..jit.compile import block
-from ..vectors.binding import Bound, bound
-from ..vectors.errors import NotCompiled, explained
+from ..vectors.binding import bound
+from ..vectors.errors import explained
 from ..vectors.fingerprint import NoFingerprintError, fingerprint
 from .device import SIMULATED, device_function, put_all
 from .user_source import DeviceRewriter
@@ -29,9 +29,7 @@ _NUMBERS = (types.Float, types.Integer, types.Boolean)
 _kinds: dict[Hashable, Any] = {}
 
 
-def device_call(
-    function: Any, dim: int, data: Any, params: tuple[Any, ...]
-) -> DeviceCall:
+def device_call(function: Any, dim: int, data: Any, params: tuple[Any, ...]) -> DeviceCall:
     """``function(z, [data[i],] *params)`` of draws of ``dim`` coordinates, for kernels.
 
     Arrays go to the device. It raises `NotCompiled` if the function has no form there.
@@ -65,37 +63,35 @@ def _kind(function: Any, dim: int, has_data: bool, n_params: int) -> Any:
 
 
 def _new_kind(function: Any, dim: int, has_data: bool, n_params: int) -> Any:
-    given = bound(function, 1 + has_data + n_params)
-    plain = given.function
+    plain, before, after = bound(function, 1 + has_data + n_params)
     rewriter = DeviceRewriter(dim)
-    code = plain.__code__
-    if code.co_argcount > len(given.before):
-        rewriter.draw = plain, code.co_varnames[len(given.before)]
-    depends = (*(False for _ in given.before), True)
+    if plain.__code__.co_argcount > len(before):
+        rewriter.draw = plain, plain.__code__.co_varnames[len(before)]
+    depends = (*(False for _ in before), True)
     density = device_function(rewriter.rewritten(plain, depends))
-    whole = _with_constants(density, given, has_data)
-    evaluate_it = (_simulated if SIMULATED else _compiled)(whole, has_data)
+    whole = _with_constants(density, before, after, has_data)
 
     class Kind(DeviceCall):
         """Data and parameters of one function."""
 
         __slots__ = ()
-        evaluate = staticmethod(evaluate_it)
+        evaluate = staticmethod((_simulated if SIMULATED else _compiled)(whole, has_data))
 
         @staticmethod
         def require(call: DeviceCall) -> None:
             """Raise `NotCompiled` if the function has no form for the types of a call."""
             if SIMULATED:
                 return
-            row = () if not has_data else _row_of(typeof(call.data))
+            row = _row_of(typeof(call.data)) if has_data else typeof(())
             try:
-                _result(whole, (_DRAW, row or typeof(()), typeof(call.params)))
+                _result(whole, (_DRAW, row, typeof(call.params)))
             except Exception as error:
                 raise explained(error, plain, 1) from error
 
     return Kind
 
 
+# z as a kernel has it: a column of a thread's array.
 _DRAW = types.Array(types.float64, 1, "A")
 
 
@@ -103,9 +99,8 @@ def _row_of(kind: Any) -> Any:
     return kind.dtype if kind.ndim == 1 else kind.copy(ndim=kind.ndim - 1)
 
 
-def _with_constants(density: Any, given: Bound, has_data: bool) -> Any:
+def _with_constants(density: Any, before: Any, after: Any, has_data: bool) -> Any:
     """``f(z, data point or (), params)`` with what a partial function and defaults add."""
-    before, after = given.before, given.after
     if has_data:
         return device_function(lambda z, x, params: density(*before, z, x, *params, *after))
     return device_function(lambda z, x, params: density(*before, z, *params, *after))
@@ -150,9 +145,7 @@ def _attempter(whole: Any) -> Any:
 
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             context.add_linking_libs([compiled.library])
-            status, value = context.call_internal_no_propagate(
-                builder, compiled.fndesc, own, args
-            )
+            status, value = context.call_internal_no_propagate(builder, compiled.fndesc, own, args)
             value = context.cast(builder, value, own.return_type, types.float64)
             return builder.select(status.is_ok, value, ir.Constant(ir.DoubleType(), math.nan))
 

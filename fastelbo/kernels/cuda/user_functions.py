@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.extending import overload
 from scipy import special
 
 from ..jit.compile import by_target

@@ -70,7 +70,7 @@ class DeviceRewriter(Rewriter):
         return self._forms[target]
 
 
-class _DeviceRewrite(Rewrite):
+class _DeviceRewrite(Rewrite, ast.NodeTransformer):
     """One function."""
 
     owner: DeviceRewriter
