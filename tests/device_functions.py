@@ -3,16 +3,19 @@
 import functools
 import math
 
+import numba
 import numpy as np
 
 import fastelbo as fe
 from benchmarks.user_models import MODELS
 
 
+@numba.njit
 def _square(x):
     return x * x
 
 
+@numba.njit
 def _distance(z, centre):
     total = 0.0
     for d in range(len(z)):
@@ -111,7 +114,7 @@ FUNCTIONS = {
     "rows": (rows, 3, None, (X,)),
     "vectors as data": (of_points, 3, POINTS, (0.7,)),
     "numbers as data": (
-        functools.partial(of_numbers, named=1.5), 3, np.array([1, 0, 2]), (True,)
+        functools.partial(of_numbers, named=1.5, last=0.7), 3, np.array([1, 0, 2]), (True,)
     ),
 }  # fmt: skip
 

@@ -105,10 +105,19 @@ def test_estimates_of_larger_models(form, precision, budget, kernel):
     check(form, precision, kernel, (9, 0), budget)
 
 
-@pytest.mark.parametrize("target", registers.TARGETS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        *[(name, (9, 0)) for name in MODELS],
+        *[
+            pytest.param(name, target, marks=() if name == "schools" else pytest.mark.slow)
+            for name in MODELS
+            for target in registers.TARGETS[:2]
+        ],
+    ],
+)
 def test_functions_of_users(name, target):
-    for kernel in DRAWING if target == (9, 0) else ("states without groups",):
+    for kernel in DRAWING:
         check(name, "float64", kernel, target, BUDGET[kernel])
 
 

@@ -45,7 +45,7 @@ def _device_call(density: CompiledDensity) -> DeviceCall:
     if size > _MOST_BYTES:
         raise InvalidInputError(
             f"{function.label} cannot run on a CUDA device: the arguments of a kernel have room "
-            f"for {_MOST_BYTES} bytes of params, about 72 an array, and these take {size}; put "
+            f"for {_MOST_BYTES} bytes of params, 56 a vector, and these take {size}; put "
             'several arrays into one, or use backend="cpu"'
         )
     numbers = [function.data, *function.values]

@@ -41,6 +41,20 @@ def test_terms_with_a_prior_of_a_batch():
     assert_close(got._asdict(), expected._asdict(), 1e-12)
 
 
+def test_heavy_tails_of_data_points_are_drawn_again():
+    def log_joint(z, x):
+        return -0.5 * abs(x - z[0]) ** 1.5
+
+    model = fe.Model(log_joint=log_joint, dim=1, data=np.array([1.0, -3.0]))
+    q = fe.StudentT(1.0, np.zeros(1), scale=1.0)
+    got, expected = (
+        fe.estimate(model, q, 2000, rng=1, iw_sizes=(), backend=backend)
+        for backend in ("cuda", "cpu")
+    )
+    assert (expected.pareto_k_elbo > 0.5).all()
+    np.testing.assert_allclose(got.pareto_k_elbo, expected.pareto_k_elbo, rtol=1e-9)
+
+
 def test_the_source_that_a_device_runs_is_the_one_of_now():
     """Another constant, helper or closed-over array is another function."""
     q, values = fe.Gaussian([0.0], scale=1.0), []
