@@ -89,6 +89,30 @@ def rows(z, x):
     return total
 
 
+def sums(z, x):
+    """Sums of generators, and vectors that are made again and again."""
+    value = 7.0
+    total = -0.5 * sum(value * value for value in z) + sum(0.1 for _ in range(2))
+    total -= sum(a * b for a in x for b in z if a > 0.0) ** 2
+    total -= 0.1 * sum(sum(a * b for a in x if a > b) for b in z) ** 2
+    pair = np.array([z[0], z[1]])
+    for _ in range(3):
+        pair = np.array([pair[1], pair[0] + z[2]])
+    for k in range(3):
+        work = np.zeros(2)
+        work[k % 2] += z[k]
+        total -= 0.1 * np.sum(work) ** 2 + 0.01 * work[0] * work[1]
+    return total + 1e-3 * (pair[0] - 2.0 * pair[1]) + value
+
+
+def extremes(z):
+    nan = np.nan * z[0]
+    first = max(nan, 1.0, z[1])  # Python's are NaN if the first argument is
+    kept = min(max(1.0, nan), z[1], 3)
+    total = kept - 0.5 * (z[0] ** 2 + z[1] ** 2 + z[2] ** 2)
+    return total if first != first else np.inf
+
+
 def of_points(z, x, scale):
     """A data point that is a vector, and one parameter that is a number."""
     return -0.5 * ((x[0] - z[0]) ** 2 + (x[1] - z[1]) ** 2) / scale - 0.5 * z[2] ** 2
@@ -112,6 +136,8 @@ FUNCTIONS = {
     "NumPy": (of_numpy, 3, None, (X[1], 0.7)),
     "fe.math": (of_fe_math, 3, None, (np.array([1, 0, 3]),)),
     "rows": (rows, 3, None, (X,)),
+    "sums": (sums, 3, None, (X[0],)),
+    "extremes": (extremes, 3, None, ()),
     "vectors as data": (of_points, 3, POINTS, (0.7,)),
     "numbers as data": (
         functools.partial(of_numbers, named=1.5, last=0.7), 3, np.array([1, 0, 2]), (True,)
@@ -152,13 +178,39 @@ def unknown_size(z, x):
     return -0.5 * (work[0] ** 2 + work[1] ** 2 + work[2] ** 2)
 
 
-def generator(z):
-    return -0.5 * sum(value**2 for value in z)  # here
+def optional_sum(z):
+    total = sum(value**2 for value in z) if z[0] > -50.0 else 0.0  # here
+    return -0.5 * total
+
+
+def second_name(z):
+    before = np.zeros(3)
+    for d in range(3):
+        now = np.zeros(3)
+        now[d] = before[d - 1] + z[d]
+        before = now  # here
+    return -0.5 * (before[2] ** 2 + z[0] ** 2 + z[1] ** 2)
+
+
+def _doubled(values):  # here
+    for d in range(len(values)):
+        values[d] *= 2.0
+    return values
+
+
+def returned_array(z):
+    work = np.zeros(3)
+    for d in range(3):
+        work[d] = z[d]
+    twice = _doubled(work)
+    return -0.5 * (twice[0] ** 2 + twice[1] ** 2 + work[2] ** 2)
 
 
 REFUSED = {
     "whole vectors": (whole_vectors, ()),
     "matrix": (matrix, (X,)),
     "unknown size": (unknown_size, (X,)),
-    "generator": (generator, ()),
+    "sum that is optional": (optional_sum, ()),
+    "second name": (second_name, ()),
+    "returned array": (returned_array, ()),
 }

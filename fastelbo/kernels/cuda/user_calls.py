@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from ..draws.blocks import DeviceCall
 from ..jit.compile import block
 from ..vectors.binding import bound
-from ..vectors.errors import explained
+from ..vectors.errors import NotCompiled, explained
 from ..vectors.fingerprint import NoFingerprintError, fingerprint
 from .device import SIMULATED, device_function, put_all
 from .user_source import DeviceRewriter
@@ -87,6 +87,7 @@ def _new_kind(function: Any, dim: int, has_data: bool, n_params: int) -> Any:
                 _result(whole, (_DRAW, row, typeof(call.params)))
             except Exception as error:
                 raise explained(error, plain, 1) from error
+            _require_numbers_of_helpers(rewriter)
 
     return Kind
 
@@ -104,6 +105,22 @@ def _with_constants(density: Any, before: Any, after: Any, has_data: bool) -> An
     if has_data:
         return device_function(lambda z, x, params: density(*before, z, x, *params, *after))
     return device_function(lambda z, x, params: density(*before, z, *params, *after))
+
+
+def _require_numbers_of_helpers(rewriter: DeviceRewriter) -> None:
+    """An array that a helper returns may be one of the thread, and have two names."""
+    for helper in rewriter.helpers() if rewriter.makes_arrays else ():
+        for compiled in helper.overloads.values():
+            if _holds_array(compiled.signature.return_type):
+                raise NotCompiled(
+                    helper.py_func, "it returns an array to a function that makes one"
+                )
+
+
+def _holds_array(kind: Any) -> bool:
+    if isinstance(kind, types.BaseTuple):
+        return any(map(_holds_array, kind.types))
+    return isinstance(kind, types.Array)
 
 
 def _compiled(whole: Any, has_data: bool) -> Any:

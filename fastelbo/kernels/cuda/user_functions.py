@@ -67,7 +67,18 @@ def _sign(x):
 
 
 def _clip(x, low, high):
-    return min(max(x, low), high)
+    y = low if x < low else x
+    return high if y > high else y
+
+
+def python_max(x, y):
+    """Python's max of two: NVIDIA's leaves out a NaN that comes first."""
+    return y if y > x else x
+
+
+def python_min(x, y):
+    """Python's min of two."""
+    return y if y < x else x
 
 
 def _not(x):
@@ -102,6 +113,8 @@ def dot(x, y):
 
 
 def _largest(x):
+    if x.shape[0] == 0:
+        raise ValueError("no items")
     found = x[0]
     for k in range(1, x.shape[0]):
         found = x[k] if x[k] > found or x[k] != x[k] else found
@@ -109,6 +122,8 @@ def _largest(x):
 
 
 def _smallest(x):
+    if x.shape[0] == 0:
+        raise ValueError("no items")
     found = x[0]
     for k in range(1, x.shape[0]):
         found = x[k] if x[k] < found or x[k] != x[k] else found

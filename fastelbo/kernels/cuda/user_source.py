@@ -4,41 +4,36 @@ One draw a thread: branches stay. What a device does not have is replaced:
 
 - Functions of numbers by those that a device has (see `user_functions`).
 - A read or a write of an item is preceded by a check of its index.
-- A vector by ``np.zeros`` and its like, whose size is known, is an array of the thread. A list of
-  values is a tuple.
+- A vector by ``np.zeros`` and its like, whose size is known, is an array of the thread (see
+  `user_arrays`). A list of values is a tuple.
+- ``sum(... for ...)`` is a loop before its statement.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
+import functools
 import inspect
-import operator
 import types
 from typing import Any
-
-import numpy as np
 
 from ..vectors.errors import NotCompiled
 from ..vectors.purity import plain_function, serves_lanes
 from ..vectors.rewriting import Rewrite, Rewriter
 from ..vectors.syntax import assign, call, definition, load, located
-from .device import cuda, device_function
-from .user_functions import FORMS, SOURCES, dot, require
+from . import user_arrays
+from .device import device_function
+from .user_functions import FORMS, SOURCES, dot, python_max, python_min, require
 
-_MAKERS: dict[Any, float | None] = {
-    np.empty: None, np.zeros: 0.0, np.ones: 1.0,
-    np.empty_like: None, np.zeros_like: 0.0, np.ones_like: 1.0,
-}  # fmt: skip
-_SUMS: dict[Any, Any] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-}  # fmt: skip
-_OF_THE_THREAD = {"_device_cuda": cuda, "_device_float": np.float64}
-_UNKNOWN_SIZE = (
-    "it makes an array whose size is not a constant, where a device needs it; write a loop"
-)
+_OPTIONAL = (
+    ast.IfExp, ast.BoolOp, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp,
+)  # fmt: skip
+_EXTREMES = {builtins.max: python_max, builtins.min: python_min}
+_UNKNOWN_SIZE = "it makes an array of a size that is not a constant, or of one without a name"
 _OTHER_INDEX = "an index by None or ... has no form on a device"
-_SUM_OF_GENERATOR = "sum(... for ...) makes a list, where a device has none; write a loop"
+_OTHER_SUM = "sum(... for ...) stands where it may be left out; write a loop"
 
 
 class DeviceRewriter(Rewriter):
@@ -47,9 +42,11 @@ class DeviceRewriter(Rewriter):
     def __init__(self, dim: int) -> None:
         super().__init__(1, device_function)
         self.dim = dim
-        self._forms: dict[Any, Any] = {}
+        # Whether a function has arrays of the thread.
+        self.makes_arrays = False
         # The parameter that is z, in the function itself; none in a helper.
         self.draw: tuple[Any, str] | None = None
+        self._forms: dict[Any, Any] = {}
 
     def rewritten(self, function: types.FunctionType, depends: tuple[bool, ...]) -> Any:
         """See `Rewriter`."""
@@ -63,17 +60,34 @@ class DeviceRewriter(Rewriter):
             source = SOURCES.get(target)
         except TypeError:  # it has no hash
             return None
-        if source is None:
-            return FORMS.get(target)
-        if target not in self._forms:
-            self._forms[target] = device_function(source)
-        return self._forms[target]
+        return FORMS.get(target) if source is None else self.compiled(source)
+
+    def compiled(self, source: Any) -> Any:
+        """A function of `user_functions`, for a device."""
+        if source not in self._forms:
+            self._forms[source] = device_function(source)
+        return self._forms[source]
+
+    def helpers(self) -> list[Any]:
+        """What helpers are compiled to, so far."""
+        return [each for each in self._done.values() if each is not None]
 
 
 class _DeviceRewrite(Rewrite, ast.NodeTransformer):
     """One function."""
 
     owner: DeviceRewriter
+
+    def __init__(self, owner: Any, function: Any, tree: Any, depends: Any) -> None:
+        super().__init__(owner, function, tree, depends)
+        draw = owner.draw[1] if owner.draw is not None and owner.draw[0] is function else None
+        self.arrays = user_arrays.ThreadArrays(function, tree, self._meaning, draw, owner.dim)
+        self.extra.update(user_arrays.SCOPE)
+        # Statements that come before the one that is rewritten; how deep it stands in expressions
+        # that may be left out.
+        self._before: list[ast.stmt] = []
+        self._optional = 0
+        self._sums = 0
 
     # --- expressions
 
@@ -92,13 +106,46 @@ class _DeviceRewrite(Rewrite, ast.NodeTransformer):
         form = self.owner.form(target)
         if form is not None and not node.keywords:
             return self._called(form, [self.visit(each) for each in node.args], node)
-        if (target in _MAKERS or target is np.array) if callable(target) else False:
+        if target in (max, min) and len(node.args) > 1 and not node.keywords:
+            two = self.owner.compiled(_EXTREMES[target])
+            args = [self.visit(each) for each in node.args]
+            return functools.reduce(lambda x, y: self._called(two, [x, y], node), args)
+        if target is sum and node.args and isinstance(node.args[0], ast.GeneratorExp):
+            return self._sum(node, node.args[0])
+        if (target in user_arrays.MAKERS) if callable(target) else False:
             raise NotCompiled(self.function, _UNKNOWN_SIZE, node.lineno)
-        if target is sum and isinstance(node.args[0], (ast.GeneratorExp, ast.ListComp)):
-            raise NotCompiled(self.function, _SUM_OF_GENERATOR, node.lineno)
         if isinstance(target, types.FunctionType) and serves_lanes(target):
             return self._helper_call(inspect.unwrap(target), node)
         return super().visit_Call(node)
+
+    def _sum(self, node: ast.Call, generator: ast.GeneratorExp) -> ast.AST:
+        """``sum(... for ...)`` as a loop before the statement."""
+        if self._optional:
+            raise NotCompiled(self.function, _OTHER_SUM, node.lineno)
+        self._sums += 1
+        total = f"_device_sum_{self._sums}"
+        inner = _Renamed(generator, f"_device_{self._sums}_").visit(copy.deepcopy(generator))
+        added = ast.BinOp(load(total), ast.Add(), inner.elt)
+        body: Any = ast.Assign([ast.Name(total, ast.Store())], added)
+        for each in reversed(inner.generators):
+            for test in reversed(each.ifs):
+                body = ast.If(test, [body], [])
+            body = ast.For(each.target, each.iter, [body], [])
+        start = node.args[1] if len(node.args) > 1 else ast.Constant(0)
+        loop = [assign(total, start, node), located(body, node)]
+        self._before.extend(self._block(loop))
+        return located(load(total), node)
+
+    def visit(self, node: Any) -> Any:
+        """See `ast.NodeTransformer`; it counts expressions that may be left out or come again."""
+        optional = isinstance(node, _OPTIONAL) or len(getattr(node, "comparators", ())) > 1
+        self._optional += optional
+        found = super().visit(node)
+        self._optional -= optional
+        return found
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
+        return self._as_is(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
         node = self._as_is(node)
@@ -129,8 +176,9 @@ class _DeviceRewrite(Rewrite, ast.NodeTransformer):
     # --- statements
 
     def visit_Assign(self, node: ast.Assign) -> Any:
-        made = self._made(node)
+        made = self.arrays.made(node, self.visit)
         if made is not None:
+            self.owner.makes_arrays = True
             return made
         places = [each for target in node.targets for each in ast.walk(target)]
         rewritten = self._as_is(node)
@@ -150,76 +198,46 @@ class _DeviceRewrite(Rewrite, ast.NodeTransformer):
             and self._has_check(each)
         ]
 
-    def _made(self, node: ast.Assign) -> list[ast.stmt] | None:
-        """``name = np.zeros(3)`` and its like as an array of the thread."""
-        target, value = node.targets[0], node.value
-        if len(node.targets) > 1 or not isinstance(target, ast.Name):
-            return None
-        if not isinstance(value, ast.Call) or len(value.args) != 1 or value.keywords:
-            return None
-        maker, (argument,) = self._meaning(value.func), value.args
-        if not callable(maker):
-            return None
-        if maker is np.array and isinstance(argument, (ast.List, ast.Tuple)):
-            items = [self.visit(each) for each in argument.elts]
-            places = [
-                ast.Subscript(load(target.id), ast.Constant(k), ast.Store())
-                for k in range(len(items))
-            ]
-            writes = [ast.Assign([place], item) for place, item in zip(places, items, strict=True)]
-            return [self._array(target.id, len(items), node), *(located(e, node) for e in writes)]
-        if maker not in _MAKERS:
-            return None
-        size = self.owner.dim if self._is_draw(argument) else self._size(argument)
-        if size is None:
-            return None
-        made, number = [self._array(target.id, size, node)], _MAKERS[maker]
-        if number is not None:
-            everything = ast.Subscript(load(target.id), ast.Slice(), ast.Store())
-            made.append(located(ast.Assign([everything], ast.Constant(number)), node))
-        return made
+    def visit_While(self, node: ast.While) -> Any:
+        self._optional += 1
+        node.test = self.visit(node.test)
+        self._optional -= 1
+        node.body, node.orelse = self._block(node.body), self._block(node.orelse)
+        return node
 
-    def _array(self, name: str, size: int, node: ast.stmt) -> ast.stmt:
-        self.extra.update(_OF_THE_THREAD)
-        local = ast.Attribute(load("_device_cuda"), "local", ast.Load())
-        maker = ast.Attribute(local, "array", ast.Load())
-        arguments: list[ast.expr] = [ast.Constant(size), load("_device_float")]
-        made: ast.stmt = assign(name, ast.Call(maker, arguments, []), node)
-        return made
-
-    def _size(self, node: ast.AST) -> int | None:
-        """The constant that a size stands for; None if it is none."""
-        if isinstance(node, ast.Call) and self._meaning(node.func) is len:
-            return self.owner.dim if self._is_draw(node.args[0]) else None
-        if isinstance(node, ast.Attribute) and node.attr == "size" and self._is_draw(node.value):
-            return self.owner.dim
-        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute):
-            of_draw = node.value.attr == "shape" and self._is_draw(node.value.value)
-            return self.owner.dim if of_draw else None
-        if isinstance(node, ast.BinOp) and type(node.op) in _SUMS:
-            left, right = self._size(node.left), self._size(node.right)
-            known = left is not None and right is not None
-            return _SUMS[type(node.op)](left, right) if known else None
-        value = node.value if isinstance(node, ast.Constant) else self._meaning(node)
-        return value if type(value) is int and value > 0 else None
-
-    def _is_draw(self, node: ast.AST) -> bool:
-        """Whether a name is z, as the function got it."""
-        if self.owner.draw is None or not isinstance(node, ast.Name):
-            return False
-        function, name = self.owner.draw
-        writes = (
-            isinstance(each, ast.Name) and each.id == name and isinstance(each.ctx, ast.Store)
-            for each in ast.walk(self.tree)
-        )
-        return self.function is function and node.id == name and not any(writes)
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
+        return self._as_is(node)
 
     def _block(self, body: list[ast.stmt]) -> list[ast.stmt]:
         result: list[ast.stmt] = []
+        outer = self._before, self._optional
         for node in body:
+            self._before, self._optional = [], 0
             found = self.visit(node)
+            result.extend(self._before)
             result.extend(found if isinstance(found, list) else [found])
+        self._before, self._optional = outer
         return result
+
+
+class _Renamed(ast.NodeTransformer):
+    """Gives the variables of a generator names that nothing else has."""
+
+    def __init__(self, generator: ast.GeneratorExp, prefix: str) -> None:
+        targets = (name for each in generator.generators for name in ast.walk(each.target))
+        self.names = {each.id for each in targets if isinstance(each, ast.Name)}
+        self.prefix = prefix
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.AST:
+        # The first iterable stands outside.
+        first = node.generators[0].iter
+        self.generic_visit(node)
+        node.generators[0].iter = first
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        renamed = self.prefix + node.id if node.id in self.names else node.id
+        return ast.copy_location(ast.Name(renamed, node.ctx), node)
 
 
 DeviceRewriter.rewrite = _DeviceRewrite
