@@ -101,7 +101,7 @@ _READINGS = {
     "sqrt": {("rn",), ("approx", "ftz")},
     "ex2": {("approx", "ftz")},
     "rcp": {("rn",), ("approx", "ftz")},
-    "cvta": {("to", "global"), ("shared",), ("local",)},
+    "cvta": {("to", "global"), ("to", "local"), ("shared",), ("local",)},
 }
 _ROUND = {"rzi": np.trunc, "rni": np.rint, "rmi": np.floor, "rpi": np.ceil}
 _COMPARE = {

@@ -25,7 +25,7 @@ from .device import SIMULATED, device_function, put_all
 from .user_source import DeviceRewriter
 
 _NUMBERS = (types.Float, types.Integer, types.Boolean)
-# Types of calls, the oldest first. A kernel that is compiled lives as long as the process.
+# Types of calls. They live as long as the kernels that are compiled for them: as the process.
 _kinds: dict[Hashable, Any] = {}
 
 

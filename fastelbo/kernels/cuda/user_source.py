@@ -31,7 +31,7 @@ _OPTIONAL = (
     ast.IfExp, ast.BoolOp, ast.Lambda, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp,
 )  # fmt: skip
 _EXTREMES = {builtins.max: python_max, builtins.min: python_min}
-_UNKNOWN_SIZE = "it makes an array of a size that is not a constant, or of one without a name"
+_UNKNOWN_SIZE = "it makes an array whose size is not a constant, or that gets no name"
 _OTHER_INDEX = "an index by None or ... has no form on a device"
 _OTHER_SUM = "sum(... for ...) stands where it may be left out; write a loop"
 
