@@ -24,6 +24,7 @@ from fastelbo.arrays.devices import require_device
 from fastelbo.kernels.cuda import device
 
 from .gpu_machine import Rates, best_time, measure, most_bytes
+from .gpu_user_models import logistic
 from .gpu_workloads import Workload, evidence, release, to_host, workloads
 from .machine import versions
 
@@ -37,6 +38,12 @@ TARGETS = {
     "evidence, digits, float32": {"a second": 3e11, "torch / fastelbo": 5.0},
     "mixture log_prob": {"torch / fastelbo": 5.0},
 }
+
+
+def all_workloads(size: str, index: int) -> list[Workload]:
+    """The workloads of a size, "full", "check" or "small"."""
+    draws, rows = {"full": (4 * 10**6, 500), "check": (8269, 500), "small": (90, 20)}[size]
+    return [*workloads(size, index), logistic(draws, rows, index)]
 
 
 def check(workload: Workload) -> float:
@@ -133,7 +140,7 @@ def report(*, small: bool, check_only: bool, index: int) -> dict[str, Any]:
             "figures": {},
             "bytes": {},
         }
-        for workload in workloads("small" if small else "check", index):
+        for workload in all_workloads("small" if small else "check", index):
             if workload.on_cpu is None:
                 continue
             worst = check(workload)
@@ -159,7 +166,7 @@ def times_of_all(result: dict[str, Any], small: bool, index: int) -> None:
     print(" | ".join(["", *head, *(f"{name} / fastelbo" for name in LIBRARIES), ""]).strip())
     print("| --- " + "| ---: " * (len(head) - 1 + len(LIBRARIES)) + "|")
     lines = []
-    for workload in workloads("small" if small else "full", index):
+    for workload in all_workloads("small" if small else "full", index):
         times = time_all(workload, 1 if small else 5)
         found = figures(workload, times, rates)
         print(row(workload, found), flush=True)

@@ -53,7 +53,7 @@ class Workload:
     on_cpu: Prepared | None = None  # gives the answer to compare with, if there is one
 
 
-def _library(name: str) -> Any:
+def library(name: str) -> Any:
     """Import a library; raise ImportError if it does not see the device."""
     # JAX would reserve most of the memory, which the other libraries need too.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -131,7 +131,7 @@ def summaries(rows: int, draws: int) -> list[Workload]:
         return run
 
     def with_torch() -> Prepared:
-        torch = _library("torch")
+        torch = library("torch")
         array = torch.as_tensor(on_device(), device="cuda")
 
         @torch.compile(dynamic=False)
@@ -144,12 +144,12 @@ def summaries(rows: int, draws: int) -> list[Workload]:
         return lambda: tuple(part.cpu().numpy() for part in summary(array))
 
     def with_cupy() -> Prepared:
-        cupy = _library("cupy")
+        cupy = library("cupy")
         array = cupy.asarray(on_device())
         return lambda: to_host(_summary(cupy, array))
 
     def with_jax() -> Prepared:
-        jax = _library("jax")
+        jax = library("jax")
         array = jax.numpy.asarray(x)
         summary = jax.jit(lambda x: _summary(jax.numpy, x))
         return lambda: to_host(summary(array))
@@ -240,7 +240,7 @@ def evidence(
     held = min(_DRAWS, draws)
 
     def with_torch() -> Prepared:
-        torch = _library("torch")
+        torch = library("torch")
         kind = getattr(torch, precision)
         arrays = [torch.as_tensor(part, dtype=kind, device="cuda") for part in (*constants, root)]
 
@@ -256,7 +256,7 @@ def evidence(
         return lambda: tuple(part.cpu().numpy() for part in blocks(block, torch))
 
     def with_cupy() -> Prepared:
-        cupy = _library("cupy")
+        cupy = library("cupy")
         arrays = [cupy.asarray(part, dtype=precision) for part in (*constants, root)]
 
         def block(first: int) -> Any:
@@ -268,7 +268,7 @@ def evidence(
         return lambda: to_host(blocks(block, cupy))
 
     def with_jax() -> Prepared:
-        jax = _library("jax")
+        jax = library("jax")
         arrays = [jax.numpy.asarray(part, dtype=precision) for part in (*constants, root)]
 
         @jax.jit
@@ -309,7 +309,7 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
         return const - 0.5 * ((xp.einsum("nj,cij->nci", z, inverse) - target) ** 2).sum(-1)
 
     def with_torch() -> Prepared:
-        torch = _library("torch")
+        torch = library("torch")
         arrays = [torch.as_tensor(part, device="cuda") for part in (z, inverse, target, const)]
 
         @torch.compile(dynamic=False)
@@ -324,7 +324,7 @@ def mixture_log_prob(points: int, components: int, dim: int) -> Workload:
         return run
 
     def with_cupy() -> Prepared:
-        cupy = _library("cupy")
+        cupy = library("cupy")
         arrays = [cupy.asarray(part) for part in (z, inverse, target, const)]
 
         def log_prob(part: Any) -> Any:

@@ -21,10 +21,13 @@ import numpy as np
 from numba import typeof
 
 import fastelbo as fe
+from fastelbo.engine.cuda_functions import device_calls, with_device_calls
+from fastelbo.engine.states import StateForm
+from fastelbo.engine.task import EstimateRequest
 from fastelbo.kernels.cuda import device
 from fastelbo.kernels.cuda import launch as cuda_launch
-from fastelbo.models import plans
-from fastelbo.models.protocol import Points
+
+from .user_models import MODELS
 
 TARGETS = ((7, 5), (8, 0), (9, 0))
 PRECISIONS = ("float64", "float32")
@@ -56,6 +59,13 @@ def mixtures(dim: int) -> tuple[Any, Any]:
     return fe.LinearGaussian(x, np.eye(dim), noise_cov=1.0, prior=prior), q
 
 
+def user_model(name: str) -> tuple[Any, Any]:
+    """A user's density, and a Gaussian q."""
+    each = MODELS[name]
+    model = fe.Model(log_joint=each.function, dim=each.dim, params=each.params)
+    return model, fe.Gaussian(np.zeros(each.dim), scale=0.5)
+
+
 FORMS = {
     "gaussian, D=2": lambda: gaussian(2),
     "gaussian, D=10": lambda: gaussian(10),
@@ -63,6 +73,8 @@ FORMS = {
     "t mixtures, D=5": lambda: mixtures(5),
     "t mixtures, D=32": lambda: mixtures(32),
 }
+# Models of users.
+FORMS |= {name: functools.partial(user_model, name) for name in MODELS}
 
 
 class Launch(NamedTuple):
@@ -89,18 +101,25 @@ def recorded(*, multiplies: bool = False) -> Any:
     def room(shape: Any, dtype: Any = np.float64) -> Any:
         return np.zeros(shape, dtype)
 
-    with mock.patch.multiple(
+    with pretended(TARGETS[-1]), mock.patch.multiple(
         device, launch=record, put=put, room=room, fetch=np.asarray, synchronize=lambda: None,
         multiplies=lambda: multiplies,
     ):  # fmt: skip
         yield launches
 
 
+def pretended(target: tuple[int, int]) -> Any:
+    """Compile for a compute capability, without a device."""
+    there = mock.Mock(compute_capability=target)
+    return mock.patch("numba.cuda.dispatcher.get_current_device", return_value=there)
+
+
 def launches(name: str, precision: str) -> dict[str, Launch]:
     """The kernels that an estimate launches, for a form of model and q."""
     model, q = FORMS[name]()
-    plan = plans.plan(model, q, Points((1,)), precision)
     with recorded() as found:
+        request = EstimateRequest(model, q, (1,), 1000, 0, 0, precision, StateForm((), 0))
+        plan = with_device_calls(request.plan(slice(0, 1)), device_calls(request))
         for iw_sizes, capacity in ((np.array([10, 100]), 100), (np.array([], np.int64), 0)):
             states = cuda_launch.DeviceStates(1, iw_sizes, capacity)
             states.draw(cuda_launch.put_plan(plan), 0, 0, 1000, 1)
@@ -147,8 +166,7 @@ def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
     """Compile a kernel to PTX for a compute capability. No device is needed."""
     from numba import cuda
 
-    there = mock.Mock(compute_capability=target)
-    with mock.patch("numba.cuda.dispatcher.get_current_device", return_value=there):
+    with pretended(target):
         ptx, _ = cuda.compile_ptx(launch.kernel.py_func, launch.types, cc=target)
     return str(ptx)
 
@@ -187,7 +205,7 @@ def main() -> None:
     print("| --- | --- | --- | ---: | ---: | ---: | ---: |")
     kernels = {("float64", name): launch for name, launch in array_launches().items()}
     for name in FORMS:
-        for precision in PRECISIONS:
+        for precision in PRECISIONS[: 1 if name in MODELS else None]:
             for kernel, launch in launches(name, precision).items():
                 if not kernel.startswith("fold"):
                     kernels[precision, f"{kernel}, {name}"] = launch

@@ -19,6 +19,7 @@ __all__ = [
     "InvalidInputError",
     "InvalidWeightError",
     "LowESSWarning",
+    "NoDeviceFormWarning",
     "NotPositiveDefiniteError",
     "OneDrawAtATimeWarning",
     "ShortTailWarning",
@@ -73,6 +74,10 @@ class CompileCacheWarning(FastElboWarning):
 
 class OneDrawAtATimeWarning(FastElboWarning):
     """Control flow of a user's function depends on z: it runs for one draw at a time."""
+
+
+class NoDeviceFormWarning(FastElboWarning):
+    """A user's function has no form on a device, where it would be faster: a CPU computes it."""
 
 
 class HighParetoKWarning(FastElboWarning):

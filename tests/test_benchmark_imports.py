@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent / "benchmarks"
 # one folder may import each other.
 LAYERS = [
     {"inputs", "machine", "gpu_machine", "gpu_workloads", "user_models"},
+    {"gpu_user_models"},
     {"forms"},
     {"implementations"},
     {"checks"},

@@ -14,6 +14,7 @@ compile, so the machine runs only a few of the many cases, and the others with `
 import numpy as np
 import pytest
 from cases import CASES, linear, triangles
+from device_functions import FUNCTIONS, REFUSED, model_of, q_of
 from helpers import IGNORE_DIAGNOSTICS, assert_single_precision, quiet, ulps
 
 import fastelbo as fe
@@ -190,3 +191,93 @@ def test_small_mixture_model(place):
     q = fe.Categorical(rng.dirichlet(np.ones(5), 1000))
     got, expected = (fe.estimate(model, q, backend=b).to_dict() for b in ("cuda", "cpu"))
     assert_close(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        *[pytest.param("GPU", name, marks=pytest.mark.gpu) for name in FUNCTIONS],
+        *[("machine", name) for name in ("schools", "temporaries", "fe.math")],
+        *[
+            pytest.param("machine", name, marks=pytest.mark.slow)
+            for name in FUNCTIONS
+            if name not in ("schools", "temporaries", "fe.math")
+        ],
+    ],
+    indirect=["place"],
+)
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.OneDrawAtATimeWarning")
+def test_small_functions_of_users(place, name):
+    model = model_of(name, 12)
+    assert_close(*both(model, q_of(model), 1300, iw_sizes=()), 1e-12)
+
+
+def index_beyond(z, x):
+    return -0.5 * (z[0] - x[int(4.0 - z[0])]) ** 2
+
+
+def index_below(z, x):
+    return -0.5 * (z[0] - x[-int(5.0 - z[0]), 1]) ** 2
+
+
+def write_beyond(z):
+    work = np.zeros(3)
+    work[int(2.0 - z[0])] = 1.0
+    return -0.5 * z[0] ** 2 - work[0]
+
+
+def raises(z):
+    if z[0] < -1.5:
+        raise ValueError("z is too small")
+    return -0.5 * z[0] ** 2
+
+
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.OneDrawAtATimeWarning")
+@pytest.mark.parametrize(
+    ("function", "params"),
+    [
+        pytest.param(index_beyond, (np.arange(6.0),), marks=pytest.mark.slow),
+        (index_below, (np.ones((6, 2)),)),
+        (write_beyond, ()),
+        pytest.param(raises, (), marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_small_errors_name_the_draw(place, function, params):
+    """An index out of bounds, or an error, is a NaN at the draw that the CPU names.
+
+    On a CPU, draws after it in the block are NaN, too, so the counts differ.
+    """
+    model, q = fe.Model(log_joint=function, dim=1, params=params), fe.Gaussian([0.0], scale=1.0)
+    messages = []
+    for backend in ("cuda", "cpu"):
+        with pytest.raises(fe.errors.InvalidWeightError) as caught:
+            fe.estimate(model, q, 200, rng=1, iw_sizes=(), backend=backend)
+        messages.append(str(caught.value).partition("the first at")[2])
+    assert "draw" in messages[0]
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_small_refusals_name_the_line(place, name, monkeypatch):
+    function, params = REFUSED[name]
+    model = fe.Model(log_joint=function, dim=3, params=params)
+    with pytest.raises(fe.errors.InvalidInputError, match=r"device_functions.py:\d+ .*# here") as c:
+        fe.estimate(model, q_of(model), 100, backend="cuda")
+    assert 'backend="cpu"' in str(c.value)
+    # "auto" would take the device.
+    monkeypatch.setattr("fastelbo.engine.cuda._WORTH_A_DEVICE", 0)
+    with quiet(), pytest.warns(fe.errors.NoDeviceFormWarning, match="# here"):
+        found = fe.estimate(model, q_of(model), 100, rng=1)
+    expected = fe.estimate(model, q_of(model), 100, rng=1, backend="cpu")
+    assert found.log_evidence == expected.log_evidence
+
+
+def test_small_many_arrays_are_refused(place):
+    many = tuple(np.ones(2) for _ in range(30))
+
+    def log_joint(z, *arrays):
+        return -0.5 * (z[0] - arrays[0][0]) ** 2
+
+    model = fe.Model(log_joint=log_joint, dim=1, params=many)
+    with pytest.raises(fe.errors.InvalidInputError, match="bytes of params"):
+        fe.estimate(model, fe.Gaussian([0.0], scale=1.0), 100, backend="cuda")

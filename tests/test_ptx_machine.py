@@ -54,6 +54,31 @@ def test_products():
     np.testing.assert_array_equal(compute("mul.lo.s64", SIGNED, SMALL), SIGNED * SMALL)
 
 
+def test_upper_halves_of_signed_products():
+    other = SIGNED[::-1].copy()
+    high = integers(lambda a, b: a * b >> 64, SIGNED, other)
+    np.testing.assert_array_equal(compute("mul.hi.s64", SIGNED, other), high)
+
+
+def test_floats_rounded_to_integers_and_signs():
+    x = 10.0 * FLOATS
+    for opcode, function in {"rmi": np.floor, "rpi": np.ceil, "rzi": np.trunc}.items():
+        np.testing.assert_array_equal(compute(f"cvt.{opcode}.f64.f64", x), function(x))
+    # The sign is that of the first operand.
+    np.testing.assert_array_equal(compute("copysign.f64", x, x[::-1]), np.copysign(x[::-1], x))
+
+
+def test_rough_inverses_have_the_upper_half_of_the_bits():
+    found = compute("rcp.approx.ftz.f64", FLOATS)
+    np.testing.assert_allclose(found * FLOATS, 1.0, rtol=2.0**-20)
+    assert not np.any(found.view(np.uint64) & np.uint64(2**32 - 1))
+    edges = np.array([0.0, -0.0, np.inf, 1e-310])
+    with np.errstate(divide="ignore"):
+        np.testing.assert_array_equal(
+            compute("rcp.approx.ftz.f64", edges), [np.inf, -np.inf, 0.0, np.inf]
+        )
+
+
 def test_a_fused_product_is_rounded_once():
     a, b = FLOATS, FLOATS[::-1].copy()
     # The rounding error of the product is left.
@@ -112,7 +137,7 @@ def test_what_is_not_normal_is_flushed():
 
 
 @pytest.mark.parametrize(
-    "opcode", ["add.sat.s32", "div.approx.f32", "mul.hi.s64", "sin.approx.f32", "cvt.sat.f32.f64"]
+    "opcode", ["add.sat.s32", "div.approx.f32", "mul.hi.s32", "sin.approx.f32", "cvt.sat.f32.f64"]
 )
 def test_other_instructions_are_refused(opcode):
     with pytest.raises(UnknownPTXError):
@@ -208,6 +233,15 @@ def test_exchanges_of_a_warp():
         shfl.sync.bfly.b32 %r2|%p0, %r0, 5, 31, -1; cvt.u64.u32 %rd11, %r2;
         st.u64 [%rd8], %rd11;"""
     np.testing.assert_array_equal(run(body, ZEROS), np.arange(64) ^ 5)
+
+
+def test_arrays_of_constants():
+    items = ", ".join(map(str, np.array([7, 2**40], np.uint64).view(np.uint8)))
+    table = f".global .align 16 .b8 table[16] = {{{items}}};"
+    body = """
+        mov.u64 %rd11, table; ld.global.nc.v2.u64 {%rd12, %rd13}, [%rd11];
+        add.s64 %rd12, %rd12, %rd13; st.u64 [%rd8], %rd12;"""
+    np.testing.assert_array_equal(run(body, ZEROS, functions=table), np.full(64, 2**40 + 7))
 
 
 def test_products_of_a_warp():

@@ -208,6 +208,12 @@ def test_copies_share_the_model_in_memory(library):
     assert [each.log_joint(z) for each in copies] == [expected] * 2
 
 
+def test_a_device_is_refused(library):
+    model, q = fe.from_bridgestan(StanModel(library)), fe.Gaussian(np.zeros(10), scale=1.0)
+    with pytest.raises(InvalidInputError, match=r"backend must be .* machine code is for the CPU"):
+        fe.estimate(model, q, 10, backend="cuda")
+
+
 def test_models_that_cannot_be_taken(library):
     with pytest.raises(InvalidInputError, match=r"STAN_THREADS=true.*make_args"):
         fe.from_bridgestan(StanModel(library, threads="false"))

@@ -342,12 +342,18 @@ def test_copies_have_machine_code_of_their_own(again, joint):
     np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize(("option", "value"), [("precision", "float32"), ("backend", "cuda")])
-def test_what_compiled_functions_do_not_do_yet(option, value, joint):
-    with pytest.raises(
-        fe.errors.InvalidInputError, match=f"{option} must be .*log_joint=log_joint"
-    ):
-        fe.estimate(joint, QS["full"], 10, **{option: value})
+def test_compiled_functions_take_float64_alone(joint):
+    message = "precision must be .*log_joint=log_joint"
+    with pytest.raises(fe.errors.InvalidInputError, match=message):
+        fe.estimate(joint, QS["full"], 10, precision="float32")
+
+
+def test_a_partial_function_binds_keywords():
+    def scaled(z, *, factor=0.5):
+        return -factor * z[0] ** 2
+
+    for function, expected in ((scaled, -0.5), (functools.partial(scaled, factor=2.0), -2.0)):
+        assert fe.Model(log_joint=function, dim=1).log_joint([1.0]) == expected
 
 
 def test_names_of_coordinates():

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..arrays.devices import in_slices, require_device
+from ..errors import InvalidInputError, NoDeviceFormWarning
 from ..kernels.cpu.launch import Pace
 from ..kernels.draws.blocks import Density, Plan
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
 from .cpu import CPUBackend
+from .cuda_functions import device_calls, with_device_calls
 from .cuda_states import DeviceSlice, chunk_bytes
 from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
@@ -23,6 +26,7 @@ from .task import EstimateRequest
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
+    from ..kernels.draws.blocks import DeviceCall
 
 # Below this number of multiply-adds, about ten seconds of a CPU, starting a device and compiling
 # for it costs more than it saves.
@@ -42,12 +46,32 @@ def worth_a_device(request: EstimateRequest) -> bool:
     return device.missing() is None
 
 
+def if_compiled(request: EstimateRequest, index: int) -> CUDABackend | None:
+    """The backend for a request; None with a warning if a user's function has no form there."""
+    backend = CUDABackend(index)
+    try:
+        backend.prepare(request)
+    except InvalidInputError as error:
+        warnings.warn(f'{error}, as does "auto"', NoDeviceFormWarning, stacklevel=5)
+        return None
+    return backend
+
+
 class CUDABackend:
     """Runs the compiled kernels on one device."""
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.device = require_device(index)
+        self._request: EstimateRequest | None = None
+        self._calls: dict[str, DeviceCall] = {}
+
+    def prepare(self, request: EstimateRequest) -> None:
+        """Compile the functions of users; an `InvalidInputError` if one has no form on a device."""
+        if self._request is not request:
+            with self.device.select(self.index):
+                self._calls = device_calls(request)
+            self._request = request
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points on the device; read their states here."""
@@ -68,6 +92,7 @@ class CUDABackend:
             in_slices(self.device, request.points, point_bytes, run_slice)
 
         with self.device.select(self.index):
+            self.prepare(request)
             pace = Pace(self.device.blocks_at_once())
             values = folded_quantities(
                 source, request.points, request.n_samples, request.form, pace, tick
@@ -106,6 +131,7 @@ class CUDABackend:
                     array[lo : lo + count, first:stop] = values
 
         with self.device.select(self.index):
+            self.prepare(request)
             in_slices(self.device, request.points, 24 + 8 * request.work, run)
         return out
 
@@ -117,7 +143,8 @@ class CUDABackend:
         from ..kernels.cuda import launch as cuda_launch
 
         refuse_host_densities(request)
-        return cuda_launch.put_plan(request.plan(slice(lo, lo + count)))
+        plan = with_device_calls(request.plan(slice(lo, lo + count)), self._calls)
+        return cuda_launch.put_plan(plan)
 
     def _component_sums(
         self, density: Density, weights: Floats, centre: Floats, x: Floats, probs: Floats

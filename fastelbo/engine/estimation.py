@@ -36,7 +36,7 @@ from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import kept_draws
 from .bad_draws import about_draw
 from .cpu import CPUBackend
-from .cuda import CUDABackend, worth_a_device
+from .cuda import CUDABackend, if_compiled, worth_a_device
 from .reference import NumPyBackend
 from .states import Quantities, StateForm
 from .task import Backend, EstimateRequest
@@ -88,7 +88,7 @@ def estimate(
         plain reference: it is slow and stores N x K numbers. All backends use the same draws and
         return NumPy arrays. "auto" is "cuda" if the machine has a GPU that fastelbo can use and the
         work would take the CPU about ten seconds or more, else "cpu". For a `MixtureModel`, which
-        has no draws, "auto" is "cpu".
+        has no draws, "auto" is "cpu". "cuda" compiles the function of a `Model` for the GPU.
     precision : {"float64", "float32"}
         "float32" computes the same draws and their densities in single precision, which is faster.
         Take a log density (of q, prior or likelihood) that is d nats below its peak and r times
@@ -136,6 +136,8 @@ def estimate(
     ShortTailWarning
         Each at most once per call, with the number of data points and the worst ones. If the k-hat
         of a data point is too high, its log evidence and its Jensen gap have no standard error.
+    NoDeviceFormWarning
+        With "auto", if the function of a `Model` cannot be compiled for the GPU; it names the line.
 
     Examples
     --------
@@ -359,7 +361,7 @@ def _request(
             f"{model.dim} and {q.dim}: {model!r}, {q!r}"
         )
     as_choice(precision, "precision", ("float64", "float32"))
-    if precision == "float32" and not _by_kernels(model):
+    if precision == "float32" and not _all_parts(model, "in_single_precision"):
         raise InvalidInputError(
             f'precision must be "float64" for {model!r}, whose function takes float64 alone; got '
             '"float32"'
@@ -402,22 +404,26 @@ def _backend(
 ) -> Backend:
     """The backend with this name. "auto" depends on the request; without one it is the CPU."""
     as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
-    on_device = request is None or _by_kernels(request.model)
+    on_device = request is None or _all_parts(request.model, "on_device")
     if name == "cuda" and not on_device:
         assert request is not None
         raise InvalidInputError(
-            f'backend must be "cpu", "numpy" or "auto" for {request.model!r}: functions of users '
-            'are not compiled for devices yet; got "cuda"'
+            f'backend must be "cpu", "numpy" or "auto" for {request.model!r}, whose machine code '
+            'is for the CPU alone; got "cuda"'
         )
-    wants_device = name == "auto" and request is not None and on_device and worth_a_device(request)
-    if name == "cuda" or wants_device:
-        return CUDABackend(device)
+    found = None
+    if name == "cuda":
+        found = CUDABackend(device)
+    elif name == "auto" and request is not None and on_device and worth_a_device(request):
+        found = if_compiled(request, device)
+    if found is not None:
+        return found
     return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
 
 
-def _by_kernels(model: LatentModel) -> bool:
-    """Whether kernels compute all of the model, on every device and in every precision."""
-    return all(getattr(part, "by_kernels", True) for part in (model.prior, model.likelihood))
+def _all_parts(model: LatentModel, name: str) -> bool:
+    """Whether prior and likelihood both allow something: most densities name no limits."""
+    return all(getattr(part, name, True) for part in (model.prior, model.likelihood))
 
 
 def _analytic_kl(model: object, q: object) -> Floats:

@@ -24,8 +24,9 @@ class CalledDensity(Frozen):
     """A log density by a block function, which `kernels.vectors.calls` calls for many draws."""
 
     family: ClassVar[str] = "called"
-    # Its code is for the CPU and float64.
-    by_kernels: ClassVar[bool] = False
+    # Its code is for float64, and for the CPU.
+    in_single_precision: ClassVar[bool] = False
+    on_device: ClassVar[bool] = False
     dim: int
 
     @property

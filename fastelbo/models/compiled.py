@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class CompiledDensity(CalledDensity):
     Its machine code and the words that it reads live as long as this object.
     """
 
+    # The function can be compiled for a device, too: see `engine.cuda_functions`.
+    on_device: ClassVar[bool] = True
     function: UserFunction
 
     def __init__(self, given: Any, dim: int, *, data: Any, params: Any, argument: str) -> None:
@@ -93,8 +95,8 @@ class CompiledDensity(CalledDensity):
         except NotCompiled as error:
             raise InvalidInputError(
                 f"{function.label} cannot be compiled: {error.reason}, at "
-                f"{_place(error, function)}. Compiled functions are of numbers, loops, tuples, and "
-                "functions of math and numpy on numbers and vectors; vectorized=True takes any "
+                f"{place_of(error, function)}. Compiled functions are of numbers, loops, tuples, "
+                "and functions of math and numpy on numbers and vectors; vectorized=True takes any "
                 "function of many draws, and runs it as it is"
             ) from error
 
@@ -109,7 +111,8 @@ class CompiledDensity(CalledDensity):
         return out[: len(z)]
 
 
-def _place(error: NotCompiled, function: UserFunction) -> str:
+def place_of(error: NotCompiled, function: UserFunction) -> str:
+    """The line of the user's code that has no compiled form."""
     code = function.plain.__code__
     return line_of(error.filename or code.co_filename, error.line or code.co_firstlineno)
 
@@ -117,5 +120,5 @@ def _place(error: NotCompiled, function: UserFunction) -> str:
 def _one_at_a_time(function: UserFunction, reason: NotCompiled) -> str:
     return (
         f"{function.label} is computed for one draw at a time, several times slower than for many: "
-        f"{reason.reason}, at {_place(reason, function)}"
+        f"{reason.reason}, at {place_of(reason, function)}"
     )

@@ -81,6 +81,16 @@ class Model(Frozen):
     OneDrawAtATimeWarning
         If z steers a loop or an index of the function: it then runs for one draw at a time.
 
+    Notes
+    -----
+    With ``backend="cuda"`` the function becomes a part of the kernel, one draw a thread. NVIDIA's
+    exp, log and so on take the place of the CPU's: log densities agree to about 1e-13, relative to
+    their largest term, and bits differ. As on a CPU, an index out of bounds or an error that the
+    function raises is an error that names the draw. A GPU has loops, branches, tuples, functions of
+    numbers, sums and inner products of vectors, and ``np.zeros(3)`` and its like, of a size that is
+    a constant. It has no arrays of values, such as ``np.exp(z)`` or ``x @ z`` of a matrix: the
+    error names the line.
+
     Examples
     --------
     >>> import fastelbo as fe

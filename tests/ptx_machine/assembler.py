@@ -41,6 +41,10 @@ class Assembler:
         self.registers: list[Any] = []
         self._room: list[tuple[int, int]] = []
         self.shared = {name: self.reserve(size, "shared") for name, size in program.shared.items()}
+        self.constants = {
+            name: memory.put(np.frombuffer(items, np.uint8)).ctypes.data
+            for name, items in program.constants.items()
+        }
         self.steps: list[Step] = []
         # Steps where threads may meet others.
         self.leaders: set[int] = set()
@@ -130,10 +134,10 @@ class _FunctionAssembler:
         return np.array(addresses, np.uint64)
 
     def _address(self, name: str) -> Any:
-        """The address of the shared or local memory of that name; None for other names."""
+        """The address of the shared, local or constant memory of that name, or None."""
         if name in self.local:
             return self.local[name]
-        address = self.whole.shared.get(name)
+        address = self.whole.shared.get(name, self.whole.constants.get(name))
         return None if address is None else np.full(self.threads.count, address, np.uint64)
 
     def _special(self, name: str) -> Any:
@@ -224,7 +228,7 @@ class _FunctionAssembler:
         modifiers = set(instruction.opcode[1:-1])
         if modifiers == {"param"} and not step:
             return None, self.whole.parameter(self.function.name, base)
-        if modifiers - {*KINDS} - {"v2", "v4", "add"}:
+        if modifiers - {*KINDS} - {"v2", "v4", "add", "nc"}:
             raise UnknownPTXError(instruction.text)
         start = self._source(base, TYPES["u64"])
         return lambda who: start(who) + np.uint64(step & (2**64 - 1)), None

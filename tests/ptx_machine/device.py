@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from numba import typeof
 
-from benchmarks.registers import Launch, compile_ptx
+from benchmarks.registers import Launch, compile_ptx, pretended
 from fastelbo.kernels.cuda import device
 
 from .machine import Machine
@@ -56,7 +56,10 @@ def _compiled(kernel: Any, types: tuple[Any, ...]) -> Program:
 def _plain(argument: Any) -> Any:
     if isinstance(argument, np.ndarray):
         return argument.view(np.ndarray)
-    return type(argument)(*map(_plain, argument)) if isinstance(argument, tuple) else argument
+    if isinstance(argument, tuple):
+        items = map(_plain, argument)
+        return type(argument)(*items) if hasattr(argument, "_fields") else tuple(items)
+    return argument
 
 
 def _flat(argument: Any) -> list[int]:
@@ -68,7 +71,7 @@ def _flat(argument: Any) -> list[int]:
     if isinstance(argument, tuple):
         return [bits for part in argument for bits in _flat(part)]
     if isinstance(argument, float | np.floating):
-        raise NotImplementedError("the machine passes no float arguments to kernels")
+        return [int.from_bytes(np.float64(argument).tobytes(), "little")]
     return [int(argument) % 2**64]
 
 
@@ -89,20 +92,23 @@ def installed() -> Iterator[Memory]:
     def room(shape: Any, dtype: Any = np.float64) -> Any:
         return memory.room(shape, dtype).view(DeviceArray)
 
-    with mock.patch.multiple(
-        device,
-        missing=lambda: None,
-        count=lambda: 1,
-        select=lambda index: contextlib.nullcontext(),
-        name=lambda: "PTX machine",
-        free_bytes=lambda: 2**20,
-        put=put,
-        room=room,
-        fetch=lambda array: np.array(array),
-        launch=launch,
-        blocks_at_once=lambda: 4,
-        multiplies=lambda: TARGET >= (8, 0),
-        synchronize=lambda: None,
-        adopt=lambda array: array,
+    with (
+        pretended(TARGET),
+        mock.patch.multiple(
+            device,
+            missing=lambda: None,
+            count=lambda: 1,
+            select=lambda index: contextlib.nullcontext(),
+            name=lambda: "PTX machine",
+            free_bytes=lambda: 2**20,
+            put=put,
+            room=room,
+            fetch=lambda array: np.array(array),
+            launch=launch,
+            blocks_at_once=lambda: 4,
+            multiplies=lambda: TARGET >= (8, 0),
+            synchronize=lambda: None,
+            adopt=lambda array: array,
+        ),
     ):
         yield memory

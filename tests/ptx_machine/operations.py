@@ -50,11 +50,26 @@ def high_product(a: Any, b: Any) -> Any:
     return a_high * b_high + (second >> half) + (middle >> half)
 
 
+def high_signed_product(a: Any, b: Any) -> Any:
+    """The upper half of a product of signed 64-bit integers."""
+    high = high_product(a.view(np.uint64), b.view(np.uint64)).view(np.int64)
+    zero = np.zeros_like(a)
+    return high - np.where(a < 0, b, zero) - np.where(b < 0, a, zero)
+
+
 def insert_bits(a: Any, b: Any, place: Any, length: Any) -> Any:
     """b, with its ``length`` bits from ``place`` on replaced by the lowest bits of a."""
     one, place = np.ones_like(b), place.astype(b.dtype)
     mask = (one << length.astype(b.dtype)) - one
     return (b & ~(mask << place)) | ((a & mask) << place)
+
+
+def roughly_inverse(a: Any) -> Any:
+    """1 / a in the upper half of the bits; those of the lower half are 0."""
+    if a.dtype != np.float64:
+        raise UnknownPTXError("rcp.approx of float32")
+    inverse = np.asarray(np.reciprocal(a)).view(np.uint64)
+    return (inverse & np.uint64(0xFFFFFFFF_00000000)).view(np.float64)
 
 
 # Functions of two operands and of one, and the modifiers that their opcodes may have.
@@ -68,6 +83,7 @@ _TWO_SIDED = {
     "max": np.fmax,
     "div": divide,
     "rem": np.fmod,
+    "copysign": lambda sign, a: np.copysign(a, sign),
 }
 _ONE_SIDED = {
     "mov": lambda a: a,
@@ -84,7 +100,8 @@ _PLAIN = {("rn",), ()}
 _READINGS = {
     "sqrt": {("rn",), ("approx", "ftz")},
     "ex2": {("approx", "ftz")},
-    "cvta": {("to", "global"), ("shared",), ("local",)},
+    "rcp": {("rn",), ("approx", "ftz")},
+    "cvta": {("to", "global"), ("to", "local"), ("shared",), ("local",)},
 }
 _ROUND = {"rzi": np.trunc, "rni": np.rint, "rmi": np.floor, "rpi": np.ceil}
 _COMPARE = {
@@ -122,6 +139,8 @@ def _compare(name: str, kind: str) -> Callable[..., Any]:
 
 
 def _convert(target: np.dtype[Any], source: np.dtype[Any], rounding: str | None) -> Any:
+    if target.kind == source.kind == "f" and rounding in _ROUND:
+        return lambda a: _ROUND[rounding](a).astype(target)
     if target.kind == "f" or source.kind != "f":
         if rounding not in (None, "rn"):
             raise UnknownPTXError(f"cvt.{rounding}")
@@ -160,6 +179,8 @@ def operation(opcode: tuple[str, ...]) -> Operation:
             return Operation(_TWO_SIDED[name], [kind] * 2, kind)
         if name in _ONE_SIDED:
             function = _ONE_SIDED[name]
+            if name == "rcp" and "approx" in modifiers:
+                function = roughly_inverse
             return Operation(_flushed(function) if "ftz" in modifiers else function, [kind], kind)
     if name in ("shl", "shr"):
         shift = np.left_shift if name == "shl" else np.right_shift
@@ -188,6 +209,8 @@ def _product(name: str, modifiers: list[str], kind: str) -> Operation:
         return Operation(lambda a, b, c: a * b + c, [kind] * 3, kind)
     if name == "mul" and modifiers == ["hi", "u64"]:
         return Operation(high_product, [kind] * 2, kind)
+    if name == "mul" and modifiers == ["hi", "s64"]:
+        return Operation(high_signed_product, [kind] * 2, kind)
     wide = kind.replace("32", "64")
     if modifiers[0] == "wide" and wide != kind:
         target = TYPES[wide]

@@ -36,6 +36,7 @@ class Program(NamedTuple):
 
     functions: list[Function]
     shared: dict[str, int]  # sizes in bytes
+    constants: dict[str, bytes]
 
 
 _HEAD = re.compile(
@@ -43,6 +44,9 @@ _HEAD = re.compile(
     r"(?P<directives>[^;{]*)(?P<end>[;{])"
 )
 _SHARED = re.compile(r"\.shared\s+\.align\s+\d+\s+\.b8\s+([\w$]+)\[(\d+)\]\s*;")
+_CONSTANTS = re.compile(
+    r"\.(?:global|const)\s+\.align\s+\d+\s+\.b8\s+([\w$]+)\[\d+\]\s*=\s*\{([\d,\s]*)\}\s*;"
+)
 _STATEMENT = re.compile(r"\s*(?:(?P<label>[\w$]+):|(?P<brace>[{}])|(?P<text>[^;]+);)")
 
 
@@ -60,10 +64,13 @@ def parse(text: str) -> Program:
             into.append(_function(head, text[place : end - 1]))
             place = end
     declarations = "".join([*outside, text[place:]])
-    if re.search(r"\.(const|extern)\b|\.global\b[^;]*=", declarations):
-        raise UnknownPTXError("arrays of constants")
+    constants = {
+        name: bytes(map(int, items.split(","))) for name, items in _CONSTANTS.findall(declarations)
+    }
+    if re.search(r"\.(const|extern)\b|\.global\b[^;]*=", _CONSTANTS.sub("", declarations)):
+        raise UnknownPTXError("constants that are no arrays of bytes")
     shared = {name: int(size) for name, size in _SHARED.findall(declarations)}
-    return Program(kernels + functions, shared)
+    return Program(kernels + functions, shared, constants)
 
 
 def _closing(text: str, place: int) -> int:

@@ -128,14 +128,15 @@ def put(array: np.ndarray[Any, Any]) -> Any:
 
 
 def put_all(parts: Any) -> Any:
-    """Copy the arrays of a named tuple to the device. It may hold numbers and such tuples too."""
+    """Copy the arrays of a tuple to the device. It may hold numbers and such tuples, too."""
 
     def moved(part: Any) -> Any:
         if isinstance(part, tuple):
             return put_all(part)
         return put(part) if isinstance(part, np.ndarray) else part
 
-    return type(parts)(*map(moved, parts))
+    items = map(moved, parts)
+    return type(parts)(*items) if hasattr(parts, "_fields") else tuple(items)
 
 
 def room(shape: Any, dtype: Any = np.float64) -> Any:
@@ -216,3 +217,8 @@ def out_of_memory(error: Exception) -> bool:
 def device_kernel(function: Callable[..., Any]) -> Any:
     """An entry point for a CUDA device, compiled on its first launch."""
     return cuda.jit(fastmath=False)(function)
+
+
+def device_function(function: Callable[..., Any]) -> Any:
+    """A function that kernels call; it is inlined, so that its arrays stay in registers."""
+    return function if SIMULATED else cuda.jit(device=True, forceinline=True)(function)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..draws.blocks import CHUNK, Density, Workspace, padded, row_of
+from ..draws.blocks import CALLED, CHUNK, Density, Workspace, padded, row_of
 from ..draws.densities import elliptical_block, weigh_block
 from ..draws.mixtures import expect_block
 from ..draws.sampling import sample_block
@@ -85,9 +85,11 @@ def _one_lane(v, packed, reals, doubles, places, angle):
 
 
 def _packed(form: Form) -> int:
-    """Coordinates that a triangular sampler, or a component with a shift, sets aside."""
+    """Coordinates set aside, by a triangular sampler, a component with a shift, a user's draw."""
     terms = (form.q, form.prior, form.likelihood)
-    aside = form.sampler.rows > 1 or any(term.density.has_shift for term in terms)
+    aside = form.sampler.rows > 1 or any(
+        term.density.has_shift or term.kind == CALLED for term in terms
+    )
     return padded(form.dim) if aside else 1
 
 

@@ -16,8 +16,9 @@ Every log density of a model or an approximation is a `Term` of one of these kin
 `SUPPLIED`
     Values computed elsewhere, one per draw.
 `CALLED`
-    What machine code at an address computes: a user's function (see `kernels.vectors`). It takes
-    the draw itself, ``z = F v - t``, with F and t those of the `Density`. On a CPU, in float64.
+    What a user's function computes of the draw itself, ``z = F v - t``, with F and t those of the
+    `Density`. It takes float64 alone. On a CPU it is machine code at an address (a `Call`, see
+    `kernels.vectors`), on a device a part of the kernel (a `DeviceCall`, see `kernels.cuda`).
 
 On the CPU, one kernel handles all kinds and reads the kind once per block. A CUDA kernel is
 compiled for its kinds.
@@ -84,6 +85,17 @@ class Call(NamedTuple):
 NO_CALL = Call(0, 0)
 
 
+class DeviceCall(NamedTuple):
+    """Data and parameters of a user's function, in the memory of a device.
+
+    The function is a part of the type, so that a kernel is compiled for it: a subclass has
+    ``evaluate(z, call, row, out)``.
+    """
+
+    data: Any  # (N, ...); an empty tuple if there is none
+    params: tuple[Any, ...]
+
+
 class Term(NamedTuple):
     """One log density of some data points: its kind, and the fields of each kind."""
 
@@ -91,7 +103,7 @@ class Term(NamedTuple):
     density: Density  # ELLIPTICAL, CALLED
     values: NDArray[np.float64]  # SUPPLIED: (N or 1, draws); CALLED: (N or 1, 1), its data point
     first_draw: int  # SUPPLIED: the address of the draw in column 0
-    call: Call = NO_CALL  # CALLED
+    call: Call | DeviceCall = NO_CALL  # CALLED
 
 
 class Sampler(NamedTuple):

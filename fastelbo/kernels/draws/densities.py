@@ -9,7 +9,7 @@ from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from ..vectors.calls import call_block
-from .blocks import CALLED, ELLIPTICAL, SUPPLIED, TILE, padded, row_of
+from .blocks import CALLED, ELLIPTICAL, SUPPLIED, TILE, DeviceCall, padded, row_of
 from .far import any_zero, has_zero, mend_far
 from .radial import GAUSSIAN, STUDENT_T, log_radial
 
@@ -257,15 +257,33 @@ def _cannot_call(z, call, row, n, out):
     return 1
 
 
-@by_target(_cannot_call)
+@scalar
 def _call_on_host(z, call, row, n, out):
     return call_block(call.function, call.arguments, z, row, n, out)
+
+
+def _on_device(z, call, row, n, out):
+    evaluate = getattr(call.instance_class, "evaluate", None)
+    if evaluate is None:
+        return lambda z, call, row, n, out: 1
+    return lambda z, call, row, n, out: evaluate(z, call, row, out)
+
+
+def _on_host(z, call, row, n, out):
+    return lambda z, call, row, n, out: _call_on_host(z, call, row, n, out)
+
+
+@by_target(_on_device, _on_host)
+def _call_of_target(z, call, row, n, out):
+    if isinstance(call, DeviceCall):  # in the simulator
+        return call.evaluate(z, call, row, out)
+    return _call_on_host(z, call, row, n, out)
 
 
 @by_precision(_cannot_call)
 def _call(z, call, row, n, out):
     """Call a user's function for z[:, :n]; not 0 if it raised an error."""
-    return _call_on_host(z, call, row, n, out)
+    return _call_of_target(z, call, row, n, out)
 
 
 @borrower

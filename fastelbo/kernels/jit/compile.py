@@ -83,10 +83,15 @@ def anywhere(choose: Callable[..., Any]) -> Callable[[Any], Any]:
     return register
 
 
-def by_target(on_device: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Decorate a scalar; CUDA kernels compile what ``on_device`` returns in its place."""
+def by_target(
+    on_device: Callable[..., Any], on_host: Callable[..., Any] | None = None
+) -> Callable[[Any], Any]:
+    """Decorate a scalar; CUDA kernels compile what ``on_device`` returns in its place.
+
+    Both take the types of the arguments. With ``on_host``, the CPU compiles what this returns.
+    """
     return lambda function: _register(
-        function, lambda *args: function, on_device=on_device, **_SCALAR
+        function, on_host or (lambda *args: function), on_device=on_device, **_SCALAR
     )
 
 

@@ -12,8 +12,10 @@ import numba
 READ_ONLY = "z is read only: write to a copy of it, such as 1.0 * z"
 # Lines of these are not the user's: fastelbo's kernels, numba.
 _PACKAGES = tuple(
-    os.path.dirname(os.path.abspath(path)) + os.sep for path in (__file__, numba.__file__)
+    os.path.dirname(path) + os.sep
+    for path in (os.path.dirname(os.path.abspath(__file__)), os.path.abspath(numba.__file__))
 )
+_NUMBA_CUDA = f"{os.sep}numba_cuda{os.sep}"
 
 
 class NotCompiled(Exception):  # noqa: N818
@@ -66,6 +68,7 @@ _PLACE = re.compile(r'File "([^"\n]+)", line (\d+)|(?:at|from) (\S+?) \((\d+)\)'
 # numba's sentence, and what the user reads; {0} and {1} are its groups. A regular expression that
 # stands earlier wins.
 _REASONS = [
+    (r"NRT required|_ol_array_allocate|allocate_uninitialized", "it makes an array or a list"),
     (r"\b(?:bool|int)\((?:Mask|Lanes)\(\d+\)\)", "control flow or an index depends on z"),
     (re.escape(READ_ONLY), READ_ONLY),
     (r"Cannot modify readonly|setitem\(readonly|'NoneType' object has no attribute 'args'",
@@ -112,19 +115,36 @@ _TYPES = [
 def explained(error: Exception, function: Any, width: int) -> NotCompiled:
     """The error of a compiler as a `NotCompiled`."""
     text = re.sub(r"\x1b\[[\d;]*m", "", str(error))
-    filename, line = _place(text)
+    filename, line = _place(text) or _traced(error) or (None, None)
     reason, in_lanes = _reason(text)
     return NotCompiled(function, reason, line, filename, one_lane=width > 1 and in_lanes)
 
 
-def _place(text: str) -> tuple[str | None, int | None]:
+def _place(text: str) -> tuple[str, int] | None:
     """The innermost place outside of this package and of the compiler's."""
     for match in _PLACE.finditer(text):
-        path, line = match[1] or match[3], int(match[2] or match[4])
-        full = path if path.startswith("<") else os.path.abspath(path)
-        if not full.startswith(_PACKAGES):
-            return full, line
-    return None, None
+        found = _of_user(match[1] or match[3], int(match[2] or match[4]))
+        if found:
+            return found
+    return None
+
+
+def _traced(error: Exception) -> tuple[str, int] | None:
+    """The same from what the compiler worked on; numba-cuda leaves it out of some texts."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        at = getattr(trace.tb_frame.f_locals.get("self"), "loc", None)
+        path, line = getattr(at, "filename", None), getattr(at, "line", None)
+        if isinstance(path, str) and isinstance(line, int):
+            found = _of_user(path, line) or found
+        trace = trace.tb_next
+    return found
+
+
+def _of_user(path: str, line: int) -> tuple[str, int] | None:
+    full = path if path.startswith("<") else os.path.abspath(path)
+    is_own = not full.startswith(_PACKAGES) and _NUMBA_CUDA not in full
+    return (full, line) if is_own else None
 
 
 def _reason(text: str) -> tuple[str, bool]:

@@ -57,6 +57,8 @@ Compile = Callable[[types.FunctionType], Any]
 class Rewriter:
     """Rewrites a function and its helpers, for a number of lanes; the helpers are compiled."""
 
+    rewrite: type[Rewrite]  # of one function
+
     def __init__(self, width: int, compile_helper: Compile) -> None:
         self.width, self._compile = width, compile_helper
         self._done: dict[Any, Any] = {}
@@ -74,7 +76,7 @@ class Rewriter:
         tree = definition(function)
         if tree is None:
             return function
-        return _Rewrite(self, function, normalised(tree), depends).result()
+        return self.rewrite(self, function, normalised(tree), depends).result()
 
     def helper(self, function: types.FunctionType, depends: tuple[bool, ...], line: int) -> Any:
         """A helper, compiled."""
@@ -87,7 +89,7 @@ class Rewriter:
         return self._done[key]
 
 
-class _Rewrite(ast.NodeTransformer):
+class Rewrite(ast.NodeTransformer):
     """One function, for one pattern of arguments that depend on z."""
 
     def __init__(
@@ -325,3 +327,6 @@ class _Rewrite(ast.NodeTransformer):
         if inside:
             done.body = inside + done.body
         return [*before, done, *after]
+
+
+Rewriter.rewrite = Rewrite
