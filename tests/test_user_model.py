@@ -205,9 +205,10 @@ def test_a_draw_at_which_the_function_raises_is_named():
         fe.errors.InvalidWeightError, match=f"draw {first}: .*draw\\(q, 0, {first}, key="
     ):
         fe.estimate(model, q, 5000, rng=0)
-    np.testing.assert_array_equal(
-        np.isnan(model.log_joint(z[: first + 1])), np.arange(first + 1) == first
-    )
+    fails = np.abs(z[:, 0]) >= 4.0
+    assert fails.sum() > 3
+    expected = np.where(fails, np.nan, -0.5 * z[:, 0] ** 2)
+    np.testing.assert_allclose(model.log_joint(z), expected, rtol=1e-13)
 
 
 def far_away(z, x):
@@ -222,6 +223,22 @@ def overflowing(z, x):
 
 def stopping(z, x):
     return -0.5 * z[0] ** 2 - x + 0 * (7 // int(2.5 - abs(z[0])) if abs(z[0]) < 2.4 else 0)
+
+
+def counting(z, x):
+    k = int(z[0])
+    return 6 // k + x[0] if k != 3 else np.log(-1.0 + 0.0 * z[0])
+
+
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.OneDrawAtATimeWarning")
+def test_a_draw_that_fails_leaves_the_others_their_values():
+    model = fe.Model(
+        log_likelihood=counting, prior=fe.Gaussian([0.0], scale=1.0), data=[[1.0], [2.0]]
+    )
+    z = np.array([0.5, 2.0, 3.0, 0.2, 1.0, 0.0, 6.0] * 200)[:, None, None]
+    expected = np.array([np.nan, 3.0, np.nan, np.nan, 6.0, np.nan, 1.0] * 200)
+    got = model.likelihood.log_prob(z)
+    np.testing.assert_array_equal(got, expected[:, None] + [1.0, 2.0])
 
 
 BAD = {

@@ -12,8 +12,9 @@ from ..arrays.inputs import as_floats, constant
 from ..frozen import Frozen
 from ..kernels.cpu import drivers
 from ..kernels.cpu.launch import launch, new_counter
-from ..kernels.draws.blocks import CALLED, Call, Term
+from ..kernels.draws.blocks import CALLED, LANES, Call, Term
 from ..kernels.draws.radial import GAUSSIAN
+from ..kernels.vectors.calls import call_block
 from ..validation import Floats
 from . import lowering
 from .joint import by_member
@@ -73,4 +74,20 @@ class CalledDensity(Frozen):
             drivers.called_values, term, constant(points), out, counter,
             work=out.size * self.work, counter=counter,
         )  # fmt: skip
+        members = np.broadcast_to(term.values[:, 0], points.shape[1])
+        for member, i in enumerate(members):
+            self._repeat(points[:, member], int(i), out[:, member])
         return out.reshape(shape)
+
+    def _repeat(self, z: Floats, i: int, out: Floats) -> None:
+        """Fill in what a block left out: it ends at the first draw that raises an error."""
+        (left,) = np.nonzero(np.isnan(out))
+        call, room, values = self._call, np.zeros((self.dim, LANES)), np.empty(LANES)
+        while len(left):
+            part = left[:LANES]
+            room[:, : len(part)] = z[part].T
+            status = call_block(call.function, call.arguments, room, i, len(part), values)
+            out[part] = values[: len(part)]
+            nans = np.isnan(out[part])
+            done = len(part) if not status else int(nans.argmax()) + 1
+            left = left[done:]
