@@ -9,12 +9,14 @@ from llvmlite import ir
 
 from . import processor
 from .trace import constant, intrinsic
-from .types import DOUBLE, number_of, splat
+from .types import DOUBLE, INDEX, number_of, splat
 
-# Divisors and quotients between these are divided quickly: no step leaves the range of floats, and
-# the remainder is exact.
-_DIVISORS = (2.0**-500, 2.0**500)
-_QUOTIENTS = (2.0**-400, 2.0**400)
+# Divisors between these, with quotients in [2^-511, 2^513), are divided quickly: no step leaves the
+# range of floats, and the remainder is exact.
+_DIVISORS = (2.0**-400, 2.0**400)
+# This sum of words has bit 62 where a float is in [2^-511, 2^513) or its negative.
+_TO_BIT_62 = 512 << 52
+_REDUCED = 8
 
 
 def divide(builder: Any, x: Any, y: Any) -> Any:
@@ -44,7 +46,7 @@ def _by_number(builder: Any, x: Any, y: Any, number: Any) -> Any:
     first = builder.fmul(x, reciprocal)
     rest = intrinsic(builder, "fma", builder.fneg(first), y, x)
     quotient = intrinsic(builder, "fma", rest, reciprocal, first)
-    inside = _all(builder, _between(builder, first, *_QUOTIENTS))
+    inside = _all_usual(builder, first)
     square = builder.fmul(number, number)
     for symbol, bound in zip((">=", "<="), _DIVISORS, strict=True):
         usual = builder.fcmp_ordered(symbol, square, DOUBLE(bound * bound))
@@ -59,15 +61,22 @@ def _by_number(builder: Any, x: Any, y: Any, number: Any) -> Any:
     return result
 
 
-def _between(builder: Any, x: Any, low: float, high: float) -> Any:
-    size = intrinsic(builder, "fabs", x)
-    return builder.and_(
-        builder.fcmp_ordered(">=", size, constant(x, low)),
-        builder.fcmp_ordered("<=", size, constant(x, high)),
-    )
-
-
-def _all(builder: Any, mask: Any) -> Any:
-    """Whether all bits of a mask are 1."""
-    word = ir.IntType(mask.type.count)
-    return builder.icmp_unsigned("==", builder.bitcast(mask, word), word(-1))
+def _all_usual(builder: Any, x: Any) -> Any:
+    """Whether the size of x is in [2^-511, 2^513) in all lanes."""
+    words = builder.bitcast(x, ir.VectorType(INDEX, x.type.count))
+    words = builder.add(words, constant(words, _TO_BIT_62))
+    # The lanes are joined before they are tested: few processors have masks.
+    while words.type.count > _REDUCED:
+        half = words.type.count // 2
+        halves = (
+            builder.shuffle_vector(
+                words,
+                words.type(ir.Undefined),
+                ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(first, first + half))),
+            )
+            for first in (0, half)
+        )
+        words = builder.and_(*halves)
+    mask = builder.icmp_signed("<", builder.shl(words, constant(words, 1)), constant(words, 0))
+    all_lanes = ir.IntType(mask.type.count)(-1)
+    return builder.icmp_unsigned("==", builder.bitcast(mask, all_lanes.type), all_lanes)

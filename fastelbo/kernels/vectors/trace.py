@@ -268,6 +268,6 @@ def square_root(builder: Any, x: Any) -> Any:
     return intrinsic(builder, "sqrt", x)
 
 
-def constant(like: Any, number: float) -> Any:
+def constant(like: Any, number: float | int) -> Any:
     """A number in each lane of a vector like another."""
     return ir.Constant(like.type, [number] * like.type.count)
