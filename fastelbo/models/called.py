@@ -86,6 +86,7 @@ class CalledDensity(Frozen):
         while len(left):
             part = left[:LANES]
             room[:, : len(part)] = z[part].T
+            values[:] = np.nan  # what an error leaves out
             status = call_block(call.function, call.arguments, room, i, len(part), values)
             out[part] = values[: len(part)]
             nans = np.isnan(out[part])

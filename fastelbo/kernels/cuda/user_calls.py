@@ -109,7 +109,7 @@ def _with_constants(density: Any, before: Any, after: Any, has_data: bool) -> An
 
 def _require_numbers_of_helpers(rewriter: DeviceRewriter) -> None:
     """An array that a helper returns may be one of the thread, and have two names."""
-    for helper in rewriter.helpers() if rewriter.makes_arrays else ():
+    for helper in rewriter.helpers if rewriter.makes_arrays else ():
         for compiled in helper.overloads.values():
             if _holds_array(compiled.signature.return_type):
                 raise NotCompiled(

@@ -68,10 +68,6 @@ class DeviceRewriter(Rewriter):
             self._forms[source] = device_function(source)
         return self._forms[source]
 
-    def helpers(self) -> list[Any]:
-        """What helpers are compiled to, so far."""
-        return [each for each in self._done.values() if each is not None]
-
 
 class _DeviceRewrite(Rewrite, ast.NodeTransformer):
     """One function."""
