@@ -73,7 +73,8 @@ def draw(
         raise OverflowError(f"first_index + i must be below {MAX_POINTS}, got {address}")
     as_choice(precision, "precision", ("float64", "float32"))
     batch = _batch(q, point, batch_shape)
-    sampler = draw_sampler(q, Points(batch, slice(point, point + 1)), precision)
+    with np.errstate(all="ignore"):  # a far draw may be infinite
+        sampler = draw_sampler(q, Points(batch, slice(point, point + 1)), precision)
     one = launch.sample(sampler, 1, 1, q.dim, key, first_index=address, first_draw=number)
     return np.asarray(one[0, 0], dtype=np.float64)
 

@@ -29,8 +29,8 @@ from .dataflow import Dependence
 from .errors import NotCompiled
 from .purity import is_pure, plain_function, serves_lanes
 from .randomness import draws_at
-from .selects import SCOPE, Selects, normalised
-from .syntax import call, definition, load, located, meaning, rebuilt
+from .selects import SCOPE, Selects
+from .syntax import call, definition, load, located, meaning, normalised, rebuilt
 from .temporaries import empty, filled, packed
 
 # Packages whose functions are no helpers of the user's.

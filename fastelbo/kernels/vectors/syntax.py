@@ -162,6 +162,30 @@ def meaning(function: types.FunctionType, node: ast.AST) -> Any:
     return function.__globals__.get(node.id, getattr(builtins, node.id, None))
 
 
+def without_continue(body: list[ast.stmt]) -> list[ast.stmt]:
+    """``if c: continue`` with the rest of a loop's body as its other side."""
+    result: list[ast.stmt] = []
+    for index, node in enumerate(body):
+        if isinstance(node, ast.If) and isinstance(node.body[-1], ast.Continue):
+            one = node.body[:-1] or [ast.copy_location(ast.Pass(), node)]
+            other = without_continue([*node.orelse, *body[index + 1 :]])
+            return [*result, ast.copy_location(ast.If(node.test, one, other), node)]
+        result.append(node)
+    return result
+
+
+class _Loops(ast.NodeTransformer):
+    def visit_For(self, node: ast.For) -> ast.AST:
+        self.generic_visit(node)
+        node.body = without_continue(node.body)
+        return node
+
+
+def normalised(definition: ast.FunctionDef) -> ast.FunctionDef:
+    """The definition without the ``continue`` that an ``else`` can say."""
+    return _Loops().visit(definition)
+
+
 def located(node: Any, at: Any) -> Any:
     """A new node, at the lines of another."""
     for part in ast.walk(node):
