@@ -431,7 +431,7 @@ REFUSED = {
     "prints z": (printing_z, (), "cannot be compiled: z cannot be printed, at .*`print"),
     "Python's random numbers": (random_of_python, (), "for the same z"),
     "random numbers with a seed": (random_with_a_seed, (), "draws random numbers.*default_rng"),
-    "writes to a global array": (writing_global, (), "writes to .*a global array.*`WRITTEN"),
+    "writes to a global array": (writing_global, (), "read-only .*`WRITTEN.*from outside"),
     "a text for some z": (text_or_float, (), "once that: float, str, at .*`return"),
     "a vector for some z": (vector_or_float, (), "once that: vector, float, at .*`return"),
     "by keyword alone": (needs_keyword, (1.0,), "with 1 params.*too many|missing"),

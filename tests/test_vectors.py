@@ -554,3 +554,15 @@ def test_arguments_keep_their_types():
     params = ((2.0, np.array([1.0, 3.0])), True, -5, np.float32([1, 2]), np.arange(10.0)[::3])
     z = RNG.normal(size=(1, 5))
     np.testing.assert_allclose(compiled(density, params)(z), plain(density, z, *params), rtol=1e-13)
+
+
+@pytest.mark.parametrize("width", [1, 32])
+def test_extremes_of_items_that_are_nan(width):
+    # Python keeps the first item unless another is beyond it; NumPy gives NaN.
+    z = np.array([[1.0, np.nan, 2.0, np.nan], [np.nan, 3.0, 1.0, np.nan]])
+    python = [[max(each), min(each)] for each in z.T]
+    for k, function in enumerate((lambda z: max(z), lambda z: min(z))):
+        got = compiled(function, width=width)(z)
+        np.testing.assert_array_equal(got, [each[k] for each in python])
+    for function, expected in ((lambda z: np.max(z), np.max), (lambda z: z.min(), np.min)):
+        np.testing.assert_array_equal(compiled(function, width=width)(z), expected(z, axis=0))

@@ -78,7 +78,10 @@ def plain_value(function: UserFunction, z: Floats, i: int) -> float:
             raise
         hint = ""
         if "read-only" in str(error):
-            hint = ". z, data and params cannot be written: write to a copy, such as 1.0 * z"
+            hint = (
+                ". z, data, params and arrays from outside cannot be written: write to a copy, "
+                "such as 1.0 * z"
+            )
         elif isinstance(error, IndexError) and f"size {len(z)}" in str(error):
             hint = f". z has dim = {len(z)} coordinates"
         raise InvalidInputError(

@@ -212,9 +212,10 @@ def _extreme(symbol: str, keeps_nan: bool) -> Callable[..., Any]:
 
 # Arguments of min and max in one call.
 _MOST = 16
+smaller, larger = _extreme("<", keeps_nan=False), _extreme(">", keeps_nan=False)
 for _count in range(2, _MOST + 1):
-    operation(builtins.min, arity=_count)(_extreme("<", keeps_nan=False))
-    operation(builtins.max, arity=_count)(_extreme(">", keeps_nan=False))
+    operation(builtins.min, arity=_count)(smaller)
+    operation(builtins.max, arity=_count)(larger)
 minimum = operation(np.minimum, arity=2)(_extreme("<", keeps_nan=True))
 maximum = operation(np.maximum, arity=2)(_extreme(">", keeps_nan=True))
 operation(np.fmin, arity=2)(lambda builder, x, y: intrinsic(builder, "minnum", x, y))

@@ -92,19 +92,29 @@ def _fold(emit: Callable[..., Any], start: float | None) -> Callable[..., Any]:
     return lower
 
 
+_sum = _fold(arithmetic.add, 0.0)
+
+
 def _mean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    total = _fold(arithmetic.add, 0.0)(context, builder, sig, args)
+    total = _sum(context, builder, sig, args)
     size = opened(context, builder, sig.args[0], args[0]).size
     count = splat(builder, builder.sitofp(size, total.type.element), sig.args[0].width)
     return builder.fdiv(total, count)
 
 
-_REDUCTIONS = {
-    "sum": ((np.sum, builtins.sum), _fold(arithmetic.add, 0.0)),
-    "prod": ((np.prod,), _fold(arithmetic.multiply, 1.0)),
-    "max": ((np.max, builtins.max), _fold(arithmetic.maximum, None)),
-    "min": ((np.min, builtins.min), _fold(arithmetic.minimum, None)),
-    "mean": ((np.mean,), _mean),
+# NumPy's function, which is the method, too; Python's one differs where items are NaN.
+_REDUCTIONS: dict[str, dict[Any, Callable[..., Any]]] = {
+    "sum": {np.sum: _sum, builtins.sum: _sum},
+    "prod": {np.prod: _fold(arithmetic.multiply, 1.0)},
+    "max": {
+        np.max: _fold(arithmetic.maximum, None),
+        builtins.max: _fold(arithmetic.larger, None),
+    },
+    "min": {
+        np.min: _fold(arithmetic.minimum, None),
+        builtins.min: _fold(arithmetic.smaller, None),
+    },
+    "mean": {np.mean: _mean},
 }
 
 
@@ -114,13 +124,13 @@ def _reduced(args: Any) -> Any:
     return None
 
 
-for _name, (_targets, _reduce) in _REDUCTIONS.items():
-    for _target in _targets:
+for _name, _forms in _REDUCTIONS.items():
+    for _target, _reduce in _forms.items():
         typer(_target)(lambda context, args: _reduced(args))
         lowers(_target, LaneVector)(_reduce)
         # Older versions of numba find `np.sum` of a vector by its method, under numba's own key.
         lower_builtin(_target, LaneVector)(_reduce)
-    lower_builtin(f"lanes.{_name}", LaneVector)(_reduce)
+    lower_builtin(f"lanes.{_name}", LaneVector)(next(iter(_forms.values())))
 
 
 def _method(name: str) -> Any:
