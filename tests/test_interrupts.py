@@ -410,6 +410,10 @@ def test_an_interrupt_is_served_before_numpy_is_back():
 
     sender = threading.Thread(target=interrupt)
     x = np.zeros(threads._LONG_ARRAY)
+    threads.apart(np.negative)(x)  # starts the thread
+    executor = threads._executor
+    # A shell's background jobs ignore SIGINT.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     sender.start()
     try:
         with pytest.raises(KeyboardInterrupt) as caught:
@@ -418,8 +422,9 @@ def test_an_interrupt_is_served_before_numpy_is_back():
     finally:
         release.set()
         sender.join()
+        signal.signal(signal.SIGINT, handler)
     # Even where the error is kept, as Python does at its prompt, the result is not.
-    threads._executor.shutdown(wait=True)
+    executor.shutdown(wait=True)
     threads._forget()
     assert len(ended) == 1
     frames = [frame.f_locals for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
