@@ -11,6 +11,8 @@ from fastelbo.kernels.vectors.arguments import Arguments
 from fastelbo.kernels.vectors.block import compile_block, evaluate
 from fastelbo.kernels.vectors.errors import NotCompiled
 
+pytestmark = pytest.mark.compiler
+
 RNG = np.random.default_rng(141)
 EXTREME = [0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 1e-300, 1e300, -1e300, 1e18, 709.0, -745.0, 1e-9]
 Z = np.concatenate([1.5 * RNG.normal(size=(3, 60)), RNG.choice(EXTREME, (3, 120))], axis=1)

@@ -16,6 +16,8 @@ from fastelbo.kernels.vectors.block import compile_block, evaluate
 from fastelbo.kernels.vectors.errors import NotCompiled
 from fastelbo.kernels.vectors.syntax import definition
 
+pytestmark = pytest.mark.compiler
+
 Z = np.random.default_rng(14).normal(size=(3, 40))
 TABLE = np.array([1.0, 2.0, 3.0])
 NUMBERS = [1.0, 2.0]
