@@ -16,8 +16,9 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("iw_sizes", [(), (1, 7)])
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("name", "iw_sizes"), [*((name, ()) for name in FUNCTIONS), ("schools", (1, 7))]
+)
 def test_estimate(name, iw_sizes):
     model = model_of(name, 20)
     got, expected = (
