@@ -52,8 +52,11 @@ def from_torch(
 
     Examples
     --------
+    >>> from typing import Any
     >>> import fastelbo as fe
-    >>> model = fe.from_torch(lambda z: -0.5 * (z**2).sum(-1), dim=2)  # doctest: +SKIP
+    >>> def log_joint(z: Any) -> Any:  # of tensors
+    ...     return -0.5 * (z**2).sum(-1)
+    >>> model = fe.from_torch(log_joint, dim=2)  # doctest: +SKIP
     """
     modules = getattr(function, "modules", None)
     if callable(modules) and any(part.training for part in modules()):
