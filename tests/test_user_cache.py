@@ -14,6 +14,8 @@ import fastelbo as fe
 from fastelbo.kernels.vectors.fingerprint import NoFingerprintError, fingerprint
 from fastelbo.kernels.vectors.snapshot import snapshot
 
+pytestmark = pytest.mark.compiler
+
 SCRIPT = """
 import json, sys
 import fastelbo as fe

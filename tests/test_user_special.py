@@ -13,6 +13,8 @@ from fastelbo.kernels.draws.blocks import LANES
 from fastelbo.kernels.vectors.arguments import Arguments
 from fastelbo.kernels.vectors.block import compile_block, evaluate
 
+pytestmark = pytest.mark.compiler
+
 RNG = np.random.default_rng(20261130)
 MAX, TINY = np.finfo(float).max, np.finfo(float).tiny
 EDGES = np.array([0.0, 5e-324, TINY, 1e-9, 0.5, 1.0, 2.0, 1e6, 2.0**53, MAX, np.inf])
