@@ -197,11 +197,9 @@ def test_small_mixture_model(place):
     ("place", "name"),
     [
         *[pytest.param("GPU", name, marks=pytest.mark.gpu) for name in FUNCTIONS],
-        *[("machine", name) for name in ("schools", "temporaries", "fe.math")],
         *[
-            pytest.param("machine", name, marks=pytest.mark.slow)
+            pytest.param("machine", name, marks=() if name == "schools" else pytest.mark.slow)
             for name in FUNCTIONS
-            if name not in ("schools", "temporaries", "fe.math")
         ],
     ],
     indirect=["place"],
@@ -237,7 +235,7 @@ def raises(z):
     ("function", "params"),
     [
         pytest.param(index_beyond, (np.arange(6.0),), marks=pytest.mark.slow),
-        (index_below, (np.ones((6, 2)),)),
+        pytest.param(index_below, (np.ones((6, 2)),), marks=pytest.mark.slow),
         (write_beyond, ()),
         pytest.param(raises, (), marks=pytest.mark.slow),
     ],
