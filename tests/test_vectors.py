@@ -13,6 +13,7 @@ import scipy.special
 from helpers import errors, plainly
 from scipy import special
 
+from benchmarks.user_models import banana, linear_gaussian, logistic, poisson, schools
 from fastelbo.kernels.draws.blocks import LANES
 from fastelbo.kernels.math import elementary, error_function, gamma
 from fastelbo.kernels.vectors.arguments import Arguments
@@ -312,54 +313,6 @@ def test_closure_and_defaults():
 
 
 # --- the five models ----------------------------------------------------------------------------
-
-
-def logistic(z, x, y):
-    lp = 0.0
-    for d in range(x.shape[1]):
-        lp -= 0.5 * z[d] * z[d]
-    for i in range(x.shape[0]):
-        eta = 0.0
-        for j in range(x.shape[1]):
-            eta += x[i, j] * z[j]
-        lp += y[i] * eta - (max(eta, 0.0) + math.log1p(math.exp(-abs(eta))))
-    return lp
-
-
-def schools(z, y, sigma):
-    mu, log_tau = z[0], z[1]
-    tau = math.exp(log_tau)
-    lp = -0.5 * (mu / 5.0) ** 2 + log_tau - math.log(1.0 + (tau / 5.0) ** 2)
-    for j in range(y.shape[0]):
-        r = (y[j] - mu - tau * z[2 + j]) / sigma[j]
-        lp += -0.5 * z[2 + j] * z[2 + j] - 0.5 * r * r
-    return lp
-
-
-def banana(z):
-    return -0.5 * z[0] ** 2 - 0.5 * ((z[1] - z[0] ** 2) / 0.3) ** 2
-
-
-def linear_gaussian(z, x, w):
-    lp = 0.0
-    for d in range(w.shape[1]):
-        lp -= 0.5 * z[d] * z[d]
-    for p in range(w.shape[0]):
-        r = x[p]
-        for d in range(w.shape[1]):
-            r = r - w[p, d] * z[d]
-        lp -= 0.5 * r * r
-    return lp
-
-
-def poisson(z, x, y):
-    lp = 0.0
-    for i in range(x.shape[0]):
-        eta = 0.0
-        for j in range(x.shape[1]):
-            eta += x[i, j] * z[j]
-        lp += y[i] * eta - math.exp(eta)
-    return lp
 
 
 X = RNG.normal(size=(500, 8)) / 3.0
