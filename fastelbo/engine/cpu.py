@@ -47,12 +47,13 @@ class CPUBackend:
         group = group_size(request)
 
         def source(run: Callable[[Slice], None]) -> None:
-            lo = 0
-            while lo < request.points:
-                groups = max(1, min(pace.size // n_chunks, most_points) // group)
-                count = min(groups * group, request.points - lo)
-                run(self.slice(request, lo, count))
-                lo += count
+            for lo, count in request.runs():
+                stop = lo + count
+                while lo < stop:
+                    groups = max(1, min(pace.size // n_chunks, most_points) // group)
+                    count = min(groups * group, stop - lo)
+                    run(self.slice(request, lo, count))
+                    lo += count
 
         values = folded_quantities(
             source, request.points, request.n_samples, request.form, pace, tick
@@ -66,7 +67,8 @@ class CPUBackend:
         group = group_size(request)
         most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):
-            part, counter = constant(points[lo : lo + most_points]), new_counter()
+            part = constant(request.places(points[lo : lo + most_points]))
+            counter = new_counter()
             plan = plans_of(request, part, self.n_threads)(first, stop)
             launch(
                 drivers.terms, plan, np.uint64(request.key), request.first_index,
@@ -77,7 +79,8 @@ class CPUBackend:
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plans = plans_of(request, slice(lo, lo + count), self.n_threads)
+        place = request.place(lo)
+        plans = plans_of(request, slice(place, place + count), self.n_threads)
         states = States(count, request.form, self.n_threads)
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
@@ -85,7 +88,7 @@ class CPUBackend:
             start, end = first * CHUNK, min(request.n_samples, stop * CHUNK)
             plan = plans(start, end)
             launch(
-                drivers.states, plan, np.uint64(request.key), request.first_index + lo, first,
+                drivers.states, plan, np.uint64(request.key), request.first_index + place, first,
                 request.n_samples, states.iw_sizes, states.capacity, states.top_rows, moments,
                 top_rows, counter, n_threads=self.n_threads,
                 work=count * (end - start) * (request.work + _DRAW_WORK), counter=counter,

@@ -5,12 +5,14 @@ All backends make the same draws, because a draw is a function of its address.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.inputs import constant
 from ..kernels.draws.blocks import Plan
 from ..models.plans import plan, work_of_draw
 from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
@@ -30,11 +32,29 @@ class EstimateRequest(NamedTuple):
     first_index: int
     precision: str
     form: StateForm
+    # Which data points of the flattened batch are asked for; all by default.
+    rows: NDArray[np.int64] | None = None
 
     @property
     def points(self) -> int:
-        """Number of data points in the flattened batch."""
-        return math.prod(self.batch)
+        """Number of data points that are asked for."""
+        return math.prod(self.batch) if self.rows is None else len(self.rows)
+
+    def places(self, part: slice | NDArray[np.int64]) -> slice | NDArray[np.int64]:
+        """Where some of the data points that are asked for are in the flattened batch."""
+        return part if self.rows is None else constant(self.rows[part])
+
+    def place(self, i: int) -> int:
+        """Where data point i of those that are asked for is in the flattened batch."""
+        return i if self.rows is None else int(self.rows[i])
+
+    def runs(self) -> list[tuple[int, int]]:
+        """First and count of those that are asked for, cut where the batch has others between."""
+        if self.rows is None:
+            return [(0, self.points)]
+        cuts = np.flatnonzero(np.diff(self.rows) != 1) + 1
+        ends = [0, *cuts.tolist(), len(self.rows)]
+        return [(lo, hi - lo) for lo, hi in itertools.pairwise(ends)]
 
     @property
     def work(self) -> int:
