@@ -16,11 +16,10 @@ from ..kernels.cpu.launch import (
     mixture_expectations,
     new_counter,
 )
-from ..kernels.draws.blocks import CHUNK
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
-from .host import group_size, most_chunks, plans_of
+from .host import group_size, most_chunks, plans_of, ranges_of_steps
 from .loop import HostSlice, Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities, States
@@ -40,24 +39,21 @@ class CPUBackend:
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points."""
-        n_chunks = -(-request.n_samples // CHUNK)
-        chunk_work = min(request.n_samples, CHUNK) * (request.work + _DRAW_WORK)
-        pace = Pace(max(1, _FIRST_WORK // chunk_work))
+        cut = request.cut
+        step_work = cut.drawn(1) * (request.work + _DRAW_WORK)
+        pace = Pace(max(1, _FIRST_WORK // step_work))
         most_points = SLICE_NUMBERS // (request.work + request.form.size)
         group = group_size(request)
 
         def source(run: Callable[[Slice], None]) -> None:
-            for lo, count in request.runs():
-                stop = lo + count
-                while lo < stop:
-                    groups = max(1, min(pace.size // n_chunks, most_points) // group)
-                    count = min(groups * group, stop - lo)
-                    run(self.slice(request, lo, count))
-                    lo += count
+            lo = 0
+            while lo < request.points:
+                groups = max(1, min(pace.size // cut.steps, most_points) // group)
+                count = min(groups * group, request.points - lo)
+                run(self.slice(request, lo, count))
+                lo += count
 
-        values = folded_quantities(
-            source, request.points, request.n_samples, request.form, pace, tick
-        )
+        values = folded_quantities(source, request.points, cut, request.form, pace, tick)
         return with_tails_of_densities(values, request, self._fill_terms)
 
     def _fill_terms(
@@ -69,7 +65,7 @@ class CPUBackend:
         for lo in range(0, len(points), most_points):
             part = constant(request.places(points[lo : lo + most_points]))
             counter = new_counter()
-            plan = plans_of(request, part, self.n_threads)(first, stop)
+            plan = plans_of(request, part, self.n_threads)([(first, stop)])
             launch(
                 drivers.terms, plan, np.uint64(request.key), request.first_index,
                 part, first, stop, first, *out[:, lo : lo + most_points], counter,
@@ -79,19 +75,18 @@ class CPUBackend:
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        place = request.place(lo)
-        plans = plans_of(request, slice(place, place + count), self.n_threads)
-        states = States(count, request.form, self.n_threads)
+        rows = request.places(slice(lo, lo + count))
+        points = constant(np.arange(lo, lo + count)) if isinstance(rows, slice) else rows
+        plans = plans_of(request, rows, self.n_threads)
+        states, cut = States(count, request.form, self.n_threads), request.cut
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
-            counter = new_counter()
-            start, end = first * CHUNK, min(request.n_samples, stop * CHUNK)
-            plan = plans(start, end)
+            counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
             launch(
-                drivers.states, plan, np.uint64(request.key), request.first_index + place, first,
-                request.n_samples, states.iw_sizes, states.capacity, states.top_rows, moments,
+                drivers.states, plans(ranges_of_steps(cut, first, stop)), np.uint64(request.key),
+                request.first_index, points, cut, first, states.iw_sizes, states.capacity, states.top_rows, moments,
                 top_rows, counter, n_threads=self.n_threads,
-                work=count * (end - start) * (request.work + _DRAW_WORK), counter=counter,
+                work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 
         return HostSlice(states, fill, most_states=most_chunks(request))

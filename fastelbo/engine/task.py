@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
-from ..kernels.draws.blocks import Plan
+from ..kernels.draws.blocks import CHUNK, Cut, Plan
+from ..models.nets import Design
 from ..models.plans import plan, work_of_draw
 from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
 from ..progress import Tick
@@ -32,8 +34,14 @@ class EstimateRequest(NamedTuple):
     first_index: int
     precision: str
     form: StateForm
-    # Which data points of the flattened batch are asked for; all by default.
+    design: Design | None = None  # of quasi-random draws; None for independent ones
+    # Which data points of the flattened batch are asked for, in ascending order; all by default.
     rows: NDArray[np.int64] | None = None
+
+    @property
+    def cut(self) -> Cut:
+        """How the draws of a data point are cut into chunks."""
+        return Cut(1, self.n_samples, CHUNK) if self.design is None else self.design.cut
 
     @property
     def points(self) -> int:
@@ -44,17 +52,17 @@ class EstimateRequest(NamedTuple):
         """Where some of the data points that are asked for are in the flattened batch."""
         return part if self.rows is None else constant(self.rows[part])
 
-    def place(self, i: int) -> int:
-        """Where data point i of those that are asked for is in the flattened batch."""
-        return i if self.rows is None else int(self.rows[i])
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Pieces of what is asked for that are one piece of the flattened batch.
 
-    def runs(self) -> list[tuple[int, int]]:
-        """First and count of those that are asked for, cut where the batch has others between."""
+        Each is its first data point, the place of that in the flattened batch, and its length.
+        """
         if self.rows is None:
-            return [(0, self.points)]
+            yield 0, 0, self.points
+            return
         cuts = np.flatnonzero(np.diff(self.rows) != 1) + 1
-        ends = [0, *cuts.tolist(), len(self.rows)]
-        return [(lo, hi - lo) for lo, hi in itertools.pairwise(ends)]
+        for lo, hi in itertools.pairwise([0, *cuts.tolist(), len(self.rows)]):
+            yield lo, int(self.rows[lo]), hi - lo
 
     @property
     def work(self) -> int:
@@ -74,7 +82,8 @@ class EstimateRequest(NamedTuple):
 
     def plan(self, rows: slice | NDArray[np.int64]) -> Plan:
         """The plan of some data points of the flattened batch."""
-        return plan(self.model, self.q, Points(self.batch, rows), self.precision)
+        points = Points(self.batch, rows)
+        return plan(self.model, self.q, points, self.precision, self.design)
 
 
 class Backend(Protocol):
