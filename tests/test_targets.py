@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers import IGNORE_DIAGNOSTICS, linear_gaussian, quiet
+from helpers import IGNORE_DIAGNOSTICS, quiet
 
 import fastelbo as fe
 from fastelbo.engine import targets
@@ -58,7 +58,7 @@ def test_an_exact_sum_has_no_target(name):
 
 
 def test_a_total_needs_data_points():
-    only_q = fe.Gaussian([[0.0], [0.5]], scale=1.0)
+    only_q = fe.Gaussian([[0.3], [0.5]], scale=1.0)
     with pytest.raises(InvalidInputError, match="only q has a batch"):
         fe.estimate(fe.Gaussian([0.0], scale=1.0), only_q, target_total_se=0.1)
     fe.estimate(fe.Gaussian([0.0], scale=1.0), only_q, target_se=0.1)
@@ -204,7 +204,7 @@ def test_bad_weights_of_a_pilot_are_refused():
         fe.estimate(model, Q, target_se=0.05, rng=0)
 
 
-# --- the same draws as of given sizes ---------------------------------------------------------------
+# --- the same draws as of given sizes -------------------------------------------------------------
 
 ARRAYS = (
     "elbo", "elbo_se", "kl", "kl_se", "expected_log_likelihood", "log_evidence_se", "ess",
@@ -225,7 +225,11 @@ def models():
     yield "own q", linear, own
     yield "Student-t", linear, fe.StudentT(5.0, own.mean, scale=0.8)
     yield "mixture", linear, mixture
-    yield "function", fe.Model(log_joint=own_density, dim=2, data=x), fe.StudentT(6.0, own.mean, scale=1.0)
+    yield (
+        "function",
+        fe.Model(log_joint=own_density, dim=2, data=x),
+        fe.StudentT(6.0, own.mean, scale=1.0),
+    )
     yield "one", fe.Gaussian([0.3, 0.2], scale=1.0), fe.Gaussian([0.0, 0.0], scale=1.3)
 
 
@@ -242,12 +246,10 @@ def assert_equal_to_plain(est, model, q, **options):
             np.testing.assert_array_equal(
                 est.to_dict()[name][at], plain.to_dict()[name][at], err_msg=name
             )
-        # A target's log evidence has the bias of a log of a mean added.
-        bias = plain.relative_variance / (2 * size)
+        # A target's log evidence has the bias of a log of a mean added, v / 2K.
+        bias = np.nan_to_num(0.5 * plain.log_evidence_se**2)
         np.testing.assert_array_equal(est.log_evidence[at], (plain.log_evidence + bias)[at])
-        np.testing.assert_array_equal(
-            est.jensen_gap[at], (est.log_evidence - est.elbo)[at]
-        )
+        np.testing.assert_array_equal(est.jensen_gap[at], (est.log_evidence - est.elbo)[at])
 
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -289,7 +291,7 @@ def test_a_total_is_corrected_once():
     est = fe.estimate(model, q, target_se=0.05, rng=7)
     total = est.total()
     bias = (est.relative_variance / (2 * est.n_samples)).sum()
-    assert total.bias_correction == pytest.approx(bias, rel=1e-9)
+    assert total.bias_correction == pytest.approx(bias, rel=1e-6)
     assert total.log_evidence == pytest.approx(est.log_evidence.sum(), rel=1e-12)
     error = np.sqrt((est.relative_variance / est.n_samples).sum())
     assert total.log_evidence_se == pytest.approx(error, rel=1e-9)
@@ -316,7 +318,7 @@ def test_the_pilot_has_draws_of_its_own():
     assert derived_key(5, 2) == derived_key(5, 2)
 
 
-# --- what comes of it -------------------------------------------------------------------------------
+# --- what comes of it -----------------------------------------------------------------------------
 
 TAU = 0.05
 

@@ -40,7 +40,7 @@ from .cpu import CPUBackend
 from .cuda import CUDABackend, if_compiled, worth_a_device
 from .reference import NumPyBackend
 from .states import Quantities, StateForm
-from .targets import as_target, grouped_quantities, mean_request, pilot_of, sizes_for
+from .targets import PILOT_DRAWS, as_target, grouped_quantities, mean_request, pilot_of, sizes_for
 from .task import Backend, EstimateRequest
 
 DEFAULT_SAMPLES = 1000
@@ -506,8 +506,9 @@ def _wrap(
     independent = request.batch == request.model.batch_shape
     points = range(request.first_index, request.first_index + request.points)
     sampled = from_quantities(
-        values, request.batch, request.n_samples, request.form.iw_sizes,
-        independent=independent, addresses=(request.key, points),
+        values, request.batch, request.n_samples if sizes is None else sizes,
+        request.form.iw_sizes, independent=independent, addresses=(request.key, points),
+        pilot_samples=0 if sizes is None else PILOT_DRAWS,
     )  # fmt: skip
     if _is_joint(request.model):
         return replace(sampled, _note=_NO_TERMS)

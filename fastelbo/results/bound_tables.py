@@ -14,6 +14,7 @@ from ..tables import format_cell, format_table
 from ..validation import Floats
 from ..weights.bounds import Bound
 from ..weights.pareto import Counts, in_words
+from .names import is_corrected
 
 _SHOWN_POINTS = 5
 _WIDTH = 100
@@ -31,8 +32,9 @@ class BoundTable(Frozen):
         Estimates and standard errors. The first axis is the names, the others are the batch.
     bias : ndarray
         v / 2K for each data point: the expectation of ``log_evidence`` is below log p(x) by about
-        this. NaN if it is not known, 0 for an exact sum without draws. With replicates,
-        ``log_evidence`` has SE^2 / 2 added, and the bias is 0, or NaN where there is no SE.
+        this. NaN if it is not known, 0 for an exact sum without draws. With replicates, or for a
+        target error, ``log_evidence`` has SE^2 / 2 added, and the bias is 0, or NaN where there is
+        no SE.
     n_samples : int or ndarray
         K, the number of draws for each data point; 0 for an exact sum.
     replicates : int
@@ -78,9 +80,11 @@ class BoundTable(Frozen):
             f"log_evidence estimates log p(x) itself, from all K = {in_words(self.n_samples)} draws"
         )
         if self.replicates > 1:
+            evidence += f" of {self.replicates} replicates"
+        if is_corrected(self.n_samples, self.replicates):
             evidence += (
-                f" of {self.replicates} replicates. It has SE^2/2 added, which the log of a mean is"
-                " too low by, except where it has no standard error."
+                ". It has SE^2/2 added, which the log of a mean is too low by, except where it has "
+                "no standard error."
             )
         else:
             evidence += (

@@ -23,7 +23,7 @@ from .bound_tables import BoundTable, bound_table
 from .comparisons import evidence_difference
 from .exports import to_pandas, to_xarray
 from .intervals import quantity_interval
-from .names import QUANTITIES
+from .names import QUANTITIES, is_corrected
 from .total import Total, total_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Estimate(Frozen):
     # Standard errors of the log evidence and of the Jensen gap, whatever k-hat.
     _evidence_se: Floats = field(default_factory=lambda: np.zeros(0))
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
-    # With replicates, what the log evidence has added for the bias of a log, SE^2 / 2.
+    # What the log evidence has added for the bias of a log, SE^2 / 2, if it has; see `is_corrected`.
     _correction: Floats = field(default_factory=lambda: np.zeros(()))
     # Degrees of freedom of the errors of iw_elbo(k) by k; infinite where k is left out.
     _bound_df: dict[int, float] = field(default_factory=dict)
@@ -223,7 +223,7 @@ class Estimate(Frozen):
         bounds = {"elbo": Bound(self.elbo, self.elbo_se)}
         bounds |= {f"iw_elbo({k})": self._iw[k] for k in self.iw_sizes}
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
-        if self.replicates > 1:
+        if is_corrected(self.n_samples, self.replicates):
             bias = np.where(np.isnan(self.log_evidence_se), np.nan, 0.0)
         elif np.any(self.n_samples):
             bias = self.relative_variance / (2 * self.n_samples)
@@ -255,9 +255,9 @@ class Estimate(Frozen):
     def _bias(self) -> Floats:
         """v / 2K; 0 where v is not known: from one draw, or from weights of 0.
 
-        With replicates, what ``log_evidence`` has been corrected by.
+        Where ``log_evidence`` has been corrected, what it has been corrected by.
         """
-        if self.replicates > 1:
+        if is_corrected(self.n_samples, self.replicates):
             return self._correction
         v = np.nan_to_num(self.relative_variance)
         return np.asarray(v / (2 * np.maximum(self.n_samples, 1)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..validation import Floats
 from ..weights.combined_intervals import gap_interval
 from ..weights.diagnostics import high_k
 from ..weights.intervals import Interval, delta_interval, normal_interval, replicated_interval
@@ -53,20 +54,32 @@ def evidence_interval(
         )
     )  # fmt: skip
     draws = counts_at(estimate.n_samples, place)
+    correction = np.broadcast_to(estimate._correction, estimate.batch_shape)[place]
     if estimate.replicates > 1:
-        correction = np.broadcast_to(estimate._correction, estimate.batch_shape)[place]
         df = degrees_of_freedom(estimate)
         return replicated_interval(value, correction, se, df, confidence_level)
     if estimate._tail is not None:
-        return Interval(*tail_interval(draws, value, v, estimate._tail[place], confidence_level))
+        tail = estimate._tail[place]
+        ends = tail_interval(draws, value - correction, v, tail, confidence_level)
+        return _moved(Interval(*ends), correction)
     normal = normal_interval(value, se, confidence_level)
     if not np.any(draws):
         return normal
     heavy = high_k(k, draws)
     # A tail that is heavy but was not kept leaves nothing to go by.
-    delta = delta_interval(draws, value, np.where(heavy, np.inf, v), confidence_level)
+    v = np.where(heavy, np.inf, v)
+    delta = _moved(delta_interval(draws, value - correction, v, confidence_level), correction)
     light = ~heavy & ~np.isnan(k)
     return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
+
+
+def _moved(ends: Interval, correction: Floats) -> Interval:
+    """Intervals moved with their estimates, but for those without an upper end.
+
+    By Markov's inequality these are about the mean of the weights itself.
+    """
+    by = np.where(np.isposinf(ends.high), 0.0, correction)
+    return Interval(ends.low + by, ends.high + by)
 
 
 def degrees_of_freedom(estimate: Estimate) -> float:

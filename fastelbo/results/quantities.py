@@ -19,6 +19,7 @@ from ..weights.replicates import (
     variance_ratio,
 )
 from .estimate import Estimate
+from .names import is_corrected
 
 _MEANS = ("elbo", "kl", "expected_log_likelihood")
 
@@ -71,11 +72,12 @@ def from_quantities(
     bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
     se = values["log_evidence_se"]
     log_evidence, correction, ratio = values["log_evidence"], np.zeros(()), np.ones(shape)
-    if replicates > 1:
+    if is_corrected(n_samples, replicates):
         with np.errstate(under="ignore"):
             # The log of a mean is low by half its relative variance.
             correction = shaped(np.nan_to_num(0.5 * (se + suppressed) ** 2))
         log_evidence = log_evidence + correction.reshape(-1)
+    if replicates > 1:
         ratio = variance_ratio(values["relative_variance"], draws, se + suppressed)
     with np.errstate(invalid="ignore", over="ignore"):
         gap = log_evidence - values["elbo"]
