@@ -223,7 +223,7 @@ def models():
     own = fe.Gaussian(linear.exact_posterior().mean, scale=np.linspace(0.5, 0.9, 18).reshape(9, 2))
     mixture = fe.Mixture([0.3, 0.7], fe.Gaussian([[0.0, 0.0], [0.5, -0.5]], scale=1.2))
     yield "own q", linear, own
-    yield "Student-t", linear, fe.StudentT(5.0, own.mean, scale=0.8)
+    yield "Student-t", linear, fe.StudentT(5.0, own.mean, scale=own.scale)
     yield "mixture", linear, mixture
     yield (
         "function",

@@ -113,7 +113,7 @@ def sizes_for(
     values = backend.quantities(pilot, no_tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"], partial(about_draw, pilot))
     sd = np.sqrt(values["relative_variance"])
-    allowed = _allowed_sizes(max(min(LANES, target.max_samples), *iw_sizes), target.max_samples)
+    allowed = _allowed_sizes(max(min(LANES, target.max_samples), 1, *iw_sizes), target.max_samples)
     wanted = _wanted(target, sd)
     sizes = allowed[np.minimum(np.searchsorted(allowed, wanted), len(allowed) - 1)]
     _warn_of_doubt(target, sd, values["pareto_k"])
