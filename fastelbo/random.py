@@ -33,3 +33,9 @@ def philox_key(rng: RandomState) -> int:
     An int or a SeedSequence gives the same key again, a Generator advances, None gives a new key.
     """
     return int(generator(rng).integers(0, 2**64, dtype=np.uint64))
+
+
+def derived_key(key: int, purpose: int) -> int:
+    """The key of other draws of the same call: those of a pilot, say."""
+    seed = np.random.SeedSequence([key & 0xFFFFFFFF, key >> 32, purpose])
+    return int(seed.generate_state(1, np.uint64)[0])

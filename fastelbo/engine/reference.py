@@ -31,7 +31,9 @@ class NumPyBackend:
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
         design = getattr(request, "design", None)
-        values = reference.summaries(*terms, iw_sizes, design, request.key, request.first_index)
+        rows = np.arange(request.points) if request.rows is None else request.rows
+        indices = (request.first_index + rows).tolist()
+        values = reference.summaries(*terms, iw_sizes, design, request.key, indices)
         tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
         values["first_bad"] = bad.argmax(axis=-1)
@@ -67,6 +69,7 @@ class NumPyBackend:
             request.key,
             request.first_index,
             getattr(request, "design", None),
+            request.rows,
         )
 
     @_unflagged

@@ -17,7 +17,7 @@ from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
-_TAIL_BYTES = 2**28
+TAIL_BYTES = 2**28
 
 # Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
@@ -178,7 +178,7 @@ class Reader:
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._groups = n_samples, len(form.iw_sizes)
-        self._keeps_tails = 8 * points * form.capacity <= _TAIL_BYTES
+        self._keeps_tails = 8 * points * form.capacity <= TAIL_BYTES
         # Quantities take less memory than states. Start with an empty slice, so that there is
         # always a part to concatenate.
         self._parts: list[Quantities] = []

@@ -28,7 +28,13 @@ BLOCK_LENGTH = 2**20
 
 
 def elbo_terms(
-    model: Any, q: Any, n_samples: int, key: int, first_index: int = 0, design: Any = None
+    model: Any,
+    q: Any,
+    n_samples: int,
+    key: int,
+    first_index: int = 0,
+    design: Any = None,
+    rows: NDArray[np.intp] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Terms of the log weights of draws ``z_ik ~ q_i``.
 
@@ -46,12 +52,14 @@ def elbo_terms(
         Address of the first data point.
     design
         None for independent draws, or what `reference.sobol` describes.
+    rows
+        Data points, of the two batches broadcast and flattened; all by default.
 
     Returns
     -------
     log_likelihood, log_prior, log_q : arrays of shape (N, K)
-        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the length of the two
-        batches, broadcast and flattened; it is 1 without a batch.
+        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the number of ``rows``;
+        by default the length of the two batches, which is 1 without a batch.
     """
     prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
@@ -71,9 +79,10 @@ def elbo_terms(
     point_step = max(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
-    log_lik, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
-    for i in range(0, n_points, point_step):
-        points = np.arange(i, min(i + point_step, n_points))
+    rows = np.arange(n_points) if rows is None else rows
+    log_lik, log_prior, log_q = (np.empty((len(rows), n_samples)) for _ in range(3))
+    for i in range(0, len(rows), point_step):
+        points = rows[i : i + point_step]
         q_rows, own_design = select_rows(q, shape, points), _design_at(design, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))
@@ -100,7 +109,7 @@ def summaries(
     iw_sizes: Iterable[int] = (),
     design: Any = None,
     key: int = 0,
-    first_index: int = 0,
+    indices: Iterable[int] | None = None,
 ) -> dict[str, Any]:
     """Summaries of each row of draws, in two passes.
 
@@ -113,8 +122,9 @@ def summaries(
         replicates of a design, are left out.
     design
         None for independent draws, or what `reference.sobol` describes.
-    key, first_index
-        Key and first data point of the draws of a design, which permute its groups.
+    key, indices
+        Key and data points of the draws of a design, which permute its groups; 0, 1, ... by
+        default.
 
     Returns
     -------
@@ -163,7 +173,7 @@ def summaries(
         result["jensen_gap_se"] = _mean_and_se(relative - log_weights)[1]
     result["iw"] = {}
     if design is not None:
-        return result | _replicated(means, iw_sizes, design, key, first_index)
+        return result | _replicated(means, iw_sizes, design, key, indices)
     for size in iw_sizes:
         n_groups = n_samples // size
         if n_groups > 0:
@@ -173,7 +183,11 @@ def summaries(
 
 
 def _replicated(
-    terms: dict[str, Array], iw_sizes: Iterable[int], design: Any, key: int, first_index: int
+    terms: dict[str, Array],
+    iw_sizes: Iterable[int],
+    design: Any,
+    key: int,
+    indices: Iterable[int] | None,
 ) -> dict[str, Any]:
     """Estimates from each replicate, and from the groups that are made across replicates."""
     log_weights, n_replicates = terms["elbo"], design.replicates
@@ -193,7 +207,8 @@ def _replicated(
     for size in iw_sizes:
         sets = n_replicates // size
         if sets > 0:
-            addressed = enumerate(log_weights, first_index)
+            addresses = range(n_points) if indices is None else indices
+            addressed = zip(addresses, log_weights, strict=True)
             groups = np.array([groups_of(design, key, i, row, size) for i, row in addressed])
             values = log_mean(1.0 / size, groups)
             result["iw"][size] = _mean_and_se(values.reshape(n_points, -1))

@@ -15,18 +15,16 @@ from ..tables import pareto_k_table
 from ..validation import Floats, as_count
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
-from ..weights.combined_intervals import gap_interval, sum_interval
-from ..weights.diagnostics import high_k, warn_total_bias
 from ..weights.differences import Difference
-from ..weights.intervals import Interval, delta_interval, normal_interval
-from ..weights.pareto import draws_needed, k_threshold, pareto_k_classes
-from ..weights.scaled import root_sum_of_squares, total
-from ..weights.tail_intervals import tail_interval
+from ..weights.intervals import Interval
+from ..weights.pareto import REPLICATED_WARNED, Counts, draws_needed, k_limit, pareto_k_classes
 from . import display
 from .bound_tables import BoundTable, bound_table
 from .comparisons import evidence_difference
 from .exports import to_pandas, to_xarray
-from .total import QUANTITIES, Total, require_quantity
+from .intervals import quantity_interval
+from .names import QUANTITIES
+from .total import Total, total_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +82,7 @@ class Estimate(Frozen):
     True
     """
 
-    n_samples: int
+    n_samples: Counts
     log_evidence: Floats
     log_evidence_se: Floats
     elbo: Floats
@@ -101,12 +99,22 @@ class Estimate(Frozen):
     pareto_k_elbo: Floats
     n_zero: Floats
     independent: bool
+    sampler: str = "iid"
+    replicates: int = 1
+    rotation: str | None = None
+    pilot_samples: int = 0
+    variance_ratio: Floats = field(default_factory=lambda: np.full((), np.nan))
     stream_version: int = field(default=STREAM_VERSION, init=False)
     _iw: dict[int, Bound] = field(default_factory=dict)
     # The M + 1 largest log weights of each data point, (..., M + 1), descending; or None.
     _tail: Floats | None = None
-    # Standard error of the Jensen gap by the delta method, whatever k-hat.
+    # Standard errors of the log evidence and of the Jensen gap, whatever k-hat.
+    _evidence_se: Floats = field(default_factory=lambda: np.zeros(0))
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
+    # With replicates, what the log evidence has added for the bias of a log, SE^2 / 2.
+    _correction: Floats = field(default_factory=lambda: np.zeros(()))
+    # Degrees of freedom of the errors of iw_elbo(k) by k; infinite where k is left out.
+    _bound_df: dict[int, float] = field(default_factory=dict)
     # Where the draws are known, the key and the data points of their addresses.
     _addresses: tuple[int, range] | None = None
     # Why quantities are NaN, if it is not for the draws.
@@ -187,34 +195,7 @@ class Estimate(Frozen):
             k-hat it has quantiles of Student's t. It is then one-sided where the standard error
             exceeds 0.1 (up to 20 draws) or 0.5 (more).
         """
-        require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
-        if quantity == "iw_elbo":
-            if k is None:
-                raise InvalidInputError("k must be given with quantity='iw_elbo', got None")
-            return normal_interval(*self.iw_elbo(k), confidence_level)
-        value, se = getattr(self, quantity), getattr(self, f"{quantity}_se")
-        if quantity == "log_evidence":
-            return self._evidence_interval(confidence_level)
-        if quantity == "jensen_gap" and self._tail is not None:
-            errors = np.sqrt(self.relative_variance / self.n_samples), self.elbo_se, self._gap_se
-            evidence = self._evidence_interval(confidence_level)
-            return gap_interval(value, errors, self.log_evidence, evidence, confidence_level)
-        return normal_interval(value, se, confidence_level)
-
-    def _evidence_interval(self, confidence_level: float) -> Interval:
-        value, v = self.log_evidence, self.relative_variance
-        if self._tail is not None:
-            ends = tail_interval(self.n_samples, value, v, self._tail, confidence_level)
-            return Interval(*ends)
-        normal = normal_interval(value, self.log_evidence_se, confidence_level)
-        if self.n_samples == 0:
-            return normal
-        heavy = high_k(self.pareto_k, self.n_samples)
-        # A tail that is heavy but was not kept leaves nothing to go by.
-        v = np.where(heavy, np.inf, v)
-        delta = delta_interval(self.n_samples, value, v, confidence_level)
-        light = ~heavy & ~np.isnan(self.pareto_k)
-        return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
+        return quantity_interval(self, quantity, confidence_level, k)
 
     def bounds(self) -> BoundTable:
         """A table of ELBO, importance-weighted bounds and log evidence, with an explanation.
@@ -242,7 +223,13 @@ class Estimate(Frozen):
         bounds = {"elbo": Bound(self.elbo, self.elbo_se)}
         bounds |= {f"iw_elbo({k})": self._iw[k] for k in self.iw_sizes}
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
-        return bound_table(bounds, self.relative_variance, self.n_samples)
+        if self.replicates > 1:
+            bias = np.where(np.isnan(self.log_evidence_se), np.nan, 0.0)
+        elif np.any(self.n_samples):
+            bias = self.relative_variance / (2 * self.n_samples)
+        else:
+            bias = np.zeros_like(self.relative_variance)
+        return bound_table(bounds, bias, self.n_samples, self.replicates)
 
     def total(self) -> Total:
         """Sums over all data points, which have draws of their own.
@@ -263,37 +250,17 @@ class Estimate(Frozen):
         TotalBiasWarning
             If the correction exceeds a quarter of the standard error.
         """
-        if not self.independent:
-            raise InvalidInputError(
-                "total() adds data points with draws of their own, but here only q has a batch, so "
-                "that the entries are estimates of one quantity, or the rows of log weights share "
-                "draws, so that their errors are not independent"
-            )
-
-        def values(name: str) -> Floats:
-            return np.asarray(getattr(self, name)).reshape(-1)
-
-        sums = {name: total(values(name)) for name in QUANTITIES[:-1]}
-        errors = {
-            f"{name}_se": root_sum_of_squares(values(f"{name}_se")) for name in QUANTITIES[:-1]
-        }
-        plain = sums["log_evidence"]
-        correction = total(self._bias())
-        sums["log_evidence"] = plain + correction
-        warn_total_bias(correction, errors["log_evidence_se"])
-        return Total(
-            n_points=self.log_evidence.size, uncorrected_log_evidence=plain, **sums, **errors,
-            _evidence_interval=self._total_interval,
-        )  # fmt: skip
-
-    def _total_interval(self, confidence_level: float) -> tuple[float, float]:
-        intervals = self._evidence_interval(confidence_level)
-        with np.errstate(over="ignore"):
-            return sum_interval(self.log_evidence, self._bias(), intervals, confidence_level)
+        return total_of(self)
 
     def _bias(self) -> Floats:
-        """v / 2K; 0 where v is not known: from one draw, or from weights of 0."""
-        return np.nan_to_num(self.relative_variance) / (2 * max(self.n_samples, 1))
+        """v / 2K; 0 where v is not known: from one draw, or from weights of 0.
+
+        With replicates, what ``log_evidence`` has been corrected by.
+        """
+        if self.replicates > 1:
+            return self._correction
+        v = np.nan_to_num(self.relative_variance)
+        return np.asarray(v / (2 * np.maximum(self.n_samples, 1)))
 
     def summary(self, max_rows: int = 10) -> str:
         """A table of the first ``max_rows`` data points: estimates and standard errors.
@@ -369,8 +336,10 @@ class Estimate(Frozen):
         >>> print(fe.estimate(p, q, n_samples=10_000, rng=0).pareto_k_table().split()[0])
         Pareto
         """
-        classes = pareto_k_classes(self.pareto_k, k_threshold(self.n_samples))
-        return pareto_k_table(classes, self.ess)
+        limit = k_limit(self.n_samples, self.replicates)
+        if self.replicates > 1:
+            return pareto_k_table(pareto_k_classes(self.pareto_k, limit, REPLICATED_WARNED))
+        return pareto_k_table(pareto_k_classes(self.pareto_k, limit), self.ess)
 
     @overload
     def plot(
@@ -409,9 +378,16 @@ class Estimate(Frozen):
         return plot(self, kind, **options)
 
     def to_dict(self) -> dict[str, Any]:
-        """All arrays by name, and n_samples. Bounds are ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``."""
+        """All arrays by name, and n_samples. Bounds are ``iw_elbo_{k}`` and ``iw_elbo_{k}_se``.
+
+        For quasi-random draws also ``variance_ratio``, ``sampler``, ``replicates`` and
+        ``rotation``, where there is one. ``pilot_samples`` is there if it is not 0.
+        """
         names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
         names += ["ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "n_samples"]
+        if self.replicates > 1:
+            names += ["variance_ratio", "sampler", "replicates"]
+        names += [name for name in ("rotation", "pilot_samples") if getattr(self, name)]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:
             result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
@@ -437,7 +413,7 @@ class Estimate(Frozen):
         >>> frame.index.name, frame["log_evidence"].round(1).tolist()
         ('point', [-1.5, -2.3])
         """
-        return to_pandas(self._arrays(), self.batch_shape, self.n_samples)
+        return to_pandas(self._arrays(), self.batch_shape, self._facts())
 
     def to_xarray(self) -> Dataset:
         """An xarray Dataset with one variable per quantity, and their units.
@@ -468,8 +444,14 @@ class Estimate(Frozen):
         arrays = {
             name: array for name, array in self._arrays().items() if not name.startswith("iw_elbo")
         }
-        return to_xarray(arrays, bounds, self.batch_shape, self.n_samples)
+        return to_xarray(arrays, bounds, self.batch_shape, self._facts())
 
     def _arrays(self) -> dict[str, Floats]:
         """The arrays of `to_dict`, which have one entry per data point."""
-        return {name: value for name, value in self.to_dict().items() if name != "n_samples"}
+        entries = self.to_dict().items()
+        return {name: value for name, value in entries if not isinstance(value, (int, str))}
+
+    def _facts(self) -> dict[str, Any]:
+        """What `to_dict` has besides the arrays."""
+        entries = self.to_dict().items()
+        return {name: value for name, value in entries if isinstance(value, (int, str))}
