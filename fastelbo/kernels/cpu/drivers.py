@@ -39,11 +39,11 @@ def states(
     part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
     states, top_rows, counter,
 ):  # fmt: skip
-    """states[i] = the states of chunks first_step and following of data point i of the plan.
+    """states[i] = the states of steps first_step and following of data point i of the plan.
 
-    The order of chunks is that of `Cut`. The address of data point i is ``first_index +
-    points[i]``. Its largest log weights are written to some of the rows top_rows[i, s, 0]. Values
-    at or below the threshold of prefix_rows[i, 0] are ignored.
+    The order of the chunks of steps is that of `Cut`. The address of data point i is ``first_index
+    + points[i]``. Its largest log weights are written to some of the rows top_rows[i, step, 0].
+    Values at or below the threshold of prefix_rows[i, 0] are ignored.
     """
     replicates, size = cut.replicates, states.shape[2]
     steps = states.shape[1] // replicates
@@ -60,14 +60,14 @@ def states(
         i, c = item // steps, item % steps
         index = np.uint64(first_index + points[i])
         opens = c == 0 or item == part * items // parts
-        slot = c * replicates if opens else slot
-        if capacity > 0 and opens:
-            open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
+        slot = c if opens else slot
+        if capacity > 0:
+            clear_row(top_rows[i, c, 0])
+            if opens:
+                open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
         for r in range(replicates):
             state = states[i, c * replicates + r]
             clear(state)
-            if capacity > 0:
-                clear_row(top_rows[i, c * replicates + r, 0])
             start = (first_step + c) * cut.chunk
             stop = min(start + cut.chunk, cut.draws)
             # Supplied values are those of the draws of these chunks alone.
@@ -118,7 +118,7 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
                 open_row(top_k, 0, -np.inf)
                 if not reset:
                     push_top_row(top_k, 0, capacity, prefix_rows[i, s])
-                for c in range(states.shape[1]):
+                for c in range(top_rows.shape[1]):
                     push_top_row(top_k, 0, capacity, top_rows[i, c, s])
                 close_row(top_k, 0, capacity, rows[i, s])
 
