@@ -9,7 +9,7 @@ from helpers import IGNORE_DIAGNOSTICS, quiet
 import fastelbo as fe
 from fastelbo.engine import targets
 from fastelbo.errors import InvalidInputError, TargetErrorWarning
-from fastelbo.random import derived_key
+from fastelbo.random import pilot_key
 
 MARGIN = 1.2
 
@@ -83,7 +83,7 @@ def test_allowed_sizes(least, most):
 
 def pilot_variance(p, q, rng=0):
     with quiet():
-        seed = derived_key(int(np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)), 2)
+        seed = pilot_key(int(np.random.default_rng(rng).integers(0, 2**64, dtype=np.uint64)), 2)
         logs = fe.reference.elbo_terms(p, q, targets.PILOT_DRAWS, seed)
     weights = np.exp(logs[1] - logs[2])
     return weights.var(axis=1, ddof=1) / weights.mean(axis=1) ** 2
@@ -313,9 +313,9 @@ def test_functions_on_the_host():
 
 
 def test_the_pilot_has_draws_of_its_own():
-    keys = {derived_key(key, purpose) for key in (0, 1, 2**63) for purpose in (1, 2)}
+    keys = {pilot_key(key, purpose) for key in (0, 1, 2**63) for purpose in (1, 2)}
     assert len(keys | {0, 1, 2**63}) == 9
-    assert derived_key(5, 2) == derived_key(5, 2)
+    assert pilot_key(5, 2) == pilot_key(5, 2)
 
 
 # --- what comes of it -----------------------------------------------------------------------------
