@@ -225,7 +225,11 @@ def models():
     yield "own q", linear, own
     yield "Student-t", linear, fe.StudentT(5.0, own.mean, scale=0.8)
     yield "mixture", linear, mixture
-    yield "function", fe.Model(log_joint=own_density, dim=2, data=x), fe.StudentT(6.0, own.mean, scale=1.0)
+    yield (
+        "function",
+        fe.Model(log_joint=own_density, dim=2, data=x),
+        fe.StudentT(6.0, own.mean, scale=1.0),
+    )
     yield "one", fe.Gaussian([0.3, 0.2], scale=1.0), fe.Gaussian([0.0, 0.0], scale=1.3)
 
 
@@ -245,9 +249,7 @@ def assert_equal_to_plain(est, model, q, **options):
         # A target's log evidence has the bias of a log of a mean added.
         bias = plain.relative_variance / (2 * size)
         np.testing.assert_array_equal(est.log_evidence[at], (plain.log_evidence + bias)[at])
-        np.testing.assert_array_equal(
-            est.jensen_gap[at], (est.log_evidence - est.elbo)[at]
-        )
+        np.testing.assert_array_equal(est.jensen_gap[at], (est.log_evidence - est.elbo)[at])
 
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
