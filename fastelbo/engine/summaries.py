@@ -32,9 +32,9 @@ from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
-from .estimation import ElboTerms
 from .rows import estimate_of_weights, row_quantities
 from .states import Quantities, StateForm
+from .terms import ElboTerms
 
 
 # For an array, the declared result is a batch: its type does not show whether it has other axes.

@@ -39,9 +39,7 @@ class Design(NamedTuple):
     @property
     def net(self) -> Net:
         """The points, as the kernels read them."""
-        return Net(
-            self.columns, self.per_replicate.bit_length() - 1, self.transform == "inverse"
-        )
+        return Net(self.columns, self.per_replicate.bit_length() - 1, self.transform == "inverse")
 
     def sampler(self, own: Sampler, points: Points) -> Sampler:
         """The sampler of independent draws of some data points, made one of points of the net."""
@@ -51,11 +49,8 @@ class Design(NamedTuple):
         rotation = points.select(self.rotation, 3)
         if own.location.shape[1] == 0:
             return own._replace(rotation=_padded(rotation[:, 0]))
-        scale = own.scale
-        if scale.shape[2] == 1:
-            scale = np.swapaxes(scale, 2, 3) * rotation
-        else:
-            scale = scale @ rotation
+        diagonal = own.scale.shape[2] == 1
+        scale = own.scale.swapaxes(2, 3) * rotation if diagonal else own.scale @ rotation
         return own._replace(scale=constant(scale), full=True)
 
 
