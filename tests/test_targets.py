@@ -298,6 +298,45 @@ def test_a_total_is_corrected_once():
 
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("replicates", [4, 16])
+def test_quasi_random_draws(name, replicates):
+    model, q = MODELS[name]
+    options = {"sampler": "sobol", "replicates": replicates, "rotate": False, "iw_sizes": [2]}
+    est = fe.estimate(model, q, target_se=0.01, rng=7, **options)
+    assert est.pilot_samples == 64 * replicates
+    per_replicate = est.n_samples // replicates
+    np.testing.assert_array_equal(2 ** np.log2(per_replicate).astype(int), per_replicate)
+    assert (per_replicate >= 64).all()
+    assert name == "one" or len(np.unique(per_replicate)) > 1
+    for size in np.unique(est.n_samples).tolist():
+        plain, at = fe.estimate(model, q, size, rng=7, **options), est.n_samples == size
+        for key, value in plain.to_dict().items():
+            if isinstance(value, np.ndarray) and value.shape == at.shape:
+                np.testing.assert_array_equal(est.to_dict()[key][at], value[at], err_msg=key)
+
+
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+def test_sizes_of_quasi_random_draws():
+    model, q = MODELS["own q"]
+    options = {"sampler": "sobol", "rotate": False, "rng": 7}
+    largest = fe.estimate(model, q, target_se=1e-9, max_samples=5000, **options)
+    np.testing.assert_array_equal(largest.n_samples, 4096)
+    few = fe.estimate(model, q, target_se=0.2, **options)
+    np.testing.assert_array_equal(few.n_samples, 1024)
+    # Half the error needs four times the draws: an error is taken to fall by 1 / sqrt(K).
+    first, second = (fe.estimate(model, q, target_se=tau, **options) for tau in (5e-3, 2.5e-3))
+    more = first.n_samples > 1024
+    assert more.any()
+    np.testing.assert_array_equal(second.n_samples[more], 4 * first.n_samples[more])
+    whole = fe.estimate(model, q, target_total_se=0.02, **options)
+    assert len(np.unique(whole.n_samples)) > 1
+    assert abs(whole.total().log_evidence - model.exact_log_evidence().sum()) < 4 * 0.02
+    with pytest.raises(InvalidInputError, match="max_samples must be at least 1024, 64 points"):
+        fe.estimate(model, q, target_se=0.1, max_samples=1023, **options)
+
+
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 def test_functions_on_the_host():
     x = np.linspace(-1.0, 2.0, 7)[:, None]
     model = fe.Model(
@@ -343,6 +382,22 @@ def test_bias_error_and_coverage(variance, least):
     assert abs(errors.mean()) <= 0.05
     assert np.sqrt(np.square(errors).mean()) <= 1.3
     assert covered.mean() >= least
+
+
+@pytest.mark.statistical
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+def test_quasi_random_draws_reach_their_target():
+    # The tail index is 0.19: in two dimensions, 64 points give a tenth of the variance of iid ones.
+    count = 4000
+    p = fe.Gaussian(np.zeros(2), scale=[1.0, 0.9])
+    q = fe.Gaussian(np.full((count, 2), 0.3), scale=1.0)
+    est = fe.estimate(p, q, target_se=0.004, rng=5, sampler="sobol", iw_sizes=[])
+    interval = est.confidence_interval()
+    covered = ((interval.low <= 0.0) & (interval.high >= 0.0)).mean()
+    rms = np.sqrt(np.square(est.log_evidence).mean())
+    print(np.unique(est.n_samples), rms, covered)
+    assert rms <= 0.004
+    assert 0.92 <= covered <= 0.97
 
 
 @pytest.mark.statistical
