@@ -13,6 +13,7 @@ from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
 from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..progress import progress_bar
 from ..random import RandomState
 from ..results.estimate import Estimate
@@ -28,7 +29,6 @@ from ..weights.pareto import Counts
 from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
-from .sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from .states import Quantities
 from .targets import as_target, grouped_quantities, mean_request, pilot_of, sizes_for
 from .task import Backend, EstimateRequest

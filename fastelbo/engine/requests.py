@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from ..errors import InvalidInputError
 from ..models.nets import new_design
 from ..models.protocol import LatentModel, Proposal
+from ..models.sampling import IID, Sampling
 from ..random import RandomState, philox_key
 from ..validation import (
     MAX_POINTS,
@@ -19,7 +20,6 @@ from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
 from .cuda import CUDABackend, if_compiled, worth_a_device
 from .reference import NumPyBackend
-from .sampling import IID, Sampling
 from .states import StateForm
 from .task import Backend, EstimateRequest
 

@@ -9,13 +9,13 @@ import numpy as np
 from ..errors import InvalidInputError, InvalidWeightError
 from ..models.categorical import Categorical
 from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..random import RandomState
 from ..validation import MAX_DRAWS, Floats, as_count, require_memory
 from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
-from .sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from .task import EstimateRequest
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
@@ -16,9 +15,6 @@ from ..kernels.draws.blocks import Cut, Net, Sampler, padded
 from ..kernels.draws.sobol import BITS, UNIT
 from ..validation import Floats
 from .protocol import Points, Proposal
-
-# SciPy has direction numbers for so many coordinates.
-MOST_COORDINATES = qmc.Sobol.MAXDIM
 
 
 class Design(NamedTuple):
@@ -68,11 +64,6 @@ def new_design(
     chooses = q.source(Points(batch, slice(0, 1))).sampler.location.shape[1] > 1
     # Normals come in pairs; one coordinate chooses a component.
     coordinates = q.dim + q.dim % 2 + int(chooses)
-    if coordinates > MOST_COORDINATES:
-        raise InvalidInputError(
-            f'sampler must be "iid" for draws of {q.dim} coordinates: SciPy has Sobol points of '
-            f'at most {MOST_COORDINATES}; got "sobol"'
-        )
     columns = constant(scrambled_columns(_directions(coordinates), replicates, key))
     return Design(replicates, n_samples // replicates, transform, columns)
 
@@ -80,5 +71,13 @@ def new_design(
 @functools.lru_cache(maxsize=8)
 def _directions(coordinates: int) -> NDArray[np.uint32]:
     """Columns (coordinates, 32) of the generator matrices of Joe and Kuo (2008), from SciPy."""
+    from scipy.stats import qmc  # takes half a second
+
+    most = qmc.Sobol.MAXDIM
+    if coordinates > most:
+        raise InvalidInputError(
+            f'sampler must be "iid" for draws that take {coordinates} uniforms: SciPy has Sobol '
+            f'points of at most {most} coordinates; got "sobol"'
+        )
     engine: Any = qmc.Sobol(coordinates, scramble=False, bits=BITS)
     return constant(np.ascontiguousarray(engine._sv, dtype=np.uint32))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..draws.blocks import LANES, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
-from ..draws.sampling import choose_components, random_choices, sample_block
+from ..draws.sampling import sample_block
 from ..draws.sobol import permute
 from ..jit.compile import block
 from ..jit.threads import stopped
@@ -216,21 +216,3 @@ def called_values(part, parts, term, x, out, counter):
         called_block(term, i, work.v, dim, work, n, work.log_q)
         for k in range(n):
             out[first + k, i] = work.log_q[k]
-
-
-@block
-def choices(part, parts, thresholds, key, out):
-    """out[k, i] = component that member i chooses in draw k."""
-    n_draws = out.shape[0]
-    n_blocks = (n_draws + LANES - 1) // LANES
-    items = out.shape[1] * n_blocks
-    component = np.empty(LANES, np.int64)
-    word = np.empty(LANES, np.int64)
-    for item in range(part * items // parts, (part + 1) * items // parts):
-        i = item // n_blocks
-        first = (item % n_blocks) * LANES
-        n = min(LANES, n_draws - first)
-        random_choices(word, key, np.uint64(i), np.uint64(first), n)
-        choose_components(component, word, thresholds[i], n)
-        for k in range(n):
-            out[first + k, i] = component[k]

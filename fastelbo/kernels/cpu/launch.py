@@ -180,14 +180,6 @@ def sample(
     return draws
 
 
-def choose(thresholds: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
-    """Component choices (n, members)."""
-    out = np.empty((n, len(thresholds)), np.int64)
-    work = n * (out.shape[1] * ELEMENT_WORK + thresholds.size)
-    launch(drivers.choices, thresholds, np.uint64(key), out, work=work)
-    return out
-
-
 def mixture_expectations(
     density: Density,
     weights: NDArray[np.float64],

@@ -36,25 +36,25 @@ class Sampling(NamedTuple):
         """Whether draws are quasi-random."""
         return self.replicates > 1
 
-    def draws(self, n_samples: Any) -> int:
+    def draws(self, n_samples: Any, name: str = "n_samples") -> int:
         """The number of draws; an error if replicates of it are no powers of two."""
         if not self.replicated:
             chosen = DEFAULT_SAMPLES if n_samples is None else n_samples
-            return as_count(chosen, "n_samples", below=MAX_DRAWS)
+            return as_count(chosen, name, below=MAX_DRAWS)
         if n_samples is None:
             return self.replicates * _power_at_most(DEFAULT_SOBOL_SAMPLES // self.replicates)
-        draws = as_count(n_samples, "n_samples", below=MAX_DRAWS)
+        draws = as_count(n_samples, name, below=MAX_DRAWS)
         per_replicate, rest = divmod(draws, self.replicates)
         low = _power_at_most(per_replicate)
         if rest or per_replicate != low:
             nearest = self.replicates * low
             choices = f"{nearest} or {2 * nearest}" if draws > nearest else f"{nearest}"
             raise InvalidInputError(
-                f"n_samples must be {self.replicates} replicates times a power of two for "
+                f"{name} must be {self.replicates} replicates times a power of two for "
                 f'sampler="sobol", got {draws}; the nearest are {choices}'
             )
         if per_replicate > _MOST_PER_REPLICATE:
-            raise OverflowError(f"n_samples must be at most {self.replicates} x 2^32, got {draws}")
+            raise OverflowError(f"{name} must be at most {self.replicates} x 2^32, got {draws}")
         return draws
 
     def most_draws(self, limit: int) -> int:
