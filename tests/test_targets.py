@@ -7,7 +7,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, quiet
 
 import fastelbo as fe
-from fastelbo.engine import targets
+from fastelbo.engine import states, targets
 from fastelbo.errors import InvalidInputError, TargetErrorWarning
 from fastelbo.random import pilot_key
 
@@ -283,6 +283,18 @@ def test_intervals_are_those_of_a_plain_estimate():
         for end, other in zip(interval, plain.confidence_interval(), strict=True):
             # Moved with the estimate, or left where it was: by no more than the correction.
             assert -1e-12 <= end[i] - other[i] <= bias + 1e-12
+
+
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+def test_tails_that_would_fill_the_memory_are_not_kept(monkeypatch):
+    model, q = MODELS["own q"]
+    expected = fe.estimate(model, q, target_se=0.02, rng=7)
+    # Room for the tails of each size, but not for all.
+    monkeypatch.setattr(states, "_TAIL_BYTES", expected._tail.nbytes - 1)
+    est = fe.estimate(model, q, target_se=0.02, rng=7)
+    assert est._tail is None
+    np.testing.assert_array_equal(est.pareto_k, expected.pareto_k)
+    np.testing.assert_array_equal(est.log_evidence, expected.log_evidence)
 
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
