@@ -16,11 +16,10 @@ from ..kernels.cpu.launch import (
     mixture_expectations,
     new_counter,
 )
-from ..kernels.draws.blocks import CHUNK
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
-from .host import group_size, most_chunks, plans_of
+from .host import group_size, most_chunks, plans_of, ranges_of_steps
 from .loop import HostSlice, Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities, States
@@ -40,23 +39,21 @@ class CPUBackend:
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points."""
-        n_chunks = -(-request.n_samples // CHUNK)
-        chunk_work = min(request.n_samples, CHUNK) * (request.work + _DRAW_WORK)
-        pace = Pace(max(1, _FIRST_WORK // chunk_work))
+        cut = request.cut
+        step_work = cut.drawn(1) * (request.work + _DRAW_WORK)
+        pace = Pace(max(1, _FIRST_WORK // step_work))
         most_points = SLICE_NUMBERS // (request.work + request.form.size)
         group = group_size(request)
 
         def source(run: Callable[[Slice], None]) -> None:
             lo = 0
             while lo < request.points:
-                groups = max(1, min(pace.size // n_chunks, most_points) // group)
+                groups = max(1, min(pace.size // cut.steps, most_points) // group)
                 count = min(groups * group, request.points - lo)
                 run(self.slice(request, lo, count))
                 lo += count
 
-        values = folded_quantities(
-            source, request.points, request.n_samples, request.form, pace, tick
-        )
+        values = folded_quantities(source, request.points, cut, request.form, pace, tick)
         return with_tails_of_densities(values, request, self._fill_terms)
 
     def _fill_terms(
@@ -67,7 +64,7 @@ class CPUBackend:
         most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):
             part, counter = constant(points[lo : lo + most_points]), new_counter()
-            plan = plans_of(request, part, self.n_threads)(first, stop)
+            plan = plans_of(request, part, self.n_threads)([(first, stop)])
             launch(
                 drivers.terms, plan, np.uint64(request.key), request.first_index,
                 part, first, stop, first, *out[:, lo : lo + most_points], counter,
@@ -78,17 +75,16 @@ class CPUBackend:
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
         plans = plans_of(request, slice(lo, lo + count), self.n_threads)
-        states = States(count, request.form, self.n_threads)
+        states, cut = States(count, request.form, self.n_threads), request.cut
+        points = constant(np.arange(lo, lo + count))
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
-            counter = new_counter()
-            start, end = first * CHUNK, min(request.n_samples, stop * CHUNK)
-            plan = plans(start, end)
+            counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
             launch(
-                drivers.states, plan, np.uint64(request.key), request.first_index + lo, first,
-                request.n_samples, states.iw_sizes, states.capacity, states.top_rows, moments,
+                drivers.states, plans(ranges_of_steps(cut, first, stop)), np.uint64(request.key),
+                request.first_index, points, cut, first, states.iw_sizes, states.capacity, states.top_rows, moments,
                 top_rows, counter, n_threads=self.n_threads,
-                work=count * (end - start) * (request.work + _DRAW_WORK), counter=counter,
+                work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 
         return HostSlice(states, fill, most_states=most_chunks(request))

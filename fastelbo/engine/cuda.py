@@ -95,7 +95,7 @@ class CUDABackend:
             self.prepare(request)
             pace = Pace(self.device.blocks_at_once())
             values = folded_quantities(
-                source, request.points, request.n_samples, request.form, pace, tick
+                source, request.points, request.cut, request.form, pace, tick
             )
             return with_tails_of_densities(values, request, self._fill_terms)
 

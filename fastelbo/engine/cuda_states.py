@@ -12,6 +12,7 @@ import numpy as np
 from ..arrays.devices import adopt, device_of, in_slices
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import Pace
+from ..kernels.draws.blocks import CHUNK, Cut
 from ..kernels.state import state
 from ..progress import Tick
 from .loop import Slice, fold, folded_quantities
@@ -114,7 +115,8 @@ def device_row_quantities(
     with device_of(log_weights):
         rows = adopt(log_weights, "log_weights").reshape(points, n_samples)
         pace = Pace(device.blocks_at_once())
-        values = folded_quantities(source, points, n_samples, form, pace, tick)
+        cut = Cut(1, n_samples, CHUNK)
+        values = folded_quantities(source, points, cut, form, pace, tick)
 
         def draw(points: Indices, first: int, stop: int) -> Terms:
             terms = [device.fetch(rows[i, first:stop]) for i in points.tolist()]

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import sample
-from ..kernels.draws.blocks import CHUNK, Plan, Sampler, Term
+from ..kernels.draws.blocks import Cut, Plan, Sampler, Term
 from ..models.host import HostDensity
 from ..models.plans import draw_sampler
 from ..models.protocol import Points
 from ..validation import Floats
 from .task import EstimateRequest
 
-# plans(first, stop): the plan for draws first to stop of some data points.
-Plans = Callable[[int, int], Plan]
+# The first draw of a range, and the first after it.
+Range = tuple[int, int]
+# plans(ranges): the plan for those draws of some data points.
+Plans = Callable[[list[Range]], Plan]
 _ALIGNMENT = 64
 # Most values at once: 4 MB, and as much again where batches are put together.
 _MOST_VALUES = 2**19
@@ -47,8 +49,8 @@ def group_size(request: EstimateRequest) -> int:
 
 
 def most_chunks(request: EstimateRequest) -> int | None:
-    """Chunks of which values fit into memory at once; None where there are no values."""
-    chunk = min(request.n_samples, CHUNK)
+    """Steps of a cut whose values fit into memory at once; None where there are no values."""
+    chunk = request.cut.drawn(1)
     return max(1, _MOST_VALUES // chunk) if host_densities(request) else None
 
 
@@ -62,30 +64,45 @@ def refuse_host_densities(request: EstimateRequest) -> None:
         )
 
 
+def ranges_of_steps(cut: Cut, first: int, stop: int) -> list[Range]:
+    """The draws of steps first to stop of a cut."""
+    if cut.steps == 1:
+        return [(0, cut.total)]
+    start, end = first * cut.chunk, min(cut.draws, stop * cut.chunk)
+    return [(r * cut.draws + start, r * cut.draws + end) for r in range(cut.replicates)]
+
+
 def plans_of(
     request: EstimateRequest, rows: slice | NDArray[np.int64], n_threads: int | None
 ) -> Plans:
     """The plans of some data points of the flattened batch.
 
-    Calls go through the draws in ascending order, or begin again anywhere.
+    Each range goes through the draws in ascending order, or begins again anywhere. Where there are
+    several, a supplied value stands at the place of its draw in them.
     """
-    plan = request.plan(rows)
-    sources = {
-        name: _Values(density, request, rows, n_threads)
-        for name, density in host_densities(request).items()
-    }
+    plan, densities = request.plan(rows), host_densities(request)
+    sources: dict[tuple[str, int], _Values] = {}
 
-    def with_values(first: int, stop: int) -> Plan:
+    def values(name: str, ranges: list[Range]) -> Floats:
+        parts = []
+        for j, (first, stop) in enumerate(ranges):
+            if (name, j) not in sources:
+                end = request.n_samples if len(ranges) == 1 else (j + 1) * request.cut.draws
+                sources[name, j] = _Values(densities[name], request, rows, n_threads, end)
+            parts.append(sources[name, j].at(first, stop))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def with_values(ranges: list[Range]) -> Plan:
         def term(name: str) -> Term:
             own: Term = getattr(plan, name)
-            if name not in sources:
+            if name not in densities:
                 return own
-            values = sources[name].at(first, stop)
-            return own._replace(values=constant(values), first_draw=first)
+            first_draw = ranges[0][0] if len(ranges) == 1 else 0
+            return own._replace(values=constant(values(name, ranges)), first_draw=first_draw)
 
         return plan._replace(prior=term("prior"), likelihood=term("likelihood"))
 
-    return with_values if sources else lambda first, stop: plan
+    return with_values if densities else lambda ranges: plan
 
 
 class _Values:
@@ -97,11 +114,15 @@ class _Values:
         request: EstimateRequest,
         rows: slice | NDArray[np.int64],
         n_threads: int | None,
+        end: int,
     ) -> None:
         self._density, self._request, self._n_threads = density, request, n_threads
+        self._end = end  # no batch has a draw from here on
         self._rows = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         self._batch = density.batch(request.n_samples, request.points)
-        self._sampler = draw_sampler(request.q, Points(request.batch, rows), request.precision)
+        self._sampler = draw_sampler(
+            request.q, Points(request.batch, rows), request.precision, request.design
+        )
         # The values from draw ``first`` on that are known: the rest of the last batch.
         self._first, self._known = 0, np.empty((len(self._rows), 0))
 
@@ -120,7 +141,7 @@ class _Values:
 
     def _next(self, first: int) -> Floats:
         """Values of the batches that begin at draw ``first``."""
-        draws = min(self._batch.draws, self._request.n_samples - first)
+        draws = min(self._batch.draws, self._end - first)
         out = np.empty((len(self._rows), draws))
         own = math.prod(self._density.batch_shape)
         for i in range(0, len(out), self._batch.points):
@@ -149,8 +170,8 @@ def _members(sampler: Sampler, members: slice) -> Sampler:
     def part(array: Any) -> Any:
         return array if len(array) == 1 else array[members]
 
-    radial, location, scale, thresholds, df = sampler
-    return Sampler(radial, part(location), part(scale), part(thresholds), part(df))
+    names = ("location", "scale", "thresholds", "df", "rotation")
+    return sampler._replace(**{name: part(getattr(sampler, name)) for name in names})
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> Floats:

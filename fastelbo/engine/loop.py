@@ -13,14 +13,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace
-from ..kernels.draws.blocks import CHUNK
+from ..kernels.draws.blocks import Cut
 from ..progress import Tick
 from ..validation import Floats
 from .states import Quantities, Reader, StateForm, States
 
 
 class Slice(Protocol):
-    """A range of data points. Chunks of draws are appended to their states."""
+    """A range of data points. Chunks of draws are appended to their states.
+
+    Where draws are replicated, a chunk stands for those of all replicates: a step of a `Cut`.
+    """
 
     @property
     def points(self) -> int:
@@ -58,7 +61,7 @@ class HostSlice:
         self._states, self._fill, self._record = states, fill, record
         self.points = len(states.moments)
         row = states.moments.shape[1] + math.prod(states.top_rows.shape[1:])
-        most = SLICE_NUMBERS // row
+        most = SLICE_NUMBERS // (row * states.replicates)
         self._most_states = most if most_states is None else min(most, most_states)
 
     def most_chunks(self, first: int) -> int:
@@ -97,19 +100,19 @@ def fold(part: Slice, first: int, last: int, pace: Pace, tick: Callable[[int, in
 def folded_quantities(
     source: Callable[[Callable[[Slice], None]], None],
     points: int,
-    n_samples: int,
+    cut: Cut,
     form: StateForm,
     pace: Pace,
     tick: Tick,
 ) -> Quantities:
     """Fold and read every slice that ``source`` passes to ``run``."""
-    reader = Reader(points, n_samples, form)
+    reader = Reader(points, cut.total, form)
 
     def run(part: Slice) -> None:
         def tick_draws(first: int, stop: int) -> None:
-            tick(part.points * (min(stop * CHUNK, n_samples) - first * CHUNK))
+            tick(part.points * (cut.drawn(stop) - cut.drawn(first)))
 
-        fold(part, 0, -(-n_samples // CHUNK), pace, tick_draws)
+        fold(part, 0, cut.steps, pace, tick_draws)
         reader.add(part.states())
 
     source(run)

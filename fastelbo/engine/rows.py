@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays.inputs import copy_part, drop_pages, is_real, memory_map
 from ..kernels.cpu import rows
 from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, Pace, launch, threads_for
-from ..kernels.draws.blocks import CHUNK
+from ..kernels.draws.blocks import CHUNK, Cut
 from ..progress import Tick, no_tick
 from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
@@ -40,7 +40,8 @@ def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantitie
             for part in _row_slices(x, form, pace):
                 run(part)
 
-    values = folded_quantities(source, before * after, length, form, pace, tick)
+    cut = Cut(1, length, CHUNK)
+    values = folded_quantities(source, before * after, cut, form, pace, tick)
     tails = partial(tails_of_draws, length, partial(_lower_terms, x))
     return with_lower_tails(values, length, form.capacity, tails)
 

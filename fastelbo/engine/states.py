@@ -31,6 +31,7 @@ class StateForm(NamedTuple):
     iw_sizes: tuple[int, ...]  # group sizes of the importance-weighted bounds
     capacity: int  # how many of the largest log weights; 0 for none
     smallest: bool = False  # whether as many of the smallest, too
+    replicates: int = 1  # whose states are stored, too, where there are several
 
     @property
     def streams(self) -> int:
@@ -41,7 +42,7 @@ class StateForm(NamedTuple):
     def size(self) -> int:
         """Numbers of the state of one data point."""
         rows = self.streams * top_k.row_size(self.capacity)
-        return state.state_size(len(self.iw_sizes)) + rows
+        return self.replicates * (state.state_size(len(self.iw_sizes)) + rows)
 
 
 class States:
@@ -57,10 +58,17 @@ class States:
             self.top_rows[..., top_k.THRESHOLD] = -np.inf
             self.top_rows[..., top_k.COUNT] = 0.0
         self._fresh = True
+        self.replicates = form.replicates
+        # A row for each replicate of each data point.
+        rows, plain = points * form.replicates, StateForm(form.iw_sizes, 0)
+        self.of_replicates = States(rows, plain, n_threads) if form.replicates > 1 else None
 
-    def advance(self, n_chunks: int, fill: Fill) -> Floats:
-        """Append chunks, whose moments and top rows ``fill`` writes; return their moments."""
-        points = len(self.moments)
+    def advance(self, n_steps: int, fill: Fill) -> Floats:
+        """Append chunks, whose moments and top rows ``fill`` writes; return their moments.
+
+        They are those of some steps, with one chunk for each replicate.
+        """
+        points, n_chunks = len(self.moments), n_steps * self.replicates
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_chunks, *self.top_rows.shape[1:]))
         fill(chunks, top_rows)
@@ -77,6 +85,11 @@ class States:
             work=ELEMENT_WORK * (chunks.size + top_rows.size),
         )  # fmt: skip
         self.moments, self.top_rows, self._fresh = moments, rows, False
+        if self.of_replicates is not None:
+            by_step = chunks.reshape(points, n_steps, self.replicates, -1)
+            by_replicate = np.ascontiguousarray(by_step.swapaxes(1, 2))
+            size = chunks.shape[-1]
+            self.of_replicates.append(by_replicate.reshape(-1, n_steps, size), top_rows[:0])
         return chunks
 
     def copy(self) -> States:
@@ -170,7 +183,17 @@ class Reader:
         values = state.read(states.moments, self._groups)
         values["pareto_k"], tails = states.tails(self.n_samples)
         values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
+        if states.of_replicates is not None:
+            values |= self._of_replicates(states.of_replicates.moments, states.replicates)
         self._parts.append(values)
+
+    def _of_replicates(self, moments: Floats, count: int) -> Quantities:
+        """Estimates (points, replicates) from the draws of each replicate alone."""
+        values = state.read(moments, self._groups)
+        names = ("log_evidence", "elbo", "expected_log_likelihood", "kl")
+        found = {f"replicate_{name}": values[name].reshape(-1, count) for name in names}
+        groups = values["iw_value"].reshape(-1, count, self._groups)
+        return found | {"replicate_iw": groups.swapaxes(1, 2)}
 
     def quantities(self) -> Quantities:
         """What `kernels.state.state.read` gives, ``pareto_k`` and ``tail``: see `States.tails`.

@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..kernels.draws.blocks import Plan
+from ..kernels.draws.blocks import CHUNK, Cut, Plan
+from ..models.nets import Design
 from ..models.plans import plan, work_of_draw
 from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
 from ..progress import Tick
@@ -30,6 +31,12 @@ class EstimateRequest(NamedTuple):
     first_index: int
     precision: str
     form: StateForm
+    design: Design | None = None  # of quasi-random draws; None for independent ones
+
+    @property
+    def cut(self) -> Cut:
+        """How the draws of a data point are cut into chunks."""
+        return Cut(1, self.n_samples, CHUNK) if self.design is None else self.design.cut
 
     @property
     def points(self) -> int:
@@ -54,7 +61,8 @@ class EstimateRequest(NamedTuple):
 
     def plan(self, rows: slice | NDArray[np.int64]) -> Plan:
         """The plan of some data points of the flattened batch."""
-        return plan(self.model, self.q, Points(self.batch, rows), self.precision)
+        points = Points(self.batch, rows)
+        return plan(self.model, self.q, points, self.precision, self.design)
 
 
 class Backend(Protocol):

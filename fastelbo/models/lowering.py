@@ -25,13 +25,16 @@ from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import ELLIPTICAL, Density, Sampler, Term, padded
+from ..kernels.draws.blocks import ELLIPTICAL, Density, Net, Sampler, Term, padded
 from ..validation import Floats, Integers
 from .protocol import Frame, Points, Source
 
 _LOG_2PI = math.log(2.0 * math.pi)
 _NO_VALUES = constant(np.zeros((1, 0)))
 _NO_SHIFT = np.zeros((1, 0, 0))
+_NO_ROTATION = constant(np.zeros((1, 0, 0)))
+# Draws are independent.
+NO_NET = Net(constant(np.zeros((0, 0, 32), np.uint32)), 0, False)
 # Scales between a component and the centre from which F v - t would lose more than a few ulp.
 _FAR = 8.0
 # What leaves the range of floats is infinite or 0, as in the kernels, which raise no flags. A log
@@ -156,7 +159,8 @@ def make_sampler(
     radial: int, location: Floats, scale: Floats, limits: Integers, df: Floats
 ) -> Sampler:
     """A `Sampler` of constant arrays."""
-    return Sampler(radial, constant(location), constant(scale), constant(limits), constant(df))
+    arrays = (constant(array) for array in (location, scale, limits, df))
+    return Sampler(radial, *arrays, full=False, rotation=_NO_ROTATION, net=NO_NET)
 
 
 def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:

@@ -11,20 +11,33 @@ from ..errors import InvalidInputError
 from ..kernels.draws.blocks import Density, Plan, Real, Sampler, Term
 from ..kernels.draws.radial import STUDENT_T
 from .lowering import sampler_of_draws
+from .nets import Design
 from .protocol import LatentModel, Points, Proposal
 
 
-def plan(model: LatentModel, q: Proposal, points: Points, precision: str = "float64") -> Plan:
+def plan(
+    model: LatentModel,
+    q: Proposal,
+    points: Points,
+    precision: str = "float64",
+    design: Design | None = None,
+) -> Plan:
     """What the kernels read to draw from q, and to weigh by the model, those data points."""
     sampler, frame, own = q.source(points)
+    if design is not None:
+        sampler = design.sampler(sampler, points)
     prior, likelihood = (part.term(points, frame) for part in (model.prior, model.likelihood))
     double = Plan(sampler, own, prior, likelihood, q.dim)
     return double if precision == "float64" else _single_plan(double)
 
 
-def draw_sampler(q: Proposal, points: Points, precision: str) -> Sampler:
+def draw_sampler(
+    q: Proposal, points: Points, precision: str, design: Design | None = None
+) -> Sampler:
     """The sampler of the draws of q for those data points, the same draws as by `plan`."""
     sampler = sampler_of_draws(q.source(points))
+    if design is not None:
+        sampler = design.sampler(sampler, points)
     return sampler if precision == "float64" else _single_sampler(sampler)
 
 
@@ -81,7 +94,8 @@ def _single_term(term: Term) -> Term:
 
 
 def _single_sampler(sampler: Sampler) -> Sampler:
-    return sampler._replace(location=_single(sampler.location), scale=_single(sampler.scale))
+    names = ("location", "scale", "rotation")
+    return sampler._replace(**{name: _single(getattr(sampler, name)) for name in names})
 
 
 def _single_plan(plan: Plan) -> Plan:

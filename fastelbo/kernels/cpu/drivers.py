@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
+from ..draws.blocks import LANES, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
-from ..draws.sampling import choose_components, sample_block
+from ..draws.sampling import choose_components, random_choices, sample_block
+from ..draws.sobol import permute
 from ..jit.compile import block
 from ..jit.threads import stopped
-from ..math.copies import all_finite, fill, load_rows, store_rows
+from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
 from ..math.selection import make_candidates
+from ..state.matched import make_matched, match, push_matched
 from ..state.state import MAX, clear, merge, push_block, push_lowest
 from ..state.top_k import (
     THRESHOLD,
@@ -34,45 +36,67 @@ from ..state.top_k import (
 
 @block
 def states(
-    part, parts, plan, key, first_index, first_chunk, draws, iw_sizes, capacity, prefix_rows,
+    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
     states, top_rows, counter,
 ):  # fmt: skip
-    """states[i, c] = state of chunk first_chunk + c of data point i of the plan.
+    """states[i] = the states of chunks first_step and following of data point i of the plan.
 
-    The address of data point i is ``first_index + i``. Its largest log weights are written to some
-    of the rows top_rows[i, c, 0]. Values at or below the threshold of prefix_rows[i, 0] are
-    ignored.
+    The order of chunks is that of `Cut`. The address of data point i is ``first_index +
+    points[i]``. Its largest log weights are written to some of the rows top_rows[i, s, 0]. Values
+    at or below the threshold of prefix_rows[i, 0] are ignored.
     """
-    n_chunks, size = states.shape[1], states.shape[2]
-    items = states.shape[0] * n_chunks
+    replicates, size = cut.replicates, states.shape[2]
+    steps = states.shape[1] // replicates
+    items = states.shape[0] * steps
     work = make_workspace(plan.dim, plan.sampler.location, counter)
     top_k = make_top_k(1, capacity)
     fresh = np.zeros(size)
+    # Groups of consecutive draws go into the state with them, groups across replicates afterwards.
+    own_sizes = iw_sizes if replicates == 1 else iw_sizes[:0]
+    matched = make_matched(replicates if iw_sizes.shape[0] > own_sizes.shape[0] else 0, cut.chunk)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
-        i, c = item // n_chunks, item % n_chunks
-        state = states[i, c]
-        clear(state)
-        if capacity > 0:
-            opens = c == 0 or item == part * items // parts
-            slot = c if opens else slot
-            clear_row(top_rows[i, c, 0])
-            if opens:
-                open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
-        first = (first_chunk + c) * CHUNK
-        stop = min(first + CHUNK, draws)
-        while first < stop and not stopped(counter):
-            n = min(LANES, stop - first)
-            index = np.uint64(first_index + i)
-            sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
-            weigh_block(plan, i, first, work, n)
-            push_block(state, fresh, iw_sizes, first, work, n)
+        i, c = item // steps, item % steps
+        index = np.uint64(first_index + points[i])
+        opens = c == 0 or item == part * items // parts
+        slot = c * replicates if opens else slot
+        if capacity > 0 and opens:
+            open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
+        for r in range(replicates):
+            state = states[i, c * replicates + r]
+            clear(state)
             if capacity > 0:
-                push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
-                push_lowest(state, work.log_weight, n, work.partial_sums)
-            first += n
-        if capacity > 0 and (c == n_chunks - 1 or item == last):
+                clear_row(top_rows[i, c * replicates + r, 0])
+            start = (first_step + c) * cut.chunk
+            stop = min(start + cut.chunk, cut.draws)
+            # Supplied values are those of the draws of these chunks alone.
+            place = r * cut.draws + start if replicates == 1 else (r * steps + c) * cut.chunk
+            base = place - start
+            first = start
+            while first < stop and not stopped(counter):
+                n = min(LANES, stop - first)
+                draw = r * cut.draws + first
+                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), n)
+                weigh_block(plan, i, base + first, work, n)
+                push_block(state, fresh, own_sizes, draw, work, n)
+                if capacity > 0:
+                    push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
+                    push_lowest(state, work.log_weight, n, work.partial_sums)
+                if matched.places.shape[0] > 0:
+                    copy_to(work.log_weight, n, matched.drawn, first - start)
+                first += n
+            if matched.places.shape[0] > 0:
+                step = np.uint64(first_step + c)
+                permute(key, index, np.uint64(r), step, stop - start, matched.places)
+                match(matched, r, stop - start)
+        if matched.places.shape[0] > 0:
+            count = min(cut.chunk, cut.draws - (first_step + c) * cut.chunk)
+            push_matched(
+                states[i, c * replicates : (c + 1) * replicates], iw_sizes, matched, count,
+                work.partial_sums,
+            )  # fmt: skip
+        if capacity > 0 and (c == steps - 1 or item == last):
             close_row(top_k, 0, capacity, top_rows[i, slot, 0])
 
 
@@ -206,6 +230,7 @@ def choices(part, parts, thresholds, key, out):
         i = item // n_blocks
         first = (item % n_blocks) * LANES
         n = min(LANES, n_draws - first)
-        choose_components(component, word, thresholds[i], key, np.uint64(i), np.uint64(first), n)
+        random_choices(word, key, np.uint64(i), np.uint64(first), n)
+        choose_components(component, word, thresholds[i], n)
         for k in range(n):
             out[first + k, i] = component[k]

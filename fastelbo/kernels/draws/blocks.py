@@ -106,17 +106,57 @@ class Term(NamedTuple):
     call: Call | DeviceCall = NO_CALL  # CALLED
 
 
+class Net(NamedTuple):
+    """The scrambled Sobol points that draws are made of; without any, draws are independent.
+
+    Draw k is point k mod 2^m of replicate k div 2^m; see `sobol`.
+    """
+
+    columns: NDArray[np.uint32]  # (replicates, coordinates, 32): generator matrices, by columns
+    log_size: int  # m
+    inverse: bool  # normals by the inverse of their distribution function; else by Box and Muller
+
+
 class Sampler(NamedTuple):
     """v = location_c + S_c y; y is standard normal or Student-t, thresholds choose c.
 
-    Without a location (C = 0), v is y.
+    Without a location (C = 0), v is y, or y rotated.
     """
 
     radial: int  # the family of y
     location: Real  # (N or 1, C, D)
-    scale: Real  # (N or 1, C, 1 diagonal | D lower triangular, D)
+    scale: Real  # (N or 1, C, 1 diagonal | D lower triangular or full, D)
     thresholds: NDArray[np.int64]  # (N or 1, C): cumulative weights times 2^53
     df: NDArray[np.float64]  # (N or 1, C or 1), or (1, 0) for a Gaussian
+    full: bool  # whether the scale has entries above its diagonal
+    rotation: Real  # (N or 1, D, D) for C = 0, D padded; (1, 0, 0) for none
+    net: Net
+
+
+class Cut(NamedTuple):
+    """How the draws of a data point are cut: replicates, each of so many draws, and their chunks.
+
+    Chunk c of every replicate together are step c of the work. The state of chunk c of replicate r
+    of R is the state c R + r of the data point.
+    """
+
+    replicates: int  # 1 for independent draws
+    draws: int  # of a replicate
+    chunk: int  # most draws of a chunk
+
+    @property
+    def total(self) -> int:
+        """Draws of all replicates."""
+        return self.replicates * self.draws
+
+    @property
+    def steps(self) -> int:
+        """Chunks of a replicate."""
+        return -(-self.draws // self.chunk)
+
+    def drawn(self, steps: int) -> int:
+        """Draws of the first ``steps`` steps."""
+        return self.replicates * min(self.draws, steps * self.chunk)
 
 
 class Plan(NamedTuple):
@@ -147,6 +187,7 @@ class Workspace(NamedTuple):
     log_q: NDArray[np.float64]  # (LANES,)
     log_weight: NDArray[np.float64]  # (LANES,)
     scratch: NDArray[np.float64]  # (2, LANES)
+    words: NDArray[np.uint32]  # (3, LANES)
     partial_sums: NDArray[np.float64]  # (3, PARTIAL_SUMS)
     counter: NDArray[np.int64] | None  # of the launch, where a block may take long; see `threads`
 
@@ -195,6 +236,7 @@ def make_workspace(dim, like, counter=None):
         np.empty(LANES),
         np.empty(LANES),
         np.empty((2, LANES)),
+        np.empty((3, LANES), np.uint32),
         make_partial_sums(),
         counter,
     )

@@ -44,9 +44,9 @@ def square_norm_diagonal(factor, target, v, n, out):
 
 
 @borrower
-def _add_tile(factor, target, j, d, v, n, acc):
-    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4]; at d = 0, acc starts at -target."""
-    t0, t1, t2, t3 = target[j], target[j + _ONE], target[j + _TWO], target[j + _THREE]
+def add_tile(factor, start, j, d, v, n, acc):
+    """acc[r] += factor[j + r, d:d + 4] v[d:d + 4]; at d = 0, acc begins with start."""
+    s0, s1, s2, s3 = start
     row0, row1, row2, row3 = factor[j], factor[j + _ONE], factor[j + _TWO], factor[j + _THREE]
     f00, f01, f02, f03 = row0[d], row0[d + _ONE], row0[d + _TWO], row0[d + _THREE]
     f10, f11, f12, f13 = row1[d], row1[d + _ONE], row1[d + _TWO], row1[d + _THREE]
@@ -54,10 +54,10 @@ def _add_tile(factor, target, j, d, v, n, acc):
     f30, f31, f32, f33 = row3[d], row3[d + _ONE], row3[d + _TWO], row3[d + _THREE]
     for k in range(n):
         v0, v1, v2, v3 = v[d, k], v[d + _ONE, k], v[d + _TWO, k], v[d + _THREE, k]
-        a0 = -t0 if d == _ZERO else acc[0, k]
-        a1 = -t1 if d == _ZERO else acc[1, k]
-        a2 = -t2 if d == _ZERO else acc[2, k]
-        a3 = -t3 if d == _ZERO else acc[3, k]
+        a0 = s0 if d == _ZERO else acc[0, k]
+        a1 = s1 if d == _ZERO else acc[1, k]
+        a2 = s2 if d == _ZERO else acc[2, k]
+        a3 = s3 if d == _ZERO else acc[3, k]
         acc[0, k] = (((a0 + f00 * v0) + f01 * v1) + f02 * v2) + f03 * v3
         acc[1, k] = (((a1 + f10 * v0) + f11 * v1) + f12 * v2) + f13 * v3
         acc[2, k] = (((a2 + f20 * v0) + f21 * v1) + f22 * v2) + f23 * v3
@@ -88,6 +88,12 @@ def _close_tile(factor, target, j, v, n, acc, out):
         out[k] = (((before + a0 * a0) + a1 * a1) + a2 * a2) + a3 * a3
 
 
+@scalar
+def _minus(target, j):
+    """Minus four entries of a target."""
+    return -target[j], -target[j + _ONE], -target[j + _TWO], -target[j + _THREE]
+
+
 @borrower
 def square_norm_triangular(factor, target, v, n, acc, out):
     """out = |factor v - target|^2 for a lower triangular factor.
@@ -99,7 +105,8 @@ def square_norm_triangular(factor, target, v, n, acc, out):
     for j in range(0, target.shape[0], TILE):
         for d in range(0, target.shape[0], TILE):
             if d < j:
-                _add_tile(factor, target, np.uint64(j), np.uint64(d), v, n, acc)
+                start = _minus(target, np.uint64(j))
+                add_tile(factor, start, np.uint64(j), np.uint64(d), v, n, acc)
             elif d == j:
                 _close_tile(factor, target, np.uint64(j), v, n, acc, out)
 
@@ -239,7 +246,8 @@ def place_block(density, i, v, n, z):
     for d in range(0, target.shape[0], TILE):
         if factor.shape[0] > 1:
             for j in range(0, d + TILE, TILE):
-                _add_tile(factor, target, np.uint64(d), np.uint64(j), v, n, z[d : d + TILE])
+                start = _minus(target, np.uint64(d))
+                add_tile(factor, start, np.uint64(d), np.uint64(j), v, n, z[d : d + TILE])
             continue
         for r in range(d, d + TILE):
             t = target[r]

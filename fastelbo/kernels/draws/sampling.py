@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import borrower
+from ..math.copies import fill
 from ..math.gather import gather
 from ..math.scalar import (
     CHOICE,
@@ -16,8 +17,10 @@ from ..math.scalar import (
     random_words,
     word53,
 )
-from .blocks import row_of
+from .blocks import TILE, row_of
+from .densities import add_tile
 from .radial import GAUSSIAN, scale_radius
+from .sobol import HALF_LOW, net_quantiles, net_uniforms_and_angles, net_words
 
 _ZERO = np.uint64(0)
 
@@ -58,11 +61,53 @@ def standard_normals(work, dim, key, index, first, n):
 
 
 @borrower
-def choose_components(component, word, thresholds, key, index, first, n):
-    """Choose mixture components by integer comparison, so that all backends choose the same."""
+def net_normals(work, net, start, dim, key, index, first, n, v):
+    """As `standard_normals`, from the coordinates of the net from ``start`` on."""
+    words, room = work.words, work.words[2]
+    if net.inverse:
+        for d in range(dim):
+            net_words(net, start + d, key, index, first, n, room, words[0])
+            net_quantiles(words[0], n, v[d])
+    else:
+        for d in range(start, start + dim, 2):
+            net_words(net, d, key, index, first, n, room, words[0])
+            net_words(net, d + 1, key, index, first, n, room, words[1])
+            net_uniforms_and_angles(work.norm, work.angle, words[0], words[1], n)
+            _normals(work.norm, work.angle, v[d - start], v[d - start + 1], n)
+    for d in range(dim, v.shape[0]):
+        fill(v[d], n, 0.0)
+
+
+@borrower
+def rotate(rotation, e, n, v):
+    """v = rotation e."""
+    zero = v.dtype.type(0.0)
+    start = zero, zero, zero, zero
+    for j in range(0, rotation.shape[0], TILE):
+        for d in range(0, rotation.shape[0], TILE):
+            add_tile(rotation, start, np.uint64(j), np.uint64(d), e, n, v[j : j + TILE])
+
+
+@borrower
+def random_choices(word, key, index, first, n):
+    """Words of 53 random bits that choose components."""
     for k in range(n):
         w0, w1, _, _ = random_words(key, index, first + np.uint64(k), _ZERO, CHOICE, _ZERO)
         word[k] = np.int64(word53(w0, w1))
+
+
+@borrower
+def net_choices(work, net, key, index, first, n):
+    """As `random_choices`, from the first coordinate of the net."""
+    net_words(net, 0, key, index, first, n, work.words[2], work.words[0])
+    for k in range(n):
+        work.lane[k] = np.int64(word53(np.uint64(work.words[0, k]), HALF_LOW))
+
+
+@borrower
+def choose_components(component, word, thresholds, n):
+    """Choose mixture components by integer comparison, so that all backends choose the same."""
+    for k in range(n):
         component[k] = np.int64(0)
     for c in range(thresholds.shape[0] - 1):
         threshold = thresholds[c]
@@ -87,8 +132,8 @@ def place_diagonal(v, component, location, scale, n, where, width):
 
 
 @borrower
-def place_triangular(v, component, location, scale, n, packed, lane, row):
-    """v = location_c + L_c v, in place.
+def place_matrix(v, component, location, scale, full, n, packed, lane, row):
+    """v = location_c + S_c v, in place, for a triangular or a ``full`` scale.
 
     The lanes of one component are packed first, so that the triangular product needs no gather for
     each entry.
@@ -108,7 +153,7 @@ def place_triangular(v, component, location, scale, n, packed, lane, row):
         for j in range(dim):
             for k in range(count):
                 row[k] = location[c, j]
-            for d in range(j + 1):
+            for d in range(dim if full else j + 1):
                 entry = scale[c, j, d]
                 for k in range(count):
                     row[k] += entry * packed[d, k]
@@ -119,12 +164,24 @@ def place_triangular(v, component, location, scale, n, packed, lane, row):
 @borrower
 def sample_block(sampler, i, dim, work, key, index, first, n):
     """Draw ``work.v[:dim, :n]`` for data point i of the plan; its address is ``index``."""
-    v = work.v
-    standard_normals(work, dim, key, index, first, n)
+    v, net = work.v, sampler.net
     choices = sampler.location.shape[1]
+    by_net = net.columns.shape[0] > 0
+    if by_net:
+        turned = sampler.rotation.shape[1] > 0
+        e = work.packed if turned else v
+        net_normals(work, net, 1 if choices > 1 else 0, dim, key, index, first, n, e)
+        if turned:
+            rotate(sampler.rotation[row_of(i, sampler.rotation.shape[0])], e, n, v)
+    else:
+        standard_normals(work, dim, key, index, first, n)
     if choices > 1:
+        if by_net:
+            net_choices(work, net, key, index, first, n)
+        else:
+            random_choices(work.lane, key, index, first, n)
         thresholds = sampler.thresholds[row_of(i, sampler.thresholds.shape[0])]
-        choose_components(work.component, work.lane, thresholds, key, index, first, n)
+        choose_components(work.component, work.lane, thresholds, n)
     else:
         for k in range(n):
             work.component[k] = np.int64(0)
@@ -136,6 +193,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
         if scale.shape[1] == 1:
             place_diagonal(v, work.component, location, scale, n, work.norm, work.top)
         else:
-            place_triangular(
-                v, work.component, location, scale, n, work.packed, work.lane, work.norm
-            )
+            place_matrix(
+                v, work.component, location, scale, sampler.full, n, work.packed, work.lane,
+                work.norm,
+            )  # fmt: skip

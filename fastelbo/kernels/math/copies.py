@@ -74,6 +74,13 @@ def copy(x, n, out):
 
 
 @borrower
+def copy_to(x, n, out, start):
+    """out[start : start + n] = x[:n]."""
+    for k in range(n):
+        out[start + k] = x[k]
+
+
+@borrower
 def scaled(x, factor, n, out):
     """out[:n] = factor x[:n]."""
     for k in range(n):

@@ -272,6 +272,9 @@ NORMAL = np.uint64(0)
 CHOICE = np.uint64(1)
 GAMMA_NORMAL = np.uint64(2)
 GAMMA_UNIFORM = np.uint64(3)
+SHIFT = np.uint64(4)
+SCRAMBLE = np.uint64(5)
+PERMUTE = np.uint64(6)
 
 
 @scalar

@@ -175,6 +175,18 @@ def finish_group(group, size):
 
 
 @borrower
+def add_values(group, size, values, count, top, partial_sums):
+    """Add complete groups by their sums of weights, ``values``, relative to exp(top)."""
+    if count > 0:
+        for g in range(count):
+            values[g] = log_positive(values[g] / size)
+        mean = range_sum(values, 0, count) / count
+        m2 = square_deviations(values, mean, count, partial_sums)
+        scale = scale_of(top + mean)
+        merge_closed(group, float(count), 0.0, (top + mean) * scale, m2 * scale * scale, scale)
+
+
+@borrower
 def _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums):
     """Add ``count`` complete groups of a block."""
     least = _group_sums(w, start, size, count, values)
@@ -189,13 +201,7 @@ def _push_whole_groups(group, size, start, count, log_weight, w, top, values, pa
                 first = start + g * size
                 _extend_by_segment(group, log_weight, w, top, first, first + size)
                 close_group(group, float(size))
-    if n_values > 0:
-        for g in range(n_values):
-            values[g] = log_positive(values[g] / size)
-        mean = range_sum(values, 0, n_values) / n_values
-        m2 = square_deviations(values, mean, n_values, partial_sums)
-        scale = scale_of(top + mean)
-        merge_closed(group, float(n_values), 0.0, (top + mean) * scale, m2 * scale * scale, scale)
+    add_values(group, size, values, n_values, top, partial_sums)
 
 
 @borrower
