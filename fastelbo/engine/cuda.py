@@ -22,7 +22,7 @@ from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities
-from .task import EstimateRequest
+from .task import ALL, EstimateRequest, Rows
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
@@ -112,27 +112,28 @@ class CUDABackend:
             ):
                 array[j] = terms[0]
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        shape = (request.points, request.n_samples)
+        start, stop_row, _ = rows.indices(request.points)
+        shape = (stop_row - start, request.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
 
         def run(lo: int, count: int, most_bytes: int) -> None:
-            plan = self._plan(request, lo, count)
+            plan = self._plan(request, start + lo, count)
             step = max(1, most_bytes // (24 * count))
             for first in range(0, request.n_samples, step):
                 stop = min(request.n_samples, first + step)
                 found = cuda_launch.terms(
-                    plan, request.key, request.first_index + lo, first, stop, count
+                    plan, request.key, request.first_index + start + lo, first, stop, count
                 )
                 for array, values in zip(out, found, strict=True):
                     array[lo : lo + count, first:stop] = values
 
         with self.device.select(self.index):
             self.prepare(request)
-            in_slices(self.device, request.points, 24 + 8 * request.work, run)
+            in_slices(self.device, shape[0], 24 + 8 * request.work, run)
         return out
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

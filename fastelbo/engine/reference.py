@@ -10,7 +10,7 @@ from ..progress import Tick
 from ..validation import Floats, require_memory
 from .lower_tails import LARGEST_SHARE
 from .states import Quantities
-from .task import EstimateRequest
+from .task import ALL, EstimateRequest, Rows
 
 # As the kernels, which raise no flags: the caller refuses what is NaN.
 _unflagged = np.errstate(all="ignore")
@@ -30,7 +30,7 @@ class NumPyBackend:
         terms = self.terms(request)
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
-        design = getattr(request, "design", None)
+        design = request.design
         values = reference.summaries(*terms, iw_sizes, design, request.key, request.first_index)
         tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
@@ -57,16 +57,18 @@ class NumPyBackend:
         return values
 
     @_unflagged
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
-        require_memory('the terms of backend="numpy"', 3 * 8 * request.points * request.n_samples)
+        points = np.arange(request.points)[rows]
+        require_memory('the terms of backend="numpy"', 3 * 8 * len(points) * request.n_samples)
         return reference.elbo_terms(
             request.model,
             request.q,
             request.n_samples,
             request.key,
             request.first_index,
-            getattr(request, "design", None),
+            request.design,
+            points,
         )
 
     @_unflagged

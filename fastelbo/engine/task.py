@@ -6,7 +6,7 @@ All backends make the same draws, because a draw is a function of its address.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,11 @@ class EstimateRequest(NamedTuple):
         return plan(self.model, self.q, points, self.precision, self.design)
 
 
+# Some data points of a request, without a step.
+Rows: TypeAlias = slice
+ALL = slice(None)
+
+
 class Backend(Protocol):
     """Makes draws and computes their log weights."""
 
@@ -72,8 +77,12 @@ class Backend(Protocol):
         """The quantities of `states.Reader` for each data point."""
         ...
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
-        """log likelihood, log prior and log q of each draw, each of shape (points, draws)."""
+    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
+        """log likelihood, log prior and log q of each draw of some data points.
+
+        Each has the shape (points, draws). ``rows`` begins at a multiple of
+        `host.group_size`.
+        """
         ...
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -28,7 +28,13 @@ BLOCK_LENGTH = 2**20
 
 
 def elbo_terms(
-    model: Any, q: Any, n_samples: int, key: int, first_index: int = 0, design: Any = None
+    model: Any,
+    q: Any,
+    n_samples: int,
+    key: int,
+    first_index: int = 0,
+    design: Any = None,
+    rows: NDArray[np.intp] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Terms of the log weights of draws ``z_ik ~ q_i``.
 
@@ -46,16 +52,19 @@ def elbo_terms(
         Address of the first data point.
     design
         None for independent draws, or what `reference.sobol` describes.
+    rows
+        Data points whose terms are wanted, all by default, as places in the flattened batch.
 
     Returns
     -------
     log_likelihood, log_prior, log_q : arrays of shape (N, K)
-        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the length of the two
-        batches, broadcast and flattened; it is 1 without a batch.
+        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the number of
+        ``rows``: by default the length of the two batches, broadcast and flattened, 1 without one.
     """
     prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
     n_points = int(np.prod(shape, dtype=np.int64))
+    rows = np.arange(n_points) if rows is None else rows
     address([first_index, first_index + max(n_points, 1) - 1], 32, "index")
     address(n_samples - 1, 40, "draw")
 
@@ -71,9 +80,9 @@ def elbo_terms(
     point_step = max(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
-    log_lik, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
-    for i in range(0, n_points, point_step):
-        points = np.arange(i, min(i + point_step, n_points))
+    log_lik, log_prior, log_q = (np.empty((len(rows), n_samples)) for _ in range(3))
+    for i in range(0, len(rows), point_step):
+        points = rows[i : i + point_step]
         q_rows, own_design = select_rows(q, shape, points), _design_at(design, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))
