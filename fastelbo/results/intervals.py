@@ -35,8 +35,18 @@ def quantity_interval(
     df = degrees_of_freedom(estimate)
     if quantity == "jensen_gap" and (estimate.replicates > 1 or estimate._tail is not None):
         errors = estimate._evidence_se, estimate.elbo_se, estimate._gap_se
+        # The tail interval is about the log of the mean, and so are its reaches.
+        centre = estimate.log_evidence if estimate.replicates > 1 else estimate._uncorrected
         ends = evidence_interval(estimate, confidence_level)
-        return gap_interval(value, errors, estimate.log_evidence, ends, confidence_level, df)
+        interval = gap_interval(value, errors, centre, ends, confidence_level, df)
+        if estimate._tail is None or not np.isnan(estimate._tail).any():
+            return interval
+        # Some data points have too few draws for a tail.
+        without, normal = (
+            np.isnan(estimate._tail[..., 0]),
+            normal_interval(value, se, confidence_level),
+        )
+        return Interval(*(np.where(without, *each) for each in zip(normal, interval, strict=True)))
     return normal_interval(value, se, confidence_level, df)
 
 
@@ -52,11 +62,11 @@ def evidence_interval(
             estimate.pareto_k,
         )
     )  # fmt: skip
-    draws = counts_at(estimate.n_samples, place)
+    draws, plain = counts_at(estimate.n_samples, place), np.asarray(estimate._uncorrected[place])
     if estimate.replicates > 1:
-        correction = np.broadcast_to(estimate._correction, estimate.batch_shape)[place]
         df = degrees_of_freedom(estimate)
-        return replicated_interval(value, correction, se, df, confidence_level)
+        return replicated_interval(value, plain, se, df, confidence_level)
+    value = plain
     if estimate._tail is not None:
         return Interval(*tail_interval(draws, value, v, estimate._tail[place], confidence_level))
     normal = normal_interval(value, se, confidence_level)

@@ -103,7 +103,7 @@ def total_of(estimate: Estimate) -> Total:
         each = degrees_of_freedom(estimate)
         ses = {name: _flat(estimate, f"{name}_se") for name in names}
         df = {name: replicates.degrees_of_freedom(se, each) for name, se in ses.items()}
-    plain = total(_uncorrected(estimate))
+    plain = total(estimate._uncorrected)
     correction = total(estimate._bias())
     sums["log_evidence"] = plain + correction
     warn_total_bias(correction, errors["log_evidence_se"])
@@ -124,13 +124,8 @@ def _evidence_interval(
         )
         return float(low), float(high)
     with np.errstate(over="ignore"):
-        return sum_interval(_uncorrected(estimate), estimate._bias(), intervals, confidence_level)
+        return sum_interval(estimate._uncorrected, estimate._bias(), intervals, confidence_level)
 
 
 def _flat(estimate: Estimate, name: str) -> Floats:
     return np.asarray(getattr(estimate, name)).reshape(-1)
-
-
-def _uncorrected(estimate: Estimate) -> Floats:
-    """Logs of the mean weights, without what replicates add for their bias."""
-    return np.asarray(estimate.log_evidence - estimate._correction)
