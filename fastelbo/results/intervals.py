@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +13,12 @@ from ..weights.diagnostics import high_k
 from ..weights.intervals import Interval, delta_interval, normal_interval, replicated_interval
 from ..weights.pareto import Counts
 from ..weights.tail_intervals import tail_interval
+from .fields import Fields
 from .names import QUANTITIES, require_quantity
-
-if TYPE_CHECKING:
-    from .estimate import Estimate
 
 
 def quantity_interval(
-    estimate: Estimate, quantity: str, confidence_level: float, k: int | None
+    estimate: Fields, quantity: str, confidence_level: float, k: int | None
 ) -> Interval:
     """See `Estimate.confidence_interval`."""
     require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
@@ -51,7 +49,7 @@ def quantity_interval(
 
 
 def evidence_interval(
-    estimate: Estimate, confidence_level: float, index: tuple[int, ...] | None = None
+    estimate: Fields, confidence_level: float, index: tuple[int, ...] | None = None
 ) -> Interval:
     """The interval of the log evidence, of all data points or of one."""
     place: Any = ... if index is None else index
@@ -79,7 +77,7 @@ def evidence_interval(
     return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
 
 
-def degrees_of_freedom(estimate: Estimate) -> float:
+def degrees_of_freedom(estimate: Fields) -> float:
     """Of errors: R - 1 for R replicates, infinite for independent draws."""
     return estimate.replicates - 1.0 if estimate.replicates > 1 else math.inf
 
