@@ -63,7 +63,8 @@ class CPUBackend:
         group = group_size(request)
         most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):
-            part = constant(request.places(points[lo : lo + most_points]))
+            part = points[lo : lo + most_points]
+            part = constant(part if request.rows is None else request.rows[part])
             counter = new_counter()
             plan = plans_of(request, part, self.n_threads)([(first, stop)])
             launch(

@@ -20,12 +20,12 @@ from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
 from ..validation import (
     Floats,
-    Integers,
     as_count,
     as_flag,
     shown,
 )
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
+from ..weights.pareto import Counts
 from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
@@ -205,9 +205,10 @@ def estimate(
     if sampling.rotate:
         used = backend_named(backend, threads, index, request)
         request, turned = with_rotation(request, used)
-    sizes, alike = None, request
+    sizes, alike, piloted = None, request, turned
     if target is not None:
         pilot = pilot_of(request, target)
+        piloted += pilot.n_samples
         used = backend_named(backend, threads, index, pilot)
         sizes = sizes_for(target, pilot, request.form.iw_sizes, used)
         alike = mean_request(request, sizes)
@@ -220,8 +221,9 @@ def estimate(
     refuse_bad_weights(values["n_bad"], values["first_bad"], partial(about_draw, request))
     if _is_joint(model):
         values = _without_terms(values)
-    warn_about_weights(request.n_samples if sizes is None else sizes, values, pareto_k)
-    return _wrap(request, values, analytic, sizes)
+    counts = request.n_samples if sizes is None else sizes
+    warn_about_weights(counts, values, pareto_k, request.cut.replicates)
+    return _wrap(request, values, analytic, counts, piloted)
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
@@ -259,14 +261,18 @@ _NO_TERMS = (
 
 
 def _wrap(
-    request: EstimateRequest, values: Quantities, kl: Floats | None, sizes: Integers | None
+    request: EstimateRequest, values: Quantities, kl: Floats | None, counts: Counts, piloted: int
 ) -> Estimate:
     """The estimate, with the closed-form KL if one is given."""
+    design = request.design
     independent = request.batch == request.model.batch_shape
     points = range(request.first_index, request.first_index + request.points)
     sampled = from_quantities(
-        values, request.batch, request.n_samples, request.form.iw_sizes,
-        independent=independent, addresses=(request.key, points),
+        values, request.batch, counts, request.form.iw_sizes, independent=independent,
+        addresses=(request.key, points), replicates=request.cut.replicates,
+        sampler="iid" if design is None else "sobol",
+        rotation=None if design is None else design.rotation_kind, pilot_samples=piloted,
+        corrected=isinstance(counts, np.ndarray),
     )  # fmt: skip
     if _is_joint(request.model):
         return replace(sampled, _note=_NO_TERMS)

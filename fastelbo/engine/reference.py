@@ -56,7 +56,7 @@ class NumPyBackend:
         ):
             ascending = np.sort(terms_of_mean, axis=-1)[:, request.n_samples - capacity :]
             values[name] = np.where(suspect, reference.plain_pareto_k(ascending[:, ::-1]), np.nan)
-        return values
+        return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
 
     @_unflagged
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:

@@ -28,20 +28,26 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, TargetErrorWarning
 from ..kernels.draws.blocks import LANES
+from ..models.nets import new_design
 from ..progress import Tick, no_tick
-from ..random import derived_key
+from ..random import pilot_key
 from ..validation import MAX_DRAWS, Floats, Integers, as_count, as_number, shown
 from ..weights.diagnostics import constant_weights, places, refuse_bad_weights, warn
 from ..weights.pareto import kept_draws
+from ..weights.replicates import evidence_error
 from .bad_draws import about_draw
 from .states import TAIL_BYTES, Quantities
 from .task import Backend, EstimateRequest
 
 DEFAULT_MOST_SAMPLES = 2**20
+# Draws of a pilot, or points of each of its replicates.
 PILOT_DRAWS = 1024
-# Which of the keys that are made from the one of the call.
+PILOT_POINTS = 64
+# Which of the keys of pilots that are made from the one of the call.
 _KEY = 2
 _MARGIN = 1.2
+# An error from few replicates is less certain.
+_MARGIN_OF_REPLICATES = 1.5
 # Sizes of independent draws, in blocks: each is at most a block or 9% above the one before.
 _SIZES_AN_OCTAVE = 8
 # The k-hat from which on weights have no variance.
@@ -102,8 +108,18 @@ def pilot_of(request: EstimateRequest, target: Target) -> EstimateRequest:
             f"batch, so that there is no total; give target_se. The batch of the model is "
             f"{request.model.batch_shape}, that of q {request.q.batch_shape}"
         )
-    form = request.form._replace(iw_sizes=(), capacity=kept_draws(PILOT_DRAWS))
-    return request._replace(n_samples=PILOT_DRAWS, key=derived_key(request.key, _KEY), form=form)
+    key, design, draws = pilot_key(request.key, _KEY), request.design, PILOT_DRAWS
+    if design is not None:
+        draws = design.replicates * PILOT_POINTS
+        if target.max_samples < draws:
+            raise InvalidInputError(
+                f"max_samples must be at least {draws}, {PILOT_POINTS} points of each of "
+                f'{design.replicates} replicates, for sampler="sobol"; got {target.max_samples}'
+            )
+        own = new_design(request.q, request.batch, draws, design.replicates, design.transform, key)
+        design = own._replace(rotation=design.rotation, rotation_kind=design.rotation_kind)
+    form = request.form._replace(iw_sizes=(), capacity=kept_draws(draws))
+    return request._replace(n_samples=draws, key=key, form=form, design=design)
 
 
 def sizes_for(
@@ -112,21 +128,28 @@ def sizes_for(
     """Draw the pilot. The number of draws of each data point; warn where it may be too few."""
     values = backend.quantities(pilot, no_tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"], partial(about_draw, pilot))
-    sd = np.sqrt(values["relative_variance"])
-    allowed = _allowed_sizes(max(min(LANES, target.max_samples), *iw_sizes), target.max_samples)
-    wanted = _wanted(target, sd)
+    if pilot.design is None:
+        sd, margin = np.sqrt(values["relative_variance"]), _MARGIN
+        least = max(min(LANES, target.max_samples), 1, *iw_sizes)
+        allowed = _allowed_sizes(least, target.max_samples)
+    else:
+        sd = math.sqrt(pilot.n_samples) * evidence_error(values)
+        margin, doublings = _MARGIN_OF_REPLICATES, target.max_samples // pilot.n_samples
+        allowed = pilot.n_samples * 2 ** np.arange(doublings.bit_length())
+    wanted = _wanted(target, sd, margin)
     sizes = allowed[np.minimum(np.searchsorted(allowed, wanted), len(allowed) - 1)]
-    _warn_of_doubt(target, sd, values["pareto_k"])
-    _warn_of_limit(target, sd, wanted, sizes)
+    doubtful = _doubtful(sd, values["relative_variance"], values["pareto_k"])
+    _warn_of_doubt(target, doubtful, values["pareto_k"], pilot.n_samples)
+    _warn_of_limit(target, sd, wanted, sizes, int(allowed[-1]))
     return sizes
 
 
-def _wanted(target: Target, sd: Floats) -> Floats:
+def _wanted(target: Target, sd: Floats, margin: float) -> Floats:
     """Numbers of draws before they are rounded; infinite where the pilot tells none."""
     with np.errstate(over="ignore", invalid="ignore"):
         ratio = sd / target.se
         other = np.where(np.isfinite(sd), sd, 0.0).sum() / target.se if target.of_total else ratio
-        wanted = np.where(sd == 0.0, 0.0, _MARGIN * ratio * other)
+        wanted = np.where(sd == 0.0, 0.0, margin * ratio * other)
     return np.where(np.isnan(wanted), np.inf, wanted)
 
 
@@ -137,25 +160,31 @@ def _allowed_sizes(least: int, most: int) -> Integers:
     return np.unique(np.clip(LANES * blocks, least, most))
 
 
-def _warn_of_doubt(target: Target, sd: Floats, pareto_k: Floats) -> None:
-    """Warn where the pilot does not tell how many draws are needed."""
+def _doubtful(sd: Floats, relative_variance: Floats, pareto_k: Floats) -> NDArray[np.bool_]:
+    """Where a pilot does not tell how many draws are needed, although it has an error."""
     with np.errstate(invalid="ignore"):
-        # Equal weights have no k-hat, and weights that are all 0 no variance.
-        doubtful = ~(pareto_k <= _MOST_K) & ~constant_weights(sd**2) & ~np.isnan(sd)
+        # Equal weights have no k-hat, and weights that are all 0 no error.
+        untold = ~(pareto_k <= _MOST_K) & ~constant_weights(relative_variance)
+    return np.asarray(untold & ~np.isnan(sd))
+
+
+def _warn_of_doubt(
+    target: Target, doubtful: NDArray[np.bool_], pareto_k: Floats, draws: int
+) -> None:
     if doubtful.any():
         warn(
             TargetErrorWarning,
             f"{target.name} = {target.se:g} is not promised for "
             f"{places(doubtful, np.nan_to_num(pareto_k, nan=np.inf))}: the k-hat of a pilot of "
-            f"{PILOT_DRAWS} draws exceeds {_MOST_K}, or there is none, so that the pilot may have "
+            f"{draws} draws exceeds {_MOST_K}, or there is none, so that the pilot may have "
             "missed the weights that make up the error; log_evidence_se tells what was reached",
             depth=1,
         )
 
 
-def _warn_of_limit(target: Target, sd: Floats, wanted: Floats, sizes: Integers) -> None:
+def _warn_of_limit(target: Target, sd: Floats, wanted: Floats, sizes: Integers, most: int) -> None:
     """Warn where more draws would be needed than are allowed."""
-    short, unknown = wanted > target.max_samples, np.isnan(sd)
+    short, unknown = wanted > most, np.isnan(sd)
     if not short.any():
         return
     with np.errstate(over="ignore", invalid="ignore"):
@@ -203,8 +232,13 @@ def _part(request: EstimateRequest, rows: NDArray[np.int64], n_samples: int) -> 
     form = request.form
     if form.capacity:
         form = form._replace(capacity=kept_draws(n_samples))
+    design = request.design
+    if design is not None:
+        design = design._replace(per_replicate=n_samples // design.replicates)
     every = len(rows) == request.points
-    return request._replace(n_samples=n_samples, form=form, rows=None if every else rows)
+    return request._replace(
+        n_samples=n_samples, form=form, design=design, rows=None if every else rows
+    )
 
 
 def _joined(arrays: list[Floats]) -> Floats:
