@@ -123,20 +123,20 @@ class CUDABackend:
         shape = (request.points, request.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
 
-        def run(lo: int, count: int, most_bytes: int) -> None:
-            plan = self._plan(request, lo, count)
+        def run(start: int, place: int, lo: int, count: int, most_bytes: int) -> None:
+            plan, index = self._plan(request, place + lo, count), request.first_index + place + lo
             step = max(1, most_bytes // (24 * count))
             for first in range(0, request.n_samples, step):
                 stop = min(request.n_samples, first + step)
-                found = cuda_launch.terms(
-                    plan, request.key, request.first_index + lo, first, stop, count
-                )
+                found = cuda_launch.terms(plan, request.key, index, first, stop, count)
                 for array, values in zip(out, found, strict=True):
-                    array[lo : lo + count, first:stop] = values
+                    array[start + lo : start + lo + count, first:stop] = values
 
         with self.device.select(self.index):
             self.prepare(request)
-            in_slices(self.device, request.points, 24 + 8 * request.work, run)
+            for start, place, count in request.runs():
+                bytes_of_point = 24 + 8 * request.work
+                in_slices(self.device, count, bytes_of_point, partial(run, start, place))
         return out
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

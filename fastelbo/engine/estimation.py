@@ -272,6 +272,7 @@ def _wrap(
         addresses=(request.key, points), replicates=request.cut.replicates,
         sampler="iid" if design is None else "sobol",
         rotation=None if design is None else design.rotation_kind, pilot_samples=piloted,
+        corrected=isinstance(counts, np.ndarray),
     )  # fmt: skip
     if _is_joint(request.model):
         return replace(sampled, _note=_NO_TERMS)

@@ -300,13 +300,11 @@ def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     return make_sampler(q.radial, location, scale, thresholds(log_weight), _df_of_draws(df))
 
 
-@_unflagged
-def chooser(log_weight: Floats) -> Sampler:
-    """Sampler of the numbers of components, for weights (n or 1, C): each is all of its draws."""
-    count = log_weight.shape[-1]
-    numbers = np.arange(float(count)).reshape(1, count, 1)
-    none = np.zeros((1, 0))
-    return make_sampler(GAUSSIAN, numbers, np.zeros((1, count, 1, 1)), thresholds(log_weight), none)
+def chooser(limits: Integers) -> Sampler:
+    """Sampler of the numbers of components, for thresholds (n or 1, C): a draw is its number."""
+    count = limits.shape[-1]
+    numbers, none = np.arange(float(count)).reshape(1, count, 1), np.zeros((1, count, 1, 1))
+    return make_sampler(GAUSSIAN, numbers, none, limits, np.zeros((1, 0)))
 
 
 @_unflagged

@@ -266,7 +266,8 @@ class Mixture(Elliptical):
         members, shape = math.prod(self.batch_shape), draws.shape[:-1]
         require_memory("sample", draws.nbytes + 8 * math.prod(shape))
         points = Points(self.batch_shape)
-        chooser = lowering.chooser(points.select(self._components.log_weight, 1))
+        limits = lowering.thresholds(points.select(self._components.log_weight, 1))
+        chooser = lowering.chooser(limits)
         if design is not None:
             chooser = design.sampler(chooser, points)
         drawn = launch.sample(chooser, members, draws.size // max(1, members * self.dim), 1, key)

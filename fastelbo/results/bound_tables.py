@@ -14,7 +14,6 @@ from ..tables import format_cell, format_table
 from ..validation import Floats
 from ..weights.bounds import Bound
 from ..weights.pareto import Counts, in_words
-from .names import is_corrected
 
 _SHOWN_POINTS = 5
 _WIDTH = 100
@@ -32,13 +31,12 @@ class BoundTable(Frozen):
         Estimates and standard errors. The first axis is the names, the others are the batch.
     bias : ndarray
         v / 2K for each data point: the expectation of ``log_evidence`` is below log p(x) by about
-        this. NaN if it is not known, 0 for an exact sum without draws. With replicates, or for a
-        target error, ``log_evidence`` has SE^2 / 2 added, and the bias is 0, or NaN where there is
-        no SE.
+        this. NaN if it is not known, 0 for an exact sum without draws.
     n_samples : int or ndarray
         K, the number of draws for each data point; 0 for an exact sum.
-    replicates : int
-        R, the number of replicates of quasi-random draws; 1 for independent draws.
+    corrected : bool
+        Whether ``log_evidence`` has SE^2 / 2 added for the bias of a log of a mean, wherever it has
+        an SE; the bias is then 0.
 
     Examples
     --------
@@ -56,7 +54,7 @@ class BoundTable(Frozen):
     se: Floats
     bias: Floats
     n_samples: Counts
-    replicates: int = 1
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         self._set(**vars(self))
@@ -79,11 +77,9 @@ class BoundTable(Frozen):
         evidence = (
             f"log_evidence estimates log p(x) itself, from all K = {in_words(self.n_samples)} draws"
         )
-        if self.replicates > 1:
-            evidence += f" of {self.replicates} replicates"
-        if is_corrected(self.n_samples, self.replicates):
+        if self.corrected:
             evidence += (
-                ". It has SE^2/2 added, which the log of a mean is too low by, except where it has "
+                ". It has SE^2/2 added, by which the log of a mean is too low, except where it has "
                 "no standard error."
             )
         else:
@@ -114,11 +110,11 @@ class BoundTable(Frozen):
 
 
 def bound_table(
-    bounds: Mapping[str, Bound], bias: Floats, n_samples: Counts, replicates: int
+    bounds: Mapping[str, Bound], bias: Floats, n_samples: Counts, corrected: bool
 ) -> BoundTable:
     """The table of named bounds, which must be in rising order; see `Estimate.bounds`."""
     value, se = (np.stack(parts) for parts in zip(*bounds.values(), strict=True))
-    return BoundTable(tuple(bounds), value, se, bias, n_samples, replicates)
+    return BoundTable(tuple(bounds), value, se, bias, n_samples, corrected)
 
 
 def _list(*texts: str) -> str:

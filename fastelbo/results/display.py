@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,17 +10,15 @@ from ..tables import format_cell, format_table, html_table, interval_cell
 from ..validation import Floats, Integers
 from ..weights.pareto import in_words
 from ..weights.scaled import mean_and_error
+from .fields import Fields
 from .intervals import evidence_interval
 from .names import QUANTITIES
-
-if TYPE_CHECKING:
-    from .estimate import Estimate
 
 _HTML_ROWS = 10
 _LEVEL = 0.95
 
 
-def summary(estimate: Estimate, max_rows: int) -> str:
+def summary(estimate: Fields, max_rows: int) -> str:
     """The table of the first data points; see `Estimate.summary`."""
     text, left_out = format_table(_rows(estimate, max_rows)), estimate.log_evidence.size - max_rows
     if left_out > 0:
@@ -29,14 +26,14 @@ def summary(estimate: Estimate, max_rows: int) -> str:
     return f"{text}\n{estimate._note}" if estimate._note else text
 
 
-def html(estimate: Estimate) -> str:
+def html(estimate: Fields) -> str:
     """The table of the first data points, for notebooks."""
     left_out = estimate.log_evidence.size - _HTML_ROWS
     more = f"; {left_out} more data points" if left_out > 0 else ""
     return html_table(_rows(estimate, _HTML_ROWS), f"{estimate!r}, in nats{more}")
 
 
-def line(estimate: Estimate) -> str:
+def line(estimate: Fields) -> str:
     """What the estimate is, in one line."""
     evidence, elbo, ess = estimate.log_evidence, estimate.elbo, estimate.ess
     draws = f"n_samples={in_words(estimate.n_samples)}"
@@ -63,7 +60,7 @@ def _worth(variance_ratio: Floats) -> str:
     return f"{'least ' if variance_ratio.size > 1 else ''}variance_ratio={least}"
 
 
-def _rows(estimate: Estimate, max_rows: int) -> list[list[str]]:
+def _rows(estimate: Fields, max_rows: int) -> list[list[str]]:
     """The cells of the table, headings first."""
     columns: list[tuple[str, Floats | Integers, Floats | None]] = [
         (name, getattr(estimate, name), getattr(estimate, f"{name}_se"))
@@ -92,7 +89,7 @@ def _rows(estimate: Estimate, max_rows: int) -> list[list[str]]:
     return table
 
 
-def _interval(estimate: Estimate, index: tuple[int, ...]) -> str:
+def _interval(estimate: Fields, index: tuple[int, ...]) -> str:
     """Log evidence and its interval if its standard error is NaN, else an empty text."""
     unknown = estimate._tail is None and estimate.replicates == 1
     if unknown or not np.isnan(estimate.log_evidence_se[index]):

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInputError
-from ..validation import Floats
 from ..weights.combined_intervals import gap_interval
 from ..weights.diagnostics import high_k
 from ..weights.intervals import Interval, delta_interval, normal_interval, replicated_interval
 from ..weights.pareto import Counts
 from ..weights.tail_intervals import tail_interval
+from .fields import Fields
 from .names import QUANTITIES, require_quantity
-
-if TYPE_CHECKING:
-    from .estimate import Estimate
 
 
 def quantity_interval(
-    estimate: Estimate, quantity: str, confidence_level: float, k: int | None
+    estimate: Fields, quantity: str, confidence_level: float, k: int | None
 ) -> Interval:
     """See `Estimate.confidence_interval`."""
     require_quantity(quantity, (*QUANTITIES, "iw_elbo"))
@@ -36,13 +33,23 @@ def quantity_interval(
     df = degrees_of_freedom(estimate)
     if quantity == "jensen_gap" and (estimate.replicates > 1 or estimate._tail is not None):
         errors = estimate._evidence_se, estimate.elbo_se, estimate._gap_se
+        # The tail interval is about the log of the mean, and so are its reaches.
+        centre = estimate.log_evidence if estimate.replicates > 1 else estimate._uncorrected
         ends = evidence_interval(estimate, confidence_level)
-        return gap_interval(value, errors, estimate.log_evidence, ends, confidence_level, df)
+        interval = gap_interval(value, errors, centre, ends, confidence_level, df)
+        if estimate._tail is None or not np.isnan(estimate._tail).any():
+            return interval
+        # Some data points have too few draws for a tail.
+        without, normal = (
+            np.isnan(estimate._tail[..., 0]),
+            normal_interval(value, se, confidence_level),
+        )
+        return Interval(*(np.where(without, *each) for each in zip(normal, interval, strict=True)))
     return normal_interval(value, se, confidence_level, df)
 
 
 def evidence_interval(
-    estimate: Estimate, confidence_level: float, index: tuple[int, ...] | None = None
+    estimate: Fields, confidence_level: float, index: tuple[int, ...] | None = None
 ) -> Interval:
     """The interval of the log evidence, of all data points or of one."""
     place: Any = ... if index is None else index
@@ -53,36 +60,24 @@ def evidence_interval(
             estimate.pareto_k,
         )
     )  # fmt: skip
-    draws = counts_at(estimate.n_samples, place)
-    correction = np.broadcast_to(estimate._correction, estimate.batch_shape)[place]
+    draws, plain = counts_at(estimate.n_samples, place), np.asarray(estimate._uncorrected[place])
     if estimate.replicates > 1:
         df = degrees_of_freedom(estimate)
-        return replicated_interval(value, correction, se, df, confidence_level)
+        return replicated_interval(value, plain, se, df, confidence_level)
+    value = plain
     if estimate._tail is not None:
-        tail = estimate._tail[place]
-        ends = tail_interval(draws, value - correction, v, tail, confidence_level)
-        return _moved(Interval(*ends), correction)
+        return Interval(*tail_interval(draws, value, v, estimate._tail[place], confidence_level))
     normal = normal_interval(value, se, confidence_level)
     if not np.any(draws):
         return normal
     heavy = high_k(k, draws)
     # A tail that is heavy but was not kept leaves nothing to go by.
-    v = np.where(heavy, np.inf, v)
-    delta = _moved(delta_interval(draws, value - correction, v, confidence_level), correction)
+    delta = delta_interval(draws, value, np.where(heavy, np.inf, v), confidence_level)
     light = ~heavy & ~np.isnan(k)
     return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
 
 
-def _moved(ends: Interval, correction: Floats) -> Interval:
-    """Intervals moved with their estimates, but for those without an upper end.
-
-    By Markov's inequality these are about the mean of the weights itself.
-    """
-    by = np.where(np.isposinf(ends.high), 0.0, correction)
-    return Interval(ends.low + by, ends.high + by)
-
-
-def degrees_of_freedom(estimate: Estimate) -> float:
+def degrees_of_freedom(estimate: Fields) -> float:
     """Of errors: R - 1 for R replicates, infinite for independent draws."""
     return estimate.replicates - 1.0 if estimate.replicates > 1 else math.inf
 

@@ -19,7 +19,6 @@ from ..weights.replicates import (
     variance_ratio,
 )
 from .estimate import Estimate
-from .names import is_corrected
 
 _MEANS = ("elbo", "kl", "expected_log_likelihood")
 
@@ -36,12 +35,15 @@ def from_quantities(
     sampler: str = "iid",
     rotation: str | None = None,
     pilot_samples: int = 0,
+    corrected: bool = False,
 ) -> Estimate:
     """The estimate from a backend's quantities, which have one row per data point of ``shape``.
 
     ``n_samples`` is one number, or one for each data point. Shorter tails then end in NaN.
     ``addresses`` are the key and the data points of the draws, where they are known. With
-    ``replicates``, errors are those between replicates; see `with_replicate_errors`.
+    ``replicates``, errors are those between replicates; see `with_replicate_errors`. Their log
+    evidence is ``corrected`` for the bias of a log of a mean, SE^2 / 2, where there is an error;
+    that of independent draws on request.
     """
 
     def shaped(array: Any) -> Floats:
@@ -72,13 +74,14 @@ def from_quantities(
     bounds[1] = Bound(fields["elbo"], fields["elbo_se"])
     se = values["log_evidence_se"]
     log_evidence, correction, ratio = values["log_evidence"], np.zeros(()), np.ones(shape)
-    if is_corrected(n_samples, replicates):
+    corrected |= replicates > 1
+    if replicates > 1:
+        ratio = variance_ratio(values["relative_variance"], draws, se + suppressed)
+    if corrected:
         with np.errstate(under="ignore"):
             # The log of a mean is low by half its relative variance.
             correction = shaped(np.nan_to_num(0.5 * (se + suppressed) ** 2))
         log_evidence = log_evidence + correction.reshape(-1)
-    if replicates > 1:
-        ratio = variance_ratio(values["relative_variance"], draws, se + suppressed)
     with np.errstate(invalid="ignore", over="ignore"):
         gap = log_evidence - values["elbo"]
     return Estimate(
@@ -95,6 +98,7 @@ def from_quantities(
         rotation=rotation,
         pilot_samples=pilot_samples,
         variance_ratio=shaped(ratio),
+        corrected=corrected,
         _iw=bounds,
         _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] and replicates == 1 else None,
         _evidence_se=shaped(se),

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +16,9 @@ from ..weights.combined_intervals import sum_interval
 from ..weights.diagnostics import warn_total_bias
 from ..weights.intervals import normal_interval
 from ..weights.scaled import root_sum_of_squares, total
+from .fields import Fields
 from .intervals import degrees_of_freedom, evidence_interval
 from .names import QUANTITIES, require_quantity
-
-if TYPE_CHECKING:
-    from .estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Total:
         return float(low), float(high)
 
 
-def total_of(estimate: Estimate) -> Total:
+def total_of(estimate: Fields) -> Total:
     """See `Estimate.total`."""
     if not estimate.independent:
         raise InvalidInputError(
@@ -103,7 +100,7 @@ def total_of(estimate: Estimate) -> Total:
         each = degrees_of_freedom(estimate)
         ses = {name: _flat(estimate, f"{name}_se") for name in names}
         df = {name: replicates.degrees_of_freedom(se, each) for name, se in ses.items()}
-    plain = total(_uncorrected(estimate))
+    plain = total(estimate._uncorrected)
     correction = total(estimate._bias())
     sums["log_evidence"] = plain + correction
     warn_total_bias(correction, errors["log_evidence_se"])
@@ -115,7 +112,7 @@ def total_of(estimate: Estimate) -> Total:
 
 
 def _evidence_interval(
-    estimate: Estimate, value: float, se: float, df: dict[str, float], confidence_level: float
+    estimate: Fields, value: float, se: float, df: dict[str, float], confidence_level: float
 ) -> tuple[float, float]:
     intervals = evidence_interval(estimate, confidence_level)
     if df and np.isfinite(intervals.high).all():
@@ -124,13 +121,8 @@ def _evidence_interval(
         )
         return float(low), float(high)
     with np.errstate(over="ignore"):
-        return sum_interval(_uncorrected(estimate), estimate._bias(), intervals, confidence_level)
+        return sum_interval(estimate._uncorrected, estimate._bias(), intervals, confidence_level)
 
 
-def _flat(estimate: Estimate, name: str) -> Floats:
+def _flat(estimate: Fields, name: str) -> Floats:
     return np.asarray(getattr(estimate, name)).reshape(-1)
-
-
-def _uncorrected(estimate: Estimate) -> Floats:
-    """Logs of the mean weights, without what replicates add for their bias."""
-    return np.asarray(estimate.log_evidence - estimate._correction)

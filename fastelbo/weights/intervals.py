@@ -67,16 +67,16 @@ def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
 def replicated_interval(
-    log_evidence: Floats, correction: Floats, se: Floats, df: float, confidence_level: float
+    log_evidence: Floats, uncorrected: Floats, se: Floats, df: float, confidence_level: float
 ) -> Interval:
     """The interval of the log evidence from replicates, with quantiles of Student's t.
 
-    ``correction`` is what was added for the bias of a log. The interval is one-sided where the
-    squared error exceeds 0.25, or there is no error.
+    It is one-sided, below the log of the mean weight, ``uncorrected``, where the squared error
+    exceeds 0.25, or there is no error.
     """
     ends = normal_interval(log_evidence, se, confidence_level, df)
     # Markov's inequality is about the mean of the weights itself.
-    without = one_sided_interval(log_evidence - correction, confidence_level)
+    without = one_sided_interval(uncorrected, confidence_level)
     known = se**2 <= _MOST_VARIANCE
     return Interval(*(np.where(known, *each) for each in zip(ends, without, strict=True)))
 
