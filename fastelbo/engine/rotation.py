@@ -11,7 +11,7 @@ from ..models.mixture import Mixture
 from ..models.protocol import Points
 from ..models.rotations import exact_rotation, mixture_rotation, pilot_rotation
 from ..models.terms import Supplied
-from ..random import derived_key
+from ..random import pilot_key
 from ..validation import Floats
 from .host import group_size
 from .task import Backend, EstimateRequest
@@ -41,7 +41,7 @@ def with_rotation(request: EstimateRequest, backend: Backend) -> tuple[EstimateR
             return request, 0
         count, kind = pilot_size(request.n_samples, q.dim), "pilot"
         pilot = request._replace(
-            n_samples=count, key=derived_key(request.key, _KEY), precision="float64", design=None
+            n_samples=count, key=pilot_key(request.key, _KEY), precision="float64", design=None
         )
         rotation = _rotation_of_pilot(pilot, backend)
     turned = design._replace(rotation=rotation, rotation_kind=kind)
