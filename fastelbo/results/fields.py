@@ -60,7 +60,8 @@ class Fields(Frozen):
     _note: str = ""
 
     def __post_init__(self) -> None:
-        self._set(**vars(self))
+        ratio = np.broadcast_to(self.variance_ratio, self.log_evidence.shape)
+        self._set(**vars(self) | {"variance_ratio": ratio})
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
