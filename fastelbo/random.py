@@ -33,3 +33,9 @@ def philox_key(rng: RandomState) -> int:
     An int or a SeedSequence gives the same key again, a Generator advances, None gives a new key.
     """
     return int(generator(rng).integers(0, 2**64, dtype=np.uint64))
+
+
+def pilot_key(key: int, purpose: int) -> int:
+    """The key of the draws that prepare those of another key, and are independent of them."""
+    sequence = np.random.SeedSequence([key & 0xFFFFFFFF, key >> 32, purpose])
+    return int(sequence.generate_state(1, np.uint64)[0])

@@ -63,7 +63,9 @@ class CPUBackend:
         group = group_size(request)
         most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):
-            part, counter = constant(points[lo : lo + most_points]), new_counter()
+            part = points[lo : lo + most_points]
+            part = constant(part if request.rows is None else request.rows[part])
+            counter = new_counter()
             plan = plans_of(request, part, self.n_threads)([(first, stop)])
             launch(
                 drivers.terms, plan, np.uint64(request.key), request.first_index,
@@ -74,16 +76,17 @@ class CPUBackend:
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plans = plans_of(request, slice(lo, lo + count), self.n_threads)
+        rows = request.places(slice(lo, lo + count))
+        points = constant(np.arange(lo, lo + count)) if isinstance(rows, slice) else rows
+        plans = plans_of(request, rows, self.n_threads)
         states, cut = States(count, request.form, self.n_threads), request.cut
-        points = constant(np.arange(lo, lo + count))
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
             counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
             launch(
                 drivers.states, plans(ranges_of_steps(cut, first, stop)), np.uint64(request.key),
-                request.first_index, points, cut, first, states.iw_sizes, states.capacity, states.top_rows, moments,
-                top_rows, counter, n_threads=self.n_threads,
+                request.first_index, points, cut, first, states.iw_sizes, states.capacity,
+                states.top_rows, moments, top_rows, counter, n_threads=self.n_threads,
                 work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 

@@ -30,13 +30,20 @@ class NumPyBackend:
         terms = self.terms(request)
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
-        values = reference.summaries(*terms, iw_sizes)
+        design = getattr(request, "design", None)
+        rows = np.arange(request.points) if request.rows is None else request.rows
+        indices = (request.first_index + rows).tolist()
+        values = reference.summaries(*terms, iw_sizes, design, request.key, indices)
         tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
         values["first_bad"] = bad.argmax(axis=-1)
         bounds = np.array([values["iw"][k] for k in iw_sizes])
         bounds = bounds.reshape(len(iw_sizes), 2, request.points)
         values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
+        if design is not None:
+            sets = [values["replicate_iw"][k] for k in iw_sizes]
+            shape = (len(iw_sizes), request.points, design.replicates)
+            values["replicate_iw"] = np.array(sets).reshape(shape).swapaxes(0, 1)
         # The caller raises an error for bad weights. Keep them out of the fit until then.
         log_weights[bad] = -np.inf
         ascending = np.sort(log_weights, axis=-1)[:, request.n_samples - capacity :]
@@ -49,14 +56,20 @@ class NumPyBackend:
         ):
             ascending = np.sort(terms_of_mean, axis=-1)[:, request.n_samples - capacity :]
             values[name] = np.where(suspect, reference.plain_pareto_k(ascending[:, ::-1]), np.nan)
-        return values
+        return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
 
     @_unflagged
     def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         require_memory('the terms of backend="numpy"', 3 * 8 * request.points * request.n_samples)
         return reference.elbo_terms(
-            request.model, request.q, request.n_samples, request.key, request.first_index
+            request.model,
+            request.q,
+            request.n_samples,
+            request.key,
+            request.first_index,
+            getattr(request, "design", None),
+            request.rows,
         )
 
     @_unflagged

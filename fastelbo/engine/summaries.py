@@ -32,7 +32,6 @@ from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
-from .estimation import ElboTerms
 from .replicated_rows import (
     of_each_replicate,
     replicated_draws,
@@ -41,6 +40,7 @@ from .replicated_rows import (
 )
 from .rows import estimate_of_weights, row_quantities
 from .states import Quantities, StateForm
+from .terms import ElboTerms
 
 
 # For an array, the declared result is a batch: its type does not show whether it has other axes.

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .parameters import component, simple
 from .radial import scale_radius
+from .sobol import HALF, network_size, normals_of, rotated, sobol_words
 from .stream import (
     CHOICE,
     Array,
@@ -20,7 +21,7 @@ from .stream import (
 )
 
 
-def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
+def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike, design: Any = None) -> Array:
     """Draws ``z ~ q``. Each draw is a function of (key, index, draw) alone.
 
     Parameters
@@ -31,20 +32,23 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
         64-bit key of the stream.
     index, draw
         Data points, shape (n,), and draws, shape (K,).
+    design
+        None for independent draws, or what `reference.sobol` describes.
 
     Returns
     -------
     array of shape (n, K, D)
-        ``mean + L eps sqrt(df / chi2)``, without the root for a Gaussian. For a mixture, mean, L
-        and df are those of the component that the draw chooses.
+        ``mean + L Q eps sqrt(df / chi2)``, without the root for a Gaussian, and without the
+        rotation Q for independent draws. For a mixture, mean, L, Q and df are those of the
+        component that the draw chooses.
     """
     index, draw = address(index, 32, "index")[:, None], address(draw, 40, "draw")[None, :]
-    y = standard_normals(key, index, draw, simple(q).mean.shape[-1])
+    y, word = _normals_and_choice(q, key, index, draw, design)
     if q.family != "mixture":
         own = None if q.parameter is None else np.asarray(q.parameter)[..., None]
-        return _affine(q, scale_radius(q.family, own, y, key, index, draw))
-    words, n_components = words_at(key, index, draw, CHOICE), q.weights.shape[-1]
-    choice = _choose(q.weights, word53(words[0], words[1]))
+        y = scale_radius(q.family, own, y, key, index, draw)
+        return _affine(q, rotated(design, 0, y))
+    choice, n_components = _choose(q.weights, word), q.weights.shape[-1]
     chosen = q.components.parameter
     if chosen is not None:
         every = np.broadcast_to(chosen, (len(index), n_components))
@@ -52,8 +56,23 @@ def sample(q: Any, key: int, index: ArrayLike, draw: ArrayLike) -> Array:
     y = scale_radius(q.components.family, chosen, y, key, index, draw)
     z = np.empty_like(y)
     for c in range(n_components):
-        np.copyto(z, _affine(component(q, c), y), where=(choice == c)[..., None])
+        own = _affine(component(q, c), rotated(design, c, y))
+        np.copyto(z, own, where=(choice == c)[..., None])
     return z
+
+
+def _normals_and_choice(
+    q: Any, key: int, index: Words, draw: Words, design: Any
+) -> tuple[Array, Words]:
+    """Standard normals, and the integer of 53 bits by which a mixture chooses a component."""
+    dim, is_mixture = simple(q).mean.shape[-1], q.family == "mixture"
+    if design is None:
+        words = words_at(key, index, draw, CHOICE)
+        return standard_normals(key, index, draw, dim), word53(words[0], words[1])
+    size = network_size(dim, design.transform, is_mixture)
+    points = sobol_words(design, key, index, draw, size)
+    normals = normals_of(points[..., int(is_mixture) :], dim, design.transform)
+    return normals, word53(points[..., 0], HALF)
 
 
 def _choose(weights: Array, word: Words) -> NDArray[np.intp]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from .densities import (
@@ -17,6 +19,7 @@ from .densities import (
 )
 from .draws import sample
 from .parameters import select_rows, simple
+from .sobol import groups_of
 from .stream import Array, address
 
 # Numbers in the largest temporary array. About ten such arrays exist at once: 80 MB. Larger arrays
@@ -25,7 +28,13 @@ BLOCK_LENGTH = 2**20
 
 
 def elbo_terms(
-    model: Any, q: Any, n_samples: int, key: int, first_index: int = 0
+    model: Any,
+    q: Any,
+    n_samples: int,
+    key: int,
+    first_index: int = 0,
+    design: Any = None,
+    rows: NDArray[np.intp] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Terms of the log weights of draws ``z_ik ~ q_i``.
 
@@ -41,12 +50,16 @@ def elbo_terms(
         64-bit key of the stream.
     first_index
         Address of the first data point.
+    design
+        None for independent draws, or what `reference.sobol` describes.
+    rows
+        Data points, of the two batches broadcast and flattened; all by default.
 
     Returns
     -------
     log_likelihood, log_prior, log_q : arrays of shape (N, K)
-        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the length of the two
-        batches, broadcast and flattened; it is 1 without a batch.
+        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the number of ``rows``;
+        by default the length of the two batches, which is 1 without a batch.
     """
     prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
@@ -66,21 +79,37 @@ def elbo_terms(
     point_step = max(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
-    log_lik, log_prior, log_q = (np.empty((n_points, n_samples)) for _ in range(3))
-    for i in range(0, n_points, point_step):
-        points = np.arange(i, min(i + point_step, n_points))
-        q_rows = select_rows(q, shape, points)
+    rows = np.arange(n_points) if rows is None else rows
+    log_lik, log_prior, log_q = (np.empty((len(rows), n_samples)) for _ in range(3))
+    for i in range(0, len(rows), point_step):
+        points = rows[i : i + point_step]
+        q_rows, own_design = select_rows(q, shape, points), _design_at(design, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))
             block = np.s_[i : i + points.size, k : k + draws.size]
-            z = sample(q_rows, key, first_index + points, draws)
+            z = sample(q_rows, key, first_index + points, draws, own_design)
             for out, density in ((log_lik, likelihood), (log_prior, prior), (log_q, q)):
                 out[block] = log_density(density, z, shape, points, draws)
     return log_lik, log_prior, log_q
 
 
+def _design_at(design: Any, points: NDArray[np.intp]) -> Any:
+    """The design with the rotations of some data points."""
+    if design is None or design.rotation is None or len(design.rotation) == 1:
+        return design
+    names = ("replicates", "per_replicate", "transform")
+    common = {name: getattr(design, name) for name in names}
+    return SimpleNamespace(**common, rotation=design.rotation[points])
+
+
 def summaries(
-    log_likelihood: Array, log_prior: Array, log_q: Array, iw_sizes: Iterable[int] = ()
+    log_likelihood: Array,
+    log_prior: Array,
+    log_q: Array,
+    iw_sizes: Iterable[int] = (),
+    design: Any = None,
+    key: int = 0,
+    indices: Iterable[int] | None = None,
 ) -> dict[str, Any]:
     """Summaries of each row of draws, in two passes.
 
@@ -89,7 +118,13 @@ def summaries(
     log_likelihood, log_prior, log_q
         Terms of the log weight ``l = log_likelihood + log_prior - log_q``, shape (N, K).
     iw_sizes
-        Group sizes k of importance-weighted bounds; those above K are left out.
+        Group sizes k of importance-weighted bounds; those above K, or above the number of
+        replicates of a design, are left out.
+    design
+        None for independent draws, or what `reference.sobol` describes.
+    key, indices
+        Key and data points of the draws of a design, which permute its groups; 0, 1, ... by
+        default.
 
     Returns
     -------
@@ -101,6 +136,12 @@ def summaries(
         ``elbo`` = mean l, ``expected_log_likelihood``, ``kl`` = mean(log_q - log_prior) and
         ``jensen_gap`` = log_evidence - elbo.  A standard error is NaN for a single
         draw or an infinite value.
+
+        Of a design also ``replicate_log_evidence``, ``replicate_elbo``,
+        ``replicate_expected_log_likelihood`` and ``replicate_kl``, estimates (N, R) from each
+        replicate's draws, and ``replicate_iw``, for each size k the mean (N, R) over the groups of
+        each set of k replicates, NaN beyond the R // k sets. The groups are those of
+        `sobol.groups_of`.
     """
     log_weights = log_likelihood + log_prior - log_q
     n_samples, is_zero = log_weights.shape[-1], np.isneginf(log_weights)
@@ -131,11 +172,49 @@ def summaries(
         # To first order, log mean w - mean l varies like the mean of w / E(w) - l.
         result["jensen_gap_se"] = _mean_and_se(relative - log_weights)[1]
     result["iw"] = {}
+    if design is not None:
+        return result | _replicated(means, iw_sizes, design, key, indices)
     for size in iw_sizes:
         n_groups = n_samples // size
         if n_groups > 0:
             groups = log_weights[:, : n_groups * size].reshape(-1, n_groups, size)
             result["iw"][size] = _mean_and_se(log_mean(1.0 / size, groups))
+    return result
+
+
+def _replicated(
+    terms: dict[str, Array],
+    iw_sizes: Iterable[int],
+    design: Any,
+    key: int,
+    indices: Iterable[int] | None,
+) -> dict[str, Any]:
+    """Estimates from each replicate, and from the groups that are made across replicates."""
+    log_weights, n_replicates = terms["elbo"], design.replicates
+    n_points = len(log_weights)
+
+    def split(rows: Array) -> Array:
+        return rows.reshape(n_points, n_replicates, design.per_replicate)
+
+    by_replicate = split(log_weights)
+    result: dict[str, Any] = {
+        "replicate_log_evidence": log_mean(1.0 / design.per_replicate, by_replicate)
+    }
+    for name, rows in terms.items():
+        with np.errstate(invalid="ignore"):
+            result[f"replicate_{name}"] = split(rows).mean(axis=-1)
+    result["iw"], result["replicate_iw"] = {}, {}
+    for size in iw_sizes:
+        sets = n_replicates // size
+        if sets > 0:
+            addresses = range(n_points) if indices is None else indices
+            addressed = zip(addresses, log_weights, strict=True)
+            groups = np.array([groups_of(design, key, i, row, size) for i, row in addressed])
+            values = log_mean(1.0 / size, groups)
+            result["iw"][size] = _mean_and_se(values.reshape(n_points, -1))
+            means = np.full((n_points, n_replicates), np.nan)
+            means[:, :sets] = values.mean(axis=-1)
+            result["replicate_iw"][size] = means
     return result
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 Array: TypeAlias = NDArray[np.float64]
 Words: TypeAlias = NDArray[Any]  # of uint64, which NumPy's stubs lose in every shift
 
-NORMAL, CHOICE, GAMMA_NORMAL, GAMMA_UNIFORM = range(4)
+NORMAL, CHOICE, GAMMA_NORMAL, GAMMA_UNIFORM, SHIFT, SCRAMBLE, PERMUTE = range(7)
 GAMMA_ATTEMPTS = 16
 LOW_WORD = 0xFFFFFFFF
 
@@ -62,7 +62,7 @@ def standard_normals(key: int, index: ArrayLike, draw: ArrayLike, dim: int) -> A
     index, draw = address(index, 32, "index"), address(draw, 40, "draw")
     pair = address(np.arange((dim + 1) // 2), 24, "pair of coordinates")
     words = words_at(key, index[..., None], draw[..., None], NORMAL, pair=pair)
-    return np.stack(_normal_pair(words), axis=-1).reshape(*words[0].shape[:-1], 2 * pair.size)[
+    return np.stack(normal_pair(words), axis=-1).reshape(*words[0].shape[:-1], 2 * pair.size)[
         ..., :dim
     ]
 
@@ -93,7 +93,8 @@ def _uniform(high: Words, low: Words) -> Array:
     return np.asarray((word53(high, low) + 1) * 2.0**-53)
 
 
-def _normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array]:
+def normal_pair(words: tuple[Words, Words, Words, Words]) -> tuple[Array, Array]:
+    """Two normals by Box and Muller (1958), of two words for the radius and two for the angle."""
     radius = np.sqrt(-2.0 * np.log(_uniform(words[0], words[1])))
     # The angle is an integer quadrant and a remainder in [-pi/4, pi/4).  Only the remainder meets
     # floating point: the cosine of a rounded angle near pi/2 would have lost its leading digits.
@@ -128,7 +129,7 @@ def gamma_parts(key: int, index: Words, draw: Words, shape: Array) -> tuple[Arra
     gamma, uniform = np.empty_like(a), np.ones_like(a)
     pending = np.arange(a.size)
     for attempt in range(GAMMA_ATTEMPTS):
-        x, _ = _normal_pair(
+        x, _ = normal_pair(
             words_at(key, index[pending], draw[pending], GAMMA_NORMAL, attempt=attempt)
         )
         words = words_at(key, index[pending], draw[pending], GAMMA_UNIFORM, attempt=attempt)
