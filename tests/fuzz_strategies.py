@@ -344,8 +344,17 @@ def points(draw, q):
 # --- results and accumulators -------------------------------------------------------------------
 
 
+def in_replicates(rows):
+    """Rows and the same in another order, as two replicates."""
+    rows = np.asarray(rows)
+    return np.stack([rows, rows[..., ::-1]], axis=-2)
+
+
 @st.composite
 def estimates(draw):
+    if draw(st.integers(0, 5)) == 0:
+        rows = draw(log_weights().map(in_replicates))
+        return build(fe.summarize, rows, pareto_k=draw(st.booleans()), replicates=2)
     if draw(st.booleans()):
         return build(
             fe.summarize,

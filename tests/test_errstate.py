@@ -115,6 +115,11 @@ def mixture_models():
     yield fe.MixtureModel(np.zeros((0, 1)), tiny)
 
 
+def in_replicates(rows, **options):
+    """Rows and the same in another order, as two replicates."""
+    return fe.summarize(np.stack([rows, rows[..., ::-1]], axis=-2), replicates=2, **options)
+
+
 @functools.cache
 def estimates():
     return list(_estimates())
@@ -124,6 +129,7 @@ def _estimates():
     for rows in ROWS.values():
         yield fe.summarize(rows)
         yield fe.summarize(rows, pareto_k=False, iw_sizes=[1], rows="shared")
+        yield in_replicates(rows)
     yield from made(lambda p, q: fe.estimate(p, q, 300, rng=0), pairs())
     yield from (
         fe.estimate(model, fe.Categorical(np.full(model.n_classes, 1.0 / model.n_classes)))
@@ -267,6 +273,7 @@ FUNCTIONS = {
     "summarize": on_rows(
         fe.summarize, {}, {"pareto_k": False}, {"iw_sizes": [1, 2]}, {"rows": "shared"}
     ),
+    "summarize of replicates": on_rows(in_replicates, {}, {"pareto_k": False}, {"iw_sizes": [1]}),
     "estimate": on_pairs(
         fe.estimate, {}, {"precision": "float32"}, {"iw_sizes": [2]}, {"backend": "numpy"}
     ),

@@ -32,6 +32,7 @@ from fuzz_strategies import (
     floats,
     gaussian_arguments,
     gaussians,
+    in_replicates,
     keywords,
     linear_arguments,
     linear_models,
@@ -61,7 +62,7 @@ SEED = os.environ.get("FASTELBO_FUZZ_SEED")
 # Paths that cannot be read raise the system's errors.
 ALLOWED = (fe.errors.FastElboError, TypeError, ValueError, OverflowError, MemoryError, OSError)
 # NaN by what their documentation says, whatever the input.
-DOCUMENTED = {"pareto_k", "pareto_k_elbo", "min_draws", "tail_length"}
+DOCUMENTED = {"pareto_k", "pareto_k_elbo", "min_draws", "tail_length", "variance_ratio"}
 # Results may be NaN: of negative sums and of no elements; of log weights alone.
 MAY_BE_NAN = {"logsumexp", "logmeanexp"}
 # NaN where a parameter makes no sense.
@@ -177,6 +178,14 @@ FUNCTIONS = {
             "rows": st.sampled_from(["independent", "shared"]),
         },
         log_weights=log_weights() | log_weights().map(lambda rows: iter([rows, rows])),
+    )
+    | keywords(
+        {
+            "iw_sizes": st.none() | st.lists(st.integers(1, 2), max_size=2),
+            "pareto_k": st.booleans(),
+        },
+        log_weights=log_weights().map(in_replicates),
+        replicates=st.just(2),
     ),
     "estimate": joined(
         pairs(),

@@ -12,7 +12,7 @@ from ..arrays.draws import Draws
 from ..arrays.inputs import as_rows
 from ..errors import InvalidInputError
 from ..progress import Tick, no_tick
-from ..validation import DEFAULT_IW_SIZES, Floats, group_sizes
+from ..validation import DEFAULT_IW_SIZES, Floats, group_sizes, shown
 from ..weights.permuted_groups import group_quantities, in_powers_of_two
 from .rows import Array, row_quantities
 from .states import Quantities, StateForm
@@ -27,7 +27,7 @@ def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
         )
     if axis is not None:
         raise InvalidInputError(
-            f"axis must be None with replicates, whose draws are the last two axes; got {axis!r}"
+            f"axis must be None with replicates, whose draws are the last two axes; got {shown(axis)}"
         )
     axes = draws.axes
     if not draws.named:

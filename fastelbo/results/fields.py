@@ -60,7 +60,8 @@ class Fields(Frozen):
     _note: str = ""
 
     def __post_init__(self) -> None:
-        self._set(**vars(self))
+        ratio = np.broadcast_to(self.variance_ratio, self.log_evidence.shape)
+        self._set(**vars(self) | {"variance_ratio": ratio})
 
     @property
     def iw_sizes(self) -> tuple[int, ...]:
@@ -77,6 +78,9 @@ class Fields(Frozen):
 
         The estimate averages over disjoint groups of k draws. ``iw_elbo(1)`` is the Monte Carlo
         ELBO. Bounds of different k are different quantities: they rise with k to the log evidence.
+        Of quasi-random draws, a group has one draw of each of k replicates, in an order that is
+        permuted in each of them. Where R // k is below 4, the error is that of independent groups,
+        which is too large.
 
         Raises
         ------
