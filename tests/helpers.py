@@ -41,6 +41,12 @@ def linear_gaussian(x=1.0):
     return fe.LinearGaussian(np.reshape(x, (-1, 1)), [[1.0]], noise_cov=1.0)
 
 
+def lognormal(variances):
+    """A p and a q whose weights are log-normal, each with its relative variance."""
+    means = np.sqrt(np.log1p(np.asarray(variances, dtype=float)))
+    return fe.Gaussian(means[:, None], scale=1.0), fe.Gaussian([0.0], scale=1.0)
+
+
 def elementwise(function):
     """A loop around one scalar function. LLVM vectorises it as it does in the blocks."""
 

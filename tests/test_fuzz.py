@@ -118,6 +118,7 @@ _targets = {
     "target_total_se": st.floats(1e-3, 10.0),
     "max_samples": st.integers(1, 3000),
 }
+_sized = _estimate_options | {"n_samples": counts}
 _no_dim = {"dim": st.none()}
 _efficiency = _no_dim | {"r_eff": st.floats(0.01, 3.0) | floats, "axis": st.integers(-2, 1)}
 _levels = st.floats(0.0, 1.0) | st.sampled_from([1.0 - 2.0**-53, 5e-324, 0.95])
@@ -187,10 +188,7 @@ FUNCTIONS = {
         log_weights=log_weights().map(in_replicates),
         replicates=st.just(2),
     ),
-    "estimate": joined(
-        pairs(),
-        keywords(_estimate_options | {"n_samples": counts}) | keywords(_estimate_options | _targets),
-    ),
+    "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets)),
     "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
     "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
     "draw": keywords(

@@ -111,16 +111,20 @@ def estimate(
         Show a progress bar, if tqdm is installed.
     target_se : float, optional
         The standard error that the log evidence of each data point shall have, in nats, in place of
-        ``n_samples``. A pilot of 1024 draws of each data point tells how many draws it needs, with
-        a margin of a fifth. The pilot's draws are thrown away (``pilot_samples`` counts them), so
-        that the estimate has no bias from them. ``n_samples`` of the result is then an array, and
-        ``log_evidence`` has ``v/2K``, the bias of a log of a mean, added. A target above 0.1 is
-        beyond what a standard error of a logarithm can tell.
+        ``n_samples``. A pilot of 1024 draws of each data point tells its v, and K is
+        ``1.2 v / target_se^2``, rounded up by a block of 512 draws or 9 %. The pilot's draws are
+        thrown away (``pilot_samples`` counts them), so that they do not bias the estimate.
+        ``n_samples`` of the result is an array, and ``log_evidence`` has SE^2/2 added, the bias of
+        the log of a mean. Root-mean-square errors come out at 0.8 to 1.2 targets for v up to 20.
+        The theory is that of small errors: choose at most 0.1. With "sobol" the pilot is 64 points
+        of each replicate, and K the least with ``1.5 SE0^2 K0 / K <= target_se^2``, K0 and SE0
+        those of the pilot: errors fall faster than that, and are mostly far below a small target.
     target_total_se : float, optional
         The same for the sum of the log evidences of all data points, by the fewest draws: K of a
-        data point is proportional to the square root of its v.
+        data point is proportional to the square root of its v (Neyman, 1934).
     max_samples : int, optional
-        The most draws of a data point for a target; 2^20 = 1048576 by default.
+        The most draws of a data point for a target; 2^20 = 1048576 by default. It is taken where
+        all weights of a pilot are 0.
     sampler : {"iid", "sobol"}
         "iid" makes independent draws. "sobol" makes draws of ``replicates`` randomly scrambled
         Sobol sequences (Owen, 1997), ``n_samples / replicates`` of each, a power of two; 4096 draws
@@ -178,6 +182,12 @@ def estimate(
     >>> low, high = est.confidence_interval("log_evidence", 0.999)
     >>> bool(low[0] < model.exact_log_evidence()[0] < high[0])
     True
+
+    As many draws as a standard error needs:
+
+    >>> est = fe.estimate(model, fe.Gaussian([0.2], scale=0.9), target_se=0.01, rng=0)
+    >>> est.n_samples.tolist(), float(est.log_evidence_se[0]) < 0.01
+    ([2048], True)
     """
     index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")

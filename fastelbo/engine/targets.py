@@ -217,7 +217,7 @@ def grouped_quantities(
     """The quantities of each data point, from as many draws as ``sizes`` has for it."""
     parts, members = [], []
     keeps = keeps_tails(sizes.size, kept_draws(int(sizes.max(initial=1))))
-    for size in np.unique(sizes) if sizes.size else [1]:
+    for size in np.unique(sizes) if sizes.size else [request.n_samples]:
         rows = np.flatnonzero(sizes == size)
         part = backend.quantities(_part(request, rows, int(size)), tick)
         part["tail"] = part["tail"] if keeps else part["tail"][:, :0]

@@ -8,7 +8,10 @@ from helpers import assert_single_precision, quiet, ulps
 from test_protocol import GivenLikelihood
 
 import fastelbo as fe
+from fastelbo.engine.cuda import CUDABackend
+from fastelbo.engine.requests import new_request
 from fastelbo.models.terms import Supplied
+from fastelbo.progress import no_tick
 
 pytestmark = [
     # Plain Python warns when unsigned integers overflow.
@@ -48,6 +51,19 @@ def test_estimate(name):
 def test_estimate_without_groups(name, pareto_k):
     model, q = CASES[name]()
     assert_close(*estimates(model, q, 45, iw_sizes=(), pareto_k=pareto_k))
+
+
+@pytest.mark.parametrize("rows", [[1, 2], [0, 2, 3, 5], [4]])
+def test_some_data_points(rows):
+    x = np.linspace(-1.0, 2.0, 6)[:, None]
+    model = fe.LinearGaussian(x, [[1.0]], noise_cov=0.5)
+    request = new_request(model, fe.Gaussian([0.2], scale=1.0), 45, 1, 7, "float64", (7,), True)
+    part = request._replace(rows=np.array(rows))
+    backend = CUDABackend()
+    expected, got = (backend.quantities(each, no_tick) for each in (request, part))
+    assert got.keys() == expected.keys()
+    for name, values in got.items():
+        np.testing.assert_array_equal(values, expected[name][rows], err_msg=name)
 
 
 def test_chunks_without_groups():
