@@ -103,6 +103,14 @@ CALLS = {
     "Categorical.sample": (CLASSES.sample, {"n": 5, "rng": 0}),
     "Supplied": (Supplied, {"values": WEIGHTS, "dim": 2}),
     "estimate": (fe.estimate, DRAWS),
+    "estimate of target_se": (
+        fe.estimate,
+        {"model": P, "q": Q, "target_se": 0.125, "max_samples": 4000, "rng": 0},
+    ),
+    "estimate of target_total_se": (
+        fe.estimate,
+        {"model": MODEL, "q": Q, "target_total_se": 0.125, "rng": 0},
+    ),
     "elbo_terms": (fe.elbo_terms, DRAWS),
     "log_weights": (fe.log_weights, DRAWS),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),

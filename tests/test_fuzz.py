@@ -113,6 +113,11 @@ _estimate_options = _draws | {
     "pareto_k": st.booleans(),
     "progress": st.just(False),
 }
+_targets = {
+    "target_se": st.floats(1e-3, 10.0) | st.just(5e-324),
+    "target_total_se": st.floats(1e-3, 10.0),
+    "max_samples": st.integers(1, 3000),
+}
 _no_dim = {"dim": st.none()}
 _efficiency = _no_dim | {"r_eff": st.floats(0.01, 3.0) | floats, "axis": st.integers(-2, 1)}
 _levels = st.floats(0.0, 1.0) | st.sampled_from([1.0 - 2.0**-53, 5e-324, 0.95])
@@ -182,7 +187,10 @@ FUNCTIONS = {
         log_weights=log_weights().map(in_replicates),
         replicates=st.just(2),
     ),
-    "estimate": joined(pairs(), keywords(_estimate_options | {"n_samples": counts})),
+    "estimate": joined(
+        pairs(),
+        keywords(_estimate_options | {"n_samples": counts}) | keywords(_estimate_options | _targets),
+    ),
     "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
     "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
     "draw": keywords(
@@ -365,7 +373,7 @@ def _not_known(name, result):
     """Quantities of an estimate that log weights alone, or a sum without draws, do not have."""
     if name in ("summarize", "LogWeightAccumulator.result"):
         return {f"{term}{end}" for term in ("kl", "expected_log_likelihood") for end in ("", "_se")}
-    exact = isinstance(result, fe.Estimate) and result.n_samples == 0
+    exact = isinstance(result, fe.Estimate) and not np.any(result.n_samples)
     return {"ess", "relative_variance"} if exact else set()
 
 

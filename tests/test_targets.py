@@ -7,7 +7,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, quiet
 
 import fastelbo as fe
-from fastelbo.engine import targets
+from fastelbo.engine import states, targets
 from fastelbo.errors import InvalidInputError, TargetErrorWarning
 from fastelbo.random import pilot_key
 
@@ -286,6 +286,18 @@ def test_intervals_are_those_of_a_plain_estimate():
 
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+def test_tails_that_would_fill_the_memory_are_not_kept(monkeypatch):
+    model, q = MODELS["own q"]
+    expected = fe.estimate(model, q, target_se=0.02, rng=7)
+    # Room for the tails of each size, but not for all.
+    monkeypatch.setattr(states, "_TAIL_BYTES", expected._tail.nbytes - 1)
+    est = fe.estimate(model, q, target_se=0.02, rng=7)
+    assert est._tail is None
+    np.testing.assert_array_equal(est.pareto_k, expected.pareto_k)
+    np.testing.assert_array_equal(est.log_evidence, expected.log_evidence)
+
+
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 def test_a_total_is_corrected_once():
     model, q = MODELS["own q"]
     est = fe.estimate(model, q, target_se=0.05, rng=7)
@@ -302,7 +314,9 @@ def test_a_total_is_corrected_once():
 @pytest.mark.parametrize("replicates", [4, 16])
 def test_quasi_random_draws(name, replicates):
     model, q = MODELS[name]
-    options = {"sampler": "sobol", "replicates": replicates, "rotate": False, "iw_sizes": [2]}
+    # Only the rotation of a linear-Gaussian target does not depend on the number of draws.
+    options = {"sampler": "sobol", "replicates": replicates, "rotate": name == "own q"}
+    options["iw_sizes"] = [2]
     est = fe.estimate(model, q, target_se=0.01, rng=7, **options)
     assert est.pilot_samples == 64 * replicates
     per_replicate = est.n_samples // replicates

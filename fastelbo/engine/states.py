@@ -17,7 +17,7 @@ from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
-TAIL_BYTES = 2**28
+_TAIL_BYTES = 2**28
 
 # Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
@@ -43,6 +43,11 @@ class StateForm(NamedTuple):
         """Numbers of the state of one data point."""
         rows = self.streams * top_k.row_size(self.capacity)
         return self.replicates * (state.state_size(len(self.iw_sizes)) + rows)
+
+
+def keeps_tails(points: int, capacity: int) -> bool:
+    """Whether an estimate stores the largest log weights of its data points, for its intervals."""
+    return 8 * points * capacity <= _TAIL_BYTES
 
 
 class States:
@@ -178,7 +183,7 @@ class Reader:
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._groups = n_samples, len(form.iw_sizes)
-        self._keeps_tails = 8 * points * form.capacity <= TAIL_BYTES
+        self._keeps_tails = keeps_tails(points, form.capacity)
         # Quantities take less memory than states. Start with an empty slice, so that there is
         # always a part to concatenate.
         self._parts: list[Quantities] = []

@@ -36,7 +36,7 @@ from ..weights.diagnostics import constant_weights, places, refuse_bad_weights, 
 from ..weights.pareto import kept_draws
 from ..weights.replicates import evidence_error
 from .bad_draws import about_draw
-from .states import TAIL_BYTES, Quantities
+from .states import Quantities, keeps_tails
 from .task import Backend, EstimateRequest
 
 DEFAULT_MOST_SAMPLES = 2**20
@@ -146,7 +146,7 @@ def sizes_for(
 
 def _wanted(target: Target, sd: Floats, margin: float) -> Floats:
     """Numbers of draws before they are rounded; infinite where the pilot tells none."""
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         ratio = sd / target.se
         other = np.where(np.isfinite(sd), sd, 0.0).sum() / target.se if target.of_total else ratio
         wanted = np.where(sd == 0.0, 0.0, margin * ratio * other)
@@ -187,7 +187,7 @@ def _warn_of_limit(target: Target, sd: Floats, wanted: Floats, sizes: Integers, 
     short, unknown = wanted > most, np.isnan(sd)
     if not short.any():
         return
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         expected = sd / np.sqrt(sizes)
         total = math.sqrt(np.square(expected[~unknown]).sum())
     reached = []
@@ -216,11 +216,11 @@ def grouped_quantities(
 ) -> Quantities:
     """The quantities of each data point, from as many draws as ``sizes`` has for it."""
     parts, members = [], []
-    keeps_tails = 8 * kept_draws(int(sizes.max(initial=1))) * sizes.size <= TAIL_BYTES
+    keeps = keeps_tails(sizes.size, kept_draws(int(sizes.max(initial=1))))
     for size in np.unique(sizes) if sizes.size else [1]:
         rows = np.flatnonzero(sizes == size)
         part = backend.quantities(_part(request, rows, int(size)), tick)
-        part["tail"] = part["tail"] if keeps_tails else part["tail"][:, :0]
+        part["tail"] = part["tail"] if keeps else part["tail"][:, :0]
         parts.append(part)
         members.append(rows)
     order = np.argsort(np.concatenate(members))
