@@ -2,8 +2,9 @@
 
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
-from .engine.estimation import ElboTerms, elbo_terms, estimate, log_weights
+from .engine.estimation import estimate
 from .engine.summaries import ess, summarize
+from .engine.terms import ElboTerms, elbo_terms, log_weights
 from .models.bridges import from_numpyro, from_pymc, from_torch
 from .models.categorical import Categorical
 from .models.divergences import kl_divergence

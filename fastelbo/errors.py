@@ -23,6 +23,7 @@ __all__ = [
     "NotPositiveDefiniteError",
     "OneDrawAtATimeWarning",
     "ShortTailWarning",
+    "TargetErrorWarning",
     "TotalBiasWarning",
     "UnsupportedDTypeError",
 ]
@@ -102,6 +103,10 @@ class ShortTailWarning(FastElboWarning):
 
 class DrawsAxisWarning(FastElboWarning):
     """The axis taken for the draws is short beside another, and nobody named it."""
+
+
+class TargetErrorWarning(FastElboWarning):
+    """A target standard error is not promised, or needs more draws than are allowed."""
 
 
 class TotalBiasWarning(FastElboWarning):

@@ -12,7 +12,7 @@ from .arrays.inputs import as_floats, as_unchecked_floats
 from .errors import InvalidInputError
 from .validation import MAX_POINTS, Floats, as_choice, as_count, as_number, as_sequence, shown
 from .weights.bounds import Bound
-from .weights.pareto import k_threshold
+from .weights.pareto import REPLICATED_WARNED, Counts, in_words, k_limit
 from .weights.scaled import mean_and_error, root_sum_of_squares
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ class Drawable(Protocol):
     """The attributes of a `fastelbo.Estimate` that figures read."""
 
     @property
-    def n_samples(self) -> int: ...
+    def n_samples(self) -> Counts: ...
+    @property
+    def replicates(self) -> int: ...
     @property
     def independent(self) -> bool: ...
     @property
@@ -73,7 +75,9 @@ def plot(estimate: Drawable, kind: str, **options: Any) -> Axes:
     if as_choice(kind, "kind", ("bounds", "pareto_k")) == "bounds":
         return plot_bounds(estimate, **options)
     _require_estimate(estimate, "estimate")
-    return plot_pareto_k(estimate.pareto_k, k_threshold(estimate.n_samples), **options)
+    limit = k_limit(estimate.n_samples, estimate.replicates)
+    doubtful = REPLICATED_WARNED if estimate.replicates > 1 else None
+    return _draw_pareto_k(estimate.pareto_k.reshape(-1), limit, doubtful, **options)
 
 
 def plot_both(estimate: Drawable, figure: Figure) -> None:
@@ -131,10 +135,10 @@ def plot_bounds(
     _require_estimate(estimate, "estimate")
     shape = _common_batch([estimate]) if point is None else estimate.batch_shape
     place = _place(point, shape)
-    if not estimate.n_samples or not estimate.log_evidence[place].size:
+    draws, points = _mean_draws(estimate, place), estimate.log_evidence[place].size
+    if not draws or not points:
         raise InvalidInputError(
-            f"estimate must have data points and draws, got {estimate.log_evidence[place].size} "
-            f"data points and {estimate.n_samples} draws"
+            f"estimate must have data points and draws, got {points} data points and {draws} draws"
         )
     reference = None if exact is None else _exact(exact, shape)[place]
     if ax is None:
@@ -143,7 +147,7 @@ def plot_bounds(
     if reference is not None:
         _exact_line(ax, _mean(Bound(reference, np.zeros(1)), np.zeros(()))[0])
     # The log evidence is the bound of all K weights.
-    sizes = [1, *(k for k in estimate.iw_sizes if k < estimate.n_samples), estimate.n_samples]
+    sizes = [1, *(k for k in estimate.iw_sizes if k < draws), draws]
     bounds = [_quantity(estimate, k) for k in (*sizes[:-1], 0)]
     mean, se = np.array([
         _mean(Bound(value[place], error[place]), np.zeros(())) for value, error in bounds
@@ -199,21 +203,32 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
     'Pareto k-hat'
     """
     k = as_unchecked_floats(pareto_k, "pareto_k").reshape(-1)
-    threshold = as_number(threshold, "threshold")
+    return _draw_pareto_k(k, as_number(threshold, "threshold"), None, ax=ax)
+
+
+def _draw_pareto_k(
+    k: Floats, threshold: float | Floats, doubtful: float | None, *, ax: Axes | None = None
+) -> Axes:
+    """k-hats and their limits, of which ``threshold`` may be one for each data point."""
     if ax is None:
         ax = new_figure().add_subplot()
     from matplotlib.ticker import MaxNLocator
 
-    limits = [(threshold, "--", f"limit of good, {threshold:.2f}"), (1.0, "-", "limit of bad, 1")]
-    for limit, style, label in limits:
-        if np.isfinite(limit):
-            ax.axhline(limit, color="black", linestyle=style, linewidth=1, label=label)
+    threshold = np.reshape(threshold, -1)
+    good = np.minimum(threshold, np.inf if doubtful is None else doubtful)
+    limits = [(good, "--", "good"), (threshold, ":", "doubtful"), (np.ones(1), "-", "bad")]
+    for limit, style, name in limits if doubtful is not None else limits[::2]:
+        _draw_limit(ax, limit, style, name)
     size = 4 if k.size <= _MANY_POINTS else 2
-    for name, (colour, marker), flags in (
-        ("good", _EVIDENCE, k <= threshold),
+    classes = [
+        ("good", _EVIDENCE, k <= good),
+        ("doubtful", _BOUNDS[2], (k > good) & (k <= threshold)),
         ("bad", _BOUNDS[0], (k > threshold) & (k <= 1.0)),
         ("very bad", _BOUNDS[3], k > 1.0),
-    ):
+    ]
+    if doubtful is None:
+        del classes[1]
+    for name, (colour, marker), flags in classes:
         shown = np.flatnonzero(flags & np.isfinite(k))
         ax.plot(
             shown, k[shown], marker, color=colour, markersize=size, label=f"{flags.sum()} {name}"
@@ -226,6 +241,19 @@ def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | Non
     ax.set_ylabel("Pareto k-hat")
     _finish(ax, f"{k.size} data points")
     return ax
+
+
+def _draw_limit(ax: Axes, limit: Floats, style: str, name: str) -> None:
+    """A line for one limit of k-hat, or a step for each data point's."""
+    finite = limit[np.isfinite(limit)]
+    if not finite.size:
+        return
+    number = "1" if name == "bad" else in_words(finite, ".2f")
+    options = {"color": "black", "linewidth": 1, "label": f"limit of {name}, {number}"}
+    if limit.size == 1:
+        ax.axhline(limit[0], linestyle=style, **options)
+    else:
+        ax.step(np.arange(limit.size), limit, where="mid", linestyle=style, **options)
 
 
 def plot_convergence(
@@ -280,7 +308,7 @@ def plot_convergence(
         _exact_line(ax, 0.0)
         # Set the scale before the curves are drawn, so that their margins fit it.
         ax.set_yscale("asinh", linear_width=_LINEAR_NATS)
-    estimates = sorted(estimates, key=lambda estimate: estimate.n_samples)
+    estimates = sorted(estimates, key=_mean_draws)
     sizes = sorted({k for estimate in estimates for k in estimate.iw_sizes}, reverse=True)
     _draw_curve(ax, estimates, reference, 0, "log evidence", _EVIDENCE)
     for i, k in enumerate(sizes):
@@ -288,7 +316,7 @@ def plot_convergence(
         _draw_curve(ax, with_k, reference, k, f"IW bound, k = {k}", _BOUNDS[i % len(_BOUNDS)])
     _draw_curve(ax, estimates, reference, 1, "ELBO", _ELBO)
 
-    _log_axis(ax, [estimate.n_samples for estimate in estimates], base=2)
+    _log_axis(ax, [_mean_draws(estimate) for estimate in estimates], base=2)
     ax.set_xlabel("draws K")
     ax.set_ylabel("nats" if exact is None else "difference from exact log evidence (nats)")
     if exact is not None:
@@ -306,7 +334,7 @@ def _draw_curve(
     style: tuple[str, str],
 ) -> None:
     """Draw one quantity with its band: the bound of group size k, or the log evidence for k = 0."""
-    draws = [estimate.n_samples for estimate in estimates]
+    draws = [_mean_draws(estimate) for estimate in estimates]
     mean, se = np.array([_mean(_quantity(estimate, k), reference) for estimate in estimates]).T
     colour, marker = style
     ax.plot(draws, mean, color=colour, marker=marker, markersize=4, label=label)
@@ -378,12 +406,20 @@ def _common_batch(estimates: Sequence[Drawable]) -> tuple[int, ...]:
         raise InvalidInputError(
             f"estimates must have the same data points, got batch shapes {sorted(shapes)}"
         )
-    if not all(estimate.n_samples and estimate.independent for estimate in estimates):
+    if not all(np.all(estimate.n_samples) and estimate.independent for estimate in estimates):
         raise InvalidInputError(
             "estimates must have draws and a batch of data points; got one without draws, or "
             "one whose entries are not data points with draws of their own"
         )
     return shapes.pop()
+
+
+def _mean_draws(estimate: Drawable, place: Any = ...) -> int:
+    """The number of draws for a data point; the mean if each has its own."""
+    if np.ndim(estimate.n_samples) == 0:
+        return int(estimate.n_samples)
+    draws = np.asarray(estimate.n_samples)[place]
+    return round(float(draws.mean())) if draws.size else 0
 
 
 def _quantity(estimate: Drawable, k: int) -> Bound:

@@ -35,7 +35,7 @@ def philox_key(rng: RandomState) -> int:
     return int(generator(rng).integers(0, 2**64, dtype=np.uint64))
 
 
-def pilot_key(key: int) -> int:
+def pilot_key(key: int, purpose: int) -> int:
     """The key of the draws that prepare those of another key, and are independent of them."""
-    sequence = np.random.SeedSequence([key & 0xFFFFFFFF, key >> 32, 1])
+    sequence = np.random.SeedSequence([key & 0xFFFFFFFF, key >> 32, purpose])
     return int(sequence.generate_state(1, np.uint64)[0])

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from .validation import Floats
+from .validation import Floats, Integers
 
 # Columns of text that a table may take.
 _WIDTH = 100
@@ -75,8 +75,10 @@ def html_table(rows: Sequence[Sequence[str]], caption: str) -> str:
     )
 
 
-def format_cell(value: Floats, se: Floats | None, index: tuple[int, ...]) -> str:
-    """A value and its standard error, rounded to two digits of the error."""
+def format_cell(value: Floats | Integers, se: Floats | None, index: tuple[int, ...]) -> str:
+    """A value and its standard error, rounded to two digits of the error; a count as it is."""
+    if np.asarray(value).dtype.kind == "i":
+        return str(value)
     number = float(np.asarray(value).item())
     if se is None:
         return fixed(number, 2 if abs(number) < 10.0 else 1)

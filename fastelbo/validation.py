@@ -176,16 +176,17 @@ def broadcast_shape(**shapes: tuple[int, ...]) -> tuple[int, ...]:
         raise InvalidInputError(f"batch shapes must broadcast, got {listed}") from None
 
 
-def group_sizes(sizes: Iterable[Any] | None, n_samples: int, default: tuple[int, ...]) -> list[int]:
+def group_sizes(
+    sizes: Iterable[Any] | None, most: int, default: tuple[int, ...], name: str = "n_samples"
+) -> list[int]:
     """Group sizes of the importance-weighted bounds, sorted and without duplicates.
 
-    Default sizes above ``n_samples`` are left out. A given size above it is an error.
+    Default sizes above ``most`` are left out. A given size above it is an error, which calls it
+    ``name``.
     """
     if sizes is None:
-        return [k for k in default if k <= n_samples]
+        return [k for k in default if k <= most]
     wanted = sorted({as_count(k, "iw_sizes") for k in as_sequence(sizes, "iw_sizes", "integers")})
-    if wanted and wanted[-1] > n_samples:
-        raise InvalidInputError(
-            f"iw_sizes must be at most n_samples = {n_samples}, got {wanted[-1]}"
-        )
+    if wanted and wanted[-1] > most:
+        raise InvalidInputError(f"iw_sizes must be at most {name} = {most}, got {wanted[-1]}")
     return wanted

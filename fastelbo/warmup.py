@@ -6,8 +6,9 @@ import warnings
 
 import numpy as np
 
-from .engine.estimation import elbo_terms, estimate
+from .engine.estimation import estimate
 from .engine.summaries import summarize
+from .engine.terms import elbo_terms
 from .errors import FastElboWarning
 from .models.categorical import Categorical
 from .models.location_scale import Gaussian

@@ -69,6 +69,7 @@ def read_draws(
     group: str | None = None,
     terms: bool = True,
     device: bool = False,
+    replicated: bool = False,
     least: int = 1,
 ) -> Draws:
     """The array of log weights, and the axes of its draws.
@@ -77,7 +78,9 @@ def read_draws(
     ArviZ. The axes are those that ``axis`` or ``dim`` name, else the dimensions of an xarray object
     with the names of draws, else ``default``. Of several groups, the variable is looked for in
     ``group`` alone. `ElboTerms` and arrays on a device are taken only with ``terms`` and
-    ``device``. There must be ``least`` draws.
+    ``device``. Terms of quasi-random draws, which have the axes (..., R, n), are taken only where
+    ``replicated`` draws have the same meaning, or errors of their own. There must be ``least``
+    draws.
     """
     if axis is not None and dim is not None:
         raise InvalidInputError(
@@ -94,6 +97,13 @@ def read_draws(
         raise InvalidInputError(
             f"dim must be None, got {shown(dim)}: {name} has no named dimensions; say axis"
         )
+    count = replicates_of(value)
+    if count > 1 and not replicated:
+        raise InvalidInputError(
+            f"{name} must have independent draws, got terms of {count} replicates of quasi-random "
+            "draws: errors, subsets and tails of dependent draws would be wrong. summarize() and "
+            "ess() take them"
+        )
     takes_terms = terms and _is_terms(value)
     if takes_terms:
         array = as_array(value.log_weights, name)
@@ -104,7 +114,10 @@ def read_draws(
     if array.ndim == 0:
         raise InvalidInputError(f"{name} must have an axis of draws, got a scalar")
     by_name = axis is None and (dim is not None or not _say_nothing(names))
-    axes = _axes_by_name(names, name, dim) if by_name else _one_axis(axis, default, array.ndim)
+    if count > 1 and axis is None:
+        axes = tuple(range(array.ndim)[-2:])
+    else:
+        axes = _axes_by_name(names, name, dim) if by_name else _one_axis(axis, default, array.ndim)
     assumed = axis is None and not by_name and not takes_terms
     draws = Draws(array, axes, name, by_name, assumed)
     as_count(draws.length, f"the number of draws in {name}", least=least)
@@ -161,6 +174,11 @@ def _plain_array(value: Any, name: str, axis: int | None) -> np.ndarray[Any, Any
 def _is_terms(value: Any) -> bool:
     """Whether the value is an `ElboTerms`, which has its draws along the last axis."""
     return isinstance(value, tuple) and hasattr(value, "log_q") and hasattr(value, "log_weights")
+
+
+def replicates_of(value: Any) -> int:
+    """R of terms of quasi-random draws, which are in R replicates; else 1."""
+    return int(getattr(value, "replicates", 1)) if _is_terms(value) else 1
 
 
 # --- xarray and ArviZ -----------------------------------------------------------------------------

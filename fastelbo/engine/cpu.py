@@ -23,7 +23,7 @@ from .host import group_size, most_chunks, plans_of, ranges_of_steps
 from .loop import HostSlice, Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities, States
-from .task import ALL, EstimateRequest, Rows
+from .task import EstimateRequest
 
 # Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
 _FIRST_WORK = 2**28
@@ -63,7 +63,9 @@ class CPUBackend:
         group = group_size(request)
         most_points = group * max(1, SLICE_NUMBERS // request.work // group)
         for lo in range(0, len(points), most_points):
-            part, counter = constant(points[lo : lo + most_points]), new_counter()
+            part = points[lo : lo + most_points]
+            part = constant(part if request.rows is None else request.rows[part])
+            counter = new_counter()
             plan = plans_of(request, part, self.n_threads)([(first, stop)])
             launch(
                 drivers.terms, plan, np.uint64(request.key), request.first_index,
@@ -74,26 +76,26 @@ class CPUBackend:
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        plans = plans_of(request, slice(lo, lo + count), self.n_threads)
+        rows = request.places(slice(lo, lo + count))
+        points = constant(np.arange(lo, lo + count)) if isinstance(rows, slice) else rows
+        plans = plans_of(request, rows, self.n_threads)
         states, cut = States(count, request.form, self.n_threads), request.cut
-        points = constant(np.arange(lo, lo + count))
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
             counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
             launch(
                 drivers.states, plans(ranges_of_steps(cut, first, stop)), np.uint64(request.key),
-                request.first_index, points, cut, first, states.iw_sizes, states.capacity, states.top_rows, moments,
-                top_rows, counter, n_threads=self.n_threads,
+                request.first_index, points, cut, first, states.iw_sizes, states.capacity,
+                states.top_rows, moments, top_rows, counter, n_threads=self.n_threads,
                 work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 
         return HostSlice(states, fill, most_states=most_chunks(request))
 
-    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
-        points = np.arange(request.points)[rows]
-        out = np.empty((3, len(points), request.n_samples))
-        self._fill_terms(request, points, 0, request.n_samples, out)
+        out = np.empty((3, request.points, request.n_samples))
+        self._fill_terms(request, np.arange(request.points), 0, request.n_samples, out)
         return out[0], out[1], out[2]
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities
-from .task import ALL, EstimateRequest, Rows
+from .task import EstimateRequest
 
 if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
@@ -77,19 +78,21 @@ class CUDABackend:
         """Draw, weigh and fold slices of data points on the device; read their states here."""
 
         def source(run: Callable[[Slice], None]) -> None:
-            def run_slice(lo: int, count: int, most_bytes: int) -> None:
-                plan, index = self._plan(request, lo, count), request.first_index + lo
+            def run_slice(first: int, place: int, lo: int, count: int, most_bytes: int) -> None:
+                plan = self._plan(request, place + lo, count)
+                index = request.first_index + place + lo
 
                 def append(states: DeviceStates, n_chunks: int) -> None:
                     states.draw(plan, request.key, index, request.n_samples, n_chunks)
 
                 def on_host(i: int) -> Slice:
-                    return CPUBackend().slice(request, lo + i, 1)
+                    return CPUBackend().slice(request, first + lo + i, 1)
 
                 run(DeviceSlice(count, request.form, append, on_host, most_bytes))
 
             point_bytes = 2 * chunk_bytes(request.form) + 8 * request.work
-            in_slices(self.device, request.points, point_bytes, run_slice)
+            for first, place, count in request.runs():
+                in_slices(self.device, count, point_bytes, partial(run_slice, first, place))
 
         with self.device.select(self.index):
             self.prepare(request)
@@ -105,35 +108,35 @@ class CUDABackend:
         """See `lower_tails.FillDensities`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        for j, i in enumerate(points.tolist()):
+        rows = points if request.rows is None else request.rows[points]
+        for j, i in enumerate(rows.tolist()):
             plan, index = self._plan(request, i, 1), request.first_index + i
             for array, terms in zip(
                 out, cuda_launch.terms(plan, request.key, index, first, stop, 1), strict=True
             ):
                 array[j] = terms[0]
 
-    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        start, stop_row, _ = rows.indices(request.points)
-        shape = (stop_row - start, request.n_samples)
+        shape = (request.points, request.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
 
-        def run(lo: int, count: int, most_bytes: int) -> None:
-            plan = self._plan(request, start + lo, count)
+        def run(start: int, place: int, lo: int, count: int, most_bytes: int) -> None:
+            plan, index = self._plan(request, place + lo, count), request.first_index + place + lo
             step = max(1, most_bytes // (24 * count))
             for first in range(0, request.n_samples, step):
                 stop = min(request.n_samples, first + step)
-                found = cuda_launch.terms(
-                    plan, request.key, request.first_index + start + lo, first, stop, count
-                )
+                found = cuda_launch.terms(plan, request.key, index, first, stop, count)
                 for array, values in zip(out, found, strict=True):
-                    array[lo : lo + count, first:stop] = values
+                    array[start + lo : start + lo + count, first:stop] = values
 
         with self.device.select(self.index):
             self.prepare(request)
-            in_slices(self.device, shape[0], 24 + 8 * request.work, run)
+            for start, place, count in request.runs():
+                bytes_of_point = 24 + 8 * request.work
+                in_slices(self.device, count, bytes_of_point, partial(run, start, place))
         return out
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

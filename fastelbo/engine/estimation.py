@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInputError, InvalidWeightError
+from ..errors import InvalidInputError
 from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
 from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..progress import progress_bar
-from ..random import RandomState, philox_key
+from ..random import RandomState
 from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
 from ..validation import (
-    DEFAULT_IW_SIZES,
-    MAX_DRAWS,
-    MAX_POINTS,
     Floats,
-    as_choice,
     as_count,
     as_flag,
-    broadcast_shape,
-    group_sizes,
-    require_memory,
     shown,
 )
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
-from ..weights.pareto import kept_draws
+from ..weights.pareto import Counts
 from .bad_draws import about_draw
-from .cpu import CPUBackend
-from .cuda import CUDABackend, if_compiled, worth_a_device
-from .reference import NumPyBackend
-from .states import Quantities, StateForm
+from .requests import backend_named, kind_of, new_request
+from .rotation import with_rotation
+from .states import Quantities
+from .targets import as_target, grouped_quantities, mean_request, pilot_of, sizes_for
 from .task import Backend, EstimateRequest
-
-DEFAULT_SAMPLES = 1000
 
 
 def estimate(
@@ -59,6 +49,13 @@ def estimate(
     first_index: int = 0,
     n_threads: int | None = None,
     progress: bool = False,
+    target_se: float | None = None,
+    target_total_se: float | None = None,
+    max_samples: int | None = None,
+    sampler: str = "iid",
+    replicates: int = DEFAULT_REPLICATES,
+    transform: str = DEFAULT_TRANSFORM,
+    rotate: bool = True,
 ) -> Estimate:
     """Log evidence, ELBO and importance-weighted bounds, with standard errors.
 
@@ -76,7 +73,7 @@ def estimate(
         is the same distribution for every data point; each data point has its own draws.
     n_samples : int, optional
         K, the number of draws for each data point; 1000 by default. Not allowed for a MixtureModel,
-        which is summed exactly.
+        which is summed exactly, nor with a target standard error, which sets K.
     rng : None, int, SeedSequence or Generator
         Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
         advances, and None gives new draws.
@@ -112,6 +109,36 @@ def estimate(
         Number of threads; all by default. No result depends on it.
     progress : bool
         Show a progress bar, if tqdm is installed.
+    target_se : float, optional
+        The standard error that the log evidence of each data point shall have, in nats, in place of
+        ``n_samples``. A pilot of 1024 draws of each data point tells how many draws it needs, with
+        a margin of a fifth. The pilot's draws are thrown away (``pilot_samples`` counts them), so
+        that the estimate has no bias from them. ``n_samples`` of the result is then an array, and
+        ``log_evidence`` has ``v/2K``, the bias of a log of a mean, added. A target above 0.1 is
+        beyond what a standard error of a logarithm can tell.
+    target_total_se : float, optional
+        The same for the sum of the log evidences of all data points, by the fewest draws: K of a
+        data point is proportional to the square root of its v.
+    max_samples : int, optional
+        The most draws of a data point for a target; 2^20 = 1048576 by default.
+    sampler : {"iid", "sobol"}
+        "iid" makes independent draws. "sobol" makes draws of ``replicates`` randomly scrambled
+        Sobol sequences (Owen, 1997), ``n_samples / replicates`` of each, a power of two; 4096 draws
+        by default. Their means have much smaller errors where weights are smooth and finite in
+        variance: see `Estimate.variance_ratio`. Errors come from the replicates, which are
+        independent: standard deviation over ``sqrt(replicates)``, and Student's t with
+        ``replicates - 1`` degrees of freedom.
+    replicates : int
+        Number of scrambles for "sobol", at least 2.
+    transform : {"box_muller", "inverse"}
+        How "sobol" makes normals of uniforms: by pairs (Box and Muller, 1958), which is faster and
+        better if q is centred at the posterior, or by the inverse of the distribution function.
+        With k-hats from about 0.3 on, 95 % intervals of "box_muller" cover about 91 %.
+    rotate : bool
+        Whether "sobol" rotates the normals, so that the first coordinates are those in which model
+        and q differ most. The rotation is exact for a `LinearGaussian` with a Gaussian prior, and
+        from a pilot run elsewhere: ``n_samples / 10`` draws, at least 20 D and at most 2000, which
+        ``pilot_samples`` counts. ``rotation`` of the result says which was used.
 
     Returns
     -------
@@ -136,6 +163,10 @@ def estimate(
     ShortTailWarning
         Each at most once per call, with the number of data points and the worst ones. If the k-hat
         of a data point is too high, its log evidence and its Jensen gap have no standard error.
+    TargetErrorWarning
+        If a target needs more than ``max_samples`` draws; it names the standard error that is
+        expected. Also if the pilot cannot promise the target, because its k-hat exceeds 1/2. This
+        is no verdict: of log-normal weights with v = 3.4, 15 % of all pilots are above 1/2.
     NoDeviceFormWarning
         With "auto", if the function of a `Model` cannot be compiled for the GPU; it names the line.
 
@@ -152,278 +183,47 @@ def estimate(
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     analytic_kl, pareto_k = as_flag(analytic_kl, "analytic_kl"), as_flag(pareto_k, "pareto_k")
     progress = as_flag(progress, "progress")
+    target = as_target(target_se, target_total_se, n_samples, max_samples)
+    sampling = as_sampling(sampler, replicates, transform, rotate)
     if isinstance(model, ExactModel):
-        return _exact(model, q, n_samples, iw_sizes, _backend(backend, threads, index, None))
-    draws = DEFAULT_SAMPLES if n_samples is None else n_samples
-    request = _request(model, q, draws, rng, first_index, precision, iw_sizes, pareto_k)
+        if target is not None:
+            raise InvalidInputError(
+                f"{target.name} must not be given for a MixtureModel, which is summed exactly; got "
+                f"{target.se:g}"
+            )
+        if sampling.replicated:
+            raise InvalidInputError(
+                'sampler must be "iid" for a MixtureModel, which is summed exactly; got "sobol"'
+            )
+        return _exact(model, q, n_samples, iw_sizes, backend_named(backend, threads, index, None))
+    draws = n_samples if target is None else sampling.most_draws(target.max_samples)
+    request = new_request(
+        model, q, draws, rng, first_index, precision, iw_sizes, pareto_k, sampling
+    )
     analytic = _analytic_kl(model, q) if analytic_kl else None
-    with progress_bar(progress, request.points * request.n_samples) as tick:
-        values = _backend(backend, threads, index, request).quantities(request, tick)
+    turned = 0
+    if sampling.rotate:
+        used = backend_named(backend, threads, index, request)
+        request, turned = with_rotation(request, used)
+    sizes, alike, piloted = None, request, turned
+    if target is not None:
+        pilot = pilot_of(request, target)
+        piloted += pilot.n_samples
+        used = backend_named(backend, threads, index, pilot)
+        sizes = sizes_for(target, pilot, request.form.iw_sizes, used)
+        alike = mean_request(request, sizes)
+    used = backend_named(backend, threads, index, alike)
+    with progress_bar(progress, alike.points * alike.n_samples) as tick:
+        if sizes is None:
+            values = used.quantities(request, tick)
+        else:
+            values = grouped_quantities(request, sizes, used, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"], partial(about_draw, request))
     if _is_joint(model):
         values = _without_terms(values)
-    warn_about_weights(request.n_samples, values, pareto_k)
-    return _wrap(request, values, analytic)
-
-
-class ElboTerms(NamedTuple):
-    """Log densities of every draw, each of shape (*batch, K).
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> p = fe.Gaussian([0.0], scale=1.0)
-    >>> log_likelihood, log_prior, log_q = fe.elbo_terms(p, p, 3, rng=0)
-    >>> log_likelihood
-    array([0., 0., 0.])
-    """
-
-    log_likelihood: Floats
-    log_prior: Floats
-    log_q: Floats
-
-    @property
-    def log_weights(self) -> Floats:
-        """``log_likelihood + log_prior - log_q``; NaN where two of them are infinite."""
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return self.log_likelihood + (self.log_prior - self.log_q)
-
-
-def elbo_terms(
-    model: LatentModel | ExactModel,
-    q: Proposal | Categorical,
-    n_samples: int,
-    rng: RandomState = None,
-    *,
-    backend: str = "auto",
-    precision: str = "float64",
-    device: int = 0,
-    first_index: int = 0,
-    n_threads: int | None = None,
-) -> ElboTerms:
-    """The three terms of the log weight for every draw.
-
-    The draws are those of `estimate` with the same ``rng``.
-
-    Parameters
-    ----------
-    model : Model, LinearGaussian, or a distribution
-        A distribution p is a model with prior p and likelihood 1. A MixtureModel has no draws. For
-        a `Model` of ``log_joint``, ``log_likelihood`` is log p(x, z), and ``log_prior`` 0.
-    q : Gaussian, StudentT or Mixture
-        Approximate posterior. Its batch broadcasts against the model's batch.
-    n_samples : int
-        K, the number of draws for each data point.
-    rng : None, int, SeedSequence or Generator
-        Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
-        advances, and None gives new draws.
-    backend : {"auto", "cpu", "cuda", "numpy"}
-        What computes the terms: compiled kernels on the CPU ("cpu") or on an NVIDIA GPU ("cuda"),
-        or the plain reference ("numpy"). "auto" is "cuda" if the machine has a GPU that fastelbo
-        can use and the work would take the CPU about ten seconds or more, else "cpu".
-    precision : {"float64", "float32"}
-        "float32" computes draws and densities in single precision, with the errors that `estimate`
-        states. The arrays are float64 in both cases.
-    device : int
-        Index of the GPU for "cuda".
-    first_index : int
-        Address of the first data point, for a minibatch of a data set.
-    n_threads : int, optional
-        Number of threads; all by default. No result depends on it.
-
-    Returns
-    -------
-    ElboTerms
-        ``log_likelihood``, ``log_prior`` and ``log_q``, each of shape (*batch, K), and their
-        ``log_weights``.
-
-    Raises
-    ------
-    InvalidWeightError
-        If a log density is NaN.
-    InvalidInputError
-        If an argument is invalid; the message names it.
-    MemoryError
-        If the arrays would not fit into memory. It is raised before anything is allocated.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
-    >>> fe.elbo_terms(model, fe.Gaussian([0.4], scale=0.7), 5, rng=0).log_weights.shape
-    (1, 5)
-    """
-    if isinstance(model, ExactModel):
-        raise InvalidInputError(
-            f"model must be one with draws, got a {_kind(model)}, which is summed exactly"
-        )
-    request = _request(model, q, n_samples, rng, first_index, precision, (), False)
-    threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
-    index = as_count(device, "device", least=0)
-    terms = _backend(backend, threads, index, request).terms(request)
-    _refuse_nan(terms, request)
-    shape = (*request.batch, request.n_samples)
-    return ElboTerms(*(array.reshape(shape) for array in terms))
-
-
-def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) -> None:
-    for name, array in zip(ElboTerms._fields, terms, strict=True):
-        # A sum is NaN if a term is, and needs no array of its own.
-        with np.errstate(over="ignore", invalid="ignore"):
-            suspicious = np.isnan(array.sum())
-        if suspicious and np.isnan(array).any():
-            point, draw = np.argwhere(np.isnan(array))[0]
-            raise InvalidWeightError(
-                f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
-                f"{point}, draw {draw}: scales and distances of model and q differ so much that "
-                "their products and ratios are beyond the largest float, or a function returned "
-                f"NaN. {about_draw(request, int(point), int(draw))}"
-            )
-
-
-def log_weights(
-    model: LatentModel,
-    q: Proposal,
-    n_samples: int,
-    rng: RandomState = None,
-    *,
-    backend: str = "auto",
-    precision: str = "float64",
-    device: int = 0,
-    first_index: int = 0,
-    n_threads: int | None = None,
-) -> Floats:
-    """Log weights ``log p(x, z_k) - log q(z_k)`` of the draws of `estimate`.
-
-    Parameters
-    ----------
-    model, q, n_samples, rng
-        Model, approximate posterior, number of draws and seed, as for `elbo_terms`.
-    backend, precision, device, first_index, n_threads
-        Where and how they are computed, as for `elbo_terms`: ``backend="auto"`` is "cuda" for long
-        work on a machine with a GPU that fastelbo can use, else "cpu".
-
-    Returns
-    -------
-    ndarray, shape (*batch, K)
-        In nats.
-
-    Raises
-    ------
-    InvalidWeightError
-        If a log weight is NaN or +inf.
-    InvalidInputError, MemoryError
-        As for `elbo_terms`.
-
-    Examples
-    --------
-    >>> import fastelbo as fe
-    >>> p = fe.Gaussian([0.0], scale=1.0)
-    >>> fe.log_weights(p, p, 2, rng=0)
-    array([0., 0.])
-    """
-    terms = elbo_terms(
-        model, q, n_samples, rng, backend=backend, precision=precision, device=device,
-        first_index=first_index, n_threads=n_threads,
-    )  # fmt: skip
-    weights = terms.log_weights
-    if not weights.max(initial=-np.inf) < np.inf:
-        bad = ~(weights < np.inf).reshape(-1, n_samples)
-        refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
-    return weights
-
-
-# --- validation -----------------------------------------------------------------------------
-
-
-def _request(
-    model: object,
-    q: object,
-    n_samples: object,
-    rng: RandomState,
-    first_index: object,
-    precision: str,
-    iw_sizes: Iterable[int] | None,
-    pareto_k: bool,
-) -> EstimateRequest:
-    if isinstance(model, type) or not isinstance(model, LatentModel):
-        raise InvalidInputError(
-            "model must be a Model, a distribution over vectors, a LinearGaussian or a "
-            "MixtureModel; "
-            f"got {_kind(model)}{_use_of(model)}"
-        )
-    if isinstance(q, type) or not isinstance(q, Proposal):
-        raise InvalidInputError(f"q must be a distribution over vectors; got {_kind(q)}")
-    if model.dim != q.dim:
-        raise InvalidInputError(
-            "model and q must have the same dimension, got "
-            f"{model.dim} and {q.dim}: {model!r}, {q!r}"
-        )
-    as_choice(precision, "precision", ("float64", "float32"))
-    if precision == "float32" and not _all_parts(model, "in_single_precision"):
-        raise InvalidInputError(
-            f'precision must be "float64" for {model!r}, whose function takes float64 alone; got '
-            '"float32"'
-        )
-    batch = broadcast_shape(model=model.batch_shape, q=q.batch_shape)
-    first = as_count(first_index, "first_index", least=0)
-    if first + math.prod(batch) > MAX_POINTS:
-        raise OverflowError(
-            f"first_index + data points must be at most {MAX_POINTS}, got {first} + "
-            f"{math.prod(batch)}"
-        )
-    draws = as_count(n_samples, "n_samples", below=MAX_DRAWS)
-    sizes = group_sizes(iw_sizes, draws, DEFAULT_IW_SIZES)
-    form = StateForm(tuple(sizes), kept_draws(draws) if pareto_k else 0)
-    return EstimateRequest(model, q, batch, draws, philox_key(rng), first, precision, form)
-
-
-def _use_of(model: object) -> str:
-    """How to use what is no model, if it is a log density or has one."""
-    if isinstance(model, type):
-        return ""
-    has_method = callable(getattr(model, "log_prob", None))
-    if not (has_method or callable(model)):
-        return ""
-    name = "model.log_prob" if has_method else getattr(model, "__name__", "f")
-    name = name if name.replace(".", "").isidentifier() else "f"
-    return (
-        f". If {name}(z) is log p(x, z) of one draw z of shape (D,), a model is "
-        f"fastelbo.Model(log_joint={name}, dim=D); if it takes many draws (n, D), "
-        f"fastelbo.Model(log_joint={name}, dim=D, vectorized=True)"
-    )
-
-
-def _kind(value: object) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-
-
-def _backend(
-    name: str, n_threads: int | None, device: int, request: EstimateRequest | None
-) -> Backend:
-    """The backend with this name. "auto" depends on the request; without one it is the CPU."""
-    as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
-    on_device = request is None or _all_parts(request.model, "on_device")
-    if name == "cuda" and not on_device:
-        assert request is not None
-        raise InvalidInputError(
-            f'backend must be "cpu", "numpy" or "auto" for {request.model!r}, whose machine code '
-            'is for the CPU alone; got "cuda"'
-        )
-    found = None
-    if name == "cuda":
-        found = CUDABackend(device)
-    elif name == "auto" and request is not None and on_device and worth_a_device(request):
-        found = if_compiled(request, device)
-    if found is not None:
-        return found
-    return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
-
-
-def _all_parts(model: LatentModel, name: str) -> bool:
-    """Whether prior and likelihood both allow something: most densities name no limits."""
-    return all(getattr(part, name, True) for part in (model.prior, model.likelihood))
+    counts = request.n_samples if sizes is None else sizes
+    warn_about_weights(counts, values, pareto_k, request.cut.replicates)
+    return _wrap(request, values, analytic, counts, piloted)
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
@@ -432,8 +232,8 @@ def _analytic_kl(model: object, q: object) -> Floats:
     if isinstance(q, Distribution) and isinstance(prior, Distribution):
         return kl_divergence(q, prior)
     raise InvalidInputError(
-        f"analytic_kl must be False: there is no closed form for the KL divergence of {_kind(q)} "
-        f"from {_kind(prior)}"
+        f"analytic_kl must be False: there is no closed form for the KL divergence of {kind_of(q)} "
+        f"from {kind_of(prior)}"
     )
 
 
@@ -460,13 +260,19 @@ _NO_TERMS = (
 )
 
 
-def _wrap(request: EstimateRequest, values: Quantities, kl: Floats | None) -> Estimate:
+def _wrap(
+    request: EstimateRequest, values: Quantities, kl: Floats | None, counts: Counts, piloted: int
+) -> Estimate:
     """The estimate, with the closed-form KL if one is given."""
+    design = request.design
     independent = request.batch == request.model.batch_shape
     points = range(request.first_index, request.first_index + request.points)
     sampled = from_quantities(
-        values, request.batch, request.n_samples, request.form.iw_sizes,
-        independent=independent, addresses=(request.key, points),
+        values, request.batch, counts, request.form.iw_sizes, independent=independent,
+        addresses=(request.key, points), replicates=request.cut.replicates,
+        sampler="iid" if design is None else "sobol",
+        rotation=None if design is None else design.rotation_kind, pilot_samples=piloted,
+        corrected=isinstance(counts, np.ndarray),
     )  # fmt: skip
     if _is_joint(request.model):
         return replace(sampled, _note=_NO_TERMS)
@@ -493,7 +299,7 @@ def _exact(
                 f"{shown(value)}"
             )
     if not isinstance(q, Categorical):
-        raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {_kind(q)}")
+        raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {kind_of(q)}")
     if q.probs.shape[-1] != model.n_classes:
         raise InvalidInputError(
             "q must have as many classes as the mixture has components, "

@@ -10,7 +10,7 @@ from ..progress import Tick
 from ..validation import Floats, require_memory
 from .lower_tails import LARGEST_SHARE
 from .states import Quantities
-from .task import ALL, EstimateRequest, Rows
+from .task import EstimateRequest
 
 # As the kernels, which raise no flags: the caller refuses what is NaN.
 _unflagged = np.errstate(all="ignore")
@@ -30,8 +30,10 @@ class NumPyBackend:
         terms = self.terms(request)
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
-        design = request.design
-        values = reference.summaries(*terms, iw_sizes, design, request.key, request.first_index)
+        design = getattr(request, "design", None)
+        rows = np.arange(request.points) if request.rows is None else request.rows
+        indices = (request.first_index + rows).tolist()
+        values = reference.summaries(*terms, iw_sizes, design, request.key, indices)
         tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
         values["first_bad"] = bad.argmax(axis=-1)
@@ -54,21 +56,20 @@ class NumPyBackend:
         ):
             ascending = np.sort(terms_of_mean, axis=-1)[:, request.n_samples - capacity :]
             values[name] = np.where(suspect, reference.plain_pareto_k(ascending[:, ::-1]), np.nan)
-        return values
+        return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
 
     @_unflagged
-    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
-        points = np.arange(request.points)[rows]
-        require_memory('the terms of backend="numpy"', 3 * 8 * len(points) * request.n_samples)
+        require_memory('the terms of backend="numpy"', 3 * 8 * request.points * request.n_samples)
         return reference.elbo_terms(
             request.model,
             request.q,
             request.n_samples,
             request.key,
             request.first_index,
-            request.design,
-            points,
+            getattr(request, "design", None),
+            request.rows,
         )
 
     @_unflagged

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from ..arrays.inputs import constant
 from ..kernels.cpu.launch import sample
 from ..models.lowering import sampler_of_draws
 from ..models.mixture import Mixture
@@ -15,8 +14,10 @@ from ..models.terms import Supplied
 from ..random import pilot_key
 from ..validation import Floats
 from .host import group_size
-from .task import Backend, EstimateRequest, Rows
+from .task import Backend, EstimateRequest
 
+# Which of the keys that are made from the one of the call.
+_KEY = 1
 # Draws of a pilot: a part of all, some for each coordinate, and a most.
 _PART = 10
 _PER_COORDINATE = 20
@@ -25,34 +26,26 @@ _MOST = 2000
 _PIECE = 2**19
 
 
-class Rotation(NamedTuple):
-    """Orthogonal matrices of a request's draws, and how they were found."""
+def with_rotation(request: EstimateRequest, backend: Backend) -> tuple[EstimateRequest, int]:
+    """The request with a rotation of its draws, and the draws of a pilot that it took.
 
-    matrix: Floats | None  # (N or 1, C, D, D); None for the identity
-    kind: str  # "exact", "pilot" or "identity"
-    pilot_samples: int  # draws of the pilot, for each data point
-
-
-def find_rotation(request: EstimateRequest, backend: Backend, rotate: bool) -> Rotation:
-    """The rotation of the draws of a request, from its own draws if it needs a pilot.
-
-    The rotation of a data point does not depend on the others. Densities that are supplied for the
-    draws of one key leave nothing for a pilot.
+    Independent draws have none. The rotation of a data point does not depend on the others.
+    Densities that are supplied for the draws of one key leave nothing for a pilot.
     """
-    model, q = request.model, request.q
-    supplied = any(isinstance(part, Supplied) for part in (model.prior, model.likelihood))
-    if not rotate or q.dim == 1 or request.points == 0:
-        return Rotation(None, "identity", 0)
-    known = exact_rotation(model, q, Points(request.batch))
-    if known is not None:
-        return Rotation(known, "exact", 0)
-    if supplied:
-        return Rotation(None, "identity", 0)
-    count = pilot_size(request.n_samples, q.dim)
-    pilot = request._replace(
-        n_samples=count, key=pilot_key(request.key), precision="float64", design=None
-    )
-    return Rotation(_rotation_of_pilot(pilot, backend), "pilot", count)
+    model, q, design = request.model, request.q, request.design
+    if design is None or q.dim == 1 or request.points == 0:
+        return request, 0
+    rotation, kind, count = exact_rotation(model, q, Points(request.batch)), "exact", 0
+    if rotation is None:
+        if any(isinstance(part, Supplied) for part in (model.prior, model.likelihood)):
+            return request, 0
+        count, kind = pilot_size(request.n_samples, q.dim), "pilot"
+        pilot = request._replace(
+            n_samples=count, key=pilot_key(request.key, _KEY), precision="float64", design=None
+        )
+        rotation = _rotation_of_pilot(pilot, backend)
+    turned = design._replace(rotation=rotation, rotation_kind=kind)
+    return request._replace(design=turned), count
 
 
 def pilot_size(n_samples: int, dim: int) -> int:
@@ -68,15 +61,18 @@ def _rotation_of_pilot(pilot: EstimateRequest, backend: Backend) -> Floats:
     step = group * max(1, _PIECE // numbers // group)
     out = np.empty((pilot.points, components, pilot.q.dim, pilot.q.dim))
     for lo in range(0, pilot.points, step):
-        rows = slice(lo, min(lo + step, pilot.points))
-        out[rows] = _rotation_of_rows(pilot, backend, rows)
+        stop = min(lo + step, pilot.points)
+        out[lo:stop] = _rotation_of_rows(pilot._replace(rows=np.arange(lo, stop)), backend)
     return out
 
 
 @np.errstate(all="ignore")
-def _rotation_of_rows(pilot: EstimateRequest, backend: Backend, rows: Rows) -> Floats:
-    q, points, count = pilot.q, Points(pilot.batch, rows), rows.stop - rows.start
-    terms = backend.terms(pilot, rows)
+def _rotation_of_rows(pilot: EstimateRequest, backend: Backend) -> Floats:
+    """The rotation of the data points that the request asks for."""
+    assert pilot.rows is not None
+    q, rows = pilot.q, constant(pilot.rows)
+    points = Points(pilot.batch, rows)
+    terms = backend.terms(pilot)
     log_weights = terms[0] + (terms[1] - terms[2])
     # The run itself raises an error for weights that are none, with the draw.
     log_weights[~(log_weights < np.inf)] = np.nan
@@ -84,13 +80,9 @@ def _rotation_of_rows(pilot: EstimateRequest, backend: Backend, rows: Rows) -> F
     mixed = isinstance(q, Mixture) and source.sampler.location.shape[1] > 0
     sampler = sampler_of_draws(source) if mixed else source.sampler
     draws = sample(
-        sampler,
-        count,
-        pilot.n_samples,
-        q.dim,
-        pilot.key,
-        first_index=pilot.first_index + rows.start,
-    )
+        sampler, len(rows), pilot.n_samples, q.dim, pilot.key, points=rows,
+        first_index=pilot.first_index,
+    )  # fmt: skip
     v = np.ascontiguousarray(draws.swapaxes(0, 1))
     if mixed:
         assert isinstance(q, Mixture)

@@ -17,7 +17,7 @@ from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
-_TAIL_BYTES = 2**28
+TAIL_BYTES = 2**28
 
 # Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
@@ -70,14 +70,14 @@ class States:
         """
         points, n_chunks = len(self.moments), n_steps * self.replicates
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
-        top_rows = np.empty((points, n_chunks, *self.top_rows.shape[1:]))
+        top_rows = np.empty((points, n_steps, *self.top_rows.shape[1:]))
         fill(chunks, top_rows)
         # A launch may be interrupted, so the states so far are never written to. The top row of a
-        # single chunk is read before the new one is written in its place.
+        # single step is read before the new one is written in its place.
         moments, capacity = self.moments.copy(), self.capacity
-        rows = top_rows[:, 0] if n_chunks == 1 else np.empty_like(self.top_rows)
-        if self._fresh and n_chunks == 1:
-            # The top row of a single chunk is already the top row of all draws.
+        rows = top_rows[:, 0] if n_steps == 1 else np.empty_like(self.top_rows)
+        if self._fresh and n_steps == 1:
+            # The top row of a single step is already the top row of all draws.
             capacity = 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
@@ -86,10 +86,7 @@ class States:
         )  # fmt: skip
         self.moments, self.top_rows, self._fresh = moments, rows, False
         if self.of_replicates is not None:
-            by_step = chunks.reshape(points, n_steps, self.replicates, -1)
-            by_replicate = np.ascontiguousarray(by_step.swapaxes(1, 2))
-            size = chunks.shape[-1]
-            self.of_replicates.append(by_replicate.reshape(-1, n_steps, size), top_rows[:0])
+            self.of_replicates.append_steps(chunks.reshape(points, n_steps, self.replicates, -1))
         return chunks
 
     def copy(self) -> States:
@@ -143,6 +140,15 @@ class States:
 
         self.advance(moments.shape[1], fill)
 
+    def append_steps(self, chunks: Floats) -> None:
+        """Append states (points, steps, replicates, size) to the states of replicates."""
+        n_steps, size = chunks.shape[1], chunks.shape[3]
+        if self._fresh and n_steps == 1:
+            self.moments, self._fresh = chunks.reshape(-1, size), False
+            return
+        by_replicate = np.ascontiguousarray(chunks.swapaxes(1, 2)).reshape(-1, n_steps, size)
+        self.append(by_replicate, self.top_rows[:, :0])
+
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point's weights, and its M + 1 largest log weights, descending.
 
@@ -172,7 +178,7 @@ class Reader:
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._groups = n_samples, len(form.iw_sizes)
-        self._keeps_tails = 8 * points * form.capacity <= _TAIL_BYTES
+        self._keeps_tails = 8 * points * form.capacity <= TAIL_BYTES
         # Quantities take less memory than states. Start with an empty slice, so that there is
         # always a part to concatenate.
         self._parts: list[Quantities] = []
@@ -189,10 +195,9 @@ class Reader:
 
     def _of_replicates(self, moments: Floats, count: int) -> Quantities:
         """Estimates (points, replicates) from the draws of each replicate alone."""
-        values = state.read(moments, self._groups)
-        names = ("log_evidence", "elbo", "expected_log_likelihood", "kl")
-        found = {f"replicate_{name}": values[name].reshape(-1, count) for name in names}
-        groups = values["iw_value"].reshape(-1, count, self._groups)
+        values = state.read_means(moments, self._groups)
+        groups = values.pop("iw_value").reshape(len(moments) // count, count, self._groups)
+        found = {f"replicate_{name}": each.reshape(-1, count) for name, each in values.items()}
         return found | {"replicate_iw": groups.swapaxes(1, 2)}
 
     def quantities(self) -> Quantities:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import on_device
-from ..arrays.draws import Dim, Draws, read_draws, warn_few_draws
+from ..arrays.draws import Dim, Draws, read_draws, replicates_of, warn_few_draws
 from ..arrays.inputs import as_array, as_rows
 from ..arrays.protocols import ForeignArray, HasVariables, LogWeights
 from ..errors import InvalidInputError
@@ -32,9 +32,15 @@ from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
-from .estimation import ElboTerms
+from .replicated_rows import (
+    of_each_replicate,
+    replicated_draws,
+    replicated_quantities,
+    sizes_of_groups,
+)
 from .rows import estimate_of_weights, row_quantities
 from .states import Quantities, StateForm
+from .terms import ElboTerms
 
 
 # For an array, the declared result is a batch: its type does not show whether it has other axes.
@@ -94,7 +100,9 @@ def ess(
     >>> float(fe.ess([0.0, 0.0, float("-inf")]))
     2.0
     """
-    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True).checked()
+    draws = read_draws(
+        log_weights, "log_weights", axis, dim, var, device=True, replicated=True
+    ).checked()
     values, shape = _summary(draws, StateForm((), 0))
     return values["ess"].reshape(shape)[()]
 
@@ -109,6 +117,7 @@ def summarize(
     pareto_k: bool = True,
     progress: bool = False,
     rows: Literal["independent", "shared"] = "independent",
+    replicates: int | None = None,
 ) -> Estimate:
     """The `Estimate` from existing log weights.
 
@@ -143,6 +152,13 @@ def summarize(
         Whether each data point has draws of its own, or all have the same, as pointwise
         likelihoods of one set of posterior draws do. Errors of shared draws are not independent:
         `Estimate.total` is then refused.
+    replicates : int, optional
+        R, for log weights of shape (..., R, n) of quasi-random draws: R replicates, at least 2,
+        each of n draws with a randomisation of its own. Errors are then those between replicates,
+        with Student's t; see `fastelbo.weights.replicates`. Without it, errors are those of
+        independent draws, which are too large. The terms of `elbo_terms` know their replicates.
+        Bounds of k weights take one draw of each of k replicates: k is at most R, and n a power of
+        two. Arrays on a GPU and pieces are refused.
 
     Returns
     -------
@@ -185,28 +201,53 @@ def summarize(
     if isinstance(log_weights, Iterator):
         if var is not None:
             raise InvalidInputError(f"var must be None for pieces of draws, got {shown(var)}")
+        if replicates is not None:
+            raise InvalidInputError(
+                f"replicates must be None for pieces of draws, got {shown(replicates)}"
+            )
         with progress_bar(progress, None) as tick:
             result = _summarize_pieces(log_weights, axis, dim, iw_sizes, pareto_k, tick)
         return replace(result, independent=independent)
-    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True).checked()
+    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True, replicated=True)
+    known = replicates_of(log_weights)
+    count = _count_of_replicates(replicates, known)
+    draws = draws.checked() if count == 1 else replicated_draws(draws, count, axis)
     n_samples = draws.length
-    sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
+    if count == 1:
+        sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
+    else:
+        sizes = sizes_of_groups(iw_sizes, count, n_samples // count)
     form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
     with progress_bar(progress, math.prod(draws.array.shape)) as tick:
-        values, shape = _summary(draws, form, tick)
+        values, shape = _summary(draws, form, tick, count)
     terms = None
     if isinstance(log_weights, ElboTerms):
-        terms = _means_of_terms(log_weights, draws, form.capacity)
-    warn_about_weights(n_samples, values | (terms or {}), pareto_k)
-    result = estimate_of_weights(values, shape, n_samples, sizes, terms)
+        terms = _means_of_terms(log_weights, draws, form.capacity, count)
+    warn_about_weights(n_samples, values | (terms or {}), pareto_k, count)
+    sampler = "sobol" if known > 1 else "iid" if count == 1 else "replicated"
+    result = estimate_of_weights(values, shape, n_samples, sizes, terms, count, sampler)
     return replace(result, independent=independent)
 
 
+def _count_of_replicates(replicates: object, known: int) -> int:
+    """R as given, or as the log weights know it; 1 for independent draws."""
+    if replicates is None:
+        return known
+    count = as_count(replicates, "replicates", least=2)
+    if known not in (1, count):
+        raise InvalidInputError(
+            f"replicates must be {known}, those of the terms in log_weights, or None; got {count}"
+        )
+    return count
+
+
 def _summary(
-    draws: Draws, form: StateForm, tick: Tick = no_tick
+    draws: Draws, form: StateForm, tick: Tick = no_tick, replicates: int = 1
 ) -> tuple[Quantities, tuple[int, ...]]:
     """The quantities of the rows, and the shape of the data points."""
-    if on_device(draws.array):
+    if replicates > 1:
+        values, shape = replicated_quantities(draws, replicates, form, tick)
+    elif on_device(draws.array):
         values, shape = device_row_quantities(draws.array, draws.axes[0], form, tick)
     else:
         x, shape = as_rows(draws.array, draws.axes)
@@ -215,7 +256,9 @@ def _summary(
     return values, shape
 
 
-def _means_of_terms(terms: ElboTerms, draws: Draws, capacity: int) -> Quantities:
+def _means_of_terms(
+    terms: ElboTerms, draws: Draws, capacity: int, replicates: int = 1
+) -> Quantities:
     """Means of the log-likelihood and of the KL's terms, their errors and k-hats.
 
     The mean of log weights is called their ELBO, and ``pareto_k_elbo`` is the k-hat of their
@@ -230,6 +273,8 @@ def _means_of_terms(terms: ElboTerms, draws: Draws, capacity: int) -> Quantities
         x, _ = as_rows(as_array(term, name), draws.axes)
         values = row_quantities(x, StateForm((), capacity))
         found[name], found[f"{name}_se"] = sign * values["elbo"], values["elbo_se"]
+        if replicates > 1:
+            found[f"replicate_{name}"] = sign * of_each_replicate(x, replicates)["elbo"]
         # An infinite term has no tail to fit.
         found[k] = np.where(values["n_zero"] > 0, np.nan, values["pareto_k_elbo"])
     return found

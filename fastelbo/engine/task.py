@@ -5,12 +5,15 @@ All backends make the same draws, because a draw is a function of its address.
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import NamedTuple, Protocol, TypeAlias
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays.inputs import constant
 from ..kernels.draws.blocks import CHUNK, Cut, Plan
 from ..models.nets import Design
 from ..models.plans import plan, work_of_draw
@@ -32,6 +35,8 @@ class EstimateRequest(NamedTuple):
     precision: str
     form: StateForm
     design: Design | None = None  # of quasi-random draws; None for independent ones
+    # Which data points of the flattened batch are asked for, in ascending order; all by default.
+    rows: NDArray[np.int64] | None = None
 
     @property
     def cut(self) -> Cut:
@@ -40,8 +45,24 @@ class EstimateRequest(NamedTuple):
 
     @property
     def points(self) -> int:
-        """Number of data points in the flattened batch."""
-        return math.prod(self.batch)
+        """Number of data points that are asked for."""
+        return math.prod(self.batch) if self.rows is None else len(self.rows)
+
+    def places(self, part: slice | NDArray[np.int64]) -> slice | NDArray[np.int64]:
+        """Where some of the data points that are asked for are in the flattened batch."""
+        return part if self.rows is None else constant(self.rows[part])
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Pieces of what is asked for that are one piece of the flattened batch.
+
+        Each is its first data point, the place of that in the flattened batch, and its length.
+        """
+        if self.rows is None:
+            yield 0, 0, self.points
+            return
+        cuts = np.flatnonzero(np.diff(self.rows) != 1) + 1
+        for lo, hi in itertools.pairwise([0, *cuts.tolist(), len(self.rows)]):
+            yield lo, int(self.rows[lo]), hi - lo
 
     @property
     def work(self) -> int:
@@ -65,11 +86,6 @@ class EstimateRequest(NamedTuple):
         return plan(self.model, self.q, points, self.precision, self.design)
 
 
-# Some data points of a request, without a step.
-Rows: TypeAlias = slice
-ALL = slice(None)
-
-
 class Backend(Protocol):
     """Makes draws and computes their log weights."""
 
@@ -77,12 +93,8 @@ class Backend(Protocol):
         """The quantities of `states.Reader` for each data point."""
         ...
 
-    def terms(self, request: EstimateRequest, rows: Rows = ALL) -> tuple[Floats, Floats, Floats]:
-        """log likelihood, log prior and log q of each draw of some data points.
-
-        Each has the shape (points, draws). ``rows`` begins at a multiple of
-        `host.group_size`.
-        """
+    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+        """log likelihood, log prior and log q of each draw, each of shape (points, draws)."""
         ...
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
 
-from ..arrays.inputs import as_array, as_floats, constant
+from ..arrays.inputs import as_array, as_floats
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState, philox_key
@@ -86,8 +88,9 @@ class Categorical(Distribution):
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
         with np.errstate(divide="ignore"):
             limits = lowering.thresholds(np.log(self.probs))
-        limits = limits.reshape(-1, self.probs.shape[-1])
-        return launch.choose(constant(limits), n, philox_key(rng)).reshape(n, *self.batch_shape, 1)
+        chooser = lowering.chooser(limits.reshape(-1, self.probs.shape[-1]))
+        drawn = launch.sample(chooser, math.prod(self.batch_shape), n, 1, philox_key(rng))
+        return drawn.astype(np.int64).reshape(n, *self.batch_shape, 1)
 
     def entropy(self) -> Floats:
         """Entropy in nats, ``-sum p log p``; shape `batch_shape`."""

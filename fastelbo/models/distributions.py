@@ -15,7 +15,7 @@ from ..arrays.protocols import DeviceFloats, ForeignArray
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import launch
-from ..kernels.draws.blocks import Density, Term
+from ..kernels.draws.blocks import Density, Sampler, Term
 from ..random import RandomState, philox_key
 from ..validation import (
     MAX_DRAWS,
@@ -27,7 +27,9 @@ from ..validation import (
 from . import lowering
 from .joint import by_member
 from .lowering import Components
+from .nets import Design, new_design
 from .protocol import Frame, Points, Source
+from .sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, Sampling, as_sampling
 from .terms import Zero
 
 
@@ -168,36 +170,60 @@ class Elliptical(Distribution):
         density = lowering.density(components, points, Frame(centre, None, None))
         return density, constant(centre)
 
-    def sample(self, n: int, rng: RandomState = None) -> Floats:
-        """Independent draws.
+    def sample(
+        self,
+        n: int,
+        rng: RandomState = None,
+        *,
+        sampler: str = "iid",
+        replicates: int = DEFAULT_REPLICATES,
+        transform: str = DEFAULT_TRANSFORM,
+    ) -> Floats:
+        """Draws, independent or quasi-random.
 
         Parameters
         ----------
         n : int
-            Number of draws for each member of the batch.
+            Number of draws for each member of the batch. For "sobol", ``replicates`` times a power
+            of two.
         rng : None, int, SeedSequence or Generator
             An int repeats the draws, a Generator advances.
+        sampler : {"iid", "sobol"}
+            Independent draws, or those of ``replicates`` scrambled Sobol sequences: draws of one
+            replicate fill space evenly, and depend on each other; see `fastelbo.estimate`.
+        replicates, transform
+            Number of scrambles, and how they become normals, as for `fastelbo.estimate`.
 
         Returns
         -------
-        ndarray, shape (n, *batch_shape, D)
-            The draws that `fastelbo.estimate` makes for the same seed, draw by draw.
+        ndarray, shape (n, *batch_shape, D), or (replicates, n / replicates, *batch_shape, D)
+            The draws that `fastelbo.estimate` makes for the same seed, draw by draw; for "sobol",
+            those of ``rotate=False``.
 
         Examples
         --------
         >>> import fastelbo as fe
-        >>> fe.Gaussian([0.0, 5.0], scale=1.0).sample(3, rng=0).shape
-        (3, 2)
+        >>> q = fe.Gaussian([0.0, 5.0], scale=1.0)
+        >>> q.sample(3, rng=0).shape, q.sample(64, rng=0, sampler="sobol").shape
+        ((3, 2), (16, 4, 2))
         """
-        return self._draws(n, rng)[0]
+        return self._draws(n, rng, as_sampling(sampler, replicates, transform, False))[0]
 
-    def _draws(self, n: int, rng: RandomState) -> tuple[Floats, int]:
-        """The draws, and the key that their addresses begin with."""
+    def _draws(
+        self, n: int, rng: RandomState, sampling: Sampling
+    ) -> tuple[Floats, int, Design | None]:
+        """The draws, the key that their addresses begin with, and the design of their points."""
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
-        batch = self.batch_shape
+        batch, points, key = self.batch_shape, Points(self.batch_shape), philox_key(rng)
         require_memory("sample", 8 * n * math.prod(batch) * self.dim)
-        centre = np.zeros((1, self.dim))
-        sampler = lowering.draw_components(self._components, Points(batch), centre)
-        key = philox_key(rng)
+        sampler, own, design = self._sampler(points), (n,), None
+        if sampling.replicated:
+            n = sampling.draws(n, "n")
+            design = new_design(self, batch, n, sampling.replicates, sampling.transform, key)
+            sampler, own = design.sampler(sampler, points), (design.replicates, -1)
         draws = launch.sample(sampler, math.prod(batch), n, self.dim, key)
-        return draws.reshape(n, *batch, self.dim), key
+        return draws.reshape(*own, *batch, self.dim), key, design
+
+    def _sampler(self, points: Points) -> Sampler:
+        """The sampler of independent draws."""
+        return lowering.draw_components(self._components, points, np.zeros((1, self.dim)))

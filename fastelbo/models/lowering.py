@@ -26,6 +26,7 @@ from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
 from ..kernels.draws.blocks import ELLIPTICAL, Density, Net, Sampler, Term, padded
+from ..kernels.draws.radial import GAUSSIAN
 from ..validation import Floats, Integers
 from .protocol import Frame, Points, Source
 
@@ -297,6 +298,13 @@ def draw_components(q: Components, points: Points, centre: Floats) -> Sampler:
     scale = np.broadcast_to(scale, (scale.shape[0], count, *scale.shape[2:]))
     _, df = _log_const(q, points)
     return make_sampler(q.radial, location, scale, thresholds(log_weight), _df_of_draws(df))
+
+
+def chooser(limits: Integers) -> Sampler:
+    """Sampler of the numbers of components, for thresholds (n or 1, C): a draw is its number."""
+    count = limits.shape[-1]
+    numbers, none = np.arange(float(count)).reshape(1, count, 1), np.zeros((1, count, 1, 1))
+    return make_sampler(GAUSSIAN, numbers, none, limits, np.zeros((1, 0)))
 
 
 @_unflagged

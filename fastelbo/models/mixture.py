@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import softmax
 
-from ..arrays.inputs import as_floats, as_unchecked_floats, constant
+from ..arrays.inputs import as_floats, as_unchecked_floats
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState
@@ -27,6 +27,7 @@ from .distributions import Elliptical
 from .location_scale import Gaussian, LocationScale
 from .lowering import Components
 from .protocol import Points
+from .sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 
 
 class Mixture(Elliptical):
@@ -200,16 +201,37 @@ class Mixture(Elliptical):
 
     @overload
     def sample(
-        self, n: int, rng: RandomState = None, *, return_component: Literal[False] = False
+        self,
+        n: int,
+        rng: RandomState = None,
+        *,
+        sampler: str = "iid",
+        replicates: int = DEFAULT_REPLICATES,
+        transform: str = DEFAULT_TRANSFORM,
+        return_component: Literal[False] = False,
     ) -> Floats: ...
     @overload
     def sample(
-        self, n: int, rng: RandomState = None, *, return_component: Literal[True]
+        self,
+        n: int,
+        rng: RandomState = None,
+        *,
+        sampler: str = "iid",
+        replicates: int = DEFAULT_REPLICATES,
+        transform: str = DEFAULT_TRANSFORM,
+        return_component: Literal[True],
     ) -> tuple[Floats, Integers]: ...
     def sample(
-        self, n: int, rng: RandomState = None, *, return_component: bool = False
+        self,
+        n: int,
+        rng: RandomState = None,
+        *,
+        sampler: str = "iid",
+        replicates: int = DEFAULT_REPLICATES,
+        transform: str = DEFAULT_TRANSFORM,
+        return_component: bool = False,
     ) -> Floats | tuple[Floats, Integers]:
-        """Independent draws, and which components they are from.
+        """Draws, and which components they are from.
 
         Parameters
         ----------
@@ -217,14 +239,16 @@ class Mixture(Elliptical):
             Number of draws for each member of the batch.
         rng : None, int, SeedSequence or Generator
             An int repeats the draws, a Generator advances.
+        sampler, replicates, transform
+            Independent or quasi-random draws, as for `Gaussian.sample`.
         return_component : bool
             Whether to return the numbers of the components too. The draws are the same.
 
         Returns
         -------
-        draws : ndarray, shape (n, *batch_shape, D)
+        draws : ndarray, shape (n, *batch_shape, D), or (replicates, n / replicates, ...)
             The draws that `fastelbo.estimate` makes for the same seed, draw by draw.
-        component : ndarray of int64, shape (n, *batch_shape)
+        component : ndarray of int64, of the shape of the draws without its last axis
             Only with ``return_component=True``.
 
         Examples
@@ -235,15 +259,19 @@ class Mixture(Elliptical):
         >>> bool(((draws[:, 0] > 0.0) == (component == 1)).all())
         True
         """
+        sampling = as_sampling(sampler, replicates, transform, False)
+        draws, key, design = self._draws(n, rng, sampling)
         if not as_flag(return_component, "return_component"):
-            return super().sample(n, rng)
-        draws, key = self._draws(n, rng)
-        members = math.prod(self.batch_shape)
-        require_memory("sample", draws.nbytes + 8 * len(draws) * members)
-        log_weight = Points(self.batch_shape).select(self._components.log_weight, 1)
-        limits = np.broadcast_to(lowering.thresholds(log_weight), (members, self.weights.shape[-1]))
-        component = launch.choose(constant(limits), len(draws), key)
-        return draws, component.reshape(draws.shape[:-1])
+            return draws
+        members, shape = math.prod(self.batch_shape), draws.shape[:-1]
+        require_memory("sample", draws.nbytes + 8 * math.prod(shape))
+        points = Points(self.batch_shape)
+        limits = lowering.thresholds(points.select(self._components.log_weight, 1))
+        chooser = lowering.chooser(limits)
+        if design is not None:
+            chooser = design.sampler(chooser, points)
+        drawn = launch.sample(chooser, members, draws.size // max(1, members * self.dim), 1, key)
+        return draws, drawn.astype(np.int64).reshape(shape)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, components={self.weights.shape[-1]})"

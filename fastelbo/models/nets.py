@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
@@ -16,9 +15,6 @@ from ..kernels.draws.blocks import Cut, Net, Sampler, padded
 from ..kernels.draws.sobol import BITS, UNIT
 from ..validation import Floats
 from .protocol import Points, Proposal
-
-# SciPy has direction numbers for so many coordinates.
-MOST_COORDINATES = qmc.Sobol.MAXDIM
 
 
 class Design(NamedTuple):
@@ -39,9 +35,7 @@ class Design(NamedTuple):
     @property
     def net(self) -> Net:
         """The points, as the kernels read them."""
-        return Net(
-            self.columns, self.per_replicate.bit_length() - 1, self.transform == "inverse"
-        )
+        return Net(self.columns, self.per_replicate.bit_length() - 1, self.transform == "inverse")
 
     def sampler(self, own: Sampler, points: Points) -> Sampler:
         """The sampler of independent draws of some data points, made one of points of the net."""
@@ -51,11 +45,8 @@ class Design(NamedTuple):
         rotation = points.select(self.rotation, 3)
         if own.location.shape[1] == 0:
             return own._replace(rotation=_padded(rotation[:, 0]))
-        scale = own.scale
-        if scale.shape[2] == 1:
-            scale = np.swapaxes(scale, 2, 3) * rotation
-        else:
-            scale = scale @ rotation
+        diagonal = own.scale.shape[2] == 1
+        scale = own.scale.swapaxes(2, 3) * rotation if diagonal else own.scale @ rotation
         return own._replace(scale=constant(scale), full=True)
 
 
@@ -73,11 +64,6 @@ def new_design(
     chooses = q.source(Points(batch, slice(0, 1))).sampler.location.shape[1] > 1
     # Normals come in pairs; one coordinate chooses a component.
     coordinates = q.dim + q.dim % 2 + int(chooses)
-    if coordinates > MOST_COORDINATES:
-        raise InvalidInputError(
-            f'sampler must be "iid" for draws of {q.dim} coordinates: SciPy has Sobol points of '
-            f'at most {MOST_COORDINATES}; got "sobol"'
-        )
     columns = constant(scrambled_columns(_directions(coordinates), replicates, key))
     return Design(replicates, n_samples // replicates, transform, columns)
 
@@ -85,5 +71,13 @@ def new_design(
 @functools.lru_cache(maxsize=8)
 def _directions(coordinates: int) -> NDArray[np.uint32]:
     """Columns (coordinates, 32) of the generator matrices of Joe and Kuo (2008), from SciPy."""
+    from scipy.stats import qmc  # takes half a second
+
+    most = qmc.Sobol.MAXDIM
+    if coordinates > most:
+        raise InvalidInputError(
+            f'sampler must be "iid" for draws that take {coordinates} uniforms: SciPy has Sobol '
+            f'points of at most {most} coordinates; got "sobol"'
+        )
     engine: Any = qmc.Sobol(coordinates, scramble=False, bits=BITS)
     return constant(np.ascontiguousarray(engine._sv, dtype=np.uint32))

@@ -53,18 +53,17 @@ def elbo_terms(
     design
         None for independent draws, or what `reference.sobol` describes.
     rows
-        Data points whose terms are wanted, all by default, as places in the flattened batch.
+        Data points, of the two batches broadcast and flattened; all by default.
 
     Returns
     -------
     log_likelihood, log_prior, log_q : arrays of shape (N, K)
-        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the number of
-        ``rows``: by default the length of the two batches, broadcast and flattened, 1 without one.
+        ``log p(x_i | z_ik)``, ``log p(z_ik)`` and ``log q_i(z_ik)``. N is the number of ``rows``;
+        by default the length of the two batches, which is 1 without a batch.
     """
     prior, likelihood = model.prior, model.likelihood
     shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
     n_points = int(np.prod(shape, dtype=np.int64))
-    rows = np.arange(n_points) if rows is None else rows
     address([first_index, first_index + max(n_points, 1) - 1], 32, "index")
     address(n_samples - 1, 40, "draw")
 
@@ -80,6 +79,7 @@ def elbo_terms(
     point_step = max(
         1, BLOCK_LENGTH // max(width * draw_step, n_components * dim * (dim if is_full else 1))
     )
+    rows = np.arange(n_points) if rows is None else rows
     log_lik, log_prior, log_q = (np.empty((len(rows), n_samples)) for _ in range(3))
     for i in range(0, len(rows), point_step):
         points = rows[i : i + point_step]
@@ -109,7 +109,7 @@ def summaries(
     iw_sizes: Iterable[int] = (),
     design: Any = None,
     key: int = 0,
-    first_index: int = 0,
+    indices: Iterable[int] | None = None,
 ) -> dict[str, Any]:
     """Summaries of each row of draws, in two passes.
 
@@ -122,8 +122,9 @@ def summaries(
         replicates of a design, are left out.
     design
         None for independent draws, or what `reference.sobol` describes.
-    key, first_index
-        Key and first data point of the draws of a design, which permute its groups.
+    key, indices
+        Key and data points of the draws of a design, which permute its groups; 0, 1, ... by
+        default.
 
     Returns
     -------
@@ -172,7 +173,7 @@ def summaries(
         result["jensen_gap_se"] = _mean_and_se(relative - log_weights)[1]
     result["iw"] = {}
     if design is not None:
-        return result | _replicated(means, iw_sizes, design, key, first_index)
+        return result | _replicated(means, iw_sizes, design, key, indices)
     for size in iw_sizes:
         n_groups = n_samples // size
         if n_groups > 0:
@@ -182,7 +183,11 @@ def summaries(
 
 
 def _replicated(
-    terms: dict[str, Array], iw_sizes: Iterable[int], design: Any, key: int, first_index: int
+    terms: dict[str, Array],
+    iw_sizes: Iterable[int],
+    design: Any,
+    key: int,
+    indices: Iterable[int] | None,
 ) -> dict[str, Any]:
     """Estimates from each replicate, and from the groups that are made across replicates."""
     log_weights, n_replicates = terms["elbo"], design.replicates
@@ -202,7 +207,8 @@ def _replicated(
     for size in iw_sizes:
         sets = n_replicates // size
         if sets > 0:
-            addressed = enumerate(log_weights, first_index)
+            addresses = range(n_points) if indices is None else indices
+            addressed = zip(addresses, log_weights, strict=True)
             groups = np.array([groups_of(design, key, i, row, size) for i, row in addressed])
             values = log_mean(1.0 / size, groups)
             result["iw"][size] = _mean_and_se(values.reshape(n_points, -1))

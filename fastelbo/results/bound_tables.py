@@ -13,6 +13,7 @@ from ..frozen import Frozen
 from ..tables import format_cell, format_table
 from ..validation import Floats
 from ..weights.bounds import Bound
+from ..weights.pareto import Counts, in_words
 
 _SHOWN_POINTS = 5
 _WIDTH = 100
@@ -31,8 +32,11 @@ class BoundTable(Frozen):
     bias : ndarray
         v / 2K for each data point: the expectation of ``log_evidence`` is below log p(x) by about
         this. NaN if it is not known, 0 for an exact sum without draws.
-    n_samples : int
+    n_samples : int or ndarray
         K, the number of draws for each data point; 0 for an exact sum.
+    corrected : bool
+        Whether ``log_evidence`` has SE^2 / 2 added for the bias of a log of a mean, wherever it has
+        an SE; the bias is then 0.
 
     Examples
     --------
@@ -49,7 +53,8 @@ class BoundTable(Frozen):
     value: Floats
     se: Floats
     bias: Floats
-    n_samples: int
+    n_samples: Counts
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         self._set(**vars(self))
@@ -57,7 +62,7 @@ class BoundTable(Frozen):
     @property
     def meaning(self) -> str:
         """A text that says which of the numbers bound the log evidence, and how."""
-        if self.n_samples == 0:
+        if not np.any(self.n_samples):
             return _list(
                 "Summed without draws: elbo is a lower bound on log p(x), and log_evidence is "
                 "log p(x), both to rounding."
@@ -67,12 +72,21 @@ class BoundTable(Frozen):
             "expectation: their exact values are at most log p(x) and rise with k. Because of its "
             "sampling error, an estimate can be above log p(x)."
         )
-        bias = "" if np.isnan(self.bias).all() else f" (here up to {np.nanmax(self.bias):.2g} nats)"
+        known = not np.isnan(self.bias).all()
+        bias = f" (here up to {np.nanmax(self.bias):.2g} nats)" if known else ""
         evidence = (
-            f"log_evidence estimates log p(x) itself, from all K = {self.n_samples} draws. Its "
-            f"expectation is the bound of K weights, too low by about v/2K{bias}, with v the "
-            "relative variance of the weights."
+            f"log_evidence estimates log p(x) itself, from all K = {in_words(self.n_samples)} draws"
         )
+        if self.corrected:
+            evidence += (
+                ". It has SE^2/2 added, by which the log of a mean is too low, except where it has "
+                "no standard error."
+            )
+        else:
+            evidence += (
+                f". Its expectation is the bound of K weights, too low by about v/2K{bias}, with v "
+                "the relative variance of the weights."
+            )
         order = (
             "Rising rows are no test of q: if each k divides the next k and K, estimates from the "
             "same draws always rise, by algebra, even if q misses a mode."
@@ -96,13 +110,11 @@ class BoundTable(Frozen):
 
 
 def bound_table(
-    bounds: Mapping[str, Bound], relative_variance: Floats, n_samples: int
+    bounds: Mapping[str, Bound], bias: Floats, n_samples: Counts, corrected: bool
 ) -> BoundTable:
     """The table of named bounds, which must be in rising order; see `Estimate.bounds`."""
     value, se = (np.stack(parts) for parts in zip(*bounds.values(), strict=True))
-    unbiased = np.zeros_like(relative_variance)
-    bias = relative_variance / (2 * n_samples) if n_samples else unbiased
-    return BoundTable(tuple(bounds), value, se, bias, n_samples)
+    return BoundTable(tuple(bounds), value, se, bias, n_samples, corrected)
 
 
 def _list(*texts: str) -> str:

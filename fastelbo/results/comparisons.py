@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
 from ..plotting import Drawable
@@ -43,15 +44,19 @@ def evidence_difference(first: Comparable, second: Comparable) -> Difference:
         quantity="log_evidence",
         value=np.asarray(value),
         se=np.asarray(se),
-        flagged=high_k(first.pareto_k, first.n_samples) | high_k(second.pareto_k, second.n_samples),
+        flagged=_flagged(first) | _flagged(second),
         _interval=partial(_interval, first, second),
     )
+
+
+def _flagged(each: Comparable) -> NDArray[np.bool_]:
+    return high_k(each.pareto_k, each.n_samples, each.replicates)
 
 
 def _share_draws(first: Comparable, second: Comparable) -> bool:
     """Whether a draw of one is at the address of a draw of the other, as far as is known."""
     if first is second:
-        return first.n_samples > 0
+        return bool(np.any(first.n_samples))
     if first._addresses is None or second._addresses is None:
         return False
     (key, points), (other_key, others) = first._addresses, second._addresses

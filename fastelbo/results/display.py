@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from typing import Protocol
 
 import numpy as np
 
-from ..plotting import Drawable
 from ..tables import format_cell, format_table, html_table, interval_cell
-from ..validation import Floats
+from ..validation import Floats, Integers
+from ..weights.pareto import in_words
 from ..weights.scaled import mean_and_error
-from ..weights.tail_intervals import tail_interval
-from .total import QUANTITIES
+from .fields import Fields
+from .intervals import evidence_interval
+from .names import QUANTITIES
 
 _HTML_ROWS = 10
+_LEVEL = 0.95
 
 
-class Displayed(Drawable, Protocol):
-    """The attributes of a `fastelbo.Estimate` that its table reads, besides those of figures."""
-
-    @property
-    def elbo(self) -> Floats: ...
-    @property
-    def elbo_se(self) -> Floats: ...
-    @property
-    def ess(self) -> Floats: ...
-    @property
-    def relative_variance(self) -> Floats: ...
-    @property
-    def pareto_k_elbo(self) -> Floats: ...
-    @property
-    def _note(self) -> str: ...
-    @property
-    def _tail(self) -> Floats | None: ...
-
-
-def summary(estimate: Displayed, max_rows: int) -> str:
+def summary(estimate: Fields, max_rows: int) -> str:
     """The table of the first data points; see `Estimate.summary`."""
     text, left_out = format_table(_rows(estimate, max_rows)), estimate.log_evidence.size - max_rows
     if left_out > 0:
@@ -44,35 +26,58 @@ def summary(estimate: Displayed, max_rows: int) -> str:
     return f"{text}\n{estimate._note}" if estimate._note else text
 
 
-def html(estimate: Displayed) -> str:
+def html(estimate: Fields) -> str:
     """The table of the first data points, for notebooks."""
     left_out = estimate.log_evidence.size - _HTML_ROWS
     more = f"; {left_out} more data points" if left_out > 0 else ""
     return html_table(_rows(estimate, _HTML_ROWS), f"{estimate!r}, in nats{more}")
 
 
-def line(estimate: Displayed) -> str:
+def line(estimate: Fields) -> str:
     """What the estimate is, in one line."""
     evidence, elbo, ess = estimate.log_evidence, estimate.elbo, estimate.ess
+    draws = f"n_samples={in_words(estimate.n_samples)}"
+    if estimate.replicates > 1:
+        draws += f", sampler={estimate.sampler!r}, replicates={estimate.replicates}"
+        worth = _worth(estimate.variance_ratio)
+    elif evidence.size == 1:
+        worth = f"ess={ess.item():.4g}"
+    else:
+        worth = f"least ess={ess.min(initial=np.inf):.4g}"
     if evidence.size == 1:
         inside = f"log_evidence={format_cell(evidence, estimate.log_evidence_se, ())}, "
-        inside += f"elbo={format_cell(elbo, estimate.elbo_se, ())}, ess={ess.item():.4g}"
+        inside += f"elbo={format_cell(elbo, estimate.elbo_se, ())}"
     else:
         inside = f"{evidence.size} data points, mean log_evidence={_mean(evidence):.6g}, "
-        inside += f"mean elbo={_mean(elbo):.6g}, least ess={ess.min(initial=np.inf):.4g}"
-    return f"Estimate({inside}, n_samples={estimate.n_samples})"
+        inside += f"mean elbo={_mean(elbo):.6g}"
+    return f"Estimate({inside}, {worth}, {draws})"
 
 
-def _rows(estimate: Displayed, max_rows: int) -> list[list[str]]:
+def _worth(variance_ratio: Floats) -> str:
+    """By how much replicates cut the variance of independent draws, at the least."""
+    known = variance_ratio[~np.isnan(variance_ratio)]
+    least = f"{known.min():.3g}" if known.size else "nan"
+    return f"{'least ' if variance_ratio.size > 1 else ''}variance_ratio={least}"
+
+
+def _rows(estimate: Fields, max_rows: int) -> list[list[str]]:
     """The cells of the table, headings first."""
-    columns: list[tuple[str, Floats, Floats | None]] = [
+    columns: list[tuple[str, Floats | Integers, Floats | None]] = [
         (name, getattr(estimate, name), getattr(estimate, f"{name}_se"))
         for name in QUANTITIES
         # Skip quantities that are NaN because log weights alone do not determine them.
         if not estimate.log_evidence.size or not np.isnan(getattr(estimate, name)).all()
     ]
     columns += [(f"iw_elbo({k})", *estimate.iw_elbo(k)) for k in estimate.iw_sizes]
-    columns += [("ess", estimate.ess, None), ("pareto_k", estimate.pareto_k, None)]
+    if estimate.replicates > 1:
+        # The ESS of weights is not the number of draws that quasi-random ones are worth.
+        columns += [("variance_ratio", estimate.variance_ratio, None)]
+        columns += [("ess/K", estimate.ess / estimate.n_samples, None)]
+    else:
+        columns += [("ess", estimate.ess, None)]
+    columns += [("pareto_k", estimate.pareto_k, None)]
+    if np.ndim(estimate.n_samples):
+        columns += [("n_samples", np.asarray(estimate.n_samples), None)]
     if not np.isnan(estimate.pareto_k_elbo).all():
         columns += [("pareto_k_elbo", estimate.pareto_k_elbo, None)]
     table = [["", *(name for name, _, _ in columns)]]
@@ -84,15 +89,13 @@ def _rows(estimate: Displayed, max_rows: int) -> list[list[str]]:
     return table
 
 
-def _interval(estimate: Displayed, index: tuple[int, ...]) -> str:
+def _interval(estimate: Fields, index: tuple[int, ...]) -> str:
     """Log evidence and its interval if its standard error is NaN, else an empty text."""
-    if estimate._tail is None or not np.isnan(estimate.log_evidence_se[index]):
+    unknown = estimate._tail is None and estimate.replicates == 1
+    if unknown or not np.isnan(estimate.log_evidence_se[index]):
         return ""
-    value, v, tail = (
-        np.asarray(each[index])
-        for each in (estimate.log_evidence, estimate.relative_variance, estimate._tail)
-    )
-    return interval_cell(value, *tail_interval(estimate.n_samples, value, v, tail))
+    ends = evidence_interval(estimate, _LEVEL, index)
+    return interval_cell(np.asarray(estimate.log_evidence[index]), *ends)
 
 
 def _mean(values: Floats) -> float:

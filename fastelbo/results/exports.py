@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..optional import optional
-from ..validation import Floats
 from ..version import STREAM_VERSION, __version__
 from ..weights.bounds import Bound
 
@@ -18,10 +17,16 @@ if TYPE_CHECKING:
     from xarray import Dataset
 
 # Counts and ratios. All other quantities are in nats.
-_DIMENSIONLESS = {"ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero"}
+_DIMENSIONLESS = {
+    "ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "variance_ratio",
+    "n_samples",
+}  # fmt: skip
+Array = np.ndarray[Any, Any]
 
 
-def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: int) -> DataFrame:
+def to_pandas(
+    arrays: Mapping[str, Array], shape: tuple[int, ...], facts: Mapping[str, Any]
+) -> DataFrame:
     """A frame with one row per data point of the batch ``shape``; see `Estimate.to_pandas`."""
     pandas = _imported("pandas")
     names = _dimensions(shape)
@@ -32,15 +37,15 @@ def to_pandas(arrays: Mapping[str, Floats], shape: tuple[int, ...], n_samples: i
     # Copies, which may be written.
     columns = {name: array.flatten() for name, array in arrays.items()}
     frame = pandas.DataFrame(columns, index=index)
-    frame.attrs = _attributes(n_samples)
+    frame.attrs = _attributes(facts)
     return frame
 
 
 def to_xarray(
-    arrays: Mapping[str, Floats],
+    arrays: Mapping[str, Array],
     bounds: Mapping[int, Bound],
     shape: tuple[int, ...],
-    n_samples: int,
+    facts: Mapping[str, Any],
 ) -> Dataset:
     """A Dataset with one variable per quantity, and one for bounds; see `Estimate.to_xarray`."""
     xarray = _imported("xarray")
@@ -59,15 +64,15 @@ def to_xarray(
         name: (axes, array, {"units": "1" if name in _DIMENSIONLESS else "nats"})
         for name, (axes, array) in entries.items()
     }
-    return xarray.Dataset(variables, coordinates, _attributes(n_samples))
+    return xarray.Dataset(variables, coordinates, _attributes(facts))
 
 
-def _attributes(n_samples: int) -> dict[str, Any]:
+def _attributes(facts: Mapping[str, Any]) -> dict[str, Any]:
     # ArviZ's names for the library that made a group.
     return {
         "inference_library": "fastelbo",
         "inference_library_version": __version__,
-        "n_samples": n_samples,
+        **facts,
         "stream_version": STREAM_VERSION,
         "units": "nats",
     }

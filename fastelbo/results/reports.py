@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import InvalidInputError
 from ..tables import ends_cell, format_cell, format_table
 from ..version import __version__
-from ..weights.pareto import k_threshold
+from ..weights.pareto import in_words, k_limit
 from .estimate import Estimate
 from .total import Total
 
@@ -55,7 +55,7 @@ def as_text(estimate: Estimate) -> str:
     if " > " in summary:
         errors += ", or > the lower end of a 95 % interval without an upper one"
     parts = [
-        f"{points}, K = {estimate.n_samples} draws; estimates in nats +- {errors}",
+        f"{points}, {_draws(estimate)}; estimates in nats +- {errors}",
         summary,
         _intervals_text(estimate),
         # The classes of too few draws have no sense: their limit is below 0.
@@ -64,6 +64,11 @@ def as_text(estimate: Estimate) -> str:
     if count > 1:
         parts.append(_total_text(estimate))
     return "\n\n".join(parts)
+
+
+def _draws(estimate: Estimate) -> str:
+    text = f"K = {in_words(estimate.n_samples)} draws"
+    return f"{text} in {estimate.replicates} replicates" if estimate.replicates > 1 else text
 
 
 def as_json(estimate: Estimate) -> str:
@@ -101,7 +106,7 @@ def as_json(estimate: Estimate) -> str:
             "stream_version": estimate.stream_version,
             "batch_shape": estimate.batch_shape,
             "iw_sizes": estimate.iw_sizes,
-            "pareto_k_threshold": _plain(k_threshold(estimate.n_samples)),
+            "pareto_k_threshold": _plain(k_limit(estimate.n_samples, estimate.replicates)),
             **{name: _plain(value) for name, value in estimate.to_dict().items()},
             "log_evidence_interval": _plain(
                 list(estimate.confidence_interval("log_evidence", _LEVEL))
@@ -149,13 +154,14 @@ def _total_text(estimate: Estimate) -> str:
     rows.append(["", *cells, ends_cell(np.array(total.log_evidence), *interval)])
     if not np.isfinite(total.log_evidence):
         return format_table(rows)
-    correction = f"log_evidence includes {total.bias_correction:.3g} nats for its bias, sum v/2K."
+    bias = "sum SE^2/2" if estimate.replicates > 1 else "sum v/2K"
+    correction = f"log_evidence includes {total.bias_correction:.3g} nats for its bias, {bias}."
     return f"{format_table(rows)}\n{correction}"
 
 
 def _plain(value: Any) -> Any:
     """Numbers and nested lists of numbers, with None for NaN and infinities."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]

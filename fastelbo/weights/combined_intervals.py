@@ -12,12 +12,13 @@ method above does not, because its reaches are about unbiased estimates.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from scipy.special import ndtri
 
 from ..kernels.state.scales import LARGE, TINY
 from ..validation import Floats
-from .intervals import Interval, one_sided_interval, upper_probability
+from .intervals import Interval, one_sided_interval, quantile
 from .scaled import root_sum_of_squares, total
 
 # For a light tail, the tail interval may reach further than the delta interval by this share, which
@@ -103,6 +104,7 @@ def gap_interval(
     log_evidence: Floats,
     evidence_interval: Interval,
     confidence_level: float,
+    df: float = math.inf,
 ) -> Interval:
     """Confidence interval of the Jensen gap, log evidence - ELBO, in nats.
 
@@ -119,6 +121,8 @@ def gap_interval(
         Its tail interval at the same level.
     confidence_level : float
         Between 0 and 1.
+    df : float
+        Degrees of freedom of the errors.
 
     Returns
     -------
@@ -138,7 +142,7 @@ def gap_interval(
     >>> round(float(low), 2), round(float(high), 2)
     (0.71, 1.36)
     """
-    z = float(ndtri(upper_probability(confidence_level)))
+    z = quantile(confidence_level, df)
     unit = np.where(np.fmax.reduce(errors) > LARGE, TINY, 1.0)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         delta, elbo, both = (unit * (z * error) for error in errors)

@@ -10,7 +10,7 @@ from scipy.special import ndtri, stdtrit
 
 from ..errors import InvalidInputError
 from ..validation import Floats, as_number
-from .pareto import LOW_ESS_VARIANCE, kept_draws
+from .pareto import LOW_ESS_VARIANCE, Counts, kept_draws
 
 # The largest v / K of more than 20 draws whose tail is unknown: at least 4 effective draws. The
 # delta interval of counts of rare events, which are such weights, is good.
@@ -39,10 +39,21 @@ def upper_probability(confidence_level: float) -> float:
     return min(0.5 + 0.5 * as_level(confidence_level), 1.0 - 2.0**-53)
 
 
+def quantile(confidence_level: float, df: float = math.inf) -> float:
+    """How many standard errors an interval reaches: of Student's t, or of the normal law."""
+    probability = upper_probability(confidence_level)
+    return float(ndtri(probability) if df == math.inf else stdtrit(df, probability))
+
+
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
-def normal_interval(value: Floats, se: Floats, confidence_level: float) -> Interval:
-    """value -+ z se; without ends where the error is infinite, even about an infinite value."""
-    half = ndtri(upper_probability(confidence_level)) * se
+def normal_interval(
+    value: Floats, se: Floats, confidence_level: float, df: float = math.inf
+) -> Interval:
+    """value -+ z se; without ends where the error is infinite, even about an infinite value.
+
+    With ``df`` degrees of freedom, z is the quantile of Student's t.
+    """
+    half = quantile(confidence_level, df) * se
     endless = np.isposinf(half)
     low, high = np.where(endless, -np.inf, value - half), np.where(endless, np.inf, value + half)
     return Interval(low, high)
@@ -54,9 +65,25 @@ def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
     return Interval(least, np.full_like(value, np.inf))
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
+def replicated_interval(
+    log_evidence: Floats, uncorrected: Floats, se: Floats, df: float, confidence_level: float
+) -> Interval:
+    """The interval of the log evidence from replicates, with quantiles of Student's t.
+
+    It is one-sided, below the log of the mean weight, ``uncorrected``, where the squared error
+    exceeds 0.25, or there is no error.
+    """
+    ends = normal_interval(log_evidence, se, confidence_level, df)
+    # Markov's inequality is about the mean of the weights itself.
+    without = one_sided_interval(uncorrected, confidence_level)
+    known = se**2 <= _MOST_VARIANCE
+    return Interval(*(np.where(known, *each) for each in zip(ends, without, strict=True)))
+
+
 @np.errstate(over="ignore", under="ignore")
 def delta_interval(
-    n_samples: int,
+    n_samples: Counts,
     log_evidence: Floats,
     relative_variance: Floats,
     confidence_level: float,
@@ -66,9 +93,10 @@ def delta_interval(
     It has quantiles of Student's t with K - 1 degrees of freedom. It is one-sided where v / K
     exceeds 0.01 (up to 20 draws) or 0.25 (more), or is NaN as it is for one draw.
     """
-    most_variance = _MOST_VARIANCE if kept_draws(n_samples) else LOW_ESS_VARIANCE
-    variance = relative_variance / max(n_samples, 1)
-    half = stdtrit(max(n_samples - 1, 1), upper_probability(confidence_level)) * np.sqrt(variance)
+    most_variance = np.where(kept_draws(n_samples), _MOST_VARIANCE, LOW_ESS_VARIANCE)
+    variance = relative_variance / np.maximum(n_samples, 1)
+    df = np.maximum(np.subtract(n_samples, 1), 1)
+    half = stdtrit(df, upper_probability(confidence_level)) * np.sqrt(variance)
     least, most = one_sided_interval(log_evidence, confidence_level)
     known = variance <= most_variance
     return Interval(

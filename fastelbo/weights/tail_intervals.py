@@ -43,9 +43,9 @@ import numpy as np
 from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
 
 from ..kernels.cpu.tails import FITTED, SHORT, TIED, UNBOUNDED
-from ..validation import Floats
+from ..validation import Floats, Integers
 from .intervals import Interval, as_level, delta_interval, one_sided_interval, upper_probability
-from .pareto import TailFits, fit_tails, k_threshold
+from .pareto import Counts, TailFits, fit_tails, k_threshold
 
 # Nodes of k for each theta: equidistant standard normals. The golden ratio shifts them from one
 # theta to the next, so that the nodes of all theta together leave no gaps.
@@ -73,7 +73,7 @@ _SQRT_2PI = math.sqrt(2.0 * math.pi)
 
 @np.errstate(over="ignore", under="ignore")
 def tail_interval(
-    n_samples: int,
+    n_samples: Counts,
     log_evidence: Floats,
     relative_variance: Floats,
     tail: Floats,
@@ -83,12 +83,13 @@ def tail_interval(
 
     Parameters
     ----------
-    n_samples : int
-        K, the number of draws.
+    n_samples : int or ndarray
+        K, the number of draws; as an array, of each data point.
     log_evidence, relative_variance : ndarray
         log mean and Var(w) / E(w)^2 of the K weights, one entry per data point.
     tail : ndarray
-        (..., M + 1): the largest log weights of each data point, in any order.
+        (..., M + 1): the largest log weights of each data point, in any order. Data points with
+        fewer of them have NaN in place of others.
     confidence_level : float
         Between 0 and 1.
 
@@ -118,7 +119,27 @@ def tail_interval(
     value = np.asarray(log_evidence, dtype=np.float64)
     shape = value.shape
     value, v = value.reshape(-1), np.asarray(relative_variance).reshape(-1)
+    draws = np.broadcast_to(n_samples, shape).reshape(-1)
+    # NaN are the last.
     tail = np.sort(np.asarray(tail, dtype=np.float64).reshape(len(value), np.shape(tail)[-1]))
+    sizes = (~np.isnan(tail)).sum(axis=1)
+    low, high = np.empty_like(value), np.empty_like(value)
+    # Fits are of tails of one length.
+    lengths = np.unique(sizes)
+    for size in lengths:
+        rows = slice(None) if len(lengths) == 1 else sizes == size
+        part = draws[rows], value[rows], v[rows]
+        if size:
+            low[rows], high[rows] = _of_one_length(*part, tail[rows, :size], level)
+        else:
+            low[rows], high[rows] = delta_interval(*part, level)
+    return low.reshape(shape), high.reshape(shape)
+
+
+def _of_one_length(
+    n_samples: Integers, value: Floats, v: Floats, tail: Floats, level: float
+) -> Interval:
+    """`tail_interval` of rows, with the tails (rows, M + 1) in rising order."""
     probabilities = 0.5 - 0.5 * level, upper_probability(level)
     se = np.sqrt(v / n_samples)
     delta_low, high = (value + ndtri(p) * se for p in probabilities)
@@ -128,9 +149,9 @@ def tail_interval(
     for start in range(0, len(fitted), _ROWS):
         rows = fitted[start : start + _ROWS]
         mean_excess, weight = _posterior(
-            TailFits(*(part[rows] for part in fits)), n_samples, tail.shape[1] - 1
+            TailFits(*(part[rows] for part in fits)), n_samples[rows], tail.shape[1] - 1
         )
-        centre, sd = _given_excess(n_samples, value[rows], v[rows], tail[rows], mean_excess)
+        centre, sd = _given_excess(n_samples[rows], value[rows], v[rows], tail[rows], mean_excess)
         for end, p in zip((low, high), probabilities, strict=True):
             end[rows] = _mixture_quantile(p, centre, sd, weight, end[rows])
         # Of no use above the limit of k-hat, where weights may add up to less than 1.
@@ -144,15 +165,15 @@ def tail_interval(
     endless = high == np.inf
     both = ~endless
     low[both], high[both] = _placed(
-        n_samples, fits.pareto_k[both], spread[both], value[both],
+        n_samples[both], fits.pareto_k[both], spread[both], value[both],
         Interval(low[both], high[both]), delta_low[both],
     )  # fmt: skip
     low[endless] = one_sided_interval(value[endless], level).low
-    return low.reshape(shape), high.reshape(shape)
+    return Interval(low, high)
 
 
 def _placed(
-    n_samples: int,
+    n_samples: Integers,
     pareto_k: Floats,
     spread: Floats,
     value: Floats,
@@ -182,7 +203,7 @@ def _placed(
     )
 
 
-def _posterior(fits: TailFits, n_samples: int, tail_length: int) -> tuple[Floats, Floats]:
+def _posterior(fits: TailFits, n_samples: Integers, tail_length: int) -> tuple[Floats, Floats]:
     """Nodes of the mean excess and their weights: (rows, points of the grid times nodes).
 
     Weights add up to 1 less the probability that the tail has no mean.
@@ -217,7 +238,7 @@ def _nodes(grid_size: int) -> tuple[Floats, Floats]:
 
 
 def _given_excess(
-    n_samples: int, value: Floats, v: Floats, tail: Floats, mean_excess: Floats
+    n_samples: Integers, value: Floats, v: Floats, tail: Floats, mean_excess: Floats
 ) -> tuple[Floats, Floats]:
     """Log evidence and its standard error for each mean excess over u, (rows, nodes)."""
     top = tail.max(axis=1)
@@ -230,11 +251,11 @@ def _given_excess(
     square = ((n_samples - 1.0) * v + n_samples) * mean**2 - ((w**2).sum(axis=1) - u**2)
     root = np.sqrt(np.maximum(square, 0.0))
     y = u[:, None] + mean_excess
-    y_mean = (body[:, None] + size * y) / n_samples
+    y_mean = (body[:, None] + size * y) / n_samples[:, None]
     # Relative to the mean before they are squared, so that no square is lost.
-    y_square = ((root[:, None] / y_mean) ** 2 + size * (y / y_mean) ** 2) / n_samples
-    relative_variance = np.maximum(y_square - 1.0, 0.0)
-    return top[:, None] + np.log(y_mean), np.sqrt(relative_variance / n_samples)
+    y_square = (root[:, None] / y_mean) ** 2 + size * (y / y_mean) ** 2
+    relative_variance = np.maximum(y_square / n_samples[:, None] - 1.0, 0.0)
+    return top[:, None] + np.log(y_mean), np.sqrt(relative_variance / n_samples[:, None])
 
 
 def _mixture_quantile(

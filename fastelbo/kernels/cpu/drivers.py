@@ -14,7 +14,7 @@ import numpy as np
 
 from ..draws.blocks import LANES, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
-from ..draws.sampling import choose_components, random_choices, sample_block
+from ..draws.sampling import sample_block
 from ..draws.sobol import permute
 from ..jit.compile import block
 from ..jit.threads import stopped
@@ -39,11 +39,11 @@ def states(
     part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
     states, top_rows, counter,
 ):  # fmt: skip
-    """states[i] = the states of chunks first_step and following of data point i of the plan.
+    """states[i] = the states of steps first_step and following of data point i of the plan.
 
-    The order of chunks is that of `Cut`. The address of data point i is ``first_index +
-    points[i]``. Its largest log weights are written to some of the rows top_rows[i, s, 0]. Values
-    at or below the threshold of prefix_rows[i, 0] are ignored.
+    The order of the chunks of steps is that of `Cut`. The address of data point i is ``first_index
+    + points[i]``. Its largest log weights are written to some of the rows top_rows[i, step, 0].
+    Values at or below the threshold of prefix_rows[i, 0] are ignored.
     """
     replicates, size = cut.replicates, states.shape[2]
     steps = states.shape[1] // replicates
@@ -60,14 +60,14 @@ def states(
         i, c = item // steps, item % steps
         index = np.uint64(first_index + points[i])
         opens = c == 0 or item == part * items // parts
-        slot = c * replicates if opens else slot
-        if capacity > 0 and opens:
-            open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
+        slot = c if opens else slot
+        if capacity > 0:
+            clear_row(top_rows[i, c, 0])
+            if opens:
+                open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
         for r in range(replicates):
             state = states[i, c * replicates + r]
             clear(state)
-            if capacity > 0:
-                clear_row(top_rows[i, c * replicates + r, 0])
             start = (first_step + c) * cut.chunk
             stop = min(start + cut.chunk, cut.draws)
             # Supplied values are those of the draws of these chunks alone.
@@ -118,7 +118,7 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
                 open_row(top_k, 0, -np.inf)
                 if not reset:
                     push_top_row(top_k, 0, capacity, prefix_rows[i, s])
-                for c in range(states.shape[1]):
+                for c in range(top_rows.shape[1]):
                     push_top_row(top_k, 0, capacity, top_rows[i, c, s])
                 close_row(top_k, 0, capacity, rows[i, s])
 
@@ -216,21 +216,3 @@ def called_values(part, parts, term, x, out, counter):
         called_block(term, i, work.v, dim, work, n, work.log_q)
         for k in range(n):
             out[first + k, i] = work.log_q[k]
-
-
-@block
-def choices(part, parts, thresholds, key, out):
-    """out[k, i] = component that member i chooses in draw k."""
-    n_draws = out.shape[0]
-    n_blocks = (n_draws + LANES - 1) // LANES
-    items = out.shape[1] * n_blocks
-    component = np.empty(LANES, np.int64)
-    word = np.empty(LANES, np.int64)
-    for item in range(part * items // parts, (part + 1) * items // parts):
-        i = item // n_blocks
-        first = (item % n_blocks) * LANES
-        n = min(LANES, n_draws - first)
-        random_choices(word, key, np.uint64(i), np.uint64(first), n)
-        choose_components(component, word, thresholds[i], n)
-        for k in range(n):
-            out[first + k, i] = component[k]

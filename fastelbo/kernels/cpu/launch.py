@@ -35,6 +35,8 @@ _LONG_WORK = 2**30
 ELEMENT_WORK = 2**5
 # Duration of a launch. Progress bars are handled between launches.
 _SLICE_SECONDS = 0.25
+# Largest size of a launch, above all that fits into memory.
+_MOST_PACE = 2**62
 # Most numbers in the arrays of one slice of the work: 32 MB.
 SLICE_NUMBERS = 2**22
 # One thread reduces this many elements in the time that other threads take to start.
@@ -123,7 +125,8 @@ class Pace:
         elapsed = max(time.perf_counter() - self._start, 1e-9)
         # At most halved, as the duration of the first launch may include compilation.
         change = min(4.0, max(0.5, _SLICE_SECONDS / elapsed))
-        self.size = max(1, int(self.size * change))
+        # Launches that memory or the data points limit are quick however large this is.
+        self.size = min(max(1, int(self.size * change)), _MOST_PACE)
 
 
 def _work(density: Density) -> int:
@@ -175,14 +178,6 @@ def sample(
         n_threads=n_threads, work=work,
     )  # fmt: skip
     return draws
-
-
-def choose(thresholds: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
-    """Component choices (n, members)."""
-    out = np.empty((n, len(thresholds)), np.int64)
-    work = n * (out.shape[1] * ELEMENT_WORK + thresholds.size)
-    launch(drivers.choices, thresholds, np.uint64(key), out, work=work)
-    return out
 
 
 def mixture_expectations(

@@ -34,7 +34,8 @@ BITS = 32
 UNIT = 1024
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
-# A second word such that `uniform` is (word + 1/2) / 2^32, exactly; and so for the bits of an angle.
+# Second words, below a word, that make of it (word + 1/2) / 2^32: for `uniform`, which adds an ulp,
+# and for the bits of an angle.
 HALF_LOW = np.uint64(0x7FFFFFFF)
 _HALF_HIGH = np.uint64(0x80000000)
 
@@ -172,4 +173,3 @@ def permute(key, index, replicate, unit, size, places):
         x = np.uint32(x * f3) & mask
         x ^= x >> half
         places[g] = np.int64(x)
-

@@ -322,15 +322,51 @@ def overflowed(states: Floats) -> NDArray[np.bool_]:
     return np.asarray(~np.isfinite(states[:, fields]).all(axis=1) & (states[:, BAD] == 0.0))
 
 
-def _term(states: Floats, offset: int, infinite: float) -> tuple[Floats, Floats]:
-    """Mean of one term, and its standard error. One infinite draw makes the mean ``infinite``."""
-    n, finite, scale = states[:, COUNT], states[:, offset + FINITE], states[:, offset + SCALE]
+def _mean(states: Floats, offset: int, infinite: float) -> Floats:
+    """Mean of one term. One infinite draw makes the mean ``infinite``."""
+    finite, scale = states[:, offset + FINITE], states[:, offset + SCALE]
     mean = (states[:, offset + SUM_HI] + states[:, offset + SUM_LO]) / finite / scale
     # Rounding may lift a mean of the largest floats above them.
     mean = np.clip(mean, -_LARGEST, _LARGEST)
-    se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n) / scale
-    whole = finite == n
-    return np.where(whole, mean, infinite), np.where(whole, se, np.nan)
+    return np.where(finite == states[:, COUNT], mean, infinite)
+
+
+def _error(states: Floats, offset: int) -> Floats:
+    """Standard error of the mean of one term; NaN for an infinite draw."""
+    n = states[:, COUNT]
+    se = np.sqrt(states[:, offset + M2] / (n - 1.0) / n) / states[:, offset + SCALE]
+    return np.where(states[:, offset + FINITE] == n, se, np.nan)
+
+
+def _log_evidence(states: Floats) -> Floats:
+    """Log of the mean weight."""
+    rest = states[:, REST_HI] + states[:, REST_LO]
+    value = states[:, MAX] + (np.log1p(rest) - np.log(states[:, COUNT]))
+    return np.where(states[:, LOG_WEIGHT + FINITE] > 0, value, -np.inf)
+
+
+def _group_means(groups: Floats) -> Floats:
+    """Mean of the values of groups (N, sizes, fields); NaN without a group."""
+    closed = groups[..., CLOSED]
+    whole = (groups[..., CLOSED_ZERO] == 0) & (closed > 0)
+    bounds = np.clip(groups[..., CLOSED_MEAN] / groups[..., CLOSED_SCALE], -_LARGEST, _LARGEST)
+    return np.where(whole, bounds, np.where(closed > 0, -np.inf, np.nan))
+
+
+@np.errstate(all="ignore")
+def read_means(states: Floats, group_sizes: int) -> dict[str, Floats]:
+    """The estimates of `read` alone: means, without errors."""
+    return {
+        "log_evidence": _log_evidence(states),
+        "elbo": _mean(states, LOG_WEIGHT, -np.inf),
+        "expected_log_likelihood": _mean(states, LOG_LIKELIHOOD, -np.inf),
+        "kl": _mean(states, LOG_RATIO, np.inf),
+        "iw_value": _group_means(_groups(states, group_sizes)),
+    }
+
+
+def _groups(states: Floats, group_sizes: int) -> Floats:
+    return states[:, GROUPS:].reshape(len(states), group_sizes, GROUP_SIZE)
 
 
 def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
@@ -344,16 +380,12 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
         zero = n - finite
         rest = states[:, REST_HI] + states[:, REST_LO]
         total = 1.0 + rest
-        log_evidence = states[:, MAX] + (np.log1p(rest) - np.log(n))
         # Merge the zero weights into the second moment: their mean and their moment are 0.
         m2 = states[:, M2_WEIGHT] + (total / finite) ** 2 * (finite * zero / n)
         mean = total / n
         relative_variance = m2 / (n - 1.0) / mean**2
         # Between 1 and the number of positive weights: rounding may go beyond.
         ess = np.clip(n / (1.0 + m2 / n / mean**2), 1.0, np.maximum(finite, 1.0))
-        elbo, elbo_se = _term(states, LOG_WEIGHT, -np.inf)
-        likelihood, likelihood_se = _term(states, LOG_LIKELIHOOD, -np.inf)
-        kl, kl_se = _term(states, LOG_RATIO, np.inf)
         scale = states[:, LOG_WEIGHT + SCALE]
         gap_variance = (
             relative_variance * scale * scale
@@ -366,16 +398,13 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
         largest_share = np.abs(ends).max(axis=1) ** 2 / states[:, LOG_WEIGHT + M2]
         gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n) / scale
         some = finite > 0
-        values = {
-            "log_evidence": np.where(some, log_evidence, -np.inf),
+        values = read_means(states, group_sizes)
+        values |= {
             "relative_variance": np.where(some, relative_variance, np.nan),
             "ess": np.where(some, ess, 0.0),
-            "elbo": elbo,
-            "elbo_se": elbo_se,
-            "expected_log_likelihood": likelihood,
-            "expected_log_likelihood_se": likelihood_se,
-            "kl": kl,
-            "kl_se": kl_se,
+            "elbo_se": _error(states, LOG_WEIGHT),
+            "expected_log_likelihood_se": _error(states, LOG_LIKELIHOOD),
+            "kl_se": _error(states, LOG_RATIO),
             "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
             "n_zero": zero,
             "largest_share": largest_share,
@@ -383,13 +412,9 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
             "n_bad": states[:, BAD].copy(),
             "first_bad": states[:, FIRST_BAD].copy(),
         }
-        groups = states[:, GROUPS:].reshape(len(states), group_sizes, GROUP_SIZE)
+        groups = _groups(states, group_sizes)
         closed = groups[..., CLOSED]
         whole = (groups[..., CLOSED_ZERO] == 0) & (closed > 0)
-        iw = np.where(closed > 0, -np.inf, np.nan)
-        scale = groups[..., CLOSED_SCALE]
-        bounds = np.clip(groups[..., CLOSED_MEAN] / scale, -_LARGEST, _LARGEST)
-        values["iw_value"] = np.where(whole, bounds, iw)
-        se = np.sqrt(groups[..., CLOSED_M2] / (closed - 1.0) / closed) / scale
+        se = np.sqrt(groups[..., CLOSED_M2] / (closed - 1.0) / closed) / groups[..., CLOSED_SCALE]
         values["iw_se"] = np.where(whole, se, np.nan)
     return values

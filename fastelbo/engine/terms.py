@@ -1,0 +1,220 @@
+"""The log densities of every draw, and its log weight."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import InvalidInputError, InvalidWeightError
+from ..models.categorical import Categorical
+from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
+from ..random import RandomState
+from ..validation import MAX_DRAWS, Floats, as_count, require_memory
+from ..weights.diagnostics import refuse_bad_weights
+from .bad_draws import about_draw
+from .requests import backend_named, kind_of, new_request
+from .rotation import with_rotation
+from .task import EstimateRequest
+
+
+class ElboTerms(NamedTuple):
+    """Log densities of every draw, each of shape (*batch, K).
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p = fe.Gaussian([0.0], scale=1.0)
+    >>> log_likelihood, log_prior, log_q = fe.elbo_terms(p, p, 3, rng=0)
+    >>> log_likelihood
+    array([0., 0., 0.])
+    """
+
+    log_likelihood: Floats
+    log_prior: Floats
+    log_q: Floats
+
+    @property
+    def log_weights(self) -> Floats:
+        """``log_likelihood + log_prior - log_q``; NaN where two of them are infinite."""
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            return self.log_likelihood + (self.log_prior - self.log_q)
+
+
+class ReplicatedTerms(ElboTerms):
+    """`ElboTerms` of quasi-random draws, each of shape (*batch, replicates, draws of a replicate).
+
+    Draws of one replicate depend on each other. `summarize` knows that, and takes errors from the
+    replicates.
+    """
+
+    @property
+    def replicates(self) -> int:
+        """The number of replicates."""
+        return int(self.log_q.shape[-2])
+
+
+def elbo_terms(
+    model: LatentModel | ExactModel,
+    q: Proposal | Categorical,
+    n_samples: int,
+    rng: RandomState = None,
+    *,
+    backend: str = "auto",
+    precision: str = "float64",
+    device: int = 0,
+    first_index: int = 0,
+    n_threads: int | None = None,
+    sampler: str = "iid",
+    replicates: int = DEFAULT_REPLICATES,
+    transform: str = DEFAULT_TRANSFORM,
+    rotate: bool = True,
+) -> ElboTerms:
+    """The three terms of the log weight for every draw.
+
+    The draws are those of `estimate` with the same ``rng``.
+
+    Parameters
+    ----------
+    model : Model, LinearGaussian, or a distribution
+        A distribution p is a model with prior p and likelihood 1. A MixtureModel has no draws. For
+        a `Model` of ``log_joint``, ``log_likelihood`` is log p(x, z), and ``log_prior`` 0.
+    q : Gaussian, StudentT or Mixture
+        Approximate posterior. Its batch broadcasts against the model's batch.
+    n_samples : int
+        K, the number of draws for each data point.
+    rng : None, int, SeedSequence or Generator
+        Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
+        advances, and None gives new draws.
+    backend : {"auto", "cpu", "cuda", "numpy"}
+        What computes the terms: compiled kernels on the CPU ("cpu") or on an NVIDIA GPU ("cuda"),
+        or the plain reference ("numpy"). "auto" is "cuda" if the machine has a GPU that fastelbo
+        can use and the work would take the CPU about ten seconds or more, else "cpu".
+    precision : {"float64", "float32"}
+        "float32" computes draws and densities in single precision, with the errors that `estimate`
+        states. The arrays are float64 in both cases.
+    device : int
+        Index of the GPU for "cuda".
+    first_index : int
+        Address of the first data point, for a minibatch of a data set.
+    n_threads : int, optional
+        Number of threads; all by default. No result depends on it.
+    sampler, replicates, transform, rotate
+        Quasi-random draws, as for `estimate`.
+
+    Returns
+    -------
+    ElboTerms
+        ``log_likelihood``, ``log_prior`` and ``log_q``, each of shape (*batch, K), and their
+        ``log_weights``. With ``sampler="sobol"`` the shape is (*batch, replicates, n).
+
+    Raises
+    ------
+    InvalidWeightError
+        If a log density is NaN.
+    InvalidInputError
+        If an argument is invalid; the message names it.
+    MemoryError
+        If the arrays would not fit into memory. It is raised before anything is allocated.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+    >>> fe.elbo_terms(model, fe.Gaussian([0.4], scale=0.7), 5, rng=0).log_weights.shape
+    (1, 5)
+    """
+    if isinstance(model, ExactModel):
+        raise InvalidInputError(
+            f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
+        )
+    sampling = as_sampling(sampler, replicates, transform, rotate)
+    n_samples = as_count(n_samples, "n_samples", below=MAX_DRAWS)
+    request = new_request(model, q, n_samples, rng, first_index, precision, (), False, sampling)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
+    index = as_count(device, "device", least=0)
+    used = backend_named(backend, threads, index, request)
+    if sampling.rotate:
+        request, _ = with_rotation(request, used)
+    terms = used.terms(request)
+    _refuse_nan(terms, request)
+    if request.design is None:
+        return ElboTerms(*(each.reshape(*request.batch, n_samples) for each in terms))
+    own = (request.design.replicates, request.design.per_replicate)
+    return ReplicatedTerms(*(each.reshape(*request.batch, *own) for each in terms))
+
+
+def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) -> None:
+    for name, array in zip(ElboTerms._fields, terms, strict=True):
+        # A sum is NaN if a term is, and needs no array of its own.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = np.isnan(array.sum())
+        if suspicious and np.isnan(array).any():
+            point, draw = np.argwhere(np.isnan(array))[0]
+            raise InvalidWeightError(
+                f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
+                f"{point}, draw {draw}: scales and distances of model and q differ so much that "
+                "their products and ratios are beyond the largest float, or a function returned "
+                f"NaN. {about_draw(request, int(point), int(draw))}"
+            )
+
+
+def log_weights(
+    model: LatentModel,
+    q: Proposal,
+    n_samples: int,
+    rng: RandomState = None,
+    *,
+    backend: str = "auto",
+    precision: str = "float64",
+    device: int = 0,
+    first_index: int = 0,
+    n_threads: int | None = None,
+    sampler: str = "iid",
+    replicates: int = DEFAULT_REPLICATES,
+    transform: str = DEFAULT_TRANSFORM,
+    rotate: bool = True,
+) -> Floats:
+    """Log weights ``log p(x, z_k) - log q(z_k)`` of the draws of `estimate`.
+
+    Parameters
+    ----------
+    model, q, n_samples, rng
+        Model, approximate posterior, number of draws and seed, as for `elbo_terms`.
+    backend, precision, device, first_index, n_threads
+        Where and how they are computed, as for `elbo_terms`: ``backend="auto"`` is "cuda" for long
+        work on a machine with a GPU that fastelbo can use, else "cpu".
+    sampler, replicates, transform, rotate
+        Quasi-random draws, as for `estimate`. Give ``replicates`` to `summarize`, too.
+
+    Returns
+    -------
+    ndarray, shape (*batch, K), or (*batch, replicates, n) for "sobol"
+        In nats.
+
+    Raises
+    ------
+    InvalidWeightError
+        If a log weight is NaN or +inf.
+    InvalidInputError, MemoryError
+        As for `elbo_terms`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p = fe.Gaussian([0.0], scale=1.0)
+    >>> fe.log_weights(p, p, 2, rng=0)
+    array([0., 0.])
+    """
+    terms = elbo_terms(
+        model, q, n_samples, rng, backend=backend, precision=precision, device=device,
+        first_index=first_index, n_threads=n_threads, sampler=sampler, replicates=replicates,
+        transform=transform, rotate=rotate,
+    )  # fmt: skip
+    weights = terms.log_weights
+    if not weights.max(initial=-np.inf) < np.inf:
+        bad = ~(weights < np.inf).reshape(-1, n_samples)
+        refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
+    return weights

@@ -1,0 +1,137 @@
+"""The arrays and facts of an estimate, and what follows from them alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..frozen import Frozen
+from ..validation import Floats, as_count
+from ..version import STREAM_VERSION
+from ..weights.bounds import Bound
+from ..weights.pareto import Counts
+from .names import QUANTITIES
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Fields(Frozen):
+    """What an `Estimate` consists of; its docstring says what each is."""
+
+    n_samples: Counts
+    log_evidence: Floats
+    log_evidence_se: Floats
+    elbo: Floats
+    elbo_se: Floats
+    expected_log_likelihood: Floats
+    expected_log_likelihood_se: Floats
+    kl: Floats
+    kl_se: Floats
+    jensen_gap: Floats
+    jensen_gap_se: Floats
+    ess: Floats
+    relative_variance: Floats
+    pareto_k: Floats
+    pareto_k_elbo: Floats
+    n_zero: Floats
+    independent: bool
+    sampler: str = "iid"
+    replicates: int = 1
+    rotation: str | None = None
+    pilot_samples: int = 0
+    corrected: bool = False
+    variance_ratio: Floats = field(default_factory=lambda: np.full((), np.nan))
+    stream_version: int = field(default=STREAM_VERSION, init=False)
+    _iw: dict[int, Bound] = field(default_factory=dict)
+    # The M + 1 largest log weights of each data point, (..., M + 1), descending; or None.
+    _tail: Floats | None = None
+    # Standard errors of the log evidence and of the Jensen gap, whatever k-hat.
+    _evidence_se: Floats = field(default_factory=lambda: np.zeros(0))
+    _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
+    # What the log evidence has added for the bias of a log, SE^2 / 2.
+    _correction: Floats = field(default_factory=lambda: np.zeros(()))
+    # Degrees of freedom of the errors of iw_elbo(k) by k; infinite where k is left out.
+    _bound_df: dict[int, float] = field(default_factory=dict)
+    # Where the draws are known, the key and the data points of their addresses.
+    _addresses: tuple[int, range] | None = None
+    # Why quantities are NaN, if it is not for the draws.
+    _note: str = ""
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
+
+    @property
+    def iw_sizes(self) -> tuple[int, ...]:
+        """Group sizes of the importance-weighted bounds, without 1."""
+        return tuple(sorted(set(self._iw) - {1}))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape of every array."""
+        return self.log_evidence.shape
+
+    def iw_elbo(self, k: int) -> Bound:
+        """Importance-weighted bound ``E log (w_1 + ... + w_k) / k`` (Burda et al., 2016).
+
+        The estimate averages over disjoint groups of k draws. ``iw_elbo(1)`` is the Monte Carlo
+        ELBO. Bounds of different k are different quantities: they rise with k to the log evidence.
+
+        Raises
+        ------
+        InvalidInputError
+            If k is neither 1 nor in the ``iw_sizes`` of the estimate.
+        """
+        if as_count(k, "k") not in self._iw:
+            sizes = ", ".join(map(str, sorted(self._iw))) or "none"
+            raise InvalidInputError(
+                f"k must be one of the group sizes of this estimate ({sizes}), got {k!r}; add it "
+                "to iw_sizes"
+            )
+        return self._iw[int(k)]
+
+    @property
+    def _uncorrected(self) -> Floats:
+        """The log of the mean weight."""
+        return np.asarray(self.log_evidence - self._correction)
+
+    def _bias(self) -> Floats:
+        """v / 2K; 0 where v is not known: from one draw, or from weights of 0.
+
+        With replicates, what ``log_evidence`` has been corrected by.
+        """
+        if self.replicates > 1:
+            return self._correction
+        v = np.nan_to_num(self.relative_variance)
+        return np.asarray(v / (2 * np.maximum(self.n_samples, 1)))
+
+    def _known_bias(self) -> Floats:
+        """By how much the expectation of the log evidence is too low; NaN if it is not known."""
+        if self.corrected:
+            return np.where(np.isnan(self.log_evidence_se), np.nan, 0.0)
+        if np.any(self.n_samples):
+            return np.asarray(self.relative_variance / (2 * self.n_samples))
+        return np.zeros_like(self.relative_variance)
+
+    def _entries(self) -> dict[str, Any]:
+        """See `Estimate.to_dict`."""
+        names = [*QUANTITIES, *(f"{name}_se" for name in QUANTITIES)]
+        names += ["ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "n_samples"]
+        if self.replicates > 1:
+            names += ["variance_ratio", "sampler", "replicates"]
+        names += [name for name in ("rotation", "pilot_samples") if getattr(self, name)]
+        result = {name: getattr(self, name) for name in names}
+        for k in self.iw_sizes:
+            result[f"iw_elbo_{k}"], result[f"iw_elbo_{k}_se"] = self._iw[k]
+        return result
+
+    def _arrays(self) -> dict[str, Floats]:
+        """The arrays of `to_dict`, which have one entry per data point."""
+        entries = self._entries().items()
+        return {name: value for name, value in entries if not isinstance(value, (int, str))}
+
+    def _facts(self) -> dict[str, Any]:
+        """What `to_dict` has besides the arrays."""
+        entries = self._entries().items()
+        return {name: value for name, value in entries if isinstance(value, (int, str))}
