@@ -11,19 +11,26 @@ import fastelbo as fe
 from fastelbo import reference
 from fastelbo.engine.cpu import CPUBackend
 from fastelbo.engine.reference import NumPyBackend
-from fastelbo.engine.rotation import find_rotation, pilot_size
+from fastelbo.engine.rotation import pilot_size, with_rotation
 from fastelbo.engine.states import StateForm
 from fastelbo.engine.task import EstimateRequest
+from fastelbo.models.nets import new_design
 from fastelbo.models.protocol import Points
 from fastelbo.models.rotations import exact_rotation, mixture_rotation, pilot_rotation
 from fastelbo.models.terms import Supplied
 
 
-def request(model, q, n_samples=4096, first_index=0, key=7):
+def request(model, q, first_index=0):
     batch = np.broadcast_shapes(model.batch_shape, q.batch_shape)
-    return EstimateRequest(
-        model, q, batch, n_samples, key, first_index, "float64", StateForm((), 0)
-    )
+    design = new_design(q, batch, 4096, 16, "box_muller", 7)
+    form = StateForm((), 0)
+    return EstimateRequest(model, q, batch, 4096, 7, first_index, "float64", form, design)
+
+
+def rotation_of(model, q, backend=None, first_index=0):
+    """Matrices, kind, and draws of the pilot."""
+    turned, draws = with_rotation(request(model, q, first_index), backend or CPUBackend())
+    return turned.design.rotation, turned.design.rotation_kind, draws
 
 
 def assert_orthogonal(matrix):
@@ -270,20 +277,24 @@ KINDS = {
 @pytest.mark.parametrize("case", KINDS)
 def test_rotation_of_a_request(case):
     model, q = CASES[case]()
-    of = request(model, q)
-    found, kind, draws = find_rotation(of, CPUBackend(), True)
+    found, kind, draws = rotation_of(model, q)
     assert kind == KINDS[case]
     assert draws == (pilot_size(4096, q.dim) if kind == "pilot" else 0)
     if kind == "identity":
         assert found is None
         return
     components = q.weights.shape[-1] if isinstance(q, fe.Mixture) else 1
-    assert found.shape[0] in (1, of.points)
+    assert found.shape[0] in (1, request(model, q).points)
     assert found.shape[1:] == (components, q.dim, q.dim)
     assert_orthogonal(found)
-    plain = find_rotation(of, NumPyBackend(), True)
-    np.testing.assert_allclose(plain.matrix, found, atol=1e-9)
-    assert find_rotation(of, CPUBackend(), False) == (None, "identity", 0)
+    plain, _, _ = rotation_of(model, q, NumPyBackend())
+    np.testing.assert_allclose(plain, found, atol=1e-9)
+
+
+def test_independent_draws_are_not_turned():
+    model, q = CASES["plain_t"]()
+    independent = request(model, q)._replace(design=None)
+    assert with_rotation(independent, CPUBackend()) == (independent, 0)
 
 
 def test_pilot_of_a_request_does_not_depend_on_threads_slices_and_other_data_points(monkeypatch):
@@ -291,35 +302,31 @@ def test_pilot_of_a_request_does_not_depend_on_threads_slices_and_other_data_poi
     target = fe.StudentT(6.0, np.zeros(3), scale_tril=triangles(rng, 3))
     mean = rng.normal(size=(12, 3)) / 4.0
     q = fe.Gaussian(mean, scale=1.0)
-    whole = find_rotation(request(target, q, first_index=5), CPUBackend(), True).matrix
+    whole, _, _ = rotation_of(target, q, first_index=5)
     assert whole.shape == (12, 1, 3, 3)
     some = fe.Gaussian(mean[4:7], scale=1.0)
-    part = find_rotation(request(target, some, first_index=9), CPUBackend(1), True).matrix
+    part, _, _ = rotation_of(target, some, CPUBackend(1), first_index=9)
     np.testing.assert_array_equal(part, whole[4:7])
     monkeypatch.setattr("fastelbo.engine.rotation._PIECE", 5 * 409 * 3)
-    sliced = find_rotation(request(target, q, first_index=5), CPUBackend(), True).matrix
+    sliced, _, _ = rotation_of(target, q, first_index=5)
     np.testing.assert_array_equal(sliced, whole)
 
 
 def test_pilot_of_a_function_on_the_host():
-    """The value of a draw does not depend on the batch in which it is made, here."""
-
     def log_joint(z):
         return -2.0 * (z[:, 0] - z[:, 1]) ** 2 - 0.5 * z[:, 2] ** 2
 
     model = fe.Model(log_joint=log_joint, dim=3, vectorized=True)
-    q = fe.Gaussian(np.zeros(3), scale=1.0)
-    found = find_rotation(request(model, q), CPUBackend(), True)
-    assert found.kind == "pilot"
-    leading = np.abs(found.matrix[0, 0, :, 0])
+    found, kind, _ = rotation_of(model, fe.Gaussian(np.zeros(3), scale=1.0))
+    assert kind == "pilot"
+    leading = np.abs(found[0, 0, :, 0])
     np.testing.assert_allclose(leading, [np.sqrt(0.5), np.sqrt(0.5), 0.0], atol=0.06)
 
 
 def test_weights_that_are_none_give_no_error_here():
     model = fe.Model(log_joint=lambda z: np.nan * z[:, 0], dim=2, vectorized=True)
-    q = fe.Gaussian(np.zeros(2), scale=1.0)
-    found = find_rotation(request(model, q), CPUBackend(), True)
-    np.testing.assert_array_equal(found.matrix, np.eye(2)[None, None])
+    found, _, _ = rotation_of(model, fe.Gaussian(np.zeros(2), scale=1.0))
+    np.testing.assert_array_equal(found, np.eye(2)[None, None])
 
 
 def test_supplied_densities_have_no_pilot():
@@ -328,8 +335,8 @@ def test_supplied_densities_have_no_pilot():
         prior = fe.Gaussian(np.zeros(2), scale=1.0)
         likelihood = Supplied(np.zeros(4096), dim=2)
 
-    q = fe.Gaussian(np.zeros(2), scale=1.0)
-    assert find_rotation(request(Given(), q), CPUBackend(), True) == (None, "identity", 0)
+    found = rotation_of(Given(), fe.Gaussian(np.zeros(2), scale=1.0))
+    assert found == (None, "identity", 0)
 
 
 # --- what they are for ----------------------------------------------------------------------
