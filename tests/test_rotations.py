@@ -258,7 +258,7 @@ def test_each_component_has_its_own_rotation(family):
 
 
 def test_pilot_sizes():
-    assert [pilot_size(4096, dim) for dim in (2, 10, 50, 500)] == [409, 409, 1000, 2000]
+    assert [pilot_size(4096, dim) for dim in (2, 10, 50, 100)] == [409, 409, 1000, 2000]
     assert pilot_size(16384, 10) == 1638
     assert pilot_size(10**6, 10) == 2000
 
@@ -327,6 +327,20 @@ def test_weights_that_are_none_give_no_error_here():
     model = fe.Model(log_joint=lambda z: np.nan * z[:, 0], dim=2, vectorized=True)
     found, _, _ = rotation_of(model, fe.Gaussian(np.zeros(2), scale=1.0))
     np.testing.assert_array_equal(found, np.eye(2)[None, None])
+
+
+@pytest.mark.parametrize(("dim", "kind"), [(100, "pilot"), (101, "identity")])
+def test_no_pilot_of_more_coordinates_than_it_can_tell_apart(dim, kind):
+    target = fe.StudentT(6.0, np.zeros(dim), scale=1.0)
+    assert rotation_of(target, fe.Gaussian(np.zeros(dim), scale=1.0))[1] == kind
+
+
+def test_no_pilot_whose_rotations_do_not_fit(monkeypatch):
+    target, q = fe.StudentT(6.0, np.zeros(3), scale=1.0), fe.Gaussian(np.zeros((5, 3)), scale=1.0)
+    monkeypatch.setattr("fastelbo.engine.rotation._MOST_NUMBERS", 5 * 9)
+    assert rotation_of(target, q)[1] == "pilot"
+    monkeypatch.setattr("fastelbo.engine.rotation._MOST_NUMBERS", 5 * 9 - 1)
+    assert rotation_of(target, q) == (None, "identity", 0)
 
 
 def test_supplied_densities_have_no_pilot():
