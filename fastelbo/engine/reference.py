@@ -30,7 +30,7 @@ class NumPyBackend:
         terms = self.terms(request)
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
-        design = getattr(request, "design", None)
+        design = request.design
         rows = np.arange(request.points) if request.rows is None else request.rows
         indices = (request.first_index + rows).tolist()
         values = reference.summaries(*terms, iw_sizes, design, request.key, indices)
@@ -68,7 +68,7 @@ class NumPyBackend:
             request.n_samples,
             request.key,
             request.first_index,
-            getattr(request, "design", None),
+            request.design,
             request.rows,
         )
 

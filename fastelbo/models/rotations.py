@@ -170,8 +170,8 @@ def _rotation(v: Floats, weights: Floats) -> Floats:
     values, vectors = np.linalg.eigh(covariance)
     logs = np.log(np.maximum(values, np.finfo(float).tiny))
     vectors = _signed(vectors)
-    _along_mean(vectors, logs, mean, joint.sum(axis=-1), draws)
     mean = (np.swapaxes(vectors, -1, -2) @ mean[..., None])[..., 0]
+    _along_mean(vectors, logs, mean, joint.sum(axis=-1), draws)
     order = np.argsort(-(0.5 * logs**2 + mean**2), axis=-1, kind="stable")
     columns = np.take_along_axis(vectors, order[:, None, :], axis=-1)
     return np.where(known[:, None, None], columns, eye)
@@ -216,24 +216,28 @@ def _along_mean(vectors: Floats, logs: Floats, mean: Floats, sizes: Any, draws: 
     """Turn eigenvectors that the pilot cannot tell apart, one of them to the mean; in place.
 
     Their eigenvalues are 1 within the error, so that any basis of theirs is as good. If the mean
-    has a part among them that is beyond chance, a weight depends on that direction alone. ``sizes``
-    are the numbers of coordinates that are rotated together with each.
+    has a part among them that is beyond chance, a weight depends on that direction alone. ``logs``
+    and ``mean`` are the log eigenvalues, and the mean along each vector; ``sizes`` the numbers of
+    coordinates that are rotated together with each coordinate.
     """
     size = (np.swapaxes(vectors**2, -1, -2) @ sizes[..., None].astype(float))[..., 0]
     ratio = size / draws[:, None]
     alike = np.abs(logs) < 2.0 * np.sqrt(ratio) + ratio
-    part = np.where(alike, (np.swapaxes(vectors, -1, -2) @ mean[..., None])[..., 0], 0.0)
+    part = np.where(alike, mean, 0.0)
     count, square = alike.sum(axis=-1), np.square(part).sum(axis=-1)
     chance = (count + _BEYOND_CHANCE * np.sqrt(2.0 * count)) / draws
     turned = np.flatnonzero((count > 1) & (square > chance))
     if not turned.size:
         return
     # A reflection that maps the coordinate of the largest part to the whole part.
-    unit = part[turned] / np.sqrt(square[turned])[:, None]
-    pivot = np.abs(unit).argmax(axis=-1)
-    rows = np.arange(turned.size)
-    unit[rows, pivot] += np.where(unit[rows, pivot] < 0.0, -1.0, 1.0)
-    unit /= np.sqrt(np.square(unit).sum(axis=-1))[:, None]
-    along = vectors[turned] @ unit[..., None]
-    vectors[turned] -= 2.0 * along * unit[:, None, :]
+    rows, length = np.arange(turned.size), np.sqrt(square[turned])
+    normal = part[turned] / length[:, None]
+    pivot = np.abs(normal).argmax(axis=-1)
+    normal[rows, pivot] += np.where(normal[rows, pivot] < 0.0, -1.0, 1.0)
+    normal /= np.sqrt(np.square(normal).sum(axis=-1))[:, None]
+    along = vectors[turned] @ normal[..., None]
+    vectors[turned] -= 2.0 * along * normal[:, None, :]
+    # Zeros keep the order of the others from being one of rounding errors.
     logs[turned] = np.where(alike[turned], 0.0, logs[turned])
+    mean[turned] = np.where(alike[turned], 0.0, mean[turned])
+    mean[turned, pivot] = length

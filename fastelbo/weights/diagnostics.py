@@ -194,8 +194,9 @@ def _warn_doubtful_k(k: Floats, high: Flags) -> None:
     if doubtful.any():
         warn(
             HighParetoKWarning,
-            f"k-hat exceeds {REPLICATED_WARNED} for {places(doubtful, k)}: 95 % intervals from "
-            f"replicates may cover only 86 to 94 % there. {_FALSE_ALARMS}",
+            f"k-hat exceeds {REPLICATED_WARNED} for {places(doubtful, k)}: where the k of the "
+            "weights is 0.44 to 0.5, 95 % intervals from 16 replicates cover 86 to 94 % in 10 "
+            f"dimensions. {_FALSE_ALARMS}",
             depth=1,
         )
 
