@@ -103,9 +103,9 @@ class Fields(Frozen):
     def _bias(self) -> Floats:
         """v / 2K; 0 where v is not known: from one draw, or from weights of 0.
 
-        With replicates, what ``log_evidence`` has been corrected by.
+        Where ``log_evidence`` is corrected, what has been added to it.
         """
-        if self.replicates > 1:
+        if self.corrected:
             return self._correction
         v = np.nan_to_num(self.relative_variance)
         return np.asarray(v / (2 * np.maximum(self.n_samples, 1)))

@@ -33,10 +33,8 @@ def quantity_interval(
     df = degrees_of_freedom(estimate)
     if quantity == "jensen_gap" and (estimate.replicates > 1 or estimate._tail is not None):
         errors = estimate._evidence_se, estimate.elbo_se, estimate._gap_se
-        # The tail interval is about the log of the mean, and so are its reaches.
-        centre = estimate.log_evidence if estimate.replicates > 1 else estimate._uncorrected
         ends = evidence_interval(estimate, confidence_level)
-        interval = gap_interval(value, errors, centre, ends, confidence_level, df)
+        interval = gap_interval(value, errors, estimate.log_evidence, ends, confidence_level, df)
         if estimate._tail is None or not np.isnan(estimate._tail).any():
             return interval
         # Some data points have too few draws for a tail.
@@ -64,17 +62,28 @@ def evidence_interval(
     if estimate.replicates > 1:
         df = degrees_of_freedom(estimate)
         return replicated_interval(value, plain, se, df, confidence_level)
-    value = plain
     if estimate._tail is not None:
-        return Interval(*tail_interval(draws, value, v, estimate._tail[place], confidence_level))
+        ends = tail_interval(draws, plain, v, estimate._tail[place], confidence_level)
+        return _moved(Interval(*ends), estimate, place)
     normal = normal_interval(value, se, confidence_level)
     if not np.any(draws):
         return normal
     heavy = high_k(k, draws)
     # A tail that is heavy but was not kept leaves nothing to go by.
-    delta = delta_interval(draws, value, np.where(heavy, np.inf, v), confidence_level)
+    delta = delta_interval(draws, plain, np.where(heavy, np.inf, v), confidence_level)
+    delta = _moved(delta, estimate, place)
     light = ~heavy & ~np.isnan(k)
     return Interval(*(np.where(light, *ends) for ends in zip(normal, delta, strict=True)))
+
+
+def _moved(ends: Interval, estimate: Fields, place: Any) -> Interval:
+    """Intervals of logs of means, moved as the estimates were for their bias.
+
+    One without an upper end is not: Markov's inequality is about the mean of the weights itself.
+    """
+    by = np.broadcast_to(estimate._correction, estimate.batch_shape)[place]
+    by = np.where(np.isposinf(ends.high), 0.0, by)
+    return Interval(ends.low + by, ends.high + by)
 
 
 def degrees_of_freedom(estimate: Fields) -> float:
