@@ -99,6 +99,12 @@ def test_small_estimates_with_group_sizes(place, n_samples, iw_sizes):
     assert_close(*both(model, q, n_samples, iw_sizes=iw_sizes, first_index=2**31 + 5))
 
 
+def test_small_replicates(place):
+    """Quasi-random draws: two chunks of each of two replicates, and groups across these."""
+    model, q = linear(dim=3)
+    assert_close(*both(model, q, 2 * 2048, sampler="sobol", replicates=2, iw_sizes=(1, 2)))
+
+
 def test_small_estimates_beyond_shared_memory(place):
     model, q = linear("mixture_full", "mixture", dim=30, features=31)
     assert_close(*both(model, q, 1000))
