@@ -274,12 +274,12 @@ def _rotation_loader(form: Form) -> Any:
 
 
 def _net_loader(net: NetForm | None) -> Any:
-    """A function that makes the `Net`; its columns stay in global memory."""
+    """A function that makes the `Net`, or None; its columns stay in global memory."""
     if net is None:
 
         @block
         def load(net):
-            return Net(net.columns[:0], 0, False)
+            return None
 
     else:
         inverse = net.inverse
