@@ -86,12 +86,10 @@ def _one_lane(v, packed, reals, doubles, places, angle, words):
 
 
 def _packed(form: Form) -> int:
-    """Coordinates set aside, by a sampler with a matrix, a component with a shift, a user's draw."""
+    """Coordinates set aside: by a sampler's matrix, a component with a shift, a user's draw."""
     terms = (form.q, form.prior, form.likelihood)
-    aside = form.rotated or form.sampler.rows > 1 or any(
-        term.density.has_shift or term.kind == CALLED for term in terms
-    )
-    return padded(form.dim) if aside else 1
+    by_terms = any(term.density.has_shift or term.kind == CALLED for term in terms)
+    return padded(form.dim) if form.rotated or form.sampler.rows > 1 or by_terms else 1
 
 
 def _near_size(group_sizes: int) -> int:

@@ -84,11 +84,9 @@ class DeviceStates:
         if self._scratch is None or self._scratch[0].shape[1] != chunks:
             # Free the old arrays before the new ones are allocated.
             self._scratch = None
-            sizes = _sizes_of_chunk(self.group_sizes, self.capacity, self.cut)
-            self._scratch = tuple(
-                device.room((self.points, chunks, size))
-                for size in (self.moments.shape[2], *sizes)
-            )
+            others = _sizes_of_chunk(self.group_sizes, self.capacity, self.cut)
+            sizes = (self.moments.shape[2], *others)
+            self._scratch = tuple(device.room((self.points, chunks, size)) for size in sizes)
         return self._scratch
 
     def _fold(self, states: Any, top_rows: Any) -> None:

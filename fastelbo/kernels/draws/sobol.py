@@ -165,7 +165,7 @@ def scrambles(part, parts, directions, key, columns):
 
 @scalar
 def permutation(key, index, replicate, unit, size):
-    """A permutation of 0 to size - 1, a power of two, made from the address: `place` has its values.
+    """A permutation of 0 to size - 1, a power of two, made from the address; see `place`.
 
     It is not linear in the bits, as points that a linear one matches would be dependent.
     """
