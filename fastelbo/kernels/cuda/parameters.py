@@ -84,17 +84,14 @@ class Form(NamedTuple):
 
 def form_of_plan(plan: Plan) -> Form:
     """The form of a plan."""
-    sampler = AffineForms(
-        plan.sampler.location.shape[1],
-        plan.sampler.scale.shape[2],
-        plan.sampler.radial,
-        plan.sampler.df.shape[1] > 0,
-    )
     own, net = plan.sampler, None
+    sampler = AffineForms(
+        own.location.shape[1], own.scale.shape[2], own.radial, own.df.shape[1] > 0
+    )
     if own.net.columns.shape[0] > 0:
         net = NetForm(own.net.inverse, own.full, own.rotation.shape[1] > 0)
-    terms = (plan.q, plan.prior, plan.likelihood)
-    return Form(str(own.location.dtype), plan.dim, sampler, *map(_term_form, terms), net)
+    q, prior, likelihood = map(_term_form, (plan.q, plan.prior, plan.likelihood))
+    return Form(str(own.location.dtype), plan.dim, sampler, q, prior, likelihood, net)
 
 
 def _term_form(term: Term) -> TermForm:
