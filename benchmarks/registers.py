@@ -73,10 +73,11 @@ FORMS = {
     "gaussian, D=10": lambda: gaussian(10),
     "full gaussian, D=32": lambda: gaussian(32, full=True),
     "t mixtures, D=5": lambda: mixtures(5),
+    "t mixtures, D=16": lambda: mixtures(16),
     "t mixtures, D=32": lambda: mixtures(32),
 }
 # Forms whose draws are quasi-random, and how points become normals.
-NETS = {"gaussian, D=10": "box_muller", "t mixtures, D=5": "inverse"}
+NETS = {"gaussian, D=10": "box_muller", "t mixtures, D=16": "inverse"}
 # Models of users.
 FORMS |= {name: functools.partial(user_model, name) for name in MODELS}
 

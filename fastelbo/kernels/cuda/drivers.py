@@ -128,13 +128,15 @@ def draws_of_chunk(cut, first_step, c):
 @functools.cache
 def states(form: Form, group_sizes: int) -> Any:
     """Kernel: the state of each chunk, and its largest log weights; one block per chunk."""
-    size, near_size = state_size(group_sizes), _near_size(group_sizes)
+    size = state_size(group_sizes)
     rows, packed_rows = padded(form.dim), _packed(form)
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
     # Without groups, threads share only log weights, to find the largest ones. Groups across
     # replicates come later, from the log weights that are kept.
     grouped = group_sizes > 0 and form.net is None
     kept = group_sizes > 0 and form.net is not None
+    # A state without groups is written once.
+    near_size = _near_size(group_sizes) if grouped else 1
     tile_size, sums_size = (TILE, 1) if grouped else (1, BLOCK_THREADS)
 
     @device_kernel

@@ -15,9 +15,9 @@ from ..jit.compile import block
 from .device import BLOCK_THREADS, cuda
 from .views import viewer
 
-# Limits of what one data point copies to shared memory: bytes of all its affine forms, and numbers
-# of any other row.
-_SHARED_BYTES = 20 * 1024
+# Limits of what one data point copies to shared memory: bytes of all its parameters, beside which the
+# largest kernel has 31 KB of the 48 KB, and numbers of a row.
+_SHARED_BYTES = 17 * 1024
 _SHARED_ROW = 128
 
 
@@ -69,7 +69,8 @@ class Form(NamedTuple):
         parts = (self.sampler, *(term.density for term in terms))
         numbers = sum(p.components * (p.rows + 1) * padded(self.dim) for p in parts)
         numbers += padded(self.dim) ** 2 if self.rotated else 0
-        return numbers * np.dtype(self.precision).itemsize <= _SHARED_BYTES
+        rows = sum(2 * max(1, p.components) for p in parts)
+        return numbers * np.dtype(self.precision).itemsize + 8 * rows <= _SHARED_BYTES
 
     @property
     def real(self) -> Any:
