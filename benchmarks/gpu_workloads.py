@@ -22,7 +22,7 @@ import fastelbo as fe
 from fastelbo.demo import digits_approximations, digits_model
 from fastelbo.kernels.cuda import device
 from fastelbo.kernels.cuda import launch as cuda_launch
-from fastelbo.kernels.draws.blocks import CHUNK
+from fastelbo.kernels.draws.blocks import CHUNK, Cut
 
 Prepared = Callable[[], tuple[Any, ...]]
 
@@ -120,11 +120,12 @@ def summaries(rows: int, draws: int) -> list[Workload]:
     plain = {"iw_sizes": (), "pareto_k": False}
 
     def states() -> Prepared:
-        array, states = on_device(), cuda_launch.DeviceStates(rows, np.zeros(0, np.int64), 0)
+        cut, array = Cut(1, draws, CHUNK), on_device()
+        states = cuda_launch.DeviceStates(rows, np.zeros(0, np.int64), 0, cut)
 
         def run() -> tuple[Any, ...]:
             states.reset()
-            states.reduce(array, -(-draws // CHUNK))
+            states.reduce(array, cut.steps)
             device.synchronize()
             return ()
 

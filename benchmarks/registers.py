@@ -26,6 +26,8 @@ from fastelbo.engine.states import StateForm
 from fastelbo.engine.task import EstimateRequest
 from fastelbo.kernels.cuda import device
 from fastelbo.kernels.cuda import launch as cuda_launch
+from fastelbo.kernels.draws.blocks import CHUNK, Cut
+from fastelbo.models.nets import new_design
 
 from .user_models import MODELS
 
@@ -71,8 +73,11 @@ FORMS = {
     "gaussian, D=10": lambda: gaussian(10),
     "full gaussian, D=32": lambda: gaussian(32, full=True),
     "t mixtures, D=5": lambda: mixtures(5),
+    "t mixtures, D=16": lambda: mixtures(16),
     "t mixtures, D=32": lambda: mixtures(32),
 }
+# Forms whose draws are quasi-random, and how points become normals.
+NETS = {"gaussian, D=10": "box_muller", "t mixtures, D=16": "inverse"}
 # Models of users.
 FORMS |= {name: functools.partial(user_model, name) for name in MODELS}
 
@@ -114,17 +119,25 @@ def pretended(target: tuple[int, int]) -> Any:
     return mock.patch("numba.cuda.dispatcher.get_current_device", return_value=there)
 
 
-def launches(name: str, precision: str) -> dict[str, Launch]:
-    """The kernels that an estimate launches, for a form of model and q."""
+def launches(name: str, precision: str, *, sobol: bool = False) -> dict[str, Launch]:
+    """The kernels that an estimate launches, for a form of model and q.
+
+    ``sobol``: of quasi-random draws, which are rotated.
+    """
     model, q = FORMS[name]()
+    request = EstimateRequest(model, q, (1,), 1024, 0, 0, precision, StateForm((), 0))
+    if sobol:
+        design = new_design(q, (1,), 1024, 4, NETS[name], 0)
+        request = request._replace(design=design._replace(rotation=np.eye(q.dim)[None, None]))
     with recorded() as found:
-        request = EstimateRequest(model, q, (1,), 1000, 0, 0, precision, StateForm((), 0))
         plan = with_device_calls(request.plan(slice(0, 1)), device_calls(request))
         for iw_sizes, capacity in ((np.array([10, 100]), 100), (np.array([], np.int64), 0)):
-            states = cuda_launch.DeviceStates(1, iw_sizes, capacity)
-            states.draw(cuda_launch.put_plan(plan), 0, 0, 1000, 1)
+            states = cuda_launch.DeviceStates(1, iw_sizes, capacity, request.cut)
+            states.draw(cuda_launch.put_plan(plan), 0, 0, 1)
         cuda_launch.terms(cuda_launch.put_plan(plan), 0, 0, 0, 10, 1)
-    names = ("states", "fold", "fold of largest", "states without groups", "fold", "terms")
+    names = ["states", "fold", "fold of largest", "states without groups", "fold", "terms"]
+    if sobol:
+        names.insert(1, "groups across replicates")
     return dict(zip(names, found, strict=True))
 
 
@@ -134,14 +147,14 @@ def array_launches() -> dict[str, Launch]:
     mixture = fe.Mixture(np.full(count, 0.25), fe.Gaussian(np.zeros((count, dim)), cov=np.eye(dim)))
     density, centre = mixture._lowered(())
     points = np.zeros((10, dim))
-    weights, probs = np.zeros((2, count)), np.zeros((1, count))
+    weights, probs, cut = np.zeros((2, count)), np.zeros((1, count)), Cut(1, 1000, CHUNK)
     with recorded() as found:
         for dtype in (np.float32, np.float64):
-            cuda_launch.DeviceStates(1, np.array([10, 100]), 100).reduce(
+            cuda_launch.DeviceStates(1, np.array([10, 100]), 100, cut).reduce(
                 np.zeros((1, 1000), dtype), 1
             )
         for dtype in (np.float32, np.float64):
-            cuda_launch.DeviceStates(1, np.array([], np.int64), 0).reduce(
+            cuda_launch.DeviceStates(1, np.array([], np.int64), 0, cut).reduce(
                 np.zeros((1, 1000), dtype), 1
             )
         cuda_launch.log_prob(density, centre, points[:, None])
@@ -206,9 +219,11 @@ def main() -> None:
     kernels = {("float64", name): launch for name, launch in array_launches().items()}
     for name in FORMS:
         for precision in PRECISIONS[: 1 if name in MODELS else None]:
-            for kernel, launch in launches(name, precision).items():
-                if not kernel.startswith("fold"):
-                    kernels[precision, f"{kernel}, {name}"] = launch
+            for sobol in (False, True) if name in NETS else (False,):
+                form = f"sobol {name}" if sobol else name
+                for kernel, launch in launches(name, precision, sobol=sobol).items():
+                    if not kernel.startswith("fold"):
+                        kernels[precision, f"{kernel}, {form}"] = launch
     for (precision, name), launch in kernels.items():
         for target in filter(functools.partial(compiles, name), TARGETS):
             usage = assemble(compile_ptx(launch, target), target)

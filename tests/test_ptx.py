@@ -34,8 +34,10 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 
 @functools.cache
-def kernels(form, precision):
-    return registers.launches(form, precision) if form else registers.array_launches()
+def kernels(form, precision, *, sobol=False):
+    if form is None:
+        return registers.array_launches()
+    return registers.launches(form, precision, sobol=sobol)
 
 
 # Kernels that are compiled for a form of model and q.
@@ -47,11 +49,12 @@ CASES = [
 ]
 
 
-def check(form, precision, kernel, target, budget):
-    ptx = registers.compile_ptx(kernels(form, precision)[kernel], target)
+def check(form, precision, kernel, target, budget, *, sobol=False):
+    ptx = registers.compile_ptx(kernels(form, precision, sobol=sobol)[kernel], target)
     assert f".target sm_{target[0]}{target[1]}" in ptx
     # No atomic sum of floats, whose order would differ from run to run.
     assert "atom.add.f" not in ptx.replace("global.", "").replace("shared.", "")
+    assert sum(map(int, re.findall(r"\.shared .*\[(\d+)\];", ptx))) <= 48 * 1024
     if kernel in DRAWING:
         # Each product of Philox is one instruction.
         assert ptx.count("mul.wide.u32") >= 20
@@ -104,6 +107,12 @@ def test_products_of_warps_are_instructions():
 )
 def test_estimates_of_larger_models(form, precision, budget, kernel):
     check(form, precision, kernel, (9, 0), budget)
+
+
+@pytest.mark.parametrize("kernel", ["states", "groups across replicates"])
+def test_quasi_random_draws(kernel):
+    # The largest parameters of mixtures that are not in shared memory.
+    check("t mixtures, D=16", "float64", kernel, (9, 0), 168, sobol=True)
 
 
 def functions_of_users():

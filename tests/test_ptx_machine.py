@@ -98,6 +98,8 @@ def test_bits():
         compute("bfi.b64", WORDS, WORDS[::-1].copy(), places, lengths),
         np.array(expected, np.uint64),
     )
+    powers = np.array([0, 1, 2, 3, 2**32, 2**63, 2**64 - 1], np.uint64)
+    np.testing.assert_array_equal(compute("clz.b64", powers), [64, 63, 62, 62, 31, 0, 0])
     np.testing.assert_array_equal(compute("shr.s64", SIGNED, places), SIGNED >> 13)
     # Shifts by all bits or more give 0.
     np.testing.assert_array_equal(compute("shl.b64", WORDS, places + np.uint32(51)), 0)

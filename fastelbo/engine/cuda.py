@@ -18,7 +18,7 @@ from ..progress import Tick
 from ..validation import Floats
 from .cpu import CPUBackend
 from .cuda_functions import device_calls, with_device_calls
-from .cuda_states import DeviceSlice, chunk_bytes
+from .cuda_states import DeviceSlice, step_bytes
 from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
@@ -76,30 +76,29 @@ class CUDABackend:
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points on the device; read their states here."""
+        cut = request.cut
 
         def source(run: Callable[[Slice], None]) -> None:
             def run_slice(first: int, place: int, lo: int, count: int, most_bytes: int) -> None:
                 plan = self._plan(request, place + lo, count)
                 index = request.first_index + place + lo
 
-                def append(states: DeviceStates, n_chunks: int) -> None:
-                    states.draw(plan, request.key, index, request.n_samples, n_chunks)
+                def append(states: DeviceStates, n_steps: int) -> None:
+                    states.draw(plan, request.key, index, n_steps)
 
                 def on_host(i: int) -> Slice:
                     return CPUBackend().slice(request, first + lo + i, 1)
 
-                run(DeviceSlice(count, request.form, append, on_host, most_bytes))
+                run(DeviceSlice(count, request.form, cut, append, on_host, most_bytes))
 
-            point_bytes = 2 * chunk_bytes(request.form) + 8 * request.work
+            point_bytes = 2 * step_bytes(request.form, cut) + 8 * request.work
             for first, place, count in request.runs():
                 in_slices(self.device, count, point_bytes, partial(run_slice, first, place))
 
         with self.device.select(self.index):
             self.prepare(request)
             pace = Pace(self.device.blocks_at_once())
-            values = folded_quantities(
-                source, request.points, request.cut, request.form, pace, tick
-            )
+            values = folded_quantities(source, request.points, cut, request.form, pace, tick)
             return with_tails_of_densities(values, request, self._fill_terms)
 
     def _fill_terms(

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ..kernels.cuda.launch import DeviceStates
 
 
-def chunk_bytes(form: StateForm) -> int:
-    """Device memory of one chunk of one data point, in bytes."""
+def step_bytes(form: StateForm, cut: Cut) -> int:
+    """Device memory of one step of one data point, in bytes."""
     from ..kernels.cuda import launch as cuda_launch
 
-    return cuda_launch.DeviceStates.bytes_of_chunk(len(form.iw_sizes), form.capacity)
+    return cuda_launch.DeviceStates.bytes_of_step(len(form.iw_sizes), form.capacity, cut)
 
 
 class DeviceSlice:
@@ -42,6 +42,7 @@ class DeviceSlice:
         self,
         points: int,
         form: StateForm,
+        cut: Cut,
         append: Callable[[DeviceStates, int], None],
         on_host: Callable[[int], Slice],
         most_bytes: int,
@@ -50,14 +51,14 @@ class DeviceSlice:
 
         self.points = points
         self._form, self._append, self._on_host = form, append, on_host
-        self._chunks = 0
-        self._most_states = most_bytes // chunk_bytes(form)
+        self._steps = 0
+        self._most_steps = most_bytes // step_bytes(form, cut)
         iw_sizes = np.array(form.iw_sizes, dtype=np.int64)
-        self._states = cuda_launch.DeviceStates(points, iw_sizes, form.capacity)
+        self._states = cuda_launch.DeviceStates(points, iw_sizes, form.capacity, cut)
 
     def most_chunks(self, first: int) -> int:
         """See `loop.Slice`."""
-        most = self._most_states // self.points
+        most = self._most_steps // self.points
         # Start small: the largest log weights of the first chunks rule out most of the later ones.
         return min(most, first) if self._form.capacity else most
 
@@ -67,16 +68,16 @@ class DeviceSlice:
 
         self._append(self._states, stop - first)
         device.synchronize()
-        self._chunks = stop
+        self._steps = stop
 
     def states(self) -> States:
         """See `loop.Slice`."""
         states = States(self.points, self._form)
         moments, top_rows = self._states.fetch()
-        states.restore(moments, top_rows[:, None, : states.top_rows.shape[2]])
-        for i in np.flatnonzero(state.overflowed(moments)).tolist():
+        states.append(moments, top_rows[:, None, : states.top_rows.shape[2]])
+        for i in np.flatnonzero(state.overflowed(states.moments)).tolist():
             part = self._on_host(i)
-            fold(part, 0, self._chunks, row_pace(), lambda first, stop: None)
+            fold(part, 0, self._steps, row_pace(), lambda first, stop: None)
             states.replace(i, part.states())
         return states
 
@@ -96,7 +97,7 @@ def device_row_quantities(
             f"axis must be the last one for log_weights on a device, got axis {axis} of shape "
             f"{tuple(log_weights.shape)}; make a copy with the draws along the last axis"
         )
-    points = math.prod(batch)
+    points, cut = math.prod(batch), Cut(1, n_samples, CHUNK)
 
     def source(run: Callable[[Slice], None]) -> None:
         def run_slice(lo: int, count: int, most_bytes: int) -> None:
@@ -108,14 +109,13 @@ def device_row_quantities(
             def on_host(i: int) -> Slice:
                 return row_slice(device.fetch(part[i : i + 1])[:, :, None], form)
 
-            run(DeviceSlice(count, form, append, on_host, most_bytes))
+            run(DeviceSlice(count, form, cut, append, on_host, most_bytes))
 
-        in_slices(device, points, 2 * chunk_bytes(form), run_slice)
+        in_slices(device, points, 2 * step_bytes(form, cut), run_slice)
 
     with device_of(log_weights):
         rows = adopt(log_weights, "log_weights").reshape(points, n_samples)
         pace = Pace(device.blocks_at_once())
-        cut = Cut(1, n_samples, CHUNK)
         values = folded_quantities(source, points, cut, form, pace, tick)
 
         def draw(points: Indices, first: int, stop: int) -> Terms:

@@ -124,6 +124,9 @@ class States:
     def replace(self, i: int, other: States) -> None:
         """Put the state of the one data point of ``other`` in place of that of data point i."""
         self.moments[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
+        if self.of_replicates is not None and other.of_replicates is not None:
+            own = slice(i * self.replicates, (i + 1) * self.replicates)
+            self.of_replicates.moments[own] = other.of_replicates.moments
 
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are still incomplete."""
@@ -135,7 +138,10 @@ class States:
         self.moments[:, state.GROUPS :] = parts.reshape(whole.shape)
 
     def append(self, moments: Floats, top_rows: Floats) -> None:
-        """Append states (points, chunks, ...), and rows of largest values for them all."""
+        """Append states (points, chunks, ...), and rows of largest values for them all.
+
+        The chunks are those of some steps; see `Cut`.
+        """
 
         def fill(chunks: Floats, chunk_rows: Floats) -> None:
             chunks[...] = moments
@@ -143,7 +149,7 @@ class States:
                 chunk_rows[..., top_k.THRESHOLD], chunk_rows[..., top_k.COUNT] = -np.inf, 0.0
                 chunk_rows[:, 0] = top_rows
 
-        self.advance(moments.shape[1], fill)
+        self.advance(moments.shape[1] // self.replicates, fill)
 
     def append_steps(self, chunks: Floats) -> None:
         """Append states (points, steps, replicates, size) to the states of replicates."""

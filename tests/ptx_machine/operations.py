@@ -64,6 +64,12 @@ def insert_bits(a: Any, b: Any, place: Any, length: Any) -> Any:
     return (b & ~(mask << place)) | ((a & mask) << place)
 
 
+def leading_zeros(a: Any) -> Any:
+    """The number of highest bits that are 0."""
+    places = np.arange(8 * a.dtype.itemsize, dtype=a.dtype)
+    return ((a[..., None] >> places) == 0).sum(axis=-1).astype(np.uint32)
+
+
 def roughly_inverse(a: Any) -> Any:
     """1 / a in the upper half of the bits; those of the lower half are 0."""
     if a.dtype != np.float64:
@@ -195,6 +201,8 @@ def operation(opcode: tuple[str, ...]) -> Operation:
         rounding = modifiers[0] if len(modifiers) == 3 else None
         target, source = modifiers[-2:]
         return Operation(_convert(TYPES[target], TYPES[source], rounding), [source], target)
+    if name == "clz":
+        return Operation(leading_zeros, [kind], "u32")
     if name == "bfi":
         return Operation(insert_bits, [kind, kind, "u32", "u32"], kind)
     raise UnknownPTXError(".".join(opcode))

@@ -222,16 +222,12 @@ def _group_value(tile, start, stop):
 
 
 @exact
-def _push_small_groups(group, size, start, count, tile):
-    """Add ``count`` whole groups; a thread takes one at a time. Values overwrite ``log_ratio``."""
+def _close_values(group, size, values, count, total, some, slots):
+    """Add groups by logs of their sums of weights. ``total`` is a thread's sum of the finite ones.
+
+    ``some`` is how many these are.
+    """
     me = cuda.threadIdx.x
-    slots, values = tile.slots, tile.log_ratio
-    total, some = 0.0, 0.0
-    for g in range(me, count, BLOCK_THREADS):
-        value = _group_value(tile, start + g * size, start + (g + 1) * size)
-        values[g] = value
-        total += _finite(value)
-        some += _is_finite(value)
     slots[0, me], slots[1, me], slots[2, me] = total, some, 0.0
     combine(slots, 2)
     total, some = slots[0, 0], slots[1, 0]
@@ -245,6 +241,31 @@ def _push_small_groups(group, size, start, count, tile):
     if me == 0:
         zero = float(count) - some
         merge_closed(group, float(count), zero, mean - log_positive(float(size)), second, 1.0)
+
+
+@exact
+def _push_small_groups(group, size, start, count, tile):
+    """Add ``count`` whole groups; a thread takes one at a time. Values overwrite ``log_ratio``."""
+    values = tile.log_ratio
+    total, some = 0.0, 0.0
+    for g in range(cuda.threadIdx.x, count, BLOCK_THREADS):
+        value = _group_value(tile, start + g * size, start + (g + 1) * size)
+        values[g] = value
+        total += _finite(value)
+        some += _is_finite(value)
+    _close_values(group, size, values, count, total, some, tile.slots)
+
+
+@exact
+def push_values(group, size, shift, sums, count, slots):
+    """Add groups whose weights have the sums ``sums exp(shift)``. Values overwrite ``shift``."""
+    prevent_inlining()
+    total, some = 0.0, 0.0
+    for g in range(cuda.threadIdx.x, count, BLOCK_THREADS):
+        shift[g] = shift[g] + log_positive(sums[g]) if sums[g] > 0.0 else -np.inf
+        total += _finite(shift[g])
+        some += _is_finite(shift[g])
+    _close_values(group, size, shift, count, total, some, slots)
 
 
 @exact

@@ -5,8 +5,8 @@ and weighs one draw at a time: it calls the functions of the CPU for blocks of o
 groups, each thread sums its own draws to the end of the chunk. With groups, all threads together
 add each tile to the state of the chunk.
 
-Then one thread per data point folds the states of the point's chunks from the left, and one block
-per data point folds their largest log weights.
+Then one thread per data point and replicate folds the states of its chunks from the left, and one
+block per data point folds their largest log weights.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _DOUBLES = 7
 
 
 @block
-def _one_lane(v, packed, reals, doubles, places, angle):
+def _one_lane(v, packed, reals, doubles, places, angle, words):
     """A `Workspace` of one lane, whose arrays are in the registers of a thread."""
     for d in range(v.shape[0]):
         v[d, 0] = v.dtype.type(0.0)
@@ -79,18 +79,17 @@ def _one_lane(v, packed, reals, doubles, places, angle):
         log_q=doubles[2],
         log_weight=doubles[3],
         scratch=doubles[4:6],
+        words=words,
         partial_sums=doubles[6:7],
         counter=None,
     )
 
 
 def _packed(form: Form) -> int:
-    """Coordinates set aside, by a triangular sampler, a component with a shift, a user's draw."""
+    """Coordinates set aside: by a sampler's matrix, a component with a shift, a user's draw."""
     terms = (form.q, form.prior, form.likelihood)
-    aside = form.sampler.rows > 1 or any(
-        term.density.has_shift or term.kind == CALLED for term in terms
-    )
-    return padded(form.dim) if aside else 1
+    by_terms = any(term.density.has_shift or term.kind == CALLED for term in terms)
+    return padded(form.dim) if form.rotated or form.sampler.rows > 1 or by_terms else 1
 
 
 def _near_size(group_sizes: int) -> int:
@@ -118,20 +117,32 @@ def _close_row(row, count, threshold):
 # --- kernels ------------------------------------------------------------------------------------
 
 
+@block
+def draws_of_chunk(cut, first_step, c):
+    """First and last address of the draws of chunk c of those of a launch; see `Cut`."""
+    start = (first_step + c // cut.replicates) * cut.chunk
+    before = c % cut.replicates * cut.draws
+    return before + start, before + min(start + cut.chunk, cut.draws)
+
+
 @functools.cache
 def states(form: Form, group_sizes: int) -> Any:
     """Kernel: the state of each chunk, and its largest log weights; one block per chunk."""
-    size, near_size = state_size(group_sizes), _near_size(group_sizes)
+    size = state_size(group_sizes)
     rows, packed_rows = padded(form.dim), _packed(form)
     real, angle_bits, load_plan = form.real, form.angle, plan_loader(form)
-    # Without groups, threads share only log weights, to find the largest ones.
-    grouped = group_sizes > 0
+    # Without groups, threads share only log weights, to find the largest ones. Groups across
+    # replicates come later, from the log weights that are kept.
+    grouped = group_sizes > 0 and form.net is None
+    kept = group_sizes > 0 and form.net is not None
+    # A state without groups is written once.
+    near_size = _near_size(group_sizes) if grouped else 1
     tile_size, sums_size = (TILE, 1) if grouped else (1, BLOCK_THREADS)
 
     @device_kernel
     def fill_states(
-        sampler, q, prior, likelihood, key, first_index, first_chunk, n_chunks, draws, iw_sizes,
-        needed, reset, prefix_rows, states, top_rows,
+        sampler, q, prior, likelihood, key, first_index, first_step, n_chunks, cut, iw_sizes,
+        needed, reset, prefix_rows, states, top_rows, log_weights,
     ):  # fmt: skip
         me = cuda.threadIdx.x
         i, c = cuda.blockIdx.x // n_chunks, cuda.blockIdx.x % n_chunks
@@ -153,7 +164,8 @@ def states(form: Form, group_sizes: int) -> Any:
         doubles = cuda.local.array((_DOUBLES, 1), np.float64)
         places = cuda.local.array((2, 1), np.int64)
         angle = cuda.local.array(1, angle_bits)
-        work = _one_lane(v, packed, reals, doubles, places, angle)
+        words = cuda.local.array((3, 1), np.uint32)
+        work = _one_lane(v, packed, reals, doubles, places, angle, words)
         tile = Tile(log_weight, log_likelihood, log_ratio, weight, slots, fresh)
         plan = load_plan(sampler, q, prior, likelihood, i)
         state = near if near_size == size else states[i, c]
@@ -163,8 +175,7 @@ def states(form: Form, group_sizes: int) -> Any:
         if needed > 0:
             _open_row(prefix_rows[i], reset, count, threshold)
         index = np.uint64(first_index + i)
-        start = (first_chunk + c) * CHUNK
-        stop = min(start + CHUNK, draws)
+        start, stop = draws_of_chunk(cut, first_step, c)
         if not grouped:
             open_sums(sums, log_weight)
         cuda.syncthreads()
@@ -176,6 +187,8 @@ def states(form: Form, group_sizes: int) -> Any:
                 sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), 1)
                 weigh_block(plan, i, draw, work, 1)
                 log_weight[k] = work.log_weight[0]
+                if kept:
+                    log_weights[i, c, draw - start] = work.log_weight[0]
                 ratio = work.log_q[0] - work.log_prior[0]
                 if grouped:
                     log_likelihood[k], log_ratio[k] = work.log_likelihood[0], ratio
@@ -219,16 +232,21 @@ def states(form: Form, group_sizes: int) -> Any:
 
 @functools.cache
 def fold() -> Any:
-    """Kernel: append each data point's chunks to its prefix, in order; one thread per point."""
+    """Kernel: append the chunks of each replicate of each data point to its prefix, in order.
+
+    One thread folds the chunks of one replicate.
+    """
 
     @device_kernel
     def fold_chunks(states, iw_sizes, reset, prefix):
-        i = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
-        if i < states.shape[0]:
+        item = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
+        replicates = prefix.shape[1]
+        if item < states.shape[0] * replicates:
+            i, r = item // replicates, item % replicates
             if reset:
-                clear(prefix[i])
-            for c in range(states.shape[1]):
-                merge(prefix[i], states[i, c], iw_sizes)
+                clear(prefix[i, r])
+            for c in range(r, states.shape[1], replicates):
+                merge(prefix[i, r], states[i, c], iw_sizes)
 
     return fold_chunks
 
@@ -291,7 +309,8 @@ def terms(form: Form) -> Any:
         doubles = cuda.local.array((_DOUBLES, 1), np.float64)
         places = cuda.local.array((2, 1), np.int64)
         angle = cuda.local.array(1, angle_bits)
-        work = _one_lane(v, packed, reals, doubles, places, angle)
+        words = cuda.local.array((3, 1), np.uint32)
+        work = _one_lane(v, packed, reals, doubles, places, angle, words)
         plan = load_plan(sampler, q, prior, likelihood, i)
         cuda.syncthreads()
         index = np.uint64(first_index + i)
@@ -339,7 +358,8 @@ def log_prob(dim: int, shifted: bool) -> Any:
         doubles = cuda.local.array((_DOUBLES, 1), np.float64)
         places = cuda.local.array((2, 1), np.int64)
         angle = cuda.local.array(1, np.uint64)
-        work = _one_lane(v, packed, reals, doubles, places, angle)
+        words = cuda.local.array((3, 1), np.uint32)
+        work = _one_lane(v, packed, reals, doubles, places, angle, words)
         p = np.int64(b) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             middle = row_of(i, centre.shape[0])
@@ -365,8 +385,9 @@ def expectations(dim: int, components: int, shifted: bool) -> Any:
         doubles = cuda.local.array((_DOUBLES, 1), np.float64)
         places = cuda.local.array((2, 1), np.int64)
         angle = cuda.local.array(1, np.uint64)
+        words = cuda.local.array((3, 1), np.uint32)
         terms = cuda.local.array((components, 1), np.float64)
-        work = _one_lane(v, packed, reals, doubles, places, angle)
+        work = _one_lane(v, packed, reals, doubles, places, angle, words)
         p = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             load_rows(points[p : p + 1], centre, 1, v)

@@ -7,10 +7,10 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..draws.blocks import CHUNK, Density, Plan
+from ..draws.blocks import Cut, Density, Plan
 from ..state.state import state_size
 from ..state.top_k import VALUES
-from . import device, drivers, quadratic
+from . import device, drivers, matched, quadratic
 from .block_reduce import values_size
 from .parameters import form_of_plan
 
@@ -18,43 +18,56 @@ Floats = NDArray[np.float64]
 
 
 class DeviceStates:
-    """Folded states of some data points on the device, to which chunks of draws are appended."""
+    """Folded states of some data points on the device, to which chunks of draws are appended.
 
-    def __init__(self, points: int, iw_sizes: NDArray[np.int64], capacity: int) -> None:
+    Each replicate of a data point has its own. Their largest log weights are together.
+    """
+
+    def __init__(self, points: int, iw_sizes: NDArray[np.int64], capacity: int, cut: Cut) -> None:
         self.points, self.capacity, self.group_sizes = points, capacity, len(iw_sizes)
+        self.cut = cut
         self.iw_sizes = device.put(iw_sizes)
-        self.moments = device.room((points, state_size(self.group_sizes)))
+        self.moments = device.room((points, cut.replicates, state_size(self.group_sizes)))
         self.top_rows = device.room((points, VALUES + values_size(capacity)))
-        self._scratch: tuple[Any, Any] | None = None
-        self.draws = 0
+        self._scratch: tuple[Any, ...] | None = None
+        self.steps = 0
 
     @staticmethod
-    def bytes_of_chunk(group_sizes: int, capacity: int) -> int:
-        """Bytes for one chunk of one data point. The folded state of a point takes as many."""
-        return 8 * (state_size(group_sizes) + VALUES + values_size(capacity))
+    def bytes_of_step(group_sizes: int, capacity: int, cut: Cut) -> int:
+        """Bytes for one step of one data point. The folded state of a point takes no more."""
+        row, kept = _sizes_of_chunk(group_sizes, capacity, cut)
+        return 8 * cut.replicates * (state_size(group_sizes) + row + kept)
 
     def reset(self) -> None:
         """Forget all draws."""
-        self.draws = 0
+        self.steps = 0
 
     @property
     def _fresh(self) -> bool:
-        return self.draws == 0
+        return self.steps == 0
 
-    def draw(self, plan: Plan, key: int, first_index: int, n_draws: int, n_chunks: int) -> None:
-        """Append chunks of draws of a plan on the device, which has ``n_draws`` draws in all."""
-        first, states, top_rows = self._open(n_chunks)
+    def draw(self, plan: Plan, key: int, first_index: int, n_steps: int) -> None:
+        """Append the chunks of the next steps, from a plan on the device."""
+        states, top_rows, log_weights = self._open(n_steps)
+        chunks = n_steps * self.cut.replicates
+        place = np.uint64(key), np.int64(first_index), np.int64(self.steps), np.int64(chunks)
         device.launch(
-            drivers.states(form_of_plan(plan), self.group_sizes), self.points * n_chunks, *plan[:4],
-            np.uint64(key), np.int64(first_index), first, np.int64(n_chunks), np.int64(n_draws),
-            self.iw_sizes, np.int64(self.capacity), self._fresh, self.top_rows, states, top_rows,
+            drivers.states(form_of_plan(plan), self.group_sizes), self.points * chunks, *plan[:4],
+            *place, self.cut, self.iw_sizes, np.int64(self.capacity), self._fresh, self.top_rows,
+            states, top_rows, log_weights,
         )  # fmt: skip
-        self._fold(states, top_rows, n_draws)
+        if log_weights.shape[2]:
+            device.launch(
+                matched.groups(), self.points * chunks, log_weights, *place, self.cut,
+                self.iw_sizes, states,
+            )  # fmt: skip
+        self._fold(states, top_rows)
 
     def reduce(self, x: Any, n_chunks: int) -> None:
         """Append chunks of the rows of x, an array on the device."""
-        first, states, top_rows = self._open(n_chunks)
-        blocks, chunks = self.points * n_chunks, np.int64(n_chunks)
+        states, top_rows, _ = self._open(n_chunks)
+        first, chunks = np.int64(self.steps), np.int64(n_chunks)
+        blocks = self.points * n_chunks
         device.launch(
             drivers.summaries(self.group_sizes), blocks, x, first, chunks, self.iw_sizes, states
         )
@@ -63,22 +76,23 @@ class DeviceStates:
                 drivers.largest(), blocks, x, first, chunks, np.int64(self.capacity),
                 self._fresh, self.top_rows, states, top_rows,
             )  # fmt: skip
-        self._fold(states, top_rows, x.shape[1])
+        self._fold(states, top_rows)
 
-    def _open(self, n_chunks: int) -> tuple[np.int64, Any, Any]:
-        """The next chunk, and memory for states and rows of ``n_chunks`` chunks."""
-        if self._scratch is None or self._scratch[0].shape[1] != n_chunks:
+    def _open(self, n_steps: int) -> tuple[Any, ...]:
+        """Memory for states, rows and kept log weights of the chunks of so many steps."""
+        chunks = n_steps * self.cut.replicates
+        if self._scratch is None or self._scratch[0].shape[1] != chunks:
             # Free the old arrays before the new ones are allocated.
             self._scratch = None
-            self._scratch = (
-                device.room((self.points, n_chunks, self.moments.shape[1])),
-                device.room((self.points, n_chunks, *self.top_rows.shape[1:])),
-            )
-        return np.int64(self.draws // CHUNK), *self._scratch
+            others = _sizes_of_chunk(self.group_sizes, self.capacity, self.cut)
+            sizes = (self.moments.shape[2], *others)
+            self._scratch = tuple(device.room((self.points, chunks, size)) for size in sizes)
+        return self._scratch
 
-    def _fold(self, states: Any, top_rows: Any, n_draws: int) -> None:
+    def _fold(self, states: Any, top_rows: Any) -> None:
+        items = self.points * self.moments.shape[1]
         device.launch(
-            drivers.fold(), -(-self.points // device.BLOCK_THREADS), states, self.iw_sizes,
+            drivers.fold(), -(-items // device.BLOCK_THREADS), states, self.iw_sizes,
             self._fresh, self.moments,
         )  # fmt: skip
         if self.capacity:
@@ -86,11 +100,17 @@ class DeviceStates:
                 drivers.fold_largest(), self.points, top_rows, np.int64(self.capacity),
                 self._fresh, self.top_rows,
             )  # fmt: skip
-        self.draws = min(n_draws, self.draws + states.shape[1] * CHUNK)
+        self.steps += states.shape[1] // self.moments.shape[1]
 
     def fetch(self) -> tuple[Floats, Floats]:
         """Wait for all launches; return the states and the rows of their largest log weights."""
         return device.fetch(self.moments), device.fetch(self.top_rows)
+
+
+def _sizes_of_chunk(group_sizes: int, capacity: int, cut: Cut) -> tuple[int, int]:
+    """Lengths of the row of a chunk's largest log weights, and of the log weights that it keeps."""
+    kept = cut.chunk if group_sizes and cut.replicates > 1 else 0
+    return VALUES + min(values_size(capacity), cut.chunk), kept
 
 
 def terms(plan: Plan, key: int, first_index: int, lo: int, hi: int, points: int) -> list[Floats]:

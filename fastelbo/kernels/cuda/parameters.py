@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..draws.blocks import Density, Plan, Sampler, Term, padded, row_of
+from ..draws.blocks import Density, Net, Plan, Sampler, Term, padded, row_of
 from ..jit.compile import block
 from .device import BLOCK_THREADS, cuda
 from .views import viewer
 
-# Limits of what one data point copies to shared memory: bytes of all its affine forms, and numbers
-# of any other row.
-_SHARED_BYTES = 20 * 1024
+# Limits of what one data point copies to shared memory: bytes of all its parameters, beside which the
+# largest kernel has 31 KB of the 48 KB, and numbers of a row.
+_SHARED_BYTES = 17 * 1024
 _SHARED_ROW = 128
 
 
@@ -38,6 +38,14 @@ class TermForm(NamedTuple):
     density: AffineForms
 
 
+class NetForm(NamedTuple):
+    """How draws are made of the points of a net."""
+
+    inverse: bool
+    full: bool  # the scale of the sampler
+    rotated: bool
+
+
 class Form(NamedTuple):
     """What a kernel is compiled for: precision, sizes and kinds of a plan."""
 
@@ -47,6 +55,12 @@ class Form(NamedTuple):
     q: TermForm
     prior: TermForm
     likelihood: TermForm
+    net: NetForm | None  # None for independent draws
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the sampler has a rotation of its own."""
+        return self.net is not None and self.net.rotated
 
     @property
     def fits(self) -> bool:
@@ -54,7 +68,9 @@ class Form(NamedTuple):
         terms = (self.q, self.prior, self.likelihood)
         parts = (self.sampler, *(term.density for term in terms))
         numbers = sum(p.components * (p.rows + 1) * padded(self.dim) for p in parts)
-        return numbers * np.dtype(self.precision).itemsize <= _SHARED_BYTES
+        numbers += padded(self.dim) ** 2 if self.rotated else 0
+        rows = sum(2 * max(1, p.components) for p in parts)
+        return numbers * np.dtype(self.precision).itemsize + 8 * rows <= _SHARED_BYTES
 
     @property
     def real(self) -> Any:
@@ -69,15 +85,14 @@ class Form(NamedTuple):
 
 def form_of_plan(plan: Plan) -> Form:
     """The form of a plan."""
+    own, net = plan.sampler, None
     sampler = AffineForms(
-        plan.sampler.location.shape[1],
-        plan.sampler.scale.shape[2],
-        plan.sampler.radial,
-        plan.sampler.df.shape[1] > 0,
+        own.location.shape[1], own.scale.shape[2], own.radial, own.df.shape[1] > 0
     )
-    precision = str(plan.sampler.location.dtype)
-    terms = (plan.q, plan.prior, plan.likelihood)
-    return Form(precision, plan.dim, sampler, *map(_term_form, terms))
+    if own.net.columns.shape[0] > 0:
+        net = NetForm(own.net.inverse, own.full, own.rotation.shape[1] > 0)
+    q, prior, likelihood = map(_term_form, (plan.q, plan.prior, plan.likelihood))
+    return Form(str(own.location.dtype), plan.dim, sampler, q, prior, likelihood, net)
 
 
 def _term_form(term: Term) -> TermForm:
@@ -228,8 +243,56 @@ def _term_loader(part: TermForm, form: Form) -> Any:
     return load
 
 
+def _rotation_loader(form: Form) -> Any:
+    """A function that loads the rotation of data point i, with its size known."""
+    rows, real = padded(form.dim), form.real
+    shape = (1, rows, rows)
+    if not form.rotated:
+
+        @block
+        def load(rotation, i):
+            return (rotation[:, :0, :0],)
+
+    elif not form.fits:
+        view = viewer(shape[1:])
+
+        @block
+        def load(rotation, i):
+            return view(rotation, row_of(i, rotation.shape[0]))
+
+    else:
+
+        @block
+        def load(rotation, i):
+            out = cuda.shared.array(shape, real)
+            _load_vectors(rotation, i, out)
+            return (out,)
+
+    return load
+
+
+def _net_loader(net: NetForm | None) -> Any:
+    """A function that makes the `Net`, or None; its columns stay in global memory."""
+    if net is None:
+
+        @block
+        def load(net):
+            return None
+
+    else:
+        inverse = net.inverse
+
+        @block
+        def load(net):
+            return Net(net.columns, net.log_size, inverse)
+
+    return load
+
+
 def _sampler_loader(form: Form) -> Any:
     """As `_density_loader`, for the `Sampler`."""
+    full = form.net is not None and form.net.full
+    load_rotation, load_net = _rotation_loader(form), _net_loader(form.net)
     part, radial = form.sampler, form.sampler.radial
     load_forms = _forms_loader(part.components, part.rows, form.dim, form)
     load_thresholds = _row_loader(part.components, np.int64)
@@ -240,7 +303,9 @@ def _sampler_loader(form: Form) -> Any:
         scale, location = load_forms(sampler.scale, sampler.location, i)
         (thresholds,) = load_thresholds(sampler.thresholds, i)
         (df,) = load_df(sampler.df, i)
-        return Sampler(radial, location, scale, thresholds, df)
+        (rotation,) = load_rotation(sampler.rotation, i)
+        net = load_net(sampler.net)
+        return Sampler(radial, location, scale, thresholds, df, full, rotation, net)
 
     return load
 

@@ -89,6 +89,22 @@ def rotate(rotation, e, n, v):
 
 
 @borrower
+def _draw_normals(net, sampler, i, start, dim, work, key, index, first, n):
+    """Fill v[:dim, :n] with standard normals, from the coordinates of a net from ``start`` on.
+
+    A kernel of a device is compiled for independent draws where the net is None.
+    """
+    if net is None or net.columns.shape[0] == 0:
+        standard_normals(work, dim, key, index, first, n)
+    elif sampler.rotation.shape[1] == 0:
+        net_normals(work, net, start, dim, key, index, first, n, work.v)
+    else:
+        net_normals(work, net, start, dim, key, index, first, n, work.packed)
+        rotation = sampler.rotation[row_of(i, sampler.rotation.shape[0])]
+        rotate(rotation, work.packed, n, work.v)
+
+
+@borrower
 def random_choices(word, key, index, first, n):
     """Words of 53 random bits that choose components."""
     for k in range(n):
@@ -102,6 +118,15 @@ def net_choices(work, net, key, index, first, n):
     net_words(net, 0, key, index, first, n, work.words[2], work.words[0])
     for k in range(n):
         work.lane[k] = np.int64(word53(np.uint64(work.words[0, k]), HALF_LOW))
+
+
+@borrower
+def _draw_choices(net, work, key, index, first, n):
+    """Set the words that choose components, from a net or none as in `_draw_normals`."""
+    if net is None or net.columns.shape[0] == 0:
+        random_choices(work.lane, key, index, first, n)
+    else:
+        net_choices(work, net, key, index, first, n)
 
 
 @borrower
@@ -166,20 +191,10 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
     """Draw ``work.v[:dim, :n]`` for data point i of the plan; its address is ``index``."""
     v, net = work.v, sampler.net
     choices = sampler.location.shape[1]
-    by_net = net.columns.shape[0] > 0
-    if by_net:
-        turned = sampler.rotation.shape[1] > 0
-        e = work.packed if turned else v
-        net_normals(work, net, 1 if choices > 1 else 0, dim, key, index, first, n, e)
-        if turned:
-            rotate(sampler.rotation[row_of(i, sampler.rotation.shape[0])], e, n, v)
-    else:
-        standard_normals(work, dim, key, index, first, n)
+    start = 1 if choices > 1 else 0
+    _draw_normals(net, sampler, i, start, dim, work, key, index, first, n)
     if choices > 1:
-        if by_net:
-            net_choices(work, net, key, index, first, n)
-        else:
-            random_choices(work.lane, key, index, first, n)
+        _draw_choices(net, work, key, index, first, n)
         thresholds = sampler.thresholds[row_of(i, sampler.thresholds.shape[0])]
         choose_components(work.component, work.lane, thresholds, n)
     else:

@@ -65,18 +65,24 @@ def _power_from(n):
 
 
 @borrower
+def _word_of(columns, word, point):
+    """The word of a point; ``word`` is that of point 0."""
+    bit = 0
+    while point > _ZERO:
+        column = columns[bit]
+        word ^= column if point & _ONE else np.uint32(0)
+        point >>= _ONE
+        bit += 1
+    return word
+
+
+@borrower
 def _double(columns, word, start, size, words):
     """words[x] = word of point start + x, for x below ``size``: a power of 2 that divides start.
 
     ``word`` is that of point 0.
     """
-    bit, rest = 0, start
-    while rest > _ZERO:
-        if rest & _ONE:
-            word ^= columns[bit]
-        rest >>= _ONE
-        bit += 1
-    words[0] = word
+    words[0] = _word_of(columns, word, start)
     filled, bit = 1, 0
     while filled < size:
         column = columns[bit]
@@ -91,6 +97,12 @@ def net_words(net, coordinate, key, index, first, n, room, words):
     """words[k] = word of a coordinate of draw first + k of data point ``index``, for k below n."""
     log_size = np.uint64(net.log_size)
     points = _ONE << log_size
+    if n == 1:
+        # A draw alone, as all are on a device.
+        replicate, point = first >> log_size, first & (points - _ONE)
+        word = _shift(key, index, replicate, np.uint64(coordinate))
+        words[0] = _word_of(net.columns[np.int64(replicate), coordinate], word, point)
+        return
     span = min(_power_from(n), np.int64(points))
     at = 0
     while at < n:
@@ -151,9 +163,9 @@ def scrambles(part, parts, directions, key, columns):
             columns[r, d, b] = word
 
 
-@borrower
-def permute(key, index, replicate, unit, size, places):
-    """places = a permutation of 0 to size - 1, a power of two, made from the address.
+@scalar
+def permutation(key, index, replicate, unit, size):
+    """A permutation of 0 to size - 1, a power of two, made from the address; see `place`.
 
     It is not linear in the bits, as points that a linear one matches would be dependent.
     """
@@ -163,13 +175,26 @@ def permute(key, index, replicate, unit, size, places):
         bits += 1
     mask, half = np.uint32(size - 1), np.uint32(max(1, (bits + 1) // 2))
     start = np.uint32(w0)
-    f1, f2, f3 = np.uint32(w1 | _ONE), np.uint32(w2 | _ONE), np.uint32(w3 | _ONE)
+    return start, np.uint32(w1 | _ONE), np.uint32(w2 | _ONE), np.uint32(w3 | _ONE), mask, half
+
+
+@scalar
+def place(permutation, g):
+    """The value of a permutation at g."""
+    start, f1, f2, f3, mask, half = permutation
+    x = np.uint32(np.uint32(g) + start) & mask
+    x = np.uint32(x * f1) & mask
+    x ^= x >> half
+    x = np.uint32(x * f2) & mask
+    x ^= x >> half
+    x = np.uint32(x * f3) & mask
+    x ^= x >> half
+    return np.int64(x)
+
+
+@borrower
+def permute(key, index, replicate, unit, size, places):
+    """places = the values of a `permutation`."""
+    chosen = permutation(key, index, replicate, unit, size)
     for g in range(size):
-        x = np.uint32(np.uint32(g) + start) & mask
-        x = np.uint32(x * f1) & mask
-        x ^= x >> half
-        x = np.uint32(x * f2) & mask
-        x ^= x >> half
-        x = np.uint32(x * f3) & mask
-        x ^= x >> half
-        places[g] = np.int64(x)
+        places[g] = place(chosen, g)
