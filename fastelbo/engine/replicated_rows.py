@@ -27,7 +27,8 @@ def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
         )
     if axis is not None:
         raise InvalidInputError(
-            f"axis must be None with replicates, whose draws are the last two axes; got {shown(axis)}"
+            "axis must be None with replicates, whose draws are the last two axes; got "
+            f"{shown(axis)}"
         )
     axes = draws.axes
     if not draws.named:

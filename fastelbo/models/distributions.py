@@ -216,7 +216,8 @@ class Elliptical(Distribution):
         n = as_count(n, "n", least=0, below=MAX_DRAWS)
         batch, points, key = self.batch_shape, Points(self.batch_shape), philox_key(rng)
         require_memory("sample", 8 * n * math.prod(batch) * self.dim)
-        sampler, own, design = self._sampler(points), (n,), None
+        sampler, design = self._sampler(points), None
+        own: tuple[int, ...] = (n,)
         if sampling.replicated:
             n = sampling.draws(n, "n")
             design = new_design(self, batch, n, sampling.replicates, sampling.transform, key)

@@ -160,8 +160,8 @@ def make_sampler(
     radial: int, location: Floats, scale: Floats, limits: Integers, df: Floats
 ) -> Sampler:
     """A `Sampler` of constant arrays."""
-    arrays = (constant(array) for array in (location, scale, limits, df))
-    return Sampler(radial, *arrays, full=False, rotation=_NO_ROTATION, net=NO_NET)
+    location, scale, limits, df = map(constant, (location, scale, limits, df))
+    return Sampler(radial, location, scale, limits, df, False, _NO_ROTATION, NO_NET)
 
 
 def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:

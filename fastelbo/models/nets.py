@@ -54,7 +54,8 @@ def _padded(rotation: Floats) -> Floats:
     dim, rows = rotation.shape[-1], padded(rotation.shape[-1])
     out = np.zeros((len(rotation), rows, rows))
     out[:, :dim, :dim] = rotation
-    return constant(out)
+    padded_rotation: Floats = constant(out)
+    return padded_rotation
 
 
 def new_design(
@@ -80,4 +81,5 @@ def _directions(coordinates: int) -> NDArray[np.uint32]:
             f'points of at most {most} coordinates; got "sobol"'
         )
     engine: Any = qmc.Sobol(coordinates, scramble=False, bits=BITS)
-    return constant(np.ascontiguousarray(engine._sv, dtype=np.uint32))
+    columns: NDArray[np.uint32] = constant(np.ascontiguousarray(engine._sv, dtype=np.uint32))
+    return columns

@@ -15,8 +15,8 @@ from ..jit.compile import block
 from .device import BLOCK_THREADS, cuda
 from .views import viewer
 
-# Limits of what one data point copies to shared memory: bytes of all its parameters, beside which the
-# largest kernel has 31 KB of the 48 KB, and numbers of a row.
+# Limits of what one data point copies to shared memory: numbers of a row, and bytes of all its
+# parameters, beside which the largest kernel has 31 KB of the 48 KB.
 _SHARED_BYTES = 17 * 1024
 _SHARED_ROW = 128
 
