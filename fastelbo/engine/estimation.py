@@ -186,8 +186,8 @@ def estimate(
     As many draws as a standard error needs:
 
     >>> est = fe.estimate(model, fe.Gaussian([0.2], scale=0.9), target_se=0.01, rng=0)
-    >>> est.n_samples.tolist(), float(est.log_evidence_se[0]) < 0.01
-    ([2048], True)
+    >>> print(est.n_samples, est.log_evidence_se.round(2))
+    [2048] [0.01]
     """
     index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
