@@ -36,7 +36,8 @@ from ..state.top_k import COUNT, THRESHOLD, VALUES
 from .block_reduce import push_lowest, push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
-from .parameters import Form, plan_loader
+from .forms import Form
+from .parameters import plan_loader
 from .thread_state import (
     STORED,
     open_sums,
