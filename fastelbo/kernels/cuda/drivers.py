@@ -136,8 +136,8 @@ def states(form: Form, group_sizes: int) -> Any:
     # replicates come later, from the log weights that are kept.
     grouped = group_sizes > 0 and form.net is None
     kept = group_sizes > 0 and form.net is not None
-    # A state without groups is written once.
-    near_size = _near_size(group_sizes) if grouped else 1
+    # The state of a net's chunk is written once.
+    near_size = _near_size(group_sizes) if form.net is None else 1
     tile_size, sums_size = (TILE, 1) if grouped else (1, BLOCK_THREADS)
 
     @device_kernel
