@@ -90,9 +90,10 @@ def estimate(
         "float32" computes the same draws and their densities in single precision, which is faster.
         Take a log density (of q, prior or likelihood) that is d nats below its peak and r times
         narrower than q: its error is at most about ``2e-6 (10 + d + r sqrt(d))``. Sums over draws
-        stay in float64. If ``iw_sizes`` is empty, "cuda" sums exponentials of single precision.
-        This changes log evidence and its SE by less than 1e-6 (1 + their size), and the Jensen gap
-        is lost if log weights differ by less than 3e-4. backend="numpy" always computes in float64.
+        stay in float64. If ``iw_sizes`` is empty or draws are quasi-random, "cuda" sums
+        exponentials of single precision. This changes log evidence and its SE by less than 1e-6
+        (1 + their size), and the Jensen gap is lost if log weights differ by less than 3e-4.
+        backend="numpy" always computes in float64.
     device : int
         Index of the GPU for "cuda".
     analytic_kl : bool

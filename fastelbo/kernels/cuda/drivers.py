@@ -36,7 +36,8 @@ from ..state.top_k import COUNT, THRESHOLD, VALUES
 from .block_reduce import push_lowest, push_top, push_top_row, thin
 from .block_state import SLOTS, Tile, push_tile
 from .device import BLOCK_THREADS, TILE, TURNS, cuda, device_kernel
-from .parameters import Form, plan_loader
+from .forms import Form
+from .parameters import plan_loader
 from .thread_state import (
     STORED,
     open_sums,
@@ -135,8 +136,8 @@ def states(form: Form, group_sizes: int) -> Any:
     # replicates come later, from the log weights that are kept.
     grouped = group_sizes > 0 and form.net is None
     kept = group_sizes > 0 and form.net is not None
-    # A state without groups is written once.
-    near_size = _near_size(group_sizes) if grouped else 1
+    # The state of a net's chunk is written once.
+    near_size = _near_size(group_sizes) if form.net is None else 1
     tile_size, sums_size = (TILE, 1) if grouped else (1, BLOCK_THREADS)
 
     @device_kernel

@@ -12,7 +12,7 @@ from ..state.state import state_size
 from ..state.top_k import VALUES
 from . import device, drivers, matched, quadratic
 from .block_reduce import values_size
-from .parameters import form_of_plan
+from .forms import form_of_plan
 
 Floats = NDArray[np.float64]
 
