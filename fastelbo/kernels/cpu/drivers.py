@@ -20,7 +20,7 @@ from ..jit.compile import block
 from ..jit.threads import stopped
 from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
 from ..math.selection import make_candidates
-from ..state.matched import make_matched, match, push_matched
+from ..state.matched import make_matched, match, matched_replicates, push_matched
 from ..state.state import MAX, clear, merge, push_block, push_lowest
 from ..state.top_k import (
     THRESHOLD,
@@ -53,7 +53,8 @@ def states(
     fresh = np.zeros(size)
     # Groups of consecutive draws go into the state with them, groups across replicates afterwards.
     own_sizes = iw_sizes if replicates == 1 else iw_sizes[:0]
-    matched = make_matched(replicates if iw_sizes.shape[0] > own_sizes.shape[0] else 0, cut.chunk)
+    used = matched_replicates(replicates, iw_sizes[own_sizes.shape[0] :])
+    matched = make_matched(used, cut.chunk)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
@@ -83,14 +84,14 @@ def states(
                 if capacity > 0:
                     push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
                     push_lowest(state, work.log_weight, n, work.partial_sums)
-                if matched.places.shape[0] > 0:
+                if r < used:
                     copy_to(work.log_weight, n, matched.drawn, first - start)
                 first += n
-            if matched.places.shape[0] > 0:
+            if r < used:
                 step = np.uint64(first_step + c)
                 permute(key, index, np.uint64(r), step, stop - start, matched.places)
                 match(matched, r, stop - start)
-        if matched.places.shape[0] > 0:
+        if used > 0:
             count = min(cut.chunk, cut.draws - (first_step + c) * cut.chunk)
             push_matched(
                 states[i, c * replicates : (c + 1) * replicates], iw_sizes, matched, count,

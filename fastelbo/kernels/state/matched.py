@@ -35,6 +35,15 @@ class Matched(NamedTuple):
 
 
 @block
+def matched_replicates(replicates, iw_sizes):
+    """How many replicates, from the first one on, have draws in groups."""
+    used = 0
+    for g in range(iw_sizes.shape[0]):
+        used = max(used, replicates // iw_sizes[g] * iw_sizes[g])
+    return used
+
+
+@block
 def make_matched(replicates, chunk):
     """Allocate room for chunks of the replicates; none if there are no replicates."""
     room = chunk if replicates > 0 else 0
@@ -94,15 +103,15 @@ def _push_set(group, matched, first, size, top, n, partial_sums):
 @borrower
 def push_matched(states, iw_sizes, matched, n, partial_sums):
     """Add the groups of each size, of one draw of each of its replicates, to the states."""
-    replicates = states.shape[0]
+    used = matched.log_weight.shape[0]
     top = -np.inf
-    for r in range(replicates):
+    for r in range(used):
         top = max(top, largest(matched.log_weight[r], n))
     base = top if top > -np.inf else 0.0
-    for r in range(replicates):
+    for r in range(used):
         scale_weights(matched.log_weight[r], base, n, matched.weight[r], partial_sums)
     for g in range(iw_sizes.shape[0]):
         size, offset = iw_sizes[g], GROUPS + g * GROUP_SIZE
-        for t in range(replicates // size):
+        for t in range(states.shape[0] // size):
             group = states[t, offset : offset + GROUP_SIZE]
             _push_set(group, matched, t * size, size, base, n, partial_sums)
