@@ -1,5 +1,6 @@
 """The claims of the demonstration hold: about the models, the three q and the tables."""
 
+import re
 import warnings
 
 import numpy as np
@@ -183,9 +184,21 @@ def test_digits_report_shows_what_the_estimates_say(model, runs):
         report = demo.digits_report(N_SAMPLES, rng=0)
     assert demo.sums_table(model, runs) in report
     assert demo.points_table(model, runs) in report
+    assert demo.quasi_random_note(model, runs["wide"])[:70] in report
     assert "ConstantWeightsWarning: all weights are equal for 1797 of 1797" in report
     assert max(map(len, report.splitlines())) <= 100
     assert "nan" not in report
+
+
+def test_quasi_random_draws_err_less_than_as_many_independent_ones(model, runs):
+    note = demo.quasi_random_note(model, runs["wide"], rng=0)
+    after, before, times, covered = (
+        float(number)
+        for number in re.findall(r"(?:is|of|be|for) (\d[.\d]*\d)(?:[.] | nats| times| %)", note)
+    )
+    assert N_SAMPLES == int(re.search(r"(\d+) for each image", note)[1])
+    assert times > 10.0
+    assert covered == pytest.approx(95.0, abs=2.1)
 
 
 def test_points_table_has_a_row_for_each_q(model, runs):
