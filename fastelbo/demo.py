@@ -263,8 +263,8 @@ def quasi_random_note(model: LinearGaussian, independent: Run, rng: int = 0) -> 
         f'Quasi-random draws (sampler="sobol"), {n_samples} for each image of the wide q too: the '
         f"root-mean-square error of a log evidence is {after:.4f} nats in place of {before:.4f}. "
         f"Independent draws would have to be {(before / after) ** 2:.0f} times as many for that. "
-        f"The 95 % intervals contain the exact log evidence for {covered:.1f} % of the digits. Such "
-        "draws do not help the mean-field q: a few large weights make up its error."
+        f"The 95 % intervals contain the exact log evidence for {covered:.1f} % of the digits. "
+        "Such draws do not help the mean-field q: a few large weights make up its error."
     )
 
 

@@ -190,13 +190,16 @@ def test_digits_report_shows_what_the_estimates_say(model, runs):
     assert "nan" not in report
 
 
-def test_quasi_random_draws_err_less_than_as_many_independent_ones(model, runs):
+def test_quasi_random_draws_err_less_than_as_many_independent_ones(model, runs, exact):
     note = demo.quasi_random_note(model, runs["wide"], rng=0)
+    assert f"{N_SAMPLES} for each image" in note
     after, before, times, covered = (
         float(number)
         for number in re.findall(r"(?:is|of|be|for) (\d[.\d]*\d)(?:[.] | nats| times| %)", note)
     )
-    assert N_SAMPLES == int(re.search(r"(\d+) for each image", note)[1])
+    errors = runs["wide"].estimate.log_evidence - exact
+    assert before == pytest.approx(np.sqrt(np.square(errors).mean()), abs=1e-4)
+    assert times == pytest.approx((before / after) ** 2, rel=0.1)
     assert times > 10.0
     assert covered == pytest.approx(95.0, abs=2.1)
 
