@@ -34,16 +34,18 @@ def warmup() -> None:
     weights = np.zeros((2, 40))
     rows = 0.1 * np.arange(80.0).reshape(2, 40) % 1.0
     with warnings.catch_warnings():
-        # Two draws are too few on purpose.
+        # So few draws are too few on purpose.
         warnings.simplefilter("ignore", FastElboWarning)
         estimate(p, q, n_samples=2, rng=0)
         elbo_terms(p, q, n_samples=2, rng=0)
+        estimate(p, q, n_samples=4, rng=0, sampler="sobol", replicates=2, iw_sizes=[2])
         p.log_prob(p.sample(2, rng=0))
         Categorical([0.5, 0.5]).sample(2, rng=0)
         for dtype in (np.float64, np.float32):
             logsumexp(weights.astype(dtype), axis=-1)
             summarize(weights.astype(dtype))
             psis(weights.astype(dtype))
+        summarize(weights[:, :32].reshape(2, 2, 16), replicates=2, iw_sizes=[2])
         loo(weights.T)
         iw_elbo(rows, 2)
         cubo(rows)

@@ -1,5 +1,6 @@
 """The claims of the demonstration hold: about the models, the three q and the tables."""
 
+import re
 import warnings
 
 import numpy as np
@@ -183,9 +184,24 @@ def test_digits_report_shows_what_the_estimates_say(model, runs):
         report = demo.digits_report(N_SAMPLES, rng=0)
     assert demo.sums_table(model, runs) in report
     assert demo.points_table(model, runs) in report
+    assert demo.quasi_random_note(model, runs["wide"])[:70] in report
     assert "ConstantWeightsWarning: all weights are equal for 1797 of 1797" in report
     assert max(map(len, report.splitlines())) <= 100
     assert "nan" not in report
+
+
+def test_quasi_random_draws_err_less_than_as_many_independent_ones(model, runs, exact):
+    note = demo.quasi_random_note(model, runs["wide"], rng=0)
+    assert f"{N_SAMPLES} for each image" in note
+    after, before, times, covered = (
+        float(number)
+        for number in re.findall(r"(?:is|of|be|for) (\d[.\d]*\d)(?:[.] | nats| times| %)", note)
+    )
+    errors = runs["wide"].estimate.log_evidence - exact
+    assert before == pytest.approx(np.sqrt(np.square(errors).mean()), abs=1e-4)
+    assert times == pytest.approx((before / after) ** 2, rel=0.1)
+    assert times > 10.0
+    assert covered == pytest.approx(95.0, abs=2.1)
 
 
 def test_points_table_has_a_row_for_each_q(model, runs):

@@ -72,14 +72,15 @@ def estimate(
         Approximate posterior. Its batch broadcasts against the model's batch. A q without a batch
         is the same distribution for every data point; each data point has its own draws.
     n_samples : int, optional
-        K, the number of draws for each data point; 1000 by default. Not allowed for a MixtureModel,
-        which is summed exactly, nor with a target standard error, which sets K.
+        K, the number of draws for each data point. By default it is 1000, for "sobol" 4096. Not
+        allowed for a MixtureModel, which is summed exactly, nor with a target standard error, which
+        sets K.
     rng : None, int, SeedSequence or Generator
         Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
         advances, and None gives new draws.
     iw_sizes : iterable of int, optional
-        Group sizes k of the importance-weighted bounds, at most K. By default 10 and 100, if they
-        are at most K.
+        Group sizes k of the importance-weighted bounds, at most K, and for "sobol" at most
+        ``replicates``. By default they are 10 and 100, where they are allowed.
     backend : {"auto", "cpu", "cuda", "numpy"}
         "cpu" runs compiled kernels on all cores, "cuda" runs them on an NVIDIA GPU. "numpy" is the
         plain reference: it is slow and stores N x K numbers. All backends use the same draws and
@@ -111,39 +112,46 @@ def estimate(
     progress : bool
         Show a progress bar, if tqdm is installed.
     target_se : float, optional
-        The standard error that the log evidence of each data point shall have, in nats, in place of
-        ``n_samples``. A pilot of 1024 draws of each data point tells its v, and K is
-        ``1.2 v / target_se^2``, rounded up by a block of 512 draws or 9 %. The pilot's draws are
-        thrown away (``pilot_samples`` counts them), so that they do not bias the estimate.
-        ``n_samples`` of the result is an array, and ``log_evidence`` has SE^2/2 added, the bias of
-        the log of a mean. Root-mean-square errors come out at 0.8 to 1.2 targets for v up to 20.
-        The theory is that of small errors: choose at most 0.1. With "sobol" the pilot is 64 points
-        of each replicate, and K the least with ``1.5 SE0^2 K0 / K <= target_se^2``, K0 and SE0
-        those of the pilot: errors fall faster than that, and are mostly far below a small target.
+        The standard error of the log evidence of each data point, in nats, that K is to give. It
+        takes the place of ``n_samples``. A pilot of 1024 draws of each data point estimates v, the
+        relative variance of its weights. K is then ``1.2 v / target_se^2``, rounded up by a block
+        of 512 draws or 9 %. The pilot's draws would bias the estimate, so they are thrown away;
+        ``pilot_samples`` counts them. ``n_samples`` of the result is an array, and ``log_evidence``
+        has SE^2/2 added, by which the log of a mean is too low. Root-mean-square errors are 0.8 to
+        1.2 targets for v up to 20. K is right for small errors: choose at most 0.1. With "sobol"
+        the pilot has 64 points of each replicate. Its number of draws is K0, its standard error
+        SE0, and K is the least that fits with ``1.5 SE0^2 K0 / K <= target_se^2``. Errors fall
+        faster than that: most are far below a small target.
     target_total_se : float, optional
         The same for the sum of the log evidences of all data points, by the fewest draws: K of a
         data point is proportional to the square root of its v (Neyman, 1934).
     max_samples : int, optional
-        The most draws of a data point for a target; 2^20 = 1048576 by default. It is taken where
-        all weights of a pilot are 0.
+        The most draws of a data point for a target; 2^20 = 1048576 by default. A data point whose
+        weights are all 0 in the pilot takes as many.
     sampler : {"iid", "sobol"}
-        "iid" makes independent draws. "sobol" makes draws of ``replicates`` randomly scrambled
-        Sobol sequences (Owen, 1997), ``n_samples / replicates`` of each, a power of two; 4096 draws
-        by default. Their means have much smaller errors where weights are smooth and finite in
-        variance: see `Estimate.variance_ratio`. Errors come from the replicates, which are
-        independent: standard deviation over ``sqrt(replicates)``, and Student's t with
-        ``replicates - 1`` degrees of freedom.
+        "iid" makes independent draws. "sobol" makes quasi-random ones: ``replicates`` randomly
+        scrambled Sobol sequences (Owen, 1997), each of ``n_samples / replicates`` draws, which must
+        be a power of two. Draws of one sequence fill space evenly. Means over them have much
+        smaller errors where the weights are smooth, have a variance, and differ in few directions;
+        `Estimate.variance_ratio` says how much smaller. The sequences are independent, so the
+        errors come from them: standard deviation over ``sqrt(replicates)``, and Student's t with
+        ``replicates - 1`` degrees of freedom. `Estimate.confidence_interval` says what its
+        intervals cover.
     replicates : int
-        Number of scrambles for "sobol", at least 2.
+        R, the number of sequences for "sobol", at least 2. Fewer make each of them longer, and
+        the error less well known.
     transform : {"box_muller", "inverse"}
-        How "sobol" makes normals of uniforms: by pairs (Box and Muller, 1958), which is faster and
-        better if q is centred at the posterior, or by the inverse of the distribution function.
-        With k-hats from about 0.3 on, 95 % intervals of "box_muller" cover about 91 %.
+        How "sobol" makes normals of uniforms: by pairs (Box and Muller, 1958), which is faster, and
+        better if q is centred at the posterior, or by the inverse of the distribution function,
+        which may be better if it is not. With k-hats from about 0.3 on, 95 % intervals of
+        "box_muller" cover about 91 %.
     rotate : bool
-        Whether "sobol" rotates the normals, so that the first coordinates are those in which model
-        and q differ most. The rotation is exact for a `LinearGaussian` with a Gaussian prior, and
-        from a pilot run elsewhere: ``n_samples / 10`` draws, at least 20 D and at most 2000, which
-        ``pilot_samples`` counts. ``rotation`` of the result says which was used.
+        Whether "sobol" rotates the normals, so that model and q differ most in the first
+        coordinates, which are the most even. The law of the draws stays the same. The rotation is
+        exact for a `LinearGaussian` with a Gaussian prior. Elsewhere it is from a pilot of
+        ``n_samples / 10`` draws, at least 20 D and at most 2000, which ``pilot_samples`` counts.
+        There is none for D = 1, and no pilot for D > 100. ``rotation`` of the result says which
+        was used.
 
     Returns
     -------
@@ -189,6 +197,12 @@ def estimate(
     >>> est = fe.estimate(model, fe.Gaussian([0.2], scale=0.9), target_se=0.01, rng=0)
     >>> print(est.n_samples, est.log_evidence_se.round(2))
     [2048] [0.01]
+
+    Quasi-random draws, with a smaller error than as many independent ones:
+
+    >>> est = fe.estimate(model, fe.Gaussian([0.4], scale=0.9), sampler="sobol", rng=0)
+    >>> est.n_samples, est.replicates, float(est.variance_ratio[0]) > 10.0
+    (4096, 16, True)
     """
     index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")

@@ -153,12 +153,12 @@ def summarize(
         likelihoods of one set of posterior draws do. Errors of shared draws are not independent:
         `Estimate.total` is then refused.
     replicates : int, optional
-        R, for log weights of shape (..., R, n) of quasi-random draws: R replicates, at least 2,
-        each of n draws with a randomisation of its own. Errors are then those between replicates,
-        with Student's t; see `fastelbo.weights.replicates`. Without it, errors are those of
-        independent draws, which are too large. The terms of `elbo_terms` know their replicates.
-        Bounds of k weights take one draw of each of k replicates: k is at most R, and n a power of
-        two. Arrays on a GPU and pieces are refused.
+        R, at least 2, for log weights of quasi-random draws. Their shape is (..., R, n): R
+        replicates of n draws, each with a randomisation of its own. Errors are then those between
+        replicates, with Student's t; see `fastelbo.weights.replicates`. Without ``replicates`` the
+        draws count as independent, and their errors come out too large. `ElboTerms` know their
+        replicates. Bounds of k weights take one draw of each of k replicates: k is at most R, and n
+        a power of two. Arrays on a GPU and pieces are refused.
 
     Returns
     -------

@@ -101,13 +101,15 @@ def elbo_terms(
     n_threads : int, optional
         Number of threads; all by default. No result depends on it.
     sampler, replicates, transform, rotate
-        Quasi-random draws, as for `estimate`.
+        Independent or quasi-random draws, as for `estimate`. For "sobol", K is ``replicates`` times
+        a power of two.
 
     Returns
     -------
     ElboTerms
         ``log_likelihood``, ``log_prior`` and ``log_q``, each of shape (*batch, K), and their
-        ``log_weights``. With ``sampler="sobol"`` the shape is (*batch, replicates, n).
+        ``log_weights``. With ``sampler="sobol"`` the shape is (*batch, replicates, n), with
+        n = K / replicates.
 
     Raises
     ------
@@ -187,11 +189,12 @@ def log_weights(
         Where and how they are computed, as for `elbo_terms`: ``backend="auto"`` is "cuda" for long
         work on a machine with a GPU that fastelbo can use, else "cpu".
     sampler, replicates, transform, rotate
-        Quasi-random draws, as for `estimate`. Give ``replicates`` to `summarize`, too.
+        Independent or quasi-random draws, as for `elbo_terms`. `summarize` needs ``replicates`` too
+        for log weights of quasi-random draws: an array does not show how its draws were made.
 
     Returns
     -------
-    ndarray, shape (*batch, K), or (*batch, replicates, n) for "sobol"
+    ndarray, shape (*batch, K), or (*batch, replicates, K / replicates) for "sobol"
         In nats.
 
     Raises
@@ -207,6 +210,9 @@ def log_weights(
     >>> p = fe.Gaussian([0.0], scale=1.0)
     >>> fe.log_weights(p, p, 2, rng=0)
     array([0., 0.])
+    >>> even = fe.log_weights(p, fe.Gaussian([0.0], scale=1.5), 64, rng=0, sampler="sobol")
+    >>> even.shape, fe.summarize(even, replicates=16).replicates
+    ((16, 4), 16)
     """
     terms = elbo_terms(
         model, q, n_samples, rng, backend=backend, precision=precision, device=device,

@@ -189,10 +189,11 @@ class Elliptical(Distribution):
         rng : None, int, SeedSequence or Generator
             An int repeats the draws, a Generator advances.
         sampler : {"iid", "sobol"}
-            Independent draws, or those of ``replicates`` scrambled Sobol sequences: draws of one
-            replicate fill space evenly, and depend on each other; see `fastelbo.estimate`.
+            "iid" makes independent draws. "sobol" makes quasi-random ones, of ``replicates``
+            randomly scrambled Sobol sequences: draws of one sequence fill space evenly, and depend
+            on each other.
         replicates, transform
-            Number of scrambles, and how they become normals, as for `fastelbo.estimate`.
+            Number of sequences, and how their points become normals, as for `fastelbo.estimate`.
 
         Returns
         -------

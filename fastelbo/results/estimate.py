@@ -43,9 +43,9 @@ class Estimate(Fields):
         delta method. An error is NaN if the draws do not give one, or if a k-hat is above its limit
         ``min(1 - 1 / log10 K, 0.7)``: ``pareto_k`` for the log evidence and the Jensen gap,
         ``pareto_k_elbo`` for the ELBO and the Jensen gap. If ``pareto_k_elbo`` is above it, the
-        errors of the KL and the log-likelihood depend on the k-hats of their own terms. Of
-        quasi-random draws, errors are those between replicates, ``sd / sqrt(R)``, and the limit of
-        k-hat is at most 0.5 (see `fastelbo.weights.replicates`).
+        errors of the KL and the log-likelihood depend on the k-hats of their own terms. For
+        quasi-random draws, errors are ``sd / sqrt(R)`` of the estimates from R replicates, and the
+        limit of k-hat is at most 0.5 (see `fastelbo.weights.replicates`).
     pareto_k : ndarray
         Pareto k-hat of the weights, as of `fastelbo.psis`, from at most 4095 of the largest. NaN
         where there is none: K <= 20, or too many equal weights.
@@ -74,20 +74,21 @@ class Estimate(Fields):
         ``"iid"`` for independent draws, ``"sobol"`` for quasi-random ones, and ``"replicated"`` for
         log weights that came in replicates.
     replicates : int
-        R, the number of replicates of quasi-random draws, each of n_samples / R; 1 for independent
-        draws.
+        R, the number of replicates of quasi-random draws, each of n_samples / R draws; 1 for
+        independent draws.
     rotation : str or None
-        How quasi-random draws were rotated: ``"exact"``, ``"pilot"`` or ``"identity"``; None where
-        there was nothing to rotate.
+        How quasi-random draws were rotated: by the ``"exact"`` rotation, by one from a ``"pilot"``,
+        or not at all, ``"identity"``; None for other draws.
     pilot_samples : int
-        Draws of a pilot for each data point, which are not among ``n_samples``.
+        Draws of pilots, for a rotation or a target, for each data point. They are not among
+        ``n_samples``, and no estimate has them.
     corrected : bool
-        Whether ``log_evidence`` has ``log_evidence_se ** 2 / 2`` added, by which the log of a mean
-        is too low, wherever it has a standard error. So it is for quasi-random draws.
+        Whether ``log_evidence`` has ``log_evidence_se ** 2 / 2`` added where it has a standard
+        error: by so much the log of a mean is too low. True for quasi-random draws and targets.
     variance_ratio : ndarray
-        ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from as many
-        independent draws, over the one from these; 1 for independent draws. With 16 replicates it
-        is known to a factor of about 2 either way. NaN where there is no standard error.
+        ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from K independent
+        draws over its variance from these; 1 for independent draws. With 16 replicates it is known
+        to a factor of about 2 either way. NaN where there is no standard error.
     stream_version : int
         While this number stays the same, the same request gives the same bits.
 
@@ -131,10 +132,10 @@ class Estimate(Fields):
         are fewer than four sets, they are those of groups as if they were independent, and normal:
         these are too wide.
 
-        What quasi-random draws leave of the error is that of the rare largest weights, which is
-        skew. So 95 % intervals of R = 16 replicates cover 93 to 97 % of log evidences where q is
-        wider than the posterior, but less where it is narrower. Then nearly all of those that they
-        miss are above them. For a normal q with k = 0.19, 0.28 and 0.36 they covered 92 to 95, 90
+        The error that quasi-random draws leave comes from the rare largest weights, and is skew.
+        So 95 % intervals of R = 16 replicates cover 93 to 97 % of log evidences where q is wider
+        than the posterior, but less where it is narrower. Nearly all log evidences that they miss
+        are then above them. For a normal q with k = 0.19, 0.28 and 0.36 they covered 92 to 95, 90
         to 94 and 87 to 91 % in 10 dimensions, and 88 to 91, 86 to 89 and 82 to 87 % in one or two.
         Intervals of independent draws, which are wider, cover 94 to 98 % there.
 
