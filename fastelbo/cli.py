@@ -39,7 +39,7 @@ examples:
 """
 # The library's messages name arguments of Python. Here are the words of the command line.
 _WORDS = {
-    r"(?<![\w-])(axis|name|column|group|var) must": r"--\1 must",
+    r"(?<![\w-])(axis|name|column|group|var|replicates) must": r"--\1 must",
     r"\baxis=(-?\d+)": r"--axis \1",
     r"\brows=['\"]shared['\"]": "--shared",
     r"\biw_sizes\b": "--k",
@@ -125,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
         "--k", type=_sizes, metavar="1,10,...", help="sizes of the importance-weighted bounds"
     )
     files.add_argument(
+        "--replicates", type=int, metavar="R",
+        help="the last two axes are R replicates of quasi-random draws, as log_weights gives them",
+    )  # fmt: skip
+    files.add_argument(
         "--shared", action="store_true", help="the data points have the same draws: give no total"
     )
     files.add_argument(
@@ -188,10 +192,13 @@ def _estimate(arguments: argparse.Namespace) -> None:
         weights, draws_are_last = read_weights(source, choice)
         # Without an axis, the library warns of what looks like draws along another one.
         axis = -1 if draws_are_last else arguments.axis
+        if draws_are_last and arguments.replicates is not None:
+            axis = None  # draws are the last two axes
         known: dict[str, Any] = {} if axis is None else {"axis": axis}
         estimate = summarize(
             weights, iw_sizes=arguments.k, progress=progress,
-            rows="shared" if arguments.shared else "independent", **known,
+            rows="shared" if arguments.shared else "independent",
+            replicates=arguments.replicates, **known,
         )  # fmt: skip
         report = reports.as_json if arguments.json else reports.as_text
         print(report(estimate) if arguments.json else _in_flags(report(estimate)))

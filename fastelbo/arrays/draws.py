@@ -97,6 +97,8 @@ def read_draws(
         raise InvalidInputError(
             f"dim must be None, got {shown(dim)}: {name} has no named dimensions; say axis"
         )
+    if _is_terms(value):
+        _check_terms(value, name)
     count = replicates_of(value)
     if count > 1 and not replicated:
         raise InvalidInputError(
@@ -173,7 +175,28 @@ def _plain_array(value: Any, name: str, axis: int | None) -> np.ndarray[Any, Any
 
 def _is_terms(value: Any) -> bool:
     """Whether the value is an `ElboTerms`, which has its draws along the last axis."""
-    return isinstance(value, tuple) and hasattr(value, "log_q") and hasattr(value, "log_weights")
+    # The property of the class, as that of the value would compute the log weights.
+    known = isinstance(value, tuple) and hasattr(value, "log_q")
+    return known and hasattr(type(value), "log_weights")
+
+
+def _check_terms(value: Any, name: str) -> None:
+    """Raise an error for terms that do not go together, or are not in replicates."""
+    shapes = [np.shape(each) for each in value]
+    found = ", ".join(map(str, shapes))
+    if hasattr(type(value), "replicates"):
+        if len(set(shapes)) > 1 or len(shapes[0]) < 2 or shapes[0][-2] < 2:
+            raise InvalidInputError(
+                f"{name} must have quasi-random terms of one shape (..., R, n) with at least two "
+                f"replicates, got shapes {found}"
+            )
+        return
+    try:
+        np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise InvalidInputError(
+            f"{name} must have terms of shapes that broadcast, got {found}"
+        ) from None
 
 
 def replicates_of(value: Any) -> int:

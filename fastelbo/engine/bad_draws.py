@@ -30,7 +30,7 @@ def about_draw(request: EstimateRequest, i: int, k: int) -> str:
     text = f"{request.draw_call(i, k)} makes that draw"
     if design is not None:
         # Its points and its rotation are not arguments of a call.
-        text = f"that draw is z = {np.array2string(z, threshold=20, separator=', ')}"
+        text = f"That draw is z = {np.array2string(z, threshold=20, separator=', ')}"
     if not own:
         return text
     outcomes = (each.outcome(z, i % math.prod(each.batch_shape)) for each in own)

@@ -30,7 +30,14 @@ from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
 from .states import Quantities
-from .targets import as_target, grouped_quantities, mean_request, pilot_of, sizes_for
+from .targets import (
+    about_draws,
+    as_target,
+    grouped_quantities,
+    mean_request,
+    pilot_of,
+    sizes_for,
+)
 from .task import Backend, EstimateRequest
 
 
@@ -221,7 +228,10 @@ def estimate(
                 'sampler must be "iid" for a MixtureModel, which is summed exactly; got "sobol"'
             )
         return _exact(model, q, n_samples, iw_sizes, backend_named(backend, threads, index, None))
-    draws = n_samples if target is None else sampling.most_draws(target.max_samples)
+    draws: object = n_samples
+    if target is not None:
+        draws = most = sampling.most_draws(target.max_samples)
+        iw_sizes = sampling.iw_sizes(iw_sizes, most, "max_samples")
     request = new_request(
         model, q, draws, rng, first_index, precision, iw_sizes, pareto_k, sampling
     )
@@ -243,7 +253,8 @@ def estimate(
             values = used.quantities(request, tick)
         else:
             values = grouped_quantities(request, sizes, used, tick)
-    refuse_bad_weights(values["n_bad"], values["first_bad"], partial(about_draw, request))
+    about = partial(about_draw, request) if sizes is None else about_draws(request, sizes)
+    refuse_bad_weights(values["n_bad"], values["first_bad"], about)
     if _is_joint(model):
         values = _without_terms(values)
     counts = request.n_samples if sizes is None else sizes

@@ -58,10 +58,12 @@ def with_lower_tails(
     capacity: int,
     tails: Tails,
     others: tuple[str, ...] = (),
+    replicates: int = 1,
 ) -> Quantities:
     """The quantities and k-hats of minus the log weights, and of other terms.
 
-    k-hats are NaN where the tail is not looked at, or ``capacity`` is 0.
+    A tail is heavy whose k-hat is above the limit for draws in so many ``replicates``. k-hats are
+    NaN where the tail is not looked at, or ``capacity`` is 0.
     """
     names = ("pareto_k_elbo", *others)
     found = {name: np.full(len(values["n_zero"]), np.nan) for name in names}
@@ -71,7 +73,7 @@ def with_lower_tails(
             points = suspicious[start : start + most]
             elbo = _k_hats(tails(points, names[:1])[names[0]])
             found[names[0]][points] = elbo
-            heavy = points[high_k(elbo, n_samples)]
+            heavy = points[high_k(elbo, n_samples, replicates)]
             if len(heavy) and others:
                 for name, tail in tails(heavy, others).items():
                     found[name][heavy] = _k_hats(tail)
@@ -108,7 +110,9 @@ def with_tails_of_densities(
             }
 
     tails, others = partial(tails_of_draws, request.n_samples, draw), _OTHER_TERMS
-    return with_lower_tails(values, request.n_samples, request.form.capacity, tails, others)
+    return with_lower_tails(
+        values, request.n_samples, request.form.capacity, tails, others, request.cut.replicates
+    )
 
 
 def _k_hats(tails: Floats) -> Floats:

@@ -20,6 +20,7 @@ result, of a plain estimate of that size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -225,6 +226,18 @@ def grouped_quantities(
         members.append(rows)
     order = np.argsort(np.concatenate(members))
     return {name: _joined([part[name] for part in parts])[order] for name in parts[0]}
+
+
+def about_draws(request: EstimateRequest, sizes: Integers) -> Callable[[int, int], str]:
+    """`about_draw` for data points with as many draws as ``sizes`` has for each.
+
+    The number of draws is part of the address of quasi-random ones.
+    """
+
+    def about(i: int, k: int) -> str:
+        return about_draw(_part(request, np.array([i]), int(sizes[i])), i, k)
+
+    return about
 
 
 def _part(request: EstimateRequest, rows: NDArray[np.int64], n_samples: int) -> EstimateRequest:

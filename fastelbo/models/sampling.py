@@ -48,10 +48,11 @@ class Sampling(NamedTuple):
         low = _power_at_most(per_replicate)
         if rest or per_replicate != low:
             nearest = self.replicates * low
-            choices = f"{nearest} or {2 * nearest}" if draws > nearest else f"{nearest}"
+            choices = f"nearest are {nearest} and {2 * nearest}"
+            choices = choices if draws > nearest else f"least is {nearest}"
             raise InvalidInputError(
                 f"{name} must be {self.replicates} replicates times a power of two for "
-                f'sampler="sobol", got {draws}; the nearest are {choices}'
+                f'sampler="sobol", got {draws}; the {choices}'
             )
         if per_replicate > _MOST_PER_REPLICATE:
             raise OverflowError(f"{name} must be at most {self.replicates} x 2^32, got {draws}")
@@ -63,10 +64,15 @@ class Sampling(NamedTuple):
             return limit
         return self.replicates * _power_at_most(limit // self.replicates)
 
-    def iw_sizes(self, given: Iterable[int] | None, draws: int) -> list[int]:
-        """The group sizes of bounds; groups of quasi-random draws are across replicates."""
+    def iw_sizes(
+        self, given: Iterable[int] | None, draws: int, name: str = "n_samples"
+    ) -> list[int]:
+        """The group sizes of bounds; groups of quasi-random draws are across replicates.
+
+        An error calls the number of draws ``name``.
+        """
         if not self.replicated:
-            return group_sizes(given, draws, DEFAULT_IW_SIZES)
+            return group_sizes(given, draws, DEFAULT_IW_SIZES, name)
         possible = tuple(k for k in DEFAULT_IW_SIZES if k <= self.replicates)
         sizes = group_sizes(given, draws, possible)
         too_large = [k for k in sizes if k > self.replicates]

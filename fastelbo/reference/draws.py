@@ -65,7 +65,9 @@ def _normals_and_choice(
     q: Any, key: int, index: Words, draw: Words, design: Any
 ) -> tuple[Array, Words]:
     """Standard normals, and the integer of 53 bits by which a mixture chooses a component."""
-    dim, is_mixture = simple(q).mean.shape[-1], q.family == "mixture"
+    dim = simple(q).mean.shape[-1]
+    # A mixture of one component has nothing to choose.
+    is_mixture = q.family == "mixture" and q.weights.shape[-1] > 1
     if design is None:
         words = words_at(key, index, draw, CHOICE)
         return standard_normals(key, index, draw, dim), word53(words[0], words[1])
