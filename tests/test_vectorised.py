@@ -18,7 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
-from fastelbo.kernels.draws import blocks, densities, radial, sampling
+from fastelbo.kernels.draws import blocks, densities, radial, sampling, sobol
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection
 from fastelbo.kernels.state import state
@@ -65,6 +65,31 @@ def mixture_density(density, work, n):
 
 
 @kernel
+def double(columns, word, start, size, words):
+    sobol._double(columns, word, start, size, words)
+
+
+@kernel
+def net_uniforms_and_angles(u, angle, radii, angles, n):
+    sobol.net_uniforms_and_angles(u, angle, radii, angles, n)
+
+
+@kernel
+def net_quantiles(words, n, out):
+    sobol.net_quantiles(words, n, out)
+
+
+@kernel
+def rotate(rotation, e, n, v):
+    sampling.rotate(rotation, e, n, v)
+
+
+@kernel
+def permute(key, index, replicate, unit, size, places):
+    sobol.permute(key, index, replicate, unit, size, places)
+
+
+@kernel
 def push_block(row, fresh, sizes, work, n):
     state.push_block(row, fresh, sizes, 0, work, n)
 
@@ -104,10 +129,16 @@ def normals(kind):
     return PHILOX | polynomial(kind) | {f"vsqrt{kind}": 1} | division
 
 
+# Words become numbers.
+WORDS = {"pd": {"vpsllq": 1, r"v(add|sub|mul)pd": 1}, "ps": {"vcvtu?dq2ps": 1, "vmulps": 1}}
+
 EXPECTED = {
     "take_above": {r"vcmp\w*pd": 8},
     "take_below": {r"vcmp\w*pd": 8},
     "set_ranks": {r"vpsubd": 8, r"vpsrld": 8},
+    "double": {r"vpxor[dq]?": 4},
+    # The shifts of a permutation have 64 bits, its products 32.
+    "permute": {r"vpsrlv?q": 3},
     "student_factors": normals("pd"),
     "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
 }
@@ -118,9 +149,17 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
         "square_norm_diagonal" + suffix: product(kind),
         "square_norm_triangular" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
         "mixture_density" + suffix: polynomial(kind) | {f"vdiv{kind}": 1},
+        "rotate" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
+        # Two ratios of polynomials, and the root of a logarithm: float64 in both precisions.
+        "net_quantiles" + suffix: polynomial("pd") | {"vdivpd": 2, "vsqrtpd": 1},
+        "net_uniforms_and_angles" + suffix: WORDS[kind],
     }
-# Loops that convert between precisions: a log density that leaves float32.
-CONVERTING = {"mixture_density_single": {"vcvtps2pd"}}
+# Loops that convert between precisions: a log density that leaves float32, and quantiles that
+# enter it.
+CONVERTING = {
+    "mixture_density_single": {"vcvtps2pd"},
+    "net_quantiles_single": {"vcvtpd2ps"},
+}
 LIBRARY = {"exp", "log", "log1p", "sin", "cos", "sincos", "pow", "sqrt"}
 
 
@@ -128,11 +167,13 @@ def signatures():
     """Argument types of each kernel, as the drivers pass them."""
     vector, integer, key = numba.float64[::1], numba.int64, numba.uint64
     work = numba.typeof(workspace(np.empty(0)))
-    places, ranks = numba.int64[::1], numba.int32[::1]
+    places, ranks, words = numba.int64[::1], numba.int32[::1], numba.uint32[::1]
     return {
         "take_above": (vector, integer, numba.float64, vector, places),
         "take_below": (vector, integer, numba.float64, vector),
         "set_ranks": (ranks, integer, ranks),
+        "double": (words, numba.uint32, key, integer, words),
+        "permute": (key, key, key, key, integer, places),
         "student_factors": (vector, vector, numba.float64, key, integer),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
         **signatures_of(numba.float64, ""),
@@ -151,8 +192,12 @@ def signatures_of(real, suffix):
         density = plans.single_density(density)
     vector, matrix = real[::1], real[:, ::1]
     constant, rows = (numba.typeof(as_constant(np.zeros(s, dtype))) for s in (1, (1, 1)))
-    integer, key = numba.int64, numba.uint64
+    angles, rotation = workspace(np.empty(0, dtype)).angle, rows
+    integer, key, words = numba.int64, numba.uint64, numba.uint32[::1]
     arguments = {
+        "rotate": (rotation, matrix, integer, matrix),
+        "net_quantiles": (words, integer, vector),
+        "net_uniforms_and_angles": (vector, numba.typeof(angles), words, words, integer),
         "standard_normals": (work, key, integer),
         "square_norm_identity": (matrix, integer, integer, vector),
         "square_norm_diagonal": (constant, constant, matrix, integer, vector),
