@@ -172,8 +172,8 @@ def _normals(block: int, blocks: int) -> Problem:
 
 def _sobol_normals(replicates: int, n: int, dim: int) -> Problem:
     given = inputs.SobolNormals(replicates, n, dim)
-    # A word by one exclusive or. The quantile near the middle: a square, two polynomials of degree 7,
-    # a quotient, a product.
+    # A word by one exclusive or. The quantile near the middle: a square, two polynomials of degree
+    # 7, a quotient, a product.
     operations = 1 + UNIFORM + 17
     return Problem(given, replicates * n * dim, operations, 8.0, checks.standard_normals)
 
