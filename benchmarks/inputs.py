@@ -66,6 +66,14 @@ class Normals(NamedTuple):
     blocks: int
 
 
+class SobolNormals(NamedTuple):
+    """Task ``sobol_normals`` -> (replicates, n, D), from scrambled Sobol points."""
+
+    replicates: int
+    n: int
+    dim: int
+
+
 class Draws(NamedTuple):
     """Task ``gaussian_sample`` -> (n, D)."""
 

@@ -170,6 +170,14 @@ def _normals(block: int, blocks: int) -> Problem:
     return Problem(given, block * blocks, NORMAL, 0.0, checks.standard_normals)
 
 
+def _sobol_normals(replicates: int, n: int, dim: int) -> Problem:
+    given = inputs.SobolNormals(replicates, n, dim)
+    # A word by one exclusive or. The quantile near the middle: a square, two polynomials of degree
+    # 7, a quotient, a product.
+    operations = 1 + UNIFORM + 17
+    return Problem(given, replicates * n * dim, operations, 8.0, checks.standard_normals)
+
+
 def _gaussian_draws(n: int, dim: int) -> Problem:
     given = inputs.gaussian_draws(n, dim)
     # A number: a normal, its share of the triangular product, one write.
@@ -230,6 +238,10 @@ def _random() -> list[Workload]:
         Workload(
             "standard normals", "random", "normals", "normal", _normals,
             {"block": 2**20, "blocks": 96}, {"block": 2**14, "blocks": 2},
+        ),
+        Workload(
+            "Sobol normals", "random", "sobol_normals", "normal", _sobol_normals,
+            {"replicates": 16, "n": 2**16, "dim": 16}, {"replicates": 16, "n": 64, "dim": 5},
         ),
         Workload(
             "Gaussian draws, full", "random", "gaussian_sample", "normal", _gaussian_draws,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from helpers import IGNORE_DIAGNOSTICS
 from numpy.testing import assert_allclose
+from scipy.special import ndtr
 
 import fastelbo as fe
 from benchmarks import report
@@ -114,6 +115,20 @@ def test_answers(name):
         if implementation.name in ("fastelbo", "numpy", "scipy", "c_plain", "c_blocked"):
             answer = implementation.prepare(problem.inputs)()
             problem.check(answer, implementation.precision)
+
+
+def test_normals_of_sobol_points_are_right_where_they_are_timed():
+    workload = WORKLOADS["Sobol normals"]
+    problem = workload.problem(small=True)
+    compared = {each.name: each.prepare for each in implementations(workload.task)}
+    assert compared.keys() == {"fastelbo", "scipy"}
+    for prepare in compared.values():
+        answer = prepare(problem.inputs)()
+        assert answer.shape == problem.inputs
+        problem.check(answer, "float64")
+        # A coordinate of a replicate has one point in each of n equal parts.
+        places = np.sort(np.floor(problem.inputs.n * ndtr(answer[3, :, 2])))
+        assert places.tolist() == list(range(problem.inputs.n))
 
 
 @pytest.mark.parametrize("name", ["logsumexp of rows", "evidence, digits", "standard normals"])

@@ -9,7 +9,7 @@ import numpy as np
 
 import fastelbo as fe
 
-from ..inputs import Draws, Evidence, Normals, Points, Responsibilities, Rows
+from ..inputs import Draws, Evidence, Normals, Points, Responsibilities, Rows, SobolNormals
 
 
 def _logsumexp(inputs: Rows) -> Callable[[], Any]:
@@ -70,6 +70,13 @@ def _normals(inputs: Normals) -> Callable[[], Any]:
     return run
 
 
+def _sobol_normals(inputs: SobolNormals) -> Callable[[], Any]:
+    standard, draws = fe.Gaussian(np.zeros(inputs.dim), scale=1.0), inputs.replicates * inputs.n
+    return lambda: standard.sample(
+        draws, rng=0, sampler="sobol", replicates=inputs.replicates, transform="inverse"
+    )
+
+
 def _gaussian_sample(inputs: Draws) -> Callable[[], Any]:
     return lambda: inputs.gaussian.sample(inputs.n, rng=0)
 
@@ -83,6 +90,7 @@ IMPLEMENTATIONS = {
         "mixture_model": _mixture_model,
         "evidence": evidence,
         "normals": _normals,
+        "sobol_normals": _sobol_normals,
         "gaussian_sample": _gaussian_sample,
     }
 }

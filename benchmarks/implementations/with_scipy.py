@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtri
+from scipy.stats import qmc
 
-from ..inputs import Draws, Points, Rows
+from ..inputs import Draws, Points, Rows, SobolNormals
 
 
 def _logsumexp(inputs: Rows) -> Callable[[], Any]:
@@ -34,6 +35,19 @@ def _mixture_log_prob(inputs: Points) -> Callable[[], Any]:
     return run
 
 
+def _sobol_normals(inputs: SobolNormals) -> Callable[[], Any]:
+    def run() -> Any:
+        rng = np.random.default_rng(0)
+        normals = np.empty((inputs.replicates, inputs.n, inputs.dim))
+        for replicate in normals:
+            # 2^-33 is half a step between points: 0 has no quantile.
+            points = qmc.Sobol(inputs.dim, bits=32, seed=rng).random(inputs.n)
+            ndtri(points + 2.0**-33, out=replicate)
+        return normals
+
+    return run
+
+
 def _gaussian_sample(inputs: Draws) -> Callable[[], Any]:
     cov = stats.Covariance.from_cholesky(inputs.gaussian.scale_tril)
     frozen = stats.multivariate_normal(inputs.gaussian.mean, cov)
@@ -44,6 +58,7 @@ IMPLEMENTATIONS = {
     "scipy": {
         "logsumexp": _logsumexp,
         "mixture_log_prob": _mixture_log_prob,
+        "sobol_normals": _sobol_normals,
         "gaussian_sample": _gaussian_sample,
     }
 }
