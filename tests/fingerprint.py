@@ -143,6 +143,24 @@ def options():
         yield everything(fe.estimate(*CASES[name](), 500, rng=i, backend="numpy"))
 
 
+@group("estimate, quasi-random")
+def quasi_random():
+    own = {"sampler": "sobol", "rng": 5}
+    for i, name in enumerate(list(CASES)[::5]):
+        model, q = CASES[name]()
+        draws = {"n_samples": 16 << (4, 9, 12)[i % 3], "backend": "cpu"}
+        for transform in ("box_muller", "inverse"):
+            given = own | draws | {"transform": transform, "rotate": i % 4 > 0}
+            yield name, everything(fe.estimate(model, q, **given))
+            yield fe.log_weights(model, q, **given), fe.elbo_terms(model, q, **given)
+        yield everything(fe.estimate(model, q, precision="float32", replicates=8, **own | draws))
+        yield q.sample(16 * 8, **own), q.sample(3 * 512, transform="inverse", replicates=3, **own)
+        yield everything(fe.summarize(fe.log_weights(model, q, 512, **own), replicates=16))
+    model, q = linear("full", "gaussian", "full", dim=5, features=8, model_batch=(4,))
+    for given in ({"target_se": 0.05}, {"target_total_se": 0.1}):
+        yield everything(fe.estimate(model, q, **given, **own, backend="cpu"))
+
+
 @group("closed forms")
 def closed_forms():
     for name in CASES:
