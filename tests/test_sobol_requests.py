@@ -124,3 +124,12 @@ def test_command_line_reads_replicates(tmp_path, capsys):
     assert "shape (..., R, n)" in capsys.readouterr().err
     assert cli.main(["estimate", str(path), "--replicates", "1"]) == 2
     assert "--replicates must be at least 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("sampler", "shape"), [("iid", (1000,)), ("sobol", (16, 256))])
+def test_terms_have_as_many_draws_as_an_estimate_by_default(sampler, shape):
+    p, q = fe.Gaussian([0.0, 1.0], scale=1.0), fe.Gaussian([0.0, 1.0], scale=1.2)
+    log_weights = fe.log_weights(p, q, rng=0, sampler=sampler)
+    assert log_weights.shape == fe.elbo_terms(p, q, rng=0, sampler=sampler).log_q.shape == shape
+    draws = fe.estimate(p, q, rng=0, sampler=sampler).n_samples
+    assert draws == log_weights.size

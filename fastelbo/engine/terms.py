@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..models.categorical import Categorical
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..random import RandomState
-from ..validation import MAX_DRAWS, Floats, as_count, require_memory
+from ..validation import Floats, as_count, require_memory
 from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
@@ -58,7 +59,7 @@ class ReplicatedTerms(ElboTerms):
 def elbo_terms(
     model: LatentModel | ExactModel,
     q: Proposal | Categorical,
-    n_samples: int,
+    n_samples: int | None = None,
     rng: RandomState = None,
     *,
     backend: str = "auto",
@@ -82,8 +83,8 @@ def elbo_terms(
         a `Model` of ``log_joint``, ``log_likelihood`` is log p(x, z), and ``log_prior`` 0.
     q : Gaussian, StudentT or Mixture
         Approximate posterior. Its batch broadcasts against the model's batch.
-    n_samples : int
-        K, the number of draws for each data point.
+    n_samples : int, optional
+        K, the number of draws for each data point, by default as for `estimate`.
     rng : None, int, SeedSequence or Generator
         Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
         advances, and None gives new draws.
@@ -132,7 +133,6 @@ def elbo_terms(
             f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
         )
     sampling = as_sampling(sampler, replicates, transform, rotate)
-    n_samples = as_count(n_samples, "n_samples", below=MAX_DRAWS)
     request = new_request(model, q, n_samples, rng, first_index, precision, (), False, sampling)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
@@ -143,7 +143,7 @@ def elbo_terms(
     terms = used.terms(request)
     _refuse_nan(terms, request)
     if request.design is None:
-        return ElboTerms(*(each.reshape(*request.batch, n_samples) for each in terms))
+        return ElboTerms(*(each.reshape(*request.batch, request.n_samples) for each in terms))
     own = (request.design.replicates, request.design.per_replicate)
     return ReplicatedTerms(*(each.reshape(*request.batch, *own) for each in terms))
 
@@ -166,7 +166,7 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) 
 def log_weights(
     model: LatentModel,
     q: Proposal,
-    n_samples: int,
+    n_samples: int | None = None,
     rng: RandomState = None,
     *,
     backend: str = "auto",
@@ -221,6 +221,7 @@ def log_weights(
     )  # fmt: skip
     weights = terms.log_weights
     if not weights.max(initial=-np.inf) < np.inf:
-        bad = ~(weights < np.inf).reshape(-1, n_samples)
+        own = 1 if sampler == "iid" else 2
+        bad = ~(weights < np.inf).reshape(-1, math.prod(weights.shape[-own:]))
         refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
     return weights
