@@ -210,9 +210,9 @@ def log_weights(
     >>> p = fe.Gaussian([0.0], scale=1.0)
     >>> fe.log_weights(p, p, 2, rng=0)
     array([0., 0.])
-    >>> even = fe.log_weights(p, fe.Gaussian([0.0], scale=1.5), 64, rng=0, sampler="sobol")
+    >>> even = fe.log_weights(p, fe.Gaussian([0.0], scale=1.5), 4096, rng=0, sampler="sobol")
     >>> even.shape, fe.summarize(even, replicates=16).replicates
-    ((16, 4), 16)
+    ((16, 256), 16)
     """
     terms = elbo_terms(
         model, q, n_samples, rng, backend=backend, precision=precision, device=device,

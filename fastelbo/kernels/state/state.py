@@ -417,8 +417,9 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
             "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
             "n_zero": zero,
             "largest_share": largest_share,
-            "n_bad": columns[BAD],
-            "first_bad": columns[FIRST_BAD],
+            # Copies, so that the results do not keep the fields alive.
+            "n_bad": columns[BAD].copy(),
+            "first_bad": columns[FIRST_BAD].copy(),
         }
         groups = _groups(columns, group_sizes)
         closed = groups[CLOSED]
