@@ -1,14 +1,10 @@
 """Rotations of the normals of q: eigenvectors where they are known, and those of a pilot."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from cases import CASES, linear, scales, triangles
-from scipy.special import digamma, gammaln, polygamma
 
 import fastelbo as fe
-from fastelbo import reference
 from fastelbo.engine.cpu import CPUBackend
 from fastelbo.engine.reference import NumPyBackend
 from fastelbo.engine.rotation import pilot_size, with_rotation
@@ -351,79 +347,3 @@ def test_supplied_densities_have_no_pilot():
 
     found = rotation_of(Given(), fe.Gaussian(np.zeros(2), scale=1.0))
     assert found == (None, "identity", 0)
-
-
-# --- what they are for ----------------------------------------------------------------------
-
-
-def off_centre(dim):
-    """log N(e; mean, covariance) / N(e; 0, I) of a target whose mean is .45 off, and Var(w)."""
-    basis = np.linalg.qr(np.random.default_rng(7).normal(size=(dim, dim)))[0]
-    d = np.arange(dim)
-    variances = np.clip(0.8 + 0.5 * (-1.0) ** (d + 1) * np.exp(-d / 3.0), 0.3, 1.25)
-    mean = 0.4 * basis[:, 0] + 0.2 * basis[:, 1]
-
-    def log_weights(e):
-        y = (e - mean) @ basis
-        square = np.square(y) / variances + np.log(variances)
-        return 0.5 * (np.square(e) - square).sum(axis=-1)
-
-    precisions, along = 1.0 / variances, basis.T @ mean
-    excess = 2.0 * precisions - 1.0
-    factors = precisions / np.sqrt(excess) * np.exp(precisions * along**2 / excess)
-    return log_weights, factors.prod() - 1.0
-
-
-def skewed(dim):
-    """The same of independent log-gammas, seen from turned coordinates; the variance is inf."""
-    basis = np.linalg.qr(np.random.default_rng(7).normal(size=(dim, dim)))[0]
-    shape = 6.0
-    spread = np.sqrt(1.2 * polygamma(1, shape))
-
-    def log_weights(e):
-        y = digamma(shape) + spread * (e @ basis)
-        logs = shape * y - np.exp(y) - gammaln(shape) + 0.5 * np.log(2.0 * np.pi) + np.log(spread)
-        return logs.sum(axis=-1) + 0.5 * np.square(e).sum(axis=-1)
-
-    return log_weights, np.inf
-
-
-def variance_ratio(log_weights, variance, dim, transform):
-    """Of the evidence, which is 1, from 1024 draws: independent ones over quasi-random ones."""
-    rng, points, replicates, n = np.random.default_rng(11), min(50, 1000 // dim), 5, 1024
-    errors, independent = [], []
-    for i in range(points):
-        v = rng.normal(size=(1, pilot_size(16 * n, dim), dim))
-        design = SimpleNamespace(
-            replicates=replicates,
-            per_replicate=n,
-            transform=transform,
-            rotation=pilot_rotation(v, log_weights(v)),
-        )
-        q = fe.Gaussian(np.zeros(dim), scale=1.0)
-        e = reference.sample(q, 5, np.array([i]), np.arange(replicates * n), design)
-        errors.append(np.exp(log_weights(e)).reshape(replicates, n).mean(axis=-1) - 1.0)
-        if variance == np.inf:
-            weights = np.exp(log_weights(rng.normal(size=(replicates, n, dim))))
-            independent.append(weights.mean(axis=-1) - 1.0)
-    if variance < np.inf:
-        return variance / n / np.mean(np.square(errors))
-    # A mean square would be that of the largest weight.
-    return (np.median(np.abs(independent)) / np.median(np.abs(errors))) ** 2
-
-
-@pytest.mark.statistical
-@pytest.mark.parametrize("transform", ["box_muller", "inverse"])
-@pytest.mark.parametrize(
-    ("case", "dim", "least"),
-    [
-        (off_centre, 5, 50),
-        (off_centre, 10, 15),
-        (off_centre, 20, 4),
-        (off_centre, 50, 0.8),
-        (skewed, 10, 0.8),
-        (skewed, 50, 0.8),
-    ],
-)
-def test_variance_falls_by_a_pilot(case, dim, least, transform):
-    assert variance_ratio(*case(dim), dim, transform) > least
