@@ -76,8 +76,10 @@ def copy(x, n, out):
 @borrower
 def copy_to(x, n, out, start):
     """out[start : start + n] = x[:n]."""
+    # An unsigned index is not looked at for a sign.
+    first = np.uint64(start)
     for k in range(n):
-        out[start + k] = x[k]
+        out[first + np.uint64(k)] = x[k]
 
 
 @borrower
