@@ -76,11 +76,15 @@ def check(form, precision, kernel, target, budget, *, sobol=False):
         assert usage.shared <= 48 * 1024
 
 
-@pytest.mark.parametrize(
-    ("form", "precision", "kernel", "target"),
-    [(*case, target) for case in CASES for target in registers.TARGETS
-     if registers.compiles(case[2], target)],
-)  # fmt: skip
+def every_kernel():
+    """Each kernel for the oldest and the newest generation; those between are slow."""
+    for case, target in itertools.product(CASES, registers.TARGETS):
+        ends = target in (registers.TARGETS[0], registers.TARGETS[-1])
+        if registers.compiles(case[2], target):
+            yield pytest.param(*case, target, marks=() if ends else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("form", "precision", "kernel", "target"), [*every_kernel()])
 def test_every_kernel(form, precision, kernel, target):
     check(form, precision, kernel, target, BUDGET[kernel])
 
