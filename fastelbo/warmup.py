@@ -45,7 +45,6 @@ def warmup() -> None:
             logsumexp(weights.astype(dtype), axis=-1)
             summarize(weights.astype(dtype))
             psis(weights.astype(dtype))
-        summarize(weights[:, :32].reshape(2, 2, 16), replicates=2, iw_sizes=[2])
         loo(weights.T)
         iw_elbo(rows, 2)
         cubo(rows)

@@ -23,13 +23,13 @@ from fastelbo.errors import (
     ShortTailWarning,
     TotalBiasWarning,
 )
+from fastelbo.reference.sobol import permuted
 from fastelbo.results.quantities import from_quantities
 from fastelbo.results.reports import as_json, as_text
 from fastelbo.weights import replicates as rep
 from fastelbo.weights.diagnostics import high_k, warn_about_weights
 from fastelbo.weights.intervals import delta_interval
 from fastelbo.weights.pareto import k_limit, k_threshold, kept_draws
-from fastelbo.weights.permuted_groups import permutations
 from fastelbo.weights.tail_intervals import tail_interval
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -95,8 +95,9 @@ def test_errors_are_those_between_replicates(make, count):
 def test_what_describes_the_weights_is_that_of_all_draws():
     rows = sobol_rows(4, 8, 128)
     est, flat = summarize(rows, iw_sizes=()), fe.summarize(rows.reshape(4, -1), iw_sizes=())
+    # Chunks are those of replicates here, and of all draws there.
     for name in ("ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "elbo"):
-        np.testing.assert_array_equal(getattr(est, name), getattr(flat, name))
+        np.testing.assert_allclose(getattr(est, name), getattr(flat, name), rtol=1e-14)
     correction = 0.5 * est.log_evidence_se**2
     np.testing.assert_allclose(est.log_evidence - correction, flat.log_evidence, rtol=1e-14)
     assert (est.n_samples, est.replicates, est.sampler) == (1024, 8, "replicated")
@@ -104,6 +105,21 @@ def test_what_describes_the_weights_is_that_of_all_draws():
     assert (flat.replicates, flat.sampler, flat.rotation, flat.corrected) == (1, "iid", None, False)
     np.testing.assert_array_equal(flat.variance_ratio, 1.0)
     assert (est.variance_ratio > 2.0).all()
+
+
+@pytest.mark.parametrize("n_samples", [16 * 128, 16 * 4096])
+def test_terms_of_draws_give_the_bits_of_their_estimate(n_samples):
+    model = fe.LinearGaussian([[1.0, 0.0], [2.0, -1.0]], np.eye(2), noise_cov=0.5)
+    q = fe.Gaussian(model.exact_posterior().mean, scale=0.7)
+    draws = {"n_samples": n_samples, "rng": 3, "sampler": "sobol"}
+    est, found = fe.estimate(model, q, **draws), fe.summarize(fe.elbo_terms(model, q, **draws))
+    known = ["elbo", "ess", "expected_log_likelihood", "jensen_gap", "log_evidence", "pareto_k"]
+    known += [f"{name}_se" for name in ("elbo", "expected_log_likelihood", "log_evidence", "kl")]
+    for name in known:
+        np.testing.assert_array_equal(getattr(found, name), getattr(est, name), err_msg=name)
+    # Groups are permuted by another key.
+    low, high = est.confidence_interval("iw_elbo", 0.9999, k=10)
+    assert ((low < found.iw_elbo(10).value) & (found.iw_elbo(10).value < high)).all()
 
 
 def test_order_within_and_of_replicates_and_a_shift():
@@ -137,6 +153,16 @@ def test_intervals_cover():
 
 
 # --- bounds of k weights --------------------------------------------------------------------------
+
+
+def permutations(first_index, shape):
+    """The draws of each replicate in the order of their groups, in units of 1024, by the oracle."""
+    points, replicates, n = shape
+    size = min(n, 1024)
+    places = np.empty((points, replicates, n // size, size), np.int64)
+    for i, r, unit in np.ndindex(places.shape[:3]):
+        places[i, r, unit] = unit * size + permuted(0, first_index + i, r, unit, size)
+    return places.reshape(shape)
 
 
 def groups_of(rows, k, places):

@@ -18,7 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
-from fastelbo.kernels.draws import blocks, densities, radial, sampling, sobol
+from fastelbo.kernels.draws import blocks, densities, radial, rotation, sampling, sobol
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection
 from fastelbo.kernels.state import state
@@ -80,8 +80,9 @@ def net_quantiles(words, n, out):
 
 
 @kernel
-def rotate(rotation, e, n, v):
-    sampling.rotate(rotation, e, n, v)
+def rotate(matrix, e, n, v):
+    # Tiles of every shape: four rows and two, of four coordinates and of two.
+    rotation.rotate(matrix, e, 6, n, v)
 
 
 @kernel
@@ -149,7 +150,7 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
         "square_norm_diagonal" + suffix: product(kind),
         "square_norm_triangular" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
         "mixture_density" + suffix: polynomial(kind) | {f"vdiv{kind}": 1},
-        "rotate" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
+        "rotate" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 36},
         # Two ratios of polynomials, and the root of a logarithm: float64 in both precisions.
         "net_quantiles" + suffix: polynomial("pd") | {"vdivpd": 2, "vsqrtpd": 1},
         "net_uniforms_and_angles" + suffix: WORDS[kind],
@@ -192,10 +193,10 @@ def signatures_of(real, suffix):
         density = plans.single_density(density)
     vector, matrix = real[::1], real[:, ::1]
     constant, rows = (numba.typeof(as_constant(np.zeros(s, dtype))) for s in (1, (1, 1)))
-    angles, rotation = workspace(np.empty(0, dtype)).angle, rows
+    angles, turn = workspace(np.empty(0, dtype)).angle, rows
     integer, key, words = numba.int64, numba.uint64, numba.uint32[::1]
     arguments = {
-        "rotate": (rotation, matrix, integer, matrix),
+        "rotate": (turn, matrix, integer, matrix),
         "net_quantiles": (words, integer, vector),
         "net_uniforms_and_angles": (vector, numba.typeof(angles), words, words, integer),
         "standard_normals": (work, key, integer),

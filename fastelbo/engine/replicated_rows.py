@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..arrays.devices import on_device
 from ..arrays.draws import Draws
-from ..arrays.inputs import as_rows
+from ..arrays.inputs import as_rows, constant, drop_pages, memory_map
 from ..errors import InvalidInputError
+from ..kernels.cpu import drivers
+from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, Pace, launch, new_counter
+from ..kernels.draws.blocks import Cut, Plan
+from ..kernels.draws.sobol import UNIT
+from ..models.lowering import no_coordinates
+from ..models.terms import no_density, supplied_term
 from ..progress import Tick, no_tick
 from ..validation import DEFAULT_IW_SIZES, Floats, group_sizes, shown
-from ..weights.permuted_groups import group_quantities, in_powers_of_two
-from .rows import Array, row_quantities
-from .states import Quantities, StateForm
+from .host import ranges_of_steps
+from .loop import HostSlice, Slice, folded_quantities
+from .lower_tails import Indices, tails_of_draws, with_lower_tails
+from .rows import Array, lower_terms
+from .states import Quantities, StateForm, States
+
+_FIRST_ELEMENTS = 2**22
+# Most log weights that are copied at once, of one data point or several: 64 MB.
+_COPIED_ELEMENTS = 2**23
 
 
 def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
@@ -45,6 +58,11 @@ def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
     return draws._replace(axes=axes, assumed=False)
 
 
+def in_powers_of_two(n: int) -> bool:
+    """Whether n draws of a replicate can be permuted."""
+    return n > 0 and n & (n - 1) == 0
+
+
 def sizes_of_groups(iw_sizes: Iterable[int] | None, replicates: int, draws: int) -> list[int]:
     """The sizes of importance-weight groups: at most R, as a group has one draw a replicate."""
     whole = in_powers_of_two(draws)
@@ -59,26 +77,56 @@ def sizes_of_groups(iw_sizes: Iterable[int] | None, replicates: int, draws: int)
 
 
 def replicated_quantities(
-    draws: Draws, replicates: int, form: StateForm, tick: Tick = no_tick
+    draws: Draws, form: StateForm, tick: Tick = no_tick
 ) -> tuple[Quantities, tuple[int, ...]]:
-    """The quantities of all draws, those of each replicate, and the shape of the data points."""
+    """The quantities of all draws, those of each replicate, and the shape of the data points.
+
+    The kernel of estimates takes the log weights as values that are supplied for its draws. The
+    permutations of groups are made from the key 0 and the number of the row.
+    """
     x, shape = as_rows(draws.array, draws.axes)
-    values = row_quantities(x, StateForm((), form.capacity), tick)
-    if not values["n_bad"].any():
-        each = of_each_replicate(x, replicates)
-        values |= {f"replicate_{name}": each[name] for name in ("log_evidence", "elbo")}
-        values |= group_quantities(x, replicates, form.iw_sizes)
-    return values, shape
+    (before, length, after), replicates = x.shape, form.replicates
+    points, per_replicate = before * after, length // replicates
+    # Other numbers of draws have no groups, which are matched a chunk at a time.
+    chunk = min(UNIT, per_replicate) if in_powers_of_two(per_replicate) else per_replicate
+    cut = Cut(replicates, per_replicate, chunk)
+    pace = Pace(max(1, _FIRST_ELEMENTS // cut.drawn(1)))
+
+    def source(run: Callable[[Slice], None]) -> None:
+        most = SLICE_NUMBERS // (form.size + cut.drawn(1))
+        lo = 0
+        while lo < points:
+            count = max(1, min(pace.size // cut.steps, most, points - lo))
+            run(_slice(x, np.arange(lo, lo + count), cut, form))
+            lo += count
+
+    values = folded_quantities(source, points, cut, form, pace, tick)
+    tails = partial(tails_of_draws, length, partial(lower_terms, x))
+    return with_lower_tails(values, length, form.capacity, tails, replicates=replicates), shape
 
 
-def of_each_replicate(x: Array, replicates: int) -> dict[str, Floats]:
-    """Log mean weights and means of log weights x (A, R n, B): arrays (A B, R)."""
-    before, length, after = x.shape
-    rows = x.reshape(before * replicates, length // replicates, after)
-    values = row_quantities(rows, StateForm((), 0))
+def _slice(x: Array, points: Indices, cut: Cut, form: StateForm) -> HostSlice:
+    """The slice of some rows of x (A, R n, B)."""
+    states, after = States(len(points), form), x.shape[2]
 
-    def of_points(estimates: Floats) -> Floats:
-        by_row = estimates.reshape(before, replicates, after)
-        return np.moveaxis(by_row, 1, 2).reshape(before * after, replicates)
+    def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
+        parts = [
+            x[points // after, start:end, points % after]
+            for start, end in ranges_of_steps(cut, first, stop)
+        ]
+        values = np.concatenate(parts, axis=1, dtype=np.float64, casting="unsafe")
+        drop_pages(memory_map(x))
+        counter = new_counter()
+        launch(
+            drivers.states, _plan(values), np.uint64(0), 0, constant(points), cut, first,
+            states.iw_sizes, states.capacity, states.top_rows, moments, top_rows, counter,
+            work=ELEMENT_WORK * values.size, counter=counter,
+        )  # fmt: skip
 
-    return {name: of_points(values[name]) for name in ("log_evidence", "elbo")}
+    return HostSlice(states, fill, most_states=_COPIED_ELEMENTS // cut.chunk)
+
+
+def _plan(values: Floats) -> Plan:
+    """The plan of draws without coordinates, whose log weights are ``values``."""
+    zero = no_density()
+    return Plan(no_coordinates(), zero, zero, supplied_term(values), 0)

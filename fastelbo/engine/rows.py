@@ -42,11 +42,11 @@ def row_quantities(x: Array, form: StateForm, tick: Tick = no_tick) -> Quantitie
 
     cut = Cut(1, length, CHUNK)
     values = folded_quantities(source, before * after, cut, form, pace, tick)
-    tails = partial(tails_of_draws, length, partial(_lower_terms, x))
+    tails = partial(tails_of_draws, length, partial(lower_terms, x))
     return with_lower_tails(values, length, form.capacity, tails)
 
 
-def _lower_terms(x: Array, points: Indices, first: int, stop: int) -> Terms:
+def lower_terms(x: Array, points: Indices, first: int, stop: int) -> Terms:
     """See `lower_tails.Draw`."""
     rows = x[points // x.shape[2], first:stop, points % x.shape[2]]
     drop_pages(memory_map(x))

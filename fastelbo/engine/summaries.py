@@ -33,7 +33,6 @@ from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
 from .replicated_rows import (
-    of_each_replicate,
     replicated_draws,
     replicated_quantities,
     sizes_of_groups,
@@ -217,9 +216,9 @@ def summarize(
         sizes = group_sizes(iw_sizes, n_samples, DEFAULT_IW_SIZES)
     else:
         sizes = sizes_of_groups(iw_sizes, count, n_samples // count)
-    form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0)
+    form = StateForm(tuple(sizes), kept_draws(n_samples) if pareto_k else 0, replicates=count)
     with progress_bar(progress, math.prod(draws.array.shape)) as tick:
-        values, shape = _summary(draws, form, tick, count)
+        values, shape = _summary(draws, form, tick)
     terms = None
     if isinstance(log_weights, ElboTerms):
         terms = _means_of_terms(log_weights, draws, form.capacity, count)
@@ -242,18 +241,25 @@ def _count_of_replicates(replicates: object, known: int) -> int:
 
 
 def _summary(
-    draws: Draws, form: StateForm, tick: Tick = no_tick, replicates: int = 1
+    draws: Draws, form: StateForm, tick: Tick = no_tick
 ) -> tuple[Quantities, tuple[int, ...]]:
     """The quantities of the rows, and the shape of the data points."""
-    if replicates > 1:
-        values, shape = replicated_quantities(draws, replicates, form, tick)
-    elif on_device(draws.array):
+    if on_device(draws.array):
         values, shape = device_row_quantities(draws.array, draws.axes[0], form, tick)
     else:
-        x, shape = as_rows(draws.array, draws.axes)
-        values = row_quantities(x, form, tick)
+        values, shape = _row_quantities(draws, form, tick)
     refuse_bad_weights(values["n_bad"], values["first_bad"])
     return values, shape
+
+
+def _row_quantities(
+    draws: Draws, form: StateForm, tick: Tick = no_tick
+) -> tuple[Quantities, tuple[int, ...]]:
+    """As `_summary`, of an array of the host, whatever its log weights are."""
+    if form.replicates > 1:
+        return replicated_quantities(draws, form, tick)
+    x, shape = as_rows(draws.array, draws.axes)
+    return row_quantities(x, form, tick), shape
 
 
 def _means_of_terms(
@@ -270,11 +276,12 @@ def _means_of_terms(
         ("expected_log_likelihood", "pareto_k_likelihood", 1.0, terms.log_likelihood),
         ("kl", "pareto_k_kl", -1.0, log_ratio),
     ):
-        x, _ = as_rows(as_array(term, name), draws.axes)
-        values = row_quantities(x, StateForm((), capacity))
+        own = draws._replace(array=as_array(term, name))
+        form = StateForm((), capacity, replicates=replicates)
+        values, _ = _row_quantities(own, form)
         found[name], found[f"{name}_se"] = sign * values["elbo"], values["elbo_se"]
         if replicates > 1:
-            found[f"replicate_{name}"] = sign * of_each_replicate(x, replicates)["elbo"]
+            found[f"replicate_{name}"] = sign * values["replicate_elbo"]
         # An infinite term has no tail to fit.
         found[k] = np.where(values["n_zero"] > 0, np.nan, values["pareto_k_elbo"])
     return found

@@ -242,12 +242,19 @@ def _single_source(q: Components, points: Points) -> Source:
     scale = None if q.scale is None else points.select(q.scale, 2)[:, 0]
     tril = None if q.scale_tril is None else points.select(q.scale_tril, 3)[:, 0]
     frame = Frame(points.select(q.mean, 2)[:, 0], scale, tril)
-    nothing = np.zeros((1, 0, 0))
-    sampler = make_sampler(
-        q.radial, nothing, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), _df_of_draws(df)
-    )
-    own = make_density(q.radial, np.zeros((1, 1, 0, dim)), nothing, log_const, df)
+    sampler = _standardised_sampler(q.radial, _df_of_draws(df))
+    own = make_density(q.radial, np.zeros((1, 1, 0, dim)), _NO_SHIFT, log_const, df)
     return Source(sampler, frame, elliptical_term(own))
+
+
+def _standardised_sampler(radial: int, df: Floats) -> Sampler:
+    """The sampler of y itself, without a location."""
+    return make_sampler(radial, _NO_SHIFT, np.zeros((1, 0, 1, 0)), np.zeros((1, 0), np.int64), df)
+
+
+def no_coordinates() -> Sampler:
+    """The sampler of draws whose log weights alone are known."""
+    return _standardised_sampler(GAUSSIAN, np.zeros((1, 0)))
 
 
 def source(q: Components, points: Points) -> Source:

@@ -23,6 +23,16 @@ NO_DENSITY = Density(
 )  # fmt: skip
 
 
+def no_density() -> Term:
+    """The term of a log density of 0."""
+    return Term(ZERO, NO_DENSITY, constant(_NOTHING), 0)
+
+
+def supplied_term(values: Floats, first_draw: int = 0) -> Term:
+    """The term of values (n or 1, draws), of which column 0 is that of ``first_draw``."""
+    return Term(SUPPLIED, NO_DENSITY, constant(values), first_draw)
+
+
 class Zero:
     """Log density 0: the likelihood of a distribution that is its own model."""
 
@@ -35,7 +45,7 @@ class Zero:
 
     def term(self, points: Points, frame: Frame) -> Term:
         """See `LogDensity.term`."""
-        return Term(ZERO, NO_DENSITY, constant(_NOTHING), 0)
+        return no_density()
 
     def log_prob(self, z: ArrayLike) -> Floats:
         """0 at each of the points z (..., D)."""
@@ -82,5 +92,4 @@ class Supplied:
 
     def term(self, points: Points, frame: Frame) -> Term:
         """See `LogDensity.term`."""
-        values = points.select(self.values, 1)
-        return Term(SUPPLIED, NO_DENSITY, constant(values), self.first_draw)
+        return supplied_term(points.select(self.values, 1), self.first_draw)

@@ -128,8 +128,6 @@ def in_words(numbers: Any, form: str = "d") -> str:
     """One number, or the least and the largest of several, as text."""
     if not np.size(numbers):
         return "none"
-    if not np.size(numbers):
-        return "no"
     least, most = (format(end(numbers), form) for end in (np.min, np.max))
     return least if least == most else f"{least} to {most}"
 

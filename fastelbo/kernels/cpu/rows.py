@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..draws.blocks import CHUNK
-from ..draws.sobol import permute
 from ..jit.compile import block, exact
 from ..math.scalar import exp, two_sum
 from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
@@ -195,21 +194,3 @@ def summaries(
             for j in range(width):
                 for s in range(streams):
                     close_row(top_k, streams * j + s, capacity, top_rows[a, b + j, slot, s])
-
-
-@block
-def permutations(part, parts, key, first_index, size, places):
-    """places[i, r] = the permuted draws of replicate r, in units of ``size`` draws; see `permute`.
-
-    The groups of importance-weighted bounds match them.
-    """
-    points, replicates, draws = places.shape
-    items = points * replicates
-    for item in range(part * items // parts, (part + 1) * items // parts):
-        i, r = item // replicates, item % replicates
-        index = np.uint64(first_index + i)
-        for start in range(0, draws, size):
-            unit = places[i, r, start : start + size]
-            permute(key, index, np.uint64(r), np.uint64(start // size), size, unit)
-            for g in range(size):
-                unit[g] += start

@@ -17,9 +17,9 @@ from ..math.scalar import (
     random_words,
     word53,
 )
-from .blocks import TILE, row_of
-from .densities import add_tile
+from .blocks import row_of
 from .radial import GAUSSIAN, scale_radius
+from .rotation import rotate
 from .sobol import HALF_LOW, net_quantiles, net_uniforms_and_angles, net_words
 
 _ZERO = np.uint64(0)
@@ -79,16 +79,6 @@ def net_normals(work, net, start, dim, key, index, first, n, v):
 
 
 @borrower
-def rotate(rotation, e, n, v):
-    """v = rotation e."""
-    zero = v.dtype.type(0.0)
-    start = zero, zero, zero, zero
-    for j in range(0, rotation.shape[0], TILE):
-        for d in range(0, rotation.shape[0], TILE):
-            add_tile(rotation, start, np.uint64(j), np.uint64(d), e, n, v[j : j + TILE])
-
-
-@borrower
 def _draw_normals(net, sampler, i, start, dim, work, key, index, first, n):
     """Fill v[:dim, :n] with standard normals, from the coordinates of a net from ``start`` on.
 
@@ -101,7 +91,7 @@ def _draw_normals(net, sampler, i, start, dim, work, key, index, first, n):
     else:
         net_normals(work, net, start, dim, key, index, first, n, work.packed)
         rotation = sampler.rotation[row_of(i, sampler.rotation.shape[0])]
-        rotate(rotation, work.packed, n, work.v)
+        rotate(rotation, work.packed, dim, n, work.v)
 
 
 @borrower
