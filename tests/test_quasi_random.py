@@ -188,7 +188,8 @@ def digits_coverage(factor, transform, n, repeats, points=50):
     model, q = digits(points, factor)
     exact, held = model.exact_log_evidence(), []
     for seed in range(repeats // points):
-        low, high = run(model, q, n, seed, transform=transform).confidence_interval()
+        est = run(model, q, n, seed, transform=transform, pareto_k=True)
+        low, high = est.confidence_interval()
         held.append((low <= exact) & (exact <= high))
     return np.mean(held)
 
@@ -199,7 +200,7 @@ def digits_coverage(factor, transform, n, repeats, points=50):
     ("factor", "transform", "least"),
     [
         (WIDE, "box_muller", 0.935), (WIDE, "inverse", 0.935),
-        (MARGINAL, "inverse", 0.935), (MARGINAL, "box_muller", 0.90),
+        (MARGINAL, "inverse", 0.935), (MARGINAL, "box_muller", 0.92),
     ],
 )  # fmt: skip
 def test_coverage_of_digits(factor, transform, n, least, long):
@@ -207,6 +208,21 @@ def test_coverage_of_digits(factor, transform, n, least, long):
     error = 0.0 if long else math.sqrt(0.95 * 0.05 / repeats)
     covered = digits_coverage(factor, transform, n, repeats)
     assert least - error <= covered <= 0.965 + error
+
+
+@long_or_short
+@pytest.mark.parametrize("transform", ["box_muller", "inverse"])
+@pytest.mark.parametrize("scale", [0.95, 0.85, 0.75])
+@pytest.mark.parametrize("dim", [1, 2, 5, 10])
+def test_coverage_where_q_is_narrower(dim, scale, transform, long):
+    # Student's t alone covers 82 % at k = 0.36 in one dimension.
+    repeats = 4000 if long else 1000
+    p, mean = fe.Gaussian(np.zeros(dim), scale=1.0), np.zeros((repeats, dim))
+    q = fe.Gaussian(mean, scale=scale)
+    est = fe.estimate(p, q, rng=7, sampler="sobol", transform=transform, iw_sizes=())
+    low, high = est.confidence_interval()
+    error = 2.0 * math.sqrt(0.91 * 0.09 / repeats)
+    assert ((low <= 0.0) & (high >= 0.0)).mean() >= 0.91 - error
 
 
 # --- rotations from a pilot -----------------------------------------------------------------------

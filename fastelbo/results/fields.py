@@ -50,6 +50,8 @@ class Fields(Frozen):
     # Standard errors of the log evidence and of the Jensen gap, whatever k-hat.
     _evidence_se: Floats = field(default_factory=lambda: np.zeros(0))
     _gap_se: Floats = field(default_factory=lambda: np.zeros(0))
+    # Of replicates, the standard error of the upper end of the interval of the log evidence.
+    _upper_se: Floats = field(default_factory=lambda: np.zeros(0))
     # What the log evidence has added for the bias of a log, SE^2 / 2.
     _correction: Floats = field(default_factory=lambda: np.zeros(()))
     # Degrees of freedom of the errors of iw_elbo(k) by k; infinite where k is left out.

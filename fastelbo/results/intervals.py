@@ -61,7 +61,8 @@ def evidence_interval(
     draws, plain = counts_at(estimate.n_samples, place), np.asarray(estimate._uncorrected[place])
     if estimate.replicates > 1:
         df = degrees_of_freedom(estimate)
-        return replicated_interval(value, plain, se, df, confidence_level)
+        errors = se, np.asarray(estimate._upper_se[place])
+        return replicated_interval(value, plain, errors, df, confidence_level)
     if estimate._tail is not None:
         ends = tail_interval(draws, plain, v, estimate._tail[place], confidence_level)
         return _moved(Interval(*ends), estimate, place)

@@ -16,6 +16,7 @@ from ..weights.replicates import (
     evidence_error,
     gap_error,
     standard_error,
+    tail_error,
     variance_ratio,
 )
 from .estimate import Estimate
@@ -75,7 +76,9 @@ def from_quantities(
     se = values["log_evidence_se"]
     log_evidence, correction, ratio = values["log_evidence"], np.zeros(()), np.ones(shape)
     corrected |= replicates > 1
+    upper = se
     if replicates > 1:
+        upper = np.maximum(se, tail_error(values, draws, replicates))
         ratio = variance_ratio(values["relative_variance"], draws, se + suppressed)
     if corrected:
         with np.errstate(under="ignore"):
@@ -103,6 +106,7 @@ def from_quantities(
         _tail=tail.reshape(*shape, tail.shape[1]) if tail.shape[1] and replicates == 1 else None,
         _evidence_se=shaped(se),
         _gap_se=shaped(values["jensen_gap_se"]),
+        _upper_se=shaped(upper + suppressed),
         _correction=correction,
         _bound_df=df,
         _addresses=addresses,

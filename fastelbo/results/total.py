@@ -116,10 +116,14 @@ def _evidence_interval(
 ) -> tuple[float, float]:
     intervals = evidence_interval(estimate, confidence_level)
     if df and np.isfinite(intervals.high).all():
-        low, high = normal_interval(
-            np.asarray(value), np.asarray(se), confidence_level, df["log_evidence"]
+        errors = se, root_sum_of_squares(estimate._upper_se.reshape(-1))
+        below, above = (
+            normal_interval(
+                np.asarray(value), np.asarray(each), confidence_level, df["log_evidence"]
+            )
+            for each in errors
         )
-        return float(low), float(high)
+        return float(below.low), float(above.high)
     with np.errstate(over="ignore"):
         return sum_interval(estimate._uncorrected, estimate._bias(), intervals, confidence_level)
 

@@ -195,8 +195,8 @@ def _warn_doubtful_k(k: Floats, high: Flags) -> None:
         warn(
             HighParetoKWarning,
             f"k-hat exceeds {REPLICATED_WARNED} for {places(doubtful, k)}: where the k of the "
-            "weights is 0.44 to 0.5, 95 % intervals from 16 replicates cover 86 to 94 % in 10 "
-            f"dimensions. {_FALSE_ALARMS}",
+            "weights is 0.44, two-sided 95 % intervals from 16 replicates cover 80 to 97 %. "
+            f"{_FALSE_ALARMS}",
             depth=1,
         )
 

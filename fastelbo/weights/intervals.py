@@ -67,18 +67,24 @@ def one_sided_interval(value: Floats, confidence_level: float) -> Interval:
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore")
 def replicated_interval(
-    log_evidence: Floats, uncorrected: Floats, se: Floats, df: float, confidence_level: float
+    log_evidence: Floats,
+    uncorrected: Floats,
+    se: tuple[Floats, Floats],
+    df: float,
+    confidence_level: float,
 ) -> Interval:
     """The interval of the log evidence from replicates, with quantiles of Student's t.
 
-    It is one-sided, below the log of the mean weight, ``uncorrected``, where the squared error
-    exceeds 0.25, or there is no error.
+    ``se`` are the errors of its lower and of its upper end. It is one-sided, below the log of the
+    mean weight, ``uncorrected``, where a squared error exceeds 0.25, or there is none.
     """
-    ends = normal_interval(log_evidence, se, confidence_level, df)
+    below, above = (normal_interval(log_evidence, each, confidence_level, df) for each in se)
     # Markov's inequality is about the mean of the weights itself.
     without = one_sided_interval(uncorrected, confidence_level)
-    known = se**2 <= _MOST_VARIANCE
-    return Interval(*(np.where(known, *each) for each in zip(ends, without, strict=True)))
+    known = np.maximum(*se) ** 2 <= _MOST_VARIANCE
+    return Interval(
+        np.where(known, below.low, without.low), np.where(known, above.high, without.high)
+    )
 
 
 @np.errstate(over="ignore", under="ignore")

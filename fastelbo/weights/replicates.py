@@ -12,8 +12,13 @@ is too low by SE^2 / 2, which is added. The Jensen gap is the mean of m_r less t
 weights, to first order, so that its error is sd(m_r - l_r) / sqrt(R).
 
 The errors are honest on average: for normal q with k up to 0.36 they were 0.91 to 1.02 times the
-root mean squared error. Intervals are less so, as Student's t supposes that the m_r are normal.
-Where q is narrower than the posterior, they are skew: see `Estimate.confidence_interval`.
+root mean squared error. But where q is narrower than the posterior, the m_r are skew: most sets of
+replicates miss the rarest of the large weights, and have both a low mean and a small error. So the
+upper end of an interval takes the error that the tail of all weights leaves, where it is larger.
+Among the 1/n largest weights a replicate has about one point, and its place among them is left to
+chance. By the generalised Pareto law of the tail, that weight has variance
+sigma^2 / ((1 - k)^2 (1 - 2 k)), with sigma of the weights above their 1 - 1/n quantile. The error
+is the root of it over n sqrt(R).
 """
 
 from __future__ import annotations
@@ -24,10 +29,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..validation import Floats
+from ..validation import Floats, Integers
 from .pareto import Counts
 from .scaled import mean_and_error, scale_of
 
+# The range of k in which a tail is taken as it was fitted: above, there is no error to give.
+_K_OF_TAIL = (-0.5, 0.45)
 # Fewer disjoint sets of replicates than this tell no error of a bound of k weights.
 LEAST_SETS = 4
 
@@ -55,12 +62,35 @@ def relative_weights(values: Mapping[str, Floats]) -> Floats:
     """
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         each = values["replicate_log_evidence"]
-        return np.exp(each - values["log_evidence"][..., None])
+        return np.asarray(np.exp(each - values["log_evidence"][..., None]))
 
 
 def evidence_error(values: Mapping[str, Floats]) -> Floats:
     """Standard error of the log evidence, (N,); NaN where all weights are 0."""
     return standard_error(relative_weights(values))
+
+
+@np.errstate(under="ignore", over="ignore", invalid="ignore")
+def tail_error(values: Mapping[str, Floats], n_samples: Counts, replicates: int) -> Floats:
+    """The error that the largest weights leave in the log evidence, (N,); 0 where no tail is known.
+
+    ``tail`` has the M + 1 largest log weights of each data point, (N, M + 1), descending; rows that
+    are shorter end in NaN.
+    """
+    tail, k = values["tail"], np.clip(values["pareto_k"], *_K_OF_TAIL)
+    if tail.shape[1] == 0:
+        return np.zeros(len(tail))
+    weights = np.exp(tail - values["log_evidence"][:, None])
+    last = np.maximum(np.isfinite(weights).sum(axis=1) - 1, 1)
+
+    def weight_at(place: Integers) -> Floats:
+        return np.asarray(np.take_along_axis(weights, place[:, None], axis=1)[:, 0])
+
+    least, quantile = weight_at(last), weight_at(np.minimum(replicates, last))
+    excess = (np.nansum(weights, axis=1) - (last + 1) * least) / last
+    spread = np.maximum(excess * (1.0 - k) + k * (quantile - least), 0.0)
+    error = spread / ((1.0 - k) * np.sqrt(1.0 - 2.0 * k)) * math.sqrt(replicates) / n_samples
+    return np.where(np.isnan(error), 0.0, error)
 
 
 def gap_error(values: Mapping[str, Floats]) -> Floats:
