@@ -80,14 +80,16 @@ def tail_error(values: Mapping[str, Floats], n_samples: Counts, replicates: int)
     tail, k = values["tail"], np.clip(values["pareto_k"], *_K_OF_TAIL)
     if tail.shape[1] == 0:
         return np.zeros(len(tail))
-    weights = np.exp(tail - values["log_evidence"][:, None])
-    last = np.maximum(np.isfinite(weights).sum(axis=1) - 1, 1)
+    weights, missing = tail - values["log_evidence"][:, None], np.isnan(tail)
+    np.exp(weights, out=weights)
+    weights[missing] = 0.0
+    last = np.maximum(tail.shape[1] - 1 - missing.sum(axis=1), 1)
 
     def weight_at(place: Integers) -> Floats:
         return np.asarray(np.take_along_axis(weights, place[:, None], axis=1)[:, 0])
 
     least, quantile = weight_at(last), weight_at(np.minimum(replicates, last))
-    excess = (np.nansum(weights, axis=1) - (last + 1) * least) / last
+    excess = (weights.sum(axis=1) - (last + 1) * least) / last
     spread = np.maximum(excess * (1.0 - k) + k * (quantile - least), 0.0)
     error = spread / ((1.0 - k) * np.sqrt(1.0 - 2.0 * k)) * math.sqrt(replicates) / n_samples
     return np.where(np.isnan(error), 0.0, error)
