@@ -26,6 +26,7 @@ from ..validation import (
 )
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import Counts
+from .advice import advice
 from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
@@ -182,7 +183,9 @@ def estimate(
     HighParetoKWarning, LowESSWarning, ConstantWeightsWarning, AllWeightsZeroWarning,
     ShortTailWarning
         Each at most once per call, with the number of data points and the worst ones. If the k-hat
-        of a data point is too high, its log evidence and its Jensen gap have no standard error.
+        of a data point is too high, its log evidence and its Jensen gap have no standard error. For
+        the worst data point, the message says where the largest weights lie, and what to try. For
+        that, a tenth of its draws, at least 100 and at most 2000, are weighed again.
     TargetErrorWarning
         If a target needs more than ``max_samples`` draws; it names the standard error that is
         expected. Also if the pilot cannot promise the target, because its k-hat exceeds 1/2. This
@@ -258,7 +261,8 @@ def estimate(
     if _is_joint(model):
         values = _without_terms(values)
     counts = request.n_samples if sizes is None else sizes
-    warn_about_weights(counts, values, pareto_k, request.cut.replicates)
+    to_change = partial(advice, request if sizes is None else alike, used)
+    warn_about_weights(counts, values, pareto_k, request.cut.replicates, to_change)
     return _wrap(request, values, analytic, counts, piloted)
 
 

@@ -104,10 +104,12 @@ def warn_about_weights(
     values: Mapping[str, Floats],
     wants_pareto_k: bool = True,
     replicates: int = 1,
+    advice: Callable[[int], str] | None = None,
 ) -> None:
     """Warn about weights whose log evidence or standard error cannot be trusted.
 
-    With ``replicates`` of quasi-random draws, the error is the one that they show.
+    With ``replicates`` of quasi-random draws, the error is the one that they show. ``advice(i)``
+    says what to change in the q of data point i, which is asked for the worst one.
     """
     log_evidence, v, k = (
         values[name] for name in ("log_evidence", "relative_variance", "pareto_k")
@@ -133,6 +135,7 @@ def warn_about_weights(
         more = _lower_bound_at_best(k, high, n_samples)
         if replicates > 1:
             more += f". {_FALSE_ALARMS}"
+        more += _advised(advice, high, k) or _HEAVIER
         warn_high_k(k, high, n_samples, consequence, more, replicates)
     if replicates > 1:
         _warn_doubtful_k(k, high)
@@ -144,7 +147,8 @@ def warn_about_weights(
         warn(
             LowESSWarning,
             f"the standard error of log_evidence exceeds {LOW_ESS_VARIANCE**0.5:g} nats for "
-            f"{places(low, variance)}: too few effective draws to trust it",
+            f"{places(low, variance)}: too few effective draws to trust it"
+            f"{'' if high.any() else _advised(advice, low, variance)}",
         )
     short = np.isnan(k) & ~constant & ~zero
     if wants_pareto_k and short.any():
@@ -154,6 +158,20 @@ def warn_about_weights(
             "fewer than 5 draws in the tail, or too many equal weights; without k-hat, the "
             "standard error of log_evidence is not checked",
         )
+
+
+# What helps most often, where the draws themselves are not known.
+_HEAVIER = (
+    ". Try a q with heavier tails (StudentT), a larger scale, or more of the model's structure"
+)
+
+
+def _advised(advice: Callable[[int], str] | None, flags: Flags, worst: Floats) -> str:
+    """What to change for the worst of the flagged data points, as a sentence, where it is known."""
+    if advice is None:
+        return ""
+    text = advice(int(np.argmax(np.where(flags, worst, -np.inf))))
+    return f". {text}" if text else ""
 
 
 def warn_high_k(
@@ -249,8 +267,7 @@ def _lower_bound_at_best(k: Floats, high: Flags, n_samples: Counts) -> str:
         return ""
     return (
         f". For {count} of them the draws cannot tell whether the weights have a mean: "
-        "log_evidence itself, not only its standard error, is a lower bound at best; try a q with "
-        "heavier tails (StudentT), a larger scale, or more of the model's structure"
+        "log_evidence itself, not only its standard error, is a lower bound at best"
     )
 
 
