@@ -3,6 +3,7 @@
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import estimate
+from .engine.expectation import expectation
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
 from .models.bridges import from_numpyro, from_pymc, from_torch
@@ -16,6 +17,7 @@ from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
 from .results.estimate import Estimate
+from .results.expectation import Expectation
 from .results.total import Total
 from .version import __version__ as __version__
 from .versions import show_versions
@@ -34,6 +36,7 @@ __all__ = [
     "Difference",
     "ElboTerms",
     "Estimate",
+    "Expectation",
     "Gaussian",
     "LinearGaussian",
     "LogWeightAccumulator",
@@ -51,6 +54,7 @@ __all__ = [
     "errors",
     "ess",
     "estimate",
+    "expectation",
     "from_bridgestan",
     "from_numpyro",
     "from_pymc",

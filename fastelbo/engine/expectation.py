@@ -1,0 +1,323 @@
+"""Posterior expectations from weighted draws of q: of functions, moments and quantiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays.inputs import as_floats
+from ..errors import InvalidInputError
+from ..kernels.state.moments import state_size
+from ..models.distributions import Distribution
+from ..models.integrand import Coordinates, Integrand, Products, as_integrand
+from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
+from ..random import RandomState
+from ..results.expectation import Expectation
+from ..validation import Floats, as_count, as_flag, shown
+from ..weights.diagnostics import constant_weights, high_k
+from ..weights.function_diagnostics import warn_about_expectation
+from ..weights.pareto import kept_draws
+from .means import covariances, refuse_bad_values, weighted_means
+from .moments import WeightedDraws, weighted_slices
+from .quantiles import kept_for_quantiles, quantiles
+from .requests import backend_named, kind_of, new_request
+from .rotation import with_rotation
+from .rows import row_quantities
+from .states import Quantities, StateForm
+from .task import EstimateRequest
+
+NAMED = ("mean", "cov", "quantiles")
+# Pairs of coordinates whose products are taken in one pass over the draws.
+_PAIRS = 512
+
+
+def expectation(
+    f: str | Callable[..., Any] | Sequence[Callable[..., Any]],
+    model: LatentModel,
+    q: Proposal,
+    n_samples: int | None = None,
+    *,
+    rng: RandomState = None,
+    params: tuple[Any, ...] = (),
+    vectorized: bool = False,
+    probs: ArrayLike = (0.05, 0.25, 0.5, 0.75, 0.95),
+    backend: str = "auto",
+    precision: str = "float64",
+    device: int = 0,
+    first_index: int = 0,
+    n_threads: int | None = None,
+    sampler: str = "iid",
+    replicates: int = DEFAULT_REPLICATES,
+    transform: str = DEFAULT_TRANSFORM,
+    rotate: bool = True,
+) -> Expectation:
+    """Posterior expectations E[f(z) | x], with standard errors.
+
+    The draws and weights are those of `estimate` with the same ``rng``. The estimate is
+    self-normalised, ``sum f(z_k) w_k / sum w_k``, so that p(x, z) need not be normalised. Its
+    standard error is ``sqrt(sum w^2 (f - value)^2) / sum w``, by the delta method (Owen, Monte
+    Carlo theory, methods and examples, chapter 9). The log weights are stored: 8 bytes for each
+    draw of each data point.
+
+    Parameters
+    ----------
+    f : str, callable or sequence of callables
+        "mean": the posterior mean, an event of shape (D,). "cov": the posterior covariance, (D, D),
+        with the errors of its influence function ``(z_i - mu_i) (z_j - mu_j) - S_ij``. "quantiles":
+        those of each coordinate, (Q, D), with the errors of Woodruff (1952), from at most 2^20
+        draws (``note`` says so). A function of one draw z (D,), ``f(z, *params)``, is compiled like
+        that of a `Model`; it returns a number, a truth, or a tuple or vector of P numbers, each of
+        which is compiled apart. A sequence of such functions returns one number each.
+    model : Model, LinearGaussian, or a distribution
+        As for `estimate`. A MixtureModel has no draws.
+    q : Gaussian, StudentT or Mixture
+        Approximate posterior. Its batch broadcasts against the model's batch.
+    n_samples : int, optional
+        K, the number of draws for each data point, by default as for `estimate`.
+    rng : None, int, SeedSequence or Generator
+        Seed of the draws, as for `estimate`.
+    params : tuple
+        Numbers, arrays of numbers, and tuples of them, which functions get after z.
+    vectorized : bool
+        f takes many draws (n, D), and returns (n,) or (n, P). It runs as it is, on the host.
+    probs : array_like, shape (Q,)
+        Probabilities of "quantiles", between 0 and 1.
+    backend, precision, device, first_index, n_threads
+        Where and how the log weights are computed, as for `elbo_terms`. For f, the draws are made
+        again on the CPU.
+    sampler, replicates, transform, rotate
+        Independent or quasi-random draws, as for `estimate`. Errors of quasi-random draws come from
+        the scatter of ``sum w (f - value)`` over the replicates, with Student's t.
+
+    Returns
+    -------
+    Expectation
+        ``value``, ``se`` and diagnostics, each of shape (*batch, *event).
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is invalid, or f is not finite at a draw of positive weight; the message
+        names it.
+    InvalidWeightError
+        If a log weight is NaN or +inf.
+    MemoryError
+        If the log weights would not fit into memory.
+
+    Warns
+    -----
+    HighParetoKWarning
+        If the k-hat of the weights, or that of ``|f - value| w``, is above its limit: the value
+        then has no standard error.
+    AllWeightsZeroWarning, ShortTailWarning
+        As for `estimate`.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([1.0], [[1.0]], noise_cov=1.0)
+    >>> q = fe.StudentT(5.0, [0.4], scale=0.8)
+    >>> mean = fe.expectation("mean", model, q, 100_000, rng=0)
+    >>> print(mean.value.round(1), bool(mean.se[0] < 0.01))
+    [0.5] True
+
+    A probability, and a function of many draws:
+
+    >>> def positive(z: list[float]) -> bool:
+    ...     return z[0] > 0.0
+    >>> fe.expectation(positive, model, q, 100_000, rng=0).value.round(2)
+    array(0.76)
+    >>> squares = fe.expectation(lambda z: z**2, model, q, 100_000, rng=0, vectorized=True)
+    >>> squares.value.round(1)
+    array([0.8])
+    """
+    flag = as_flag(vectorized, "vectorized")
+    if isinstance(model, ExactModel):
+        raise InvalidInputError(
+            f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
+        )
+    sampling = as_sampling(sampler, replicates, transform, rotate)
+    request = new_request(model, q, n_samples, rng, first_index, precision, (), True, sampling)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    levels = _as_probs(probs)
+    wanted = _wanted(f, request.q.dim, params, flag)
+    used = backend_named(backend, threads, as_count(device, "device", least=0), request)
+    if sampling.rotate:
+        request, _ = with_rotation(request, used)
+    work = _work_for(wanted, levels)
+    numbers = _numbers(wanted, request)
+    parts = [work(draws) for draws in weighted_slices(request, used, threads, numbers)]
+    if not parts:
+        parts = [_nothing(wanted, request, levels)]
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return _wrap(request, wanted, levels, values)
+
+
+def _as_probs(probs: ArrayLike) -> Floats:
+    levels = as_floats(probs, "probs")
+    if levels.ndim != 1 or not levels.size or not ((levels > 0.0) & (levels < 1.0)).all():
+        raise InvalidInputError(
+            f"probs must be a vector of numbers between 0 and 1, got {shown(probs)}"
+        )
+    return levels
+
+
+def _wanted(f: Any, dim: int, params: Any, vectorized: bool) -> str | Integrand:
+    """One of the names, or the values of functions."""
+    if not isinstance(f, str):
+        return as_integrand(f, dim, params, vectorized)
+    if f not in NAMED:
+        raise InvalidInputError(
+            f'f must be "mean", "cov", "quantiles" or a function of one draw, got {shown(f)}'
+        )
+    for name, given in (("params", params not in ((), [])), ("vectorized", vectorized)):
+        if given:
+            raise InvalidInputError(f"{name} is for functions, and must be left out for {f!r}")
+    return f
+
+
+def _work_for(wanted: str | Integrand, levels: Floats) -> Callable[[WeightedDraws], Quantities]:
+    if wanted == "cov":
+        return _covariance
+    if wanted == "quantiles":
+        return lambda draws: _quantiles(draws, levels)
+    return lambda draws: _means(
+        draws, Coordinates(draws.request.q.dim) if isinstance(wanted, str) else wanted
+    )
+
+
+def _numbers(wanted: str | Integrand, request: EstimateRequest) -> int:
+    """How many numbers one data point needs: k-hats of each value, and a state."""
+    dim = request.q.dim
+    values = dim if isinstance(wanted, str) else int(np.prod(wanted.event))
+    if wanted == "cov":
+        values = min(_PAIRS, dim * (dim + 1) // 2)
+    rows = 1 if wanted == "quantiles" else 2 * values
+    return rows * kept_draws(request.n_samples) + state_size(dim, wanted == "cov")
+
+
+# --- slices of data points ------------------------------------------------------------------
+
+
+def _of_weights(draws: WeightedDraws) -> Quantities:
+    """k-hat and ESS of the weights, (N,)."""
+    form = StateForm((), kept_draws(draws.n_samples))
+    read = row_quantities(draws.log_weights[:, :, None], form)
+    k = np.where(constant_weights(read["relative_variance"]), np.nan, read["pareto_k"])
+    return {"weights_k": k, "log_evidence": read["log_evidence"], "weights_ess": read["ess"]}
+
+
+def _means(draws: WeightedDraws, integrand: Integrand) -> Quantities:
+    values = int(np.prod(integrand.event))
+    states = draws.moments(integrand)
+    refuse_bad_values(states, integrand, draws)
+    found = weighted_means(states, values, False, draws)
+    # Where all weights are 0 there is no value; the tails are empty about any.
+    about = np.nan_to_num(found.value)
+    centred, plain = draws.tails(integrand, [about, np.zeros_like(about)])
+    return {
+        **found._asdict(),
+        "k": plain["pareto_k"],
+        "k_centred": centred["pareto_k"],
+        "ess": centred["ess"],
+        **_of_weights(draws),
+    }
+
+
+def _covariance(draws: WeightedDraws) -> Quantities:
+    """Of all pairs i >= j, some at a time."""
+    dim = draws.request.q.dim
+    coordinates = Coordinates(dim)
+    states = draws.moments(coordinates)
+    refuse_bad_values(states, coordinates, draws)
+    centre = np.nan_to_num(weighted_means(states, dim, False, draws).value)
+    first, second = np.tril_indices(dim)
+    parts = []
+    for lo in range(0, len(first), _PAIRS):
+        pairs = slice(lo, lo + _PAIRS)
+        parts.append(_means(draws, Products(centre, first[pairs], second[pairs])))
+    shared = _of_weights(draws)
+    joined = {
+        name: np.concatenate([part[name] for part in parts], axis=1)
+        for name in parts[0]
+        if name not in shared
+    }
+    return {name: _symmetric(each, dim) for name, each in joined.items()} | shared
+
+
+def _symmetric(pairs: Floats, dim: int) -> Floats:
+    """(N, D, D) from entries of the lower triangles (N, P)."""
+    first, second = np.tril_indices(dim)
+    out = np.empty((len(pairs), dim, dim))
+    out[:, first, second] = out[:, second, first] = pairs
+    return out
+
+
+def _quantiles(draws: WeightedDraws, levels: Floats) -> Quantities:
+    dim = draws.request.q.dim
+    coordinates = Coordinates(dim)
+    refuse_bad_values(draws.moments(coordinates), coordinates, draws)
+    found = quantiles(draws, levels)
+    shared = _of_weights(draws)
+    k = np.broadcast_to(shared["weights_k"][:, None, None], found.value.shape)
+    return {**found._asdict(), "k": k, "k_centred": k, **shared}
+
+
+def _nothing(wanted: str | Integrand, request: EstimateRequest, levels: Floats) -> Quantities:
+    """The quantities of no data points."""
+    empty = np.empty((0, *_event(wanted, request.q.dim, levels)))
+    names = ("value", "se", "plain", "plain_se", "k", "k_centred", "ess")
+    ends = ("weights_k", "log_evidence", "weights_ess")
+    return dict.fromkeys(names, empty) | dict.fromkeys(ends, np.empty(0))
+
+
+# --- the result -----------------------------------------------------------------------------
+
+
+def _event(wanted: str | Integrand, dim: int, levels: Floats) -> tuple[int, ...]:
+    if not isinstance(wanted, str):
+        return wanted.event
+    return {"mean": (dim,), "cov": (dim, dim), "quantiles": (len(levels), dim)}[wanted]
+
+
+def _wrap(
+    request: EstimateRequest, wanted: str | Integrand, levels: Floats, values: Quantities
+) -> Expectation:
+    event = _event(wanted, request.q.dim, levels)
+    shape, count = (*request.batch, *event), request.cut.replicates
+    named = isinstance(wanted, str)
+    label = f"the {_WORDS[wanted]}" if isinstance(wanted, str) else wanted.label
+
+    def shaped(name: str) -> Floats:
+        return values[name].reshape(shape)
+
+    own = values["weights_k"].reshape((*request.batch, *(1 for _ in event)))
+    k, centred = shaped("k"), shaped("k_centred")
+    draws = request.n_samples
+    high = high_k(centred, draws, count) | high_k(own, draws, count)
+    warn_about_expectation(
+        label, draws, count, high, np.fmax(centred, own), values["log_evidence"],
+        values["weights_k"], values["weights_ess"],
+    )  # fmt: skip
+    plain = plain_se = None
+    if isinstance(request.model, Distribution) and (not named or wanted == "mean"):
+        plain = shaped("plain")
+        plain_se = np.where(high_k(k, draws, count), np.nan, shaped("plain_se"))
+    note = ""
+    if wanted == "quantiles":
+        kept = kept_for_quantiles(draws, request.q.dim, count)
+        note = "" if kept == draws else f"quantiles are from the first {kept} of {draws} draws"
+    return Expectation(
+        value=shaped("value"), se=np.where(high, np.nan, shaped("se")), pareto_k=k,
+        pareto_k_centred=centred, pareto_k_weights=values["weights_k"].reshape(request.batch),
+        ess=shaped("ess"), unnormalised=plain, unnormalised_se=plain_se, n_samples=draws,
+        sampler="iid" if request.design is None else "sobol", replicates=count, label=label,
+        probs=levels if wanted == "quantiles" else None, note=note,
+    )  # fmt: skip
+
+
+_WORDS = {"mean": "mean", "cov": "covariance", "quantiles": "quantiles"}

@@ -1,0 +1,170 @@
+"""Weighted moments of the draws of a request, whose log weights are stored.
+
+The model is evaluated once. The draws are made again in batches that are cut by address: once for
+moments, and once for the tails of |f - value| w and of |f| w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from ..kernels.cpu import moments as drivers
+from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, launch, new_counter
+from ..kernels.draws.blocks import CHUNK
+from ..kernels.state import moments as state
+from ..models.integrand import Coordinates, Integrand
+from ..validation import Floats, require_memory
+from ..weights.diagnostics import constant_weights, refuse_bad_weights
+from ..weights.pareto import kept_draws
+from .bad_draws import about_draw
+from .host import group_size
+from .redraw import Redraw
+from .rows import row_filler
+from .states import Quantities, Reader, StateForm, States
+from .task import Backend, EstimateRequest
+
+# Numbers of the values of one batch: 8 MB.
+_BATCH = 2**20
+
+
+class WeightedDraws:
+    """Draws of data points lo to lo + count of a request, and their log weights (count, K)."""
+
+    def __init__(
+        self, request: EstimateRequest, lo: int, log_weights: Floats, n_threads: int | None
+    ) -> None:
+        self.request, self.lo, self.log_weights = request, lo, log_weights
+        self.n_threads, self.count = n_threads, len(log_weights)
+        self.redraw = Redraw(request, lo, self.count, n_threads)
+        cut = request.cut
+        # A replicate has a power of two of draws: so many chunks are whole, or one is.
+        self._size = min(CHUNK, cut.draws)
+        self.replicates, self._per_replicate = cut.replicates, -(-cut.draws // self._size)
+
+    @property
+    def n_samples(self) -> int:
+        """K."""
+        return self.request.n_samples
+
+    def moments(self, integrand: Integrand, full: bool = False) -> Floats:
+        """The folded states (count, replicates, size) of the values of an integrand.
+
+        Those of the coordinates of draws have no arrays of values.
+        """
+        values = int(np.prod(integrand.event))
+        size = state.state_size(values, full)
+        prefix = np.zeros((self.count, self.replicates, size))
+        prefix[..., state.MAX], prefix[..., state.FIRST_BAD] = -np.inf, np.inf
+        fused = isinstance(integrand, Coordinates)
+        numbers = size if fused else max(size, (values + self.request.q.dim) * self._size)
+        limit = SLICE_NUMBERS if fused else _BATCH
+        chunks = self.replicates * self._per_replicate
+        step = max(1, limit // (numbers * max(1, self.count)))
+        for first in range(0, chunks, step):
+            states = np.empty((self.count, min(step, chunks - first), size))
+            if fused:
+                self._fill_of_draws(states, first, full)
+            else:
+                self._fill(states, first, integrand, full)
+            # A launch may be interrupted, but then nobody sees the prefix.
+            launch(
+                drivers.fold, states, values, full, first, self._per_replicate, prefix,
+                n_threads=self.n_threads, work=ELEMENT_WORK * states.size,
+            )  # fmt: skip
+        return prefix
+
+    def _fill_of_draws(self, states: Floats, first: int, full: bool) -> None:
+        request, counter = self.request, new_counter()
+        dim, draws = request.q.dim, states.shape[0] * states.shape[1] * self._size
+        launch(
+            drivers.draw_states, self.redraw.sampler, dim, full, np.uint64(request.key),
+            request.first_index, self.redraw.points, self.log_weights, first, self._size, states,
+            counter, n_threads=self.n_threads, counter=counter,
+            work=draws * (request.q.work + ELEMENT_WORK + states.shape[2]),
+        )  # fmt: skip
+
+    def _fill(self, states: Floats, first: int, integrand: Integrand, full: bool) -> None:
+        start = first * self._size
+        values = self._values(
+            integrand, start, min(self.n_samples, start + states.shape[1] * self._size)
+        )
+        launch(
+            drivers.value_states, values, full, self.log_weights, first, self._size, states,
+            n_threads=self.n_threads, work=ELEMENT_WORK * values.size,
+        )  # fmt: skip
+
+    def _values(self, integrand: Integrand, start: int, stop: int) -> Floats:
+        """Values (count, P, stop - start) of those draws."""
+        values = integrand.values(self.redraw.at(start, stop))
+        return values.reshape(self.count, -1, stop - start)
+
+    def merged(self, states: Floats, values: int, full: bool = False) -> Floats:
+        """The states (count, size) of all replicates together."""
+        prefix = np.zeros((self.count, 1, states.shape[2]))
+        prefix[..., state.MAX], prefix[..., state.FIRST_BAD] = -np.inf, np.inf
+        launch(
+            drivers.fold, states, values, full, 0, self.replicates, prefix,
+            n_threads=self.n_threads,
+        )  # fmt: skip
+        return prefix[:, 0]
+
+    @np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore")
+    def tails(self, integrand: Integrand, centres: Sequence[Floats]) -> list[Quantities]:
+        """k-hat and ESS, (count, P), of |f - c| w for each of some centres (count, P)."""
+        values = int(np.prod(integrand.event))
+        form = StateForm((), kept_draws(self.n_samples))
+        found = [States(self.count * values, form, self.n_threads) for _ in centres]
+        chunks, per_chunk = -(-self.n_samples // CHUNK), values + self.request.q.dim
+        step = max(1, _BATCH // (per_chunk * CHUNK * max(1, self.count)))
+        for first in range(0, chunks, step):
+            last = min(chunks, first + step)
+            start, stop = first * CHUNK, min(self.n_samples, last * CHUNK)
+            given = self._values(integrand, start, stop)
+            log_weights = self.log_weights[:, None, start:stop]
+            for each, centre in zip(found, centres, strict=True):
+                x = np.log(np.abs(given - centre[..., None])) + log_weights
+                # A value that is not finite has been refused, but at a weight of 0.
+                x[~(x < np.inf)] = -np.inf
+                fill = row_filler(each, x.reshape(-1, stop - start, 1), start)
+                each.advance(last - first, partial(fill, first, last))
+        return [self._read_tails(each, form, values) for each in found]
+
+    def _read_tails(self, states: States, form: StateForm, values: int) -> Quantities:
+        reader = Reader(len(states.moments), self.n_samples, form)
+        reader.add(states)
+        read = reader.quantities()
+        constant = constant_weights(read["relative_variance"])
+        k = np.where(constant, np.nan, read["pareto_k"])
+        return {
+            "pareto_k": k.reshape(self.count, values),
+            "ess": read["ess"].reshape(self.count, values),
+        }
+
+
+def weighted_slices(
+    request: EstimateRequest, backend: Backend, n_threads: int | None, numbers: int
+) -> Iterator[WeightedDraws]:
+    """The draws of all data points with their log weights, which the backend computes.
+
+    ``numbers`` is how many numbers a data point needs besides its log weights.
+    """
+    group, most = group_size(request), max(1, request.n_samples, numbers)
+    require_memory("log weights of all draws", 4 * 8 * most * min(group, request.points))
+    step = group * max(1, SLICE_NUMBERS // (most * group))
+    for lo in range(0, request.points, step):
+        places = np.arange(lo, min(lo + step, request.points))
+        rows = places if request.rows is None else request.rows[places]
+        part = request if len(rows) == request.points else request._replace(rows=rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            likelihood, prior, log_q = backend.terms(part)
+            log_weights = likelihood + (prior - log_q)
+        bad = ~(log_weights < np.inf)
+        if bad.any():
+            # Errors count data points as the flattened batch does.
+            n_bad, first_bad = np.zeros((2, int(rows[-1]) + 1))
+            n_bad[rows], first_bad[rows] = bad.sum(axis=1), bad.argmax(axis=1)
+            refuse_bad_weights(n_bad, first_bad, partial(about_draw, request))
+        yield WeightedDraws(request, lo, log_weights, n_threads)

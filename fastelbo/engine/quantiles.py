@@ -1,0 +1,93 @@
+"""Weighted quantiles of the coordinates of draws that are kept, and their errors by Woodruff.
+
+The weighted distribution function F is linear between the draws, at each of which it has passed one
+half of the draw's weight. The error of F at the quantile x of probability p, by the delta method,
+is s = sqrt(sum w^2 (1[z <= x] - p)^2) / sum w. It is mapped back through the inverse of F: the
+error of x is half of the distance from the quantile of p - s to that of p + s (Woodruff, 1952,
+JASA 47).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..validation import Floats
+from ..weights.replicates import standard_error
+from .moments import WeightedDraws
+
+# Most draws that are kept, and numbers of them.
+MOST_DRAWS = 2**20
+_MOST_NUMBERS = 2**26
+
+
+class Quantiles(NamedTuple):
+    """Quantiles (N, Q, D), their errors whatever k-hat, and the ESS of 1[z <= x] - p."""
+
+    value: Floats
+    se: Floats
+    ess: Floats
+
+
+def kept_for_quantiles(n_samples: int, dim: int, replicates: int) -> int:
+    """How many draws quantiles are taken from: of each replicate the first, a power of two."""
+    most = max(1, min(MOST_DRAWS, _MOST_NUMBERS // dim) // replicates)
+    if n_samples // replicates <= most:
+        return n_samples
+    return replicates * (most if replicates == 1 else 1 << (most.bit_length() - 1))
+
+
+@np.errstate(all="ignore")
+def quantiles(draws: WeightedDraws, probs: Floats) -> Quantiles:
+    """The quantiles of each coordinate of some data points."""
+    dim, n, replicates = draws.request.q.dim, draws.n_samples, draws.replicates
+    kept = kept_for_quantiles(n, dim, replicates) // replicates
+    each = n // replicates
+    out = np.empty((3, draws.count, len(probs), dim))
+    for i in range(draws.count):
+        one = draws.redraw.of_one(i)
+        z = np.concatenate([one.at(r * each, r * each + kept)[:, 0] for r in range(replicates)])
+        log_weights = draws.log_weights[i].reshape(replicates, each)[:, :kept].ravel()
+        weights = np.exp(log_weights - log_weights.max())
+        owner = np.repeat(np.arange(replicates), kept)
+        for d in range(dim):
+            out[:, i, :, d] = _of_row(z[:, d], weights, owner, replicates, probs)
+    return Quantiles(*out)
+
+
+def _of_row(
+    z: Floats, weights: Floats, owner: Floats, replicates: int, probs: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Quantiles, errors and ESS of one row of draws."""
+    positive = weights > 0.0
+    z, w, owner = z[positive], weights[positive], owner[positive]
+    if not len(z):
+        return (np.full(len(probs), np.nan),) * 3
+    order = np.argsort(z, kind="stable")
+    z, w, owner = z[order], w[order], owner[order]
+    below = np.cumsum(w)
+    total = below[-1]
+    reached = (below - 0.5 * w) / total
+    value = np.interp(probs, reached, z)
+    count = np.searchsorted(z, value, side="right")
+    sums, squares = (np.concatenate([[0.0], np.cumsum(x)]) for x in (w, w * w))
+    if replicates > 1:
+        inside = np.arange(len(z))[None] < count[:, None]
+        scatter = [
+            np.bincount(owner, w * (each - p), replicates)
+            for each, p in zip(inside, probs, strict=True)
+        ]
+        error = standard_error(np.array(scatter)) * replicates / total
+    else:
+        error = np.sqrt(_about(squares, count, probs, 2)) / total
+    ends = [np.interp(probs + sign * error, reached, z) for sign in (-1.0, 1.0)]
+    known = (probs - error > reached[0]) & (probs + error < reached[-1])
+    se = np.where(known, 0.5 * (ends[1] - ends[0]), np.nan)
+    return value, se, _about(sums, count, probs, 1) ** 2 / _about(squares, count, probs, 2)
+
+
+def _about(sums: Floats, count: Floats, probs: Floats, power: int) -> Floats:
+    """sum |1[z <= x] - p|^power times what is summed, from its sums up to each draw."""
+    inside = sums[count]
+    return np.asarray(inside * (1.0 - probs) ** power + (sums[-1] - inside) * probs**power)

@@ -1,0 +1,57 @@
+"""Warnings about posterior expectations."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import AllWeightsZeroWarning, HighParetoKWarning, ShortTailWarning
+from ..validation import Floats
+from .diagnostics import Flags, places, warn
+from .pareto import Counts, in_words, k_limit
+
+
+def warn_about_expectation(
+    label: str,
+    n_samples: Counts,
+    replicates: int,
+    high: Flags,
+    pareto_k: Floats,
+    log_evidence: Floats,
+    weights_k: Floats,
+    ess: Floats,
+) -> None:
+    """Warn about values that draws cannot support, of a k-hat above the limit for one.
+
+    ``high`` and ``pareto_k`` have one entry for each value of each data point, the others one for
+    each data point.
+    """
+    zero = np.isneginf(log_evidence)
+    if zero.any():
+        warn(
+            AllWeightsZeroWarning,
+            f"every weight is 0 for {places(zero, zero.astype(float))}: {label} is NaN there",
+            depth=1,
+        )
+    if high.any():
+        limit = in_words(k_limit(n_samples, replicates), ".2f")
+        worst = np.where(high, pareto_k, -np.inf)
+        where = tuple(map(int, np.unravel_index(worst.argmax(), worst.shape)))
+        at = f", of the value at index {where}" if where else ""
+        warn(
+            HighParetoKWarning,
+            f"k-hat of the weights, or of their products with deviations of {label}, exceeds "
+            f"{limit}, the limit for {in_words(n_samples)} draws, for {int(high.sum())} of "
+            f"{high.size} values (the worst is {worst.max():.2f}{at}): their standard errors are "
+            "NaN. A q with heavier tails, or nearer to the posterior, helps",
+            depth=1,
+        )
+    # Equal weights have no k-hat, nor need one.
+    with np.errstate(invalid="ignore"):
+        short = np.isnan(weights_k) & ~zero & (ess < np.multiply(n_samples, 1.0 - 1e-9))
+    if short.any():
+        warn(
+            ShortTailWarning,
+            f"k-hat cannot be computed from {in_words(n_samples)} draws for "
+            f"{places(short, short.astype(float))}: the standard errors of {label} are not checked",
+            depth=1,
+        )
