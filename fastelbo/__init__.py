@@ -4,6 +4,7 @@ from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import estimate
 from .engine.expectation import expectation
+from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
 from .models.bridges import from_numpyro, from_pymc, from_torch
@@ -18,6 +19,7 @@ from .models.stan import from_bridgestan
 from .models.user import Model
 from .results.estimate import Estimate
 from .results.expectation import Expectation
+from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
 from .version import __version__ as __version__
 from .versions import show_versions
@@ -44,6 +46,7 @@ __all__ = [
     "Mixture",
     "MixtureModel",
     "Model",
+    "PosteriorDraws",
     "SmoothedWeights",
     "StudentT",
     "Total",
@@ -59,6 +62,7 @@ __all__ = [
     "from_numpyro",
     "from_pymc",
     "from_torch",
+    "importance_resample",
     "iw_elbo",
     "jackknife",
     "kl_divergence",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ..validation import Floats, as_count, as_flag, shown
 from ..weights.diagnostics import constant_weights, high_k
 from ..weights.function_diagnostics import warn_about_expectation
 from ..weights.pareto import kept_draws
-from .means import covariances, refuse_bad_values, weighted_means
+from .means import refuse_bad_values, weighted_means
 from .moments import WeightedDraws, weighted_slices
 from .quantiles import kept_for_quantiles, quantiles
 from .requests import backend_named, kind_of, new_request
@@ -197,13 +197,13 @@ def _numbers(wanted: str | Integrand, request: EstimateRequest) -> int:
     if wanted == "cov":
         values = min(_PAIRS, dim * (dim + 1) // 2)
     rows = 1 if wanted == "quantiles" else 2 * values
-    return rows * kept_draws(request.n_samples) + state_size(dim, wanted == "cov")
+    return int(rows * kept_draws(request.n_samples) + state_size(values, False))
 
 
 # --- slices of data points ------------------------------------------------------------------
 
 
-def _of_weights(draws: WeightedDraws) -> Quantities:
+def of_weights(draws: WeightedDraws) -> Quantities:
     """k-hat and ESS of the weights, (N,)."""
     form = StateForm((), kept_draws(draws.n_samples))
     read = row_quantities(draws.log_weights[:, :, None], form)
@@ -224,7 +224,7 @@ def _means(draws: WeightedDraws, integrand: Integrand) -> Quantities:
         "k": plain["pareto_k"],
         "k_centred": centred["pareto_k"],
         "ess": centred["ess"],
-        **_of_weights(draws),
+        **of_weights(draws),
     }
 
 
@@ -240,7 +240,7 @@ def _covariance(draws: WeightedDraws) -> Quantities:
     for lo in range(0, len(first), _PAIRS):
         pairs = slice(lo, lo + _PAIRS)
         parts.append(_means(draws, Products(centre, first[pairs], second[pairs])))
-    shared = _of_weights(draws)
+    shared = of_weights(draws)
     joined = {
         name: np.concatenate([part[name] for part in parts], axis=1)
         for name in parts[0]
@@ -262,7 +262,7 @@ def _quantiles(draws: WeightedDraws, levels: Floats) -> Quantities:
     coordinates = Coordinates(dim)
     refuse_bad_values(draws.moments(coordinates), coordinates, draws)
     found = quantiles(draws, levels)
-    shared = _of_weights(draws)
+    shared = of_weights(draws)
     k = np.broadcast_to(shared["weights_k"][:, None, None], found.value.shape)
     return {**found._asdict(), "k": k, "k_centred": k, **shared}
 

@@ -32,7 +32,7 @@ def weighted_means(states: Floats, values: int, full: bool, draws: WeightedDraws
     """
     all_draws = state.read(draws.merged(states, values, full), values, full)
     mean, total, n = all_draws.mean, all_draws.total[:, None], draws.n_samples
-    mean = np.where(all_draws.count[:, None] > 0, mean, np.nan)
+    mean = np.where(all_draws.positive[:, None] > 0, mean, np.nan)
     scale = np.exp(all_draws.top)[:, None]
     plain = scale * total * all_draws.mean / n
     if draws.replicates > 1:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..validation import Floats
+from ..validation import Floats, Integers
 from ..weights.replicates import standard_error
 from .moments import WeightedDraws
 
@@ -57,7 +57,7 @@ def quantiles(draws: WeightedDraws, probs: Floats) -> Quantiles:
 
 
 def _of_row(
-    z: Floats, weights: Floats, owner: Floats, replicates: int, probs: Floats
+    z: Floats, weights: Floats, owner: Integers, replicates: int, probs: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Quantiles, errors and ESS of one row of draws."""
     positive = weights > 0.0
@@ -87,7 +87,7 @@ def _of_row(
     return value, se, _about(sums, count, probs, 1) ** 2 / _about(squares, count, probs, 2)
 
 
-def _about(sums: Floats, count: Floats, probs: Floats, power: int) -> Floats:
+def _about(sums: Floats, count: Integers, probs: Floats, power: int) -> Floats:
     """sum |1[z <= x] - p|^power times what is summed, from its sums up to each draw."""
     inside = sums[count]
     return np.asarray(inside * (1.0 - probs) ** power + (sums[-1] - inside) * probs**power)

@@ -230,7 +230,7 @@ class Moments(NamedTuple):
     Weights are relative to the largest, exp(l - max).
     """
 
-    count: Floats  # draws of positive weight
+    positive: Floats  # draws of positive weight
     top: Floats  # max
     total: Floats  # sum w
     squares: Floats  # sum w^2

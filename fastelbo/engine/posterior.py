@@ -1,0 +1,152 @@
+"""Draws of the posterior, chosen among draws of q in proportion to their weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InvalidInputError
+from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..random import RandomState, pilot_key
+from ..results.posterior_draws import PosteriorDraws
+from ..validation import Floats, Integers, as_choice, as_count, as_flag
+from ..weights.diagnostics import high_k
+from ..weights.function_diagnostics import warn_about_expectation
+from ..weights.resampling import METHODS, resample
+from .expectation import of_weights
+from .moments import WeightedDraws, weighted_slices
+from .redraw import Redraw
+from .requests import backend_named, kind_of, new_request
+
+# Which of the keys that are made from the one of the call: that of the choice.
+_KEY = 8
+_PER_DRAW = 20
+_LEAST_DRAWS = 1000
+# Numbers of draws that are made again at once: 32 MB.
+_NUMBERS = 2**22
+
+
+def importance_resample(
+    model: LatentModel,
+    q: Proposal,
+    n: int,
+    *,
+    n_samples: int | None = None,
+    method: str = "stratified",
+    replace: bool = True,
+    rng: RandomState = None,
+    backend: str = "auto",
+    precision: str = "float64",
+    device: int = 0,
+    first_index: int = 0,
+    n_threads: int | None = None,
+) -> PosteriorDraws:
+    """Draws of the posterior: n of K draws of q, in proportion to their weights.
+
+    Sampling importance resampling (Rubin, 1988). The K draws and weights are those of `estimate`
+    with the same ``rng``. As K grows, the law of a chosen draw becomes the posterior.
+
+    Parameters
+    ----------
+    model : Model, LinearGaussian, or a distribution
+        As for `estimate`. A MixtureModel has no draws.
+    q : Gaussian, StudentT or Mixture
+        Approximate posterior. Its batch broadcasts against the model's batch.
+    n : int
+        Number of draws of the posterior for each data point.
+    n_samples : int, optional
+        K, the number of draws of q for each data point; by default 20 n, and at least 1000.
+    method : {"stratified", "systematic", "multinomial", "residual"}
+        How draws are chosen with replacement, as for `resample`.
+    replace : bool
+        If False, no draw is chosen twice: they are chosen one after the other, in proportion to the
+        weights of those that are left. Draws of large weight are then underrepresented, the more
+        the nearer n comes to the effective sample size. It keeps outliers of the weights from
+        filling the sample (Gelman and Meng, 2004). ``method`` has no effect.
+    rng : None, int, SeedSequence or Generator
+        Seed of the draws and of the choice.
+    backend, precision, device, first_index, n_threads
+        Where and how the log weights are computed, as for `elbo_terms`.
+
+    Returns
+    -------
+    PosteriorDraws
+        ``draws`` of shape (*batch, n, D), their ``log_weights`` and ``index``, and the ``pareto_k``
+        and ``ess`` of all weights.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is invalid, or, without replacement, n exceeds the number of positive
+        weights.
+    InvalidWeightError
+        If a log weight is NaN or +inf, or all weights of a data point are 0.
+
+    Warns
+    -----
+    HighParetoKWarning
+        If the k-hat of the weights is above its limit: the draws are not those of the posterior.
+    ShortTailWarning
+        If there are too few draws of q for a k-hat.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> model = fe.LinearGaussian([1.0], [[1.0]], noise_cov=1.0)
+    >>> posterior = fe.importance_resample(model, fe.StudentT(5.0, [0.4], scale=0.8), 1000, rng=0)
+    >>> posterior.draws.shape, posterior.n_samples
+    ((1000, 1), 20000)
+    >>> bool(abs(posterior.draws.mean() - 0.5) < 0.1)
+    True
+    """
+    count = as_count(n, "n")
+    as_choice(method, "method", METHODS)
+    again = as_flag(replace, "replace")
+    if isinstance(model, ExactModel):
+        raise InvalidInputError(
+            f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
+        )
+    wanted = max(_PER_DRAW * count, _LEAST_DRAWS) if n_samples is None else n_samples
+    request = new_request(model, q, wanted, rng, first_index, precision, (), True)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    used = backend_named(backend, threads, as_count(device, "device", least=0), request)
+    random = np.random.default_rng(pilot_key(request.key, _KEY))
+    shape = (request.points, count)
+    index, log_weights = np.empty(shape, np.int64), np.empty(shape)
+    draws = np.empty((*shape, q.dim))
+    facts = []
+    for part in weighted_slices(request, used, threads, count * q.dim):
+        rows = slice(part.lo, part.lo + part.count)
+        # Of one data point after the other, so that slices change nothing.
+        for i in range(part.count):
+            index[rows][i] = resample(part.log_weights[i], count, method, again, random)
+        log_weights[rows] = np.take_along_axis(part.log_weights, index[rows], axis=1)
+        _take(part, index[rows], draws[rows])
+        facts.append(of_weights(part))
+    found = {
+        name: np.concatenate([np.empty(0), *(fact[name] for fact in facts)])
+        for name in ("weights_k", "weights_ess", "log_evidence")
+    }
+    high = high_k(found["weights_k"], request.n_samples)
+    warn_about_expectation(
+        "the draws of the posterior", request.n_samples, 1, high, found["weights_k"],
+        found["log_evidence"], found["weights_k"], found["weights_ess"],
+    )  # fmt: skip
+    batch = request.batch
+    return PosteriorDraws(
+        draws=draws.reshape(*batch, count, q.dim), log_weights=log_weights.reshape(*batch, count),
+        index=index.reshape(*batch, count), pareto_k=found["weights_k"].reshape(batch),
+        ess=found["weights_ess"].reshape(batch), n_samples=request.n_samples, replace=again,
+        names=getattr(model, "names", None),
+    )  # fmt: skip
+
+
+def _take(part: WeightedDraws, index: Integers, out: Floats) -> None:
+    """Set out[i, j] to draw index[i, j] of data point i, of draws that are made again in pieces."""
+    redraw: Redraw = part.redraw
+    step = max(1, _NUMBERS // (part.count * out.shape[2]))
+    for first in range(0, part.n_samples, step):
+        stop = min(part.n_samples, first + step)
+        point, place = np.nonzero((index >= first) & (index < stop))
+        if len(point):
+            z = redraw.at(first, stop)
+            out[point, place] = z[index[point, place] - first, point]
