@@ -92,10 +92,13 @@ class CPUBackend:
 
         return HostSlice(states, fill, most_states=most_chunks(request))
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(
+        self, request: EstimateRequest, points: Indices | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
-        out = np.empty((3, request.points, request.n_samples))
-        self._fill_terms(request, np.arange(request.points), 0, request.n_samples, out)
+        points = np.arange(request.points) if points is None else points
+        out = np.empty((3, len(points), request.n_samples))
+        self._fill_terms(request, points, 0, request.n_samples, out)
         return out[0], out[1], out[2]
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -115,11 +115,14 @@ class CUDABackend:
             ):
                 array[j] = terms[0]
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(
+        self, request: EstimateRequest, points: Indices | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        shape = (request.points, request.n_samples)
+        part = request if points is None else request.at(points)
+        shape = (part.points, request.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
 
         def run(start: int, place: int, lo: int, count: int, most_bytes: int) -> None:
@@ -133,7 +136,7 @@ class CUDABackend:
 
         with self.device.select(self.index):
             self.prepare(request)
-            for start, place, count in request.runs():
+            for start, place, count in part.runs():
                 bytes_of_point = 24 + 8 * request.work
                 in_slices(self.device, count, bytes_of_point, partial(run, start, place))
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import reference
 from ..models.protocol import ExactModel, Expectations
@@ -59,8 +60,11 @@ class NumPyBackend:
         return {name: each for name, each in values.items() if isinstance(each, np.ndarray)}
 
     @_unflagged
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(
+        self, request: EstimateRequest, points: NDArray[np.int64] | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
+        request = request if points is None else request.at(points)
         require_memory('the terms of backend="numpy"', 3 * 8 * request.points * request.n_samples)
         return reference.elbo_terms(
             request.model,

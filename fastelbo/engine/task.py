@@ -52,6 +52,10 @@ class EstimateRequest(NamedTuple):
         """Where some of the data points that are asked for are in the flattened batch."""
         return part if self.rows is None else constant(self.rows[part])
 
+    def at(self, points: NDArray[np.int64]) -> EstimateRequest:
+        """The request for some of the data points that are asked for."""
+        return self._replace(rows=np.asarray(self.places(points)))
+
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Pieces of what is asked for that are one piece of the flattened batch.
 
@@ -93,8 +97,13 @@ class Backend(Protocol):
         """The quantities of `states.Reader` for each data point."""
         ...
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
-        """log likelihood, log prior and log q of each draw, each of shape (points, draws)."""
+    def terms(
+        self, request: EstimateRequest, points: NDArray[np.int64] | None = None
+    ) -> tuple[Floats, Floats, Floats]:
+        """log likelihood, log prior and log q of each draw, each of shape (points, draws).
+
+        They are those of all data points, or of some that follow one another.
+        """
         ...
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
