@@ -19,9 +19,9 @@ from ..random import RandomState
 from ..results.expectation import Expectation
 from ..validation import Floats, as_count, as_flag, shown
 from ..weights.diagnostics import constant_weights, high_k
-from ..weights.function_diagnostics import warn_about_expectation
+from ..weights.function_diagnostics import warn_about_posterior
 from ..weights.pareto import kept_draws
-from .means import refuse_bad_values, weighted_means
+from .means import refuse_bad_values, symmetric, weighted_means
 from .moments import WeightedDraws, weighted_slices
 from .quantiles import kept_for_quantiles, quantiles
 from .requests import backend_named, kind_of, new_request
@@ -246,15 +246,7 @@ def _covariance(draws: WeightedDraws) -> Quantities:
         for name in parts[0]
         if name not in shared
     }
-    return {name: _symmetric(each, dim) for name, each in joined.items()} | shared
-
-
-def _symmetric(pairs: Floats, dim: int) -> Floats:
-    """(N, D, D) from entries of the lower triangles (N, P)."""
-    first, second = np.tril_indices(dim)
-    out = np.empty((len(pairs), dim, dim))
-    out[:, first, second] = out[:, second, first] = pairs
-    return out
+    return {name: symmetric(each, dim) for name, each in joined.items()} | shared
 
 
 def _quantiles(draws: WeightedDraws, levels: Floats) -> Quantities:
@@ -299,9 +291,9 @@ def _wrap(
     k, centred = shaped("k"), shaped("k_centred")
     draws = request.n_samples
     high = high_k(centred, draws, count) | high_k(own, draws, count)
-    warn_about_expectation(
-        label, draws, count, high, np.fmax(centred, own), values["log_evidence"],
-        values["weights_k"], values["weights_ess"],
+    warn_about_posterior(
+        label, "their standard errors are NaN", draws, count, high, np.fmax(centred, own), values["log_evidence"],
+        values["weights_k"], values["weights_ess"], depth=1,
     )  # fmt: skip
     plain = plain_se = None
     if isinstance(request.model, Distribution) and (not named or wanted == "mean"):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..kernels.state import moments as state
-from ..models.integrand import Integrand
+from ..models.integrand import Coordinates, Integrand
 from ..validation import Floats
 from ..weights.replicates import standard_error
 from .moments import WeightedDraws
@@ -67,14 +67,32 @@ def _places(values: int, full: bool) -> np.ndarray[tuple[int], np.dtype[np.int64
     return each * (each + 3) // 2 if full else each
 
 
-def covariances(states: Floats, values: int, draws: WeightedDraws) -> Floats:
-    """sum w (f - mean) (f - mean)' / sum w, (N, P, P), from states of all pairs."""
-    read = state.read(draws.merged(states, values, True), values, True)
-    out = np.empty((len(states), values, values))
-    first, second = np.tril_indices(values)
+class PosteriorMoments(NamedTuple):
+    """Mean (N, D), its standard error whatever k-hat, and covariance (N, D, D)."""
+
+    mean: Floats
+    mean_se: Floats
+    cov: Floats
+
+
+def posterior_moments(draws: WeightedDraws) -> PosteriorMoments:
+    """The moments of the coordinates; NaN where a draw of positive weight is not finite."""
+    dim = draws.request.q.dim
+    states = draws.moments(Coordinates(dim), full=True)
+    means = weighted_means(states, dim, True, draws)
+    read = state.read(draws.merged(states, dim, True), dim, True)
     with np.errstate(all="ignore"):
-        found = read.products / read.total[:, None]
-    out[:, first, second] = out[:, second, first] = found
+        pairs = read.products / read.total[:, None]
+    unknown = np.where(states[..., state.BAD].any(axis=1), np.nan, 0.0)
+    cov = symmetric(pairs, dim) + unknown[:, None, None]
+    return PosteriorMoments(means.value + unknown[:, None], means.se + unknown[:, None], cov)
+
+
+def symmetric(pairs: Floats, dim: int) -> Floats:
+    """(N, D, D) from entries of the lower triangles (N, P)."""
+    first, second = np.tril_indices(dim)
+    out = np.empty((len(pairs), dim, dim))
+    out[:, first, second] = out[:, second, first] = pairs
     return out
 
 

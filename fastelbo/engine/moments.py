@@ -16,14 +16,14 @@ from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, launch, new_counte
 from ..kernels.draws.blocks import CHUNK
 from ..kernels.state import moments as state
 from ..models.integrand import Coordinates, Integrand
-from ..validation import Floats, require_memory
+from ..validation import Floats
 from ..weights.diagnostics import constant_weights, refuse_bad_weights
 from ..weights.pareto import kept_draws
 from .bad_draws import about_draw
-from .host import group_size
 from .redraw import Redraw
 from .rows import row_filler
 from .states import Quantities, Reader, StateForm, States
+from .stored import StoredTerms, slices_of_points
 from .task import Backend, EstimateRequest
 
 # Numbers of the values of one batch: 8 MB.
@@ -144,6 +144,13 @@ class WeightedDraws:
         }
 
 
+def log_weights_of(terms: StoredTerms) -> Floats:
+    """The log weights of stored terms, as the kernels add them up."""
+    likelihood, prior, log_q = terms
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(likelihood + (prior - log_q))
+
+
 def weighted_slices(
     request: EstimateRequest, backend: Backend, n_threads: int | None, numbers: int
 ) -> Iterator[WeightedDraws]:
@@ -151,20 +158,14 @@ def weighted_slices(
 
     ``numbers`` is how many numbers a data point needs besides its log weights.
     """
-    group, most = group_size(request), max(1, request.n_samples, numbers)
-    require_memory("log weights of all draws", 4 * 8 * most * min(group, request.points))
-    step = group * max(1, SLICE_NUMBERS // (most * group))
-    for lo in range(0, request.points, step):
-        places = np.arange(lo, min(lo + step, request.points))
-        rows = places if request.rows is None else request.rows[places]
-        part = request if len(rows) == request.points else request._replace(rows=rows)
-        with np.errstate(over="ignore", invalid="ignore"):
-            likelihood, prior, log_q = backend.terms(part)
-            log_weights = likelihood + (prior - log_q)
+    per_draw = 4 + numbers // max(1, request.n_samples)
+    for points in slices_of_points(request, per_draw, "the log weights of all draws"):
+        log_weights = log_weights_of(backend.terms(request, points))
         bad = ~(log_weights < np.inf)
         if bad.any():
             # Errors count data points as the flattened batch does.
+            rows = points if request.rows is None else request.rows[points]
             n_bad, first_bad = np.zeros((2, int(rows[-1]) + 1))
             n_bad[rows], first_bad[rows] = bad.sum(axis=1), bad.argmax(axis=1)
             refuse_bad_weights(n_bad, first_bad, partial(about_draw, request))
-        yield WeightedDraws(request, lo, log_weights, n_threads)
+        yield WeightedDraws(request, int(points[0]), log_weights, n_threads)

@@ -10,7 +10,7 @@ from ..random import RandomState, pilot_key
 from ..results.posterior_draws import PosteriorDraws
 from ..validation import Floats, Integers, as_choice, as_count, as_flag
 from ..weights.diagnostics import high_k
-from ..weights.function_diagnostics import warn_about_expectation
+from ..weights.function_diagnostics import warn_about_posterior
 from ..weights.resampling import METHODS, resample
 from .expectation import of_weights
 from .moments import WeightedDraws, weighted_slices
@@ -127,8 +127,8 @@ def importance_resample(
         for name in ("weights_k", "weights_ess", "log_evidence")
     }
     high = high_k(found["weights_k"], request.n_samples)
-    warn_about_expectation(
-        "the draws of the posterior", request.n_samples, 1, high, found["weights_k"],
+    warn_about_posterior(
+        "the posterior's draws", "the draws are not those of the posterior", request.n_samples, 1, high, found["weights_k"],
         found["log_evidence"], found["weights_k"], found["weights_ess"],
     )  # fmt: skip
     batch = request.batch

@@ -85,6 +85,8 @@ class Estimate(Fields):
     corrected : bool
         Whether ``log_evidence`` has ``log_evidence_se ** 2 / 2`` added where it has a standard
         error: by so much the log of a mean is too low. True for quasi-random draws and targets.
+    posterior_mean, posterior_mean_se, posterior_cov : ndarray
+        Moments of the posterior, of ``estimate(..., moments=True)``; an error without it.
     variance_ratio : ndarray
         ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from K independent
         draws over its variance from these; 1 for independent draws. With 16 replicates it is known

@@ -58,6 +58,8 @@ class Fields(Frozen):
     _bound_df: dict[int, float] = field(default_factory=dict)
     # Where the draws are known, the key and the data points of their addresses.
     _addresses: tuple[int, range] | None = None
+    # Mean of the posterior, its standard error, and covariance, where they were asked for.
+    _posterior: tuple[Floats, Floats, Floats] | None = None
     # Why quantities are NaN, if it is not for the draws.
     _note: str = ""
 
@@ -96,6 +98,50 @@ class Fields(Frozen):
                 "to iw_sizes"
             )
         return self._iw[int(k)]
+
+    @property
+    def posterior_mean(self) -> Floats:
+        """Self-normalised mean of the posterior, ``sum w z / sum w``, (*batch, D).
+
+        Raises
+        ------
+        InvalidInputError
+            If the estimate was made without ``moments=True``.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([1.0], scale=1.0), fe.Gaussian([0.5], scale=1.5)
+        >>> fe.estimate(p, q, 10_000, moments=True, rng=0).posterior_mean.round(1)
+        array([1.])
+        """
+        return self._moments()[0]
+
+    @property
+    def posterior_mean_se(self) -> Floats:
+        """Standard error of ``posterior_mean``, (*batch, D).
+
+        It is that of the delta method, ``sqrt(sum w^2 (z - mean)^2) / sum w``, and for quasi-random
+        draws from the scatter of ``sum w (z - mean)`` over the replicates. It is NaN where
+        ``pareto_k`` is above its limit. `fastelbo.expectation` also looks at the tails of
+        ``|z - mean| w`` themselves. Errors as for `posterior_mean`.
+        """
+        return self._moments()[1]
+
+    @property
+    def posterior_cov(self) -> Floats:
+        """Self-normalised covariance of the posterior about ``posterior_mean``, (*batch, D, D).
+
+        Errors as for `posterior_mean`.
+        """
+        return self._moments()[2]
+
+    def _moments(self) -> tuple[Floats, Floats, Floats]:
+        if self._posterior is None:
+            raise InvalidInputError(
+                "the moments of the posterior are not known: call estimate with moments=True"
+            )
+        return self._posterior
 
     @property
     def _uncorrected(self) -> Floats:

@@ -1,4 +1,4 @@
-"""The result of `fastelbo.importance_resample`: draws of the posterior, and ArviZ's form of them."""
+"""The result of `fastelbo.importance_resample`: draws of the posterior, and their form in ArviZ."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ class PosteriorDraws(Frozen):
         xarray = optional("xarray", "to_arviz()", '"fastelbo[export]"')
         groups = {
             name: xarray.Dataset(variables, attrs=_FACTS)
-            for name, variables in (("posterior", self._posterior()), ("sample_stats", self._stats()))
+            for name, variables in (
+                ("posterior", self._posterior()),
+                ("sample_stats", self._stats()),
+            )
         }
         if hasattr(arviz, "InferenceData"):
             return arviz.InferenceData(**groups)

@@ -10,8 +10,9 @@ from .diagnostics import Flags, places, warn
 from .pareto import Counts, in_words, k_limit
 
 
-def warn_about_expectation(
-    label: str,
+def warn_about_posterior(
+    what: str,
+    consequence: str,
     n_samples: Counts,
     replicates: int,
     high: Flags,
@@ -19,31 +20,32 @@ def warn_about_expectation(
     log_evidence: Floats,
     weights_k: Floats,
     ess: Floats,
+    depth: int = 0,
 ) -> None:
-    """Warn about values that draws cannot support, of a k-hat above the limit for one.
+    """Warn about what draws cannot support, of a k-hat above the limit for one.
 
     ``high`` and ``pareto_k`` have one entry for each value of each data point, the others one for
-    each data point.
+    each data point. ``depth`` is that of `warn`.
     """
     zero = np.isneginf(log_evidence)
     if zero.any():
         warn(
             AllWeightsZeroWarning,
-            f"every weight is 0 for {places(zero, zero.astype(float))}: {label} is NaN there",
-            depth=1,
+            f"every weight is 0 for {places(zero, zero.astype(float))}: {what} is NaN there",
+            depth=depth,
         )
     if high.any():
         limit = in_words(k_limit(n_samples, replicates), ".2f")
         worst = np.where(high, pareto_k, -np.inf)
         where = tuple(map(int, np.unravel_index(worst.argmax(), worst.shape)))
-        at = f", of the value at index {where}" if where else ""
+        at = f" at index {where}" if where else ""
         warn(
             HighParetoKWarning,
-            f"k-hat of the weights, or of their products with deviations of {label}, exceeds "
-            f"{limit}, the limit for {in_words(n_samples)} draws, for {int(high.sum())} of "
-            f"{high.size} values (the worst is {worst.max():.2f}{at}): their standard errors are "
-            "NaN. A q with heavier tails, or nearer to the posterior, helps",
-            depth=1,
+            f"k-hat exceeds {limit}, the limit for {in_words(n_samples)} draws, for "
+            f"{int(high.sum())} of {high.size} entries of {what} (the worst is "
+            f"{worst.max():.2f}{at}): {consequence}. A q with heavier tails, or nearer to the "
+            "posterior, helps",
+            depth=depth,
         )
     # Equal weights have no k-hat, nor need one.
     with np.errstate(invalid="ignore"):
@@ -52,6 +54,6 @@ def warn_about_expectation(
         warn(
             ShortTailWarning,
             f"k-hat cannot be computed from {in_words(n_samples)} draws for "
-            f"{places(short, short.astype(float))}: the standard errors of {label} are not checked",
-            depth=1,
+            f"{places(short, short.astype(float))}: {what} is not checked there",
+            depth=depth,
         )
