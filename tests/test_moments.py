@@ -180,7 +180,7 @@ def test_draws_that_are_made_again_are_the_draws(name, precision):
             z[17, 1],
             fe.draw(QS[name](), 1, 17, key=draws.request.key, first_index=5, batch_shape=(2,)),
         )
-    values = Coordinates(3).values(z)
+    values = np.ascontiguousarray(Coordinates(3).values(z))
     got = draws.moments(Coordinates(3), full=True)
     np.testing.assert_array_equal(got, folded(values, draws.log_weights, True))
     alone = weighted(QS[name](), precision=precision, n_threads=1)
@@ -192,7 +192,7 @@ def test_replicates_have_states_of_their_own(n):
     sampling = as_sampling("sobol", 16 if n < 2000 else 2, "box_muller", False)
     draws = weighted(QS["Gaussian"](), n, sampling=sampling)
     states, each = draws.moments(Coordinates(3)), n // sampling.replicates
-    z = Coordinates(3).values(draws.redraw.at(0, n))
+    z = np.ascontiguousarray(Coordinates(3).values(draws.redraw.at(0, n)))
     for r in range(sampling.replicates):
         own = np.s_[..., r * each : (r + 1) * each]
         alone = folded(z[own].copy(), draws.log_weights[own].copy(), False)

@@ -219,11 +219,12 @@ def _means(draws: WeightedDraws, integrand: Integrand) -> Quantities:
     # Where all weights are 0 there is no value; the tails are empty about any.
     about = np.nan_to_num(found.value)
     centred, plain = draws.tails(integrand, [about, np.zeros_like(about)])
+    constant = found.se == 0.0
     return {
         **found._asdict(),
         "k": plain["pareto_k"],
-        "k_centred": centred["pareto_k"],
-        "ess": centred["ess"],
+        "k_centred": np.where(constant, np.nan, centred["pareto_k"]),
+        "ess": np.where(constant, np.nan, centred["ess"]),
         **of_weights(draws),
     }
 
@@ -291,6 +292,7 @@ def _wrap(
     k, centred = shaped("k"), shaped("k_centred")
     draws = request.n_samples
     high = high_k(centred, draws, count) | high_k(own, draws, count)
+    high &= shaped("se") != 0.0
     warn_about_posterior(
         label, "their standard errors are NaN", draws, count, high, np.fmax(centred, own), values["log_evidence"],
         values["weights_k"], values["weights_ess"], depth=1,

@@ -14,6 +14,10 @@ from ..weights.replicates import standard_error
 from .moments import WeightedDraws
 
 
+# Of a value: smaller deviations are 0.
+_ROUNDING = 1e-14
+
+
 class Means(NamedTuple):
     """Means of P values for each data point, (N, P), and their errors, whatever k-hat."""
 
@@ -54,6 +58,9 @@ def weighted_means(states: Floats, values: int, full: bool, draws: WeightedDraws
     plain_se = scale * np.sqrt(variance / (n - 1))
     if n == 1:
         se, plain_se = np.full((2, *mean.shape), np.nan)
+    # Deviations of a constant are those of rounding.
+    rounding = _ROUNDING * np.abs(mean) * np.sqrt(all_draws.squares[:, None]) / total
+    se = np.where(se <= rounding, 0.0, se)
     return Means(mean, _known(se, mean), plain, _known(plain_se, mean))
 
 

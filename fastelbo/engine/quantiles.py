@@ -2,9 +2,9 @@
 
 The weighted distribution function F is linear between the draws, at each of which it has passed one
 half of the draw's weight. The error of F at the quantile x of probability p, by the delta method,
-is s = sqrt(sum w^2 (1[z <= x] - p)^2) / sum w. It is mapped back through the inverse of F: the
-error of x is half of the distance from the quantile of p - s to that of p + s (Woodruff, 1952,
-JASA 47).
+is s = sqrt(sum w^2 (1[z <= x] - p)^2) / sum w. It is mapped back through the inverse of F: from the
+quantile of p - 1.96 s to that of p + 1.96 s there are 2 x 1.96 errors of x (Woodruff, 1952, JASA
+47). The distance of a single s would depend on few draws.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..validation import Floats, Integers
 from ..weights.replicates import standard_error
 from .moments import WeightedDraws
 
+_ERRORS = 1.96
 # Most draws that are kept, and numbers of them.
 MOST_DRAWS = 2**20
 _MOST_NUMBERS = 2**26
@@ -79,11 +80,16 @@ def _of_row(
             for each, p in zip(inside, probs, strict=True)
         ]
         error = standard_error(np.array(scatter)) * replicates / total
+        # In each replicate F rises by the weight of a draw at once: by chance, all of them may agree
+        # to less than what that leaves open, a uniform error in each.
+        step = w[np.minimum(count, len(w) - 1)] * np.sqrt(replicates / 12.0) / total
+        error = np.maximum(error, step)
     else:
         error = np.sqrt(_about(squares, count, probs, 2)) / total
-    ends = [np.interp(probs + sign * error, reached, z) for sign in (-1.0, 1.0)]
-    known = (probs - error > reached[0]) & (probs + error < reached[-1])
-    se = np.where(known, 0.5 * (ends[1] - ends[0]), np.nan)
+    low, high = probs - _ERRORS * error, probs + _ERRORS * error
+    width = np.interp(high, reached, z) - np.interp(low, reached, z)
+    known = (low > reached[0]) & (high < reached[-1])
+    se = np.where(known, width / (2.0 * _ERRORS), np.nan)
     return value, se, _about(sums, count, probs, 1) ** 2 / _about(squares, count, probs, 2)
 
 

@@ -52,7 +52,7 @@ class Coordinates(NamedTuple):
 
     def values(self, z: Floats) -> Floats:
         """See `Integrand`."""
-        return np.ascontiguousarray(np.moveaxis(z, 0, 2))
+        return np.moveaxis(z, 0, 2)
 
 
 class Products(NamedTuple):
@@ -112,7 +112,7 @@ class HostFunction:
                 f"f must return values of one shape a draw; {self.label} returned {self.event} "
                 f"first, and then {found.shape[1:]}"
             )
-        return np.ascontiguousarray(np.moveaxis(found.reshape(draws, points, -1), 0, 2))
+        return np.moveaxis(found.reshape(draws, points, -1), 0, 2)
 
     def _called(self, z: Floats) -> Floats:
         count = len(z)

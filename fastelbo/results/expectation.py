@@ -30,10 +30,12 @@ class Expectation(Frozen):
         limit, that of the log evidence of an `Estimate`.
     pareto_k : ndarray, shape (*batch, *event)
         Pareto k-hat of ``|f| w``, the k-hat of the function (Vehtari et al., 2024, JMLR 25). The
-        plain mean of ``f w`` has a variance if it is below 1/2. For "quantiles", that of the
-        weights, as they are of bounded functions.
+        plain mean of ``f w`` has a variance if it is below 1/2. NaN where no tail is to be seen:
+        the largest values are within a factor of 2 of each other. For "quantiles", which are of
+        bounded functions, that of the weights.
     pareto_k_centred : ndarray, shape (*batch, *event)
-        Pareto k-hat of ``|f - value| w``, on which the error of a self-normalised estimate depends.
+        Pareto k-hat of ``|f - value| w``, on which the error of a self-normalised estimate depends;
+        NaN as ``pareto_k``.
     pareto_k_weights : ndarray, shape (*batch,)
         Pareto k-hat of the weights.
     ess : ndarray, shape (*batch, *event)

@@ -47,9 +47,10 @@ def warn_about_posterior(
             "posterior, helps",
             depth=depth,
         )
-    # Equal weights have no k-hat, nor need one.
+    # Equal weights have no k-hat, nor need one; one draw has neither.
     with np.errstate(invalid="ignore"):
-        short = np.isnan(weights_k) & ~zero & (ess < np.multiply(n_samples, 1.0 - 1e-9))
+        equal = ess >= np.multiply(n_samples, 1.0 - 1e-9)
+    short = np.isnan(weights_k) & ~zero & (~equal | (np.asarray(n_samples) == 1))
     if short.any():
         warn(
             ShortTailWarning,
