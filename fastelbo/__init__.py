@@ -14,6 +14,7 @@ from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
+from .models.proposals import Proposals, defensive
 from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
@@ -47,11 +48,13 @@ __all__ = [
     "MixtureModel",
     "Model",
     "PosteriorDraws",
+    "Proposals",
     "SmoothedWeights",
     "StudentT",
     "Total",
     "cubo",
     "datasets",
+    "defensive",
     "draw",
     "elbo_terms",
     "errors",

@@ -5,7 +5,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits, quiet
 
 import fastelbo as fe
-from fastelbo.engine.moments import WeightedDraws
+from fastelbo.engine.moments import Pool, WeightedDraws
 from fastelbo.engine.requests import new_request
 from fastelbo.errors import InvalidInputError
 from fastelbo.kernels.cpu import moments as drivers
@@ -198,7 +198,9 @@ def test_replicates_have_states_of_their_own(n):
         alone = folded(z[own].copy(), draws.log_weights[own].copy(), False)
         np.testing.assert_array_equal(states[:, r], alone[:, 0])
     whole = state.read(folded(z, draws.log_weights, False)[:, 0], 3, False)
-    for got, expected in zip(state.read(draws.merged(states, 3), 3, False), whole, strict=True):
+    for got, expected in zip(
+        state.read(Pool([draws]).merged([states], 3), 3, False), whole, strict=True
+    ):
         np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11)
 
 

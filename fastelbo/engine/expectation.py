@@ -13,6 +13,7 @@ from ..errors import InvalidInputError
 from ..kernels.state.moments import state_size
 from ..models.distributions import Distribution
 from ..models.integrand import Coordinates, Integrand, Products, as_integrand
+from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..random import RandomState
@@ -22,12 +23,13 @@ from ..weights.diagnostics import constant_weights, high_k
 from ..weights.function_diagnostics import warn_about_posterior
 from ..weights.pareto import kept_draws
 from .means import refuse_bad_values, symmetric, weighted_means
-from .moments import WeightedDraws, weighted_slices
+from .moments import Pool, weighted_slices
 from .quantiles import kept_for_quantiles, quantiles
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
 from .rows import row_quantities
 from .states import Quantities, StateForm
+from .stratified import new_strata
 from .task import EstimateRequest
 
 NAMED = ("mean", "cov", "quantiles")
@@ -38,8 +40,8 @@ _PAIRS = 512
 def expectation(
     f: str | Callable[..., Any] | Sequence[Callable[..., Any]],
     model: LatentModel,
-    q: Proposal,
-    n_samples: int | None = None,
+    q: Proposal | Proposals | Sequence[Proposal],
+    n_samples: int | Sequence[int] | None = None,
     *,
     rng: RandomState = None,
     params: tuple[Any, ...] = (),
@@ -75,9 +77,12 @@ def expectation(
     model : Model, LinearGaussian, or a distribution
         As for `estimate`. A MixtureModel has no draws.
     q : Gaussian, StudentT or Mixture
-        Approximate posterior. Its batch broadcasts against the model's batch.
+        Approximate posterior. Its batch broadcasts against the model's batch. Of several, in a
+        sequence or `Proposals`, all draws are weighed by their mixture, and errors are stratified,
+        as for `estimate`.
     n_samples : int, optional
-        K, the number of draws for each data point, by default as for `estimate`.
+        K, the number of draws for each data point, by default as for `estimate`; for several q,
+        also a sequence of the number for each.
     rng : None, int, SeedSequence or Generator
         Seed of the draws, as for `estimate`.
     params : tuple
@@ -141,16 +146,23 @@ def expectation(
             f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
         )
     sampling = as_sampling(sampler, replicates, transform, rotate)
-    request = new_request(model, q, n_samples, rng, first_index, precision, (), True, sampling)
+    options = (rng, first_index, precision, (), True, sampling)
+    several, strata = as_proposals(q), None
+    if several is None:
+        request = new_request(model, q, n_samples, *options)
+    else:
+        strata = new_strata(model, several, n_samples, *options)
+        request = strata.pooled
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     levels = _as_probs(probs)
     wanted = _wanted(f, request.q.dim, params, flag)
     used = backend_named(backend, threads, as_count(device, "device", least=0), request)
-    if sampling.rotate:
+    if sampling.rotate and strata is None:
         request, _ = with_rotation(request, used)
     work = _work_for(wanted, levels)
     numbers = _numbers(wanted, request)
-    parts = [work(draws) for draws in weighted_slices(request, used, threads, numbers)]
+    slices = weighted_slices(strata or request, used, threads, numbers)
+    parts = [work(pool) for pool in slices]
     if not parts:
         parts = [_nothing(wanted, request, levels)]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -180,14 +192,12 @@ def _wanted(f: Any, dim: int, params: Any, vectorized: bool) -> str | Integrand:
     return f
 
 
-def _work_for(wanted: str | Integrand, levels: Floats) -> Callable[[WeightedDraws], Quantities]:
+def _work_for(wanted: str | Integrand, levels: Floats) -> Callable[[Pool], Quantities]:
     if wanted == "cov":
         return _covariance
     if wanted == "quantiles":
-        return lambda draws: _quantiles(draws, levels)
-    return lambda draws: _means(
-        draws, Coordinates(draws.request.q.dim) if isinstance(wanted, str) else wanted
-    )
+        return lambda pool: _quantiles(pool, levels)
+    return lambda pool: _means(pool, Coordinates(pool.dim) if isinstance(wanted, str) else wanted)
 
 
 def _numbers(wanted: str | Integrand, request: EstimateRequest) -> int:
@@ -203,45 +213,45 @@ def _numbers(wanted: str | Integrand, request: EstimateRequest) -> int:
 # --- slices of data points ------------------------------------------------------------------
 
 
-def of_weights(draws: WeightedDraws) -> Quantities:
+def of_weights(pool: Pool) -> Quantities:
     """k-hat and ESS of the weights, (N,)."""
-    form = StateForm((), kept_draws(draws.n_samples))
-    read = row_quantities(draws.log_weights[:, :, None], form)
+    form = StateForm((), kept_draws(pool.n_samples))
+    read = row_quantities(pool.log_weights[:, :, None], form)
     k = np.where(constant_weights(read["relative_variance"]), np.nan, read["pareto_k"])
     return {"weights_k": k, "log_evidence": read["log_evidence"], "weights_ess": read["ess"]}
 
 
-def _means(draws: WeightedDraws, integrand: Integrand) -> Quantities:
+def _means(pool: Pool, integrand: Integrand) -> Quantities:
     values = int(np.prod(integrand.event))
-    states = draws.moments(integrand)
-    refuse_bad_values(states, integrand, draws)
-    found = weighted_means(states, values, False, draws)
+    states = pool.moments(integrand)
+    refuse_bad_values(states, integrand, pool)
+    found = weighted_means(states, values, False, pool)
     # Where all weights are 0 there is no value; the tails are empty about any.
     about = np.nan_to_num(found.value)
-    centred, plain = draws.tails(integrand, [about, np.zeros_like(about)])
+    centred, plain = pool.tails(integrand, [about, np.zeros_like(about)])
     constant = found.se == 0.0
     return {
         **found._asdict(),
         "k": plain["pareto_k"],
         "k_centred": np.where(constant, np.nan, centred["pareto_k"]),
         "ess": np.where(constant, np.nan, centred["ess"]),
-        **of_weights(draws),
+        **of_weights(pool),
     }
 
 
-def _covariance(draws: WeightedDraws) -> Quantities:
+def _covariance(pool: Pool) -> Quantities:
     """Of all pairs i >= j, some at a time."""
-    dim = draws.request.q.dim
+    dim = pool.dim
     coordinates = Coordinates(dim)
-    states = draws.moments(coordinates)
-    refuse_bad_values(states, coordinates, draws)
-    centre = np.nan_to_num(weighted_means(states, dim, False, draws).value)
+    states = pool.moments(coordinates)
+    refuse_bad_values(states, coordinates, pool)
+    centre = np.nan_to_num(weighted_means(states, dim, False, pool).value)
     first, second = np.tril_indices(dim)
     parts = []
     for lo in range(0, len(first), _PAIRS):
         pairs = slice(lo, lo + _PAIRS)
-        parts.append(_means(draws, Products(centre, first[pairs], second[pairs])))
-    shared = of_weights(draws)
+        parts.append(_means(pool, Products(centre, first[pairs], second[pairs])))
+    shared = of_weights(pool)
     joined = {
         name: np.concatenate([part[name] for part in parts], axis=1)
         for name in parts[0]
@@ -250,12 +260,12 @@ def _covariance(draws: WeightedDraws) -> Quantities:
     return {name: symmetric(each, dim) for name, each in joined.items()} | shared
 
 
-def _quantiles(draws: WeightedDraws, levels: Floats) -> Quantities:
-    dim = draws.request.q.dim
+def _quantiles(pool: Pool, levels: Floats) -> Quantities:
+    dim = pool.dim
     coordinates = Coordinates(dim)
-    refuse_bad_values(draws.moments(coordinates), coordinates, draws)
-    found = quantiles(draws, levels)
-    shared = of_weights(draws)
+    refuse_bad_values(pool.moments(coordinates), coordinates, pool)
+    found = quantiles(pool, levels)
+    shared = of_weights(pool)
     k = np.broadcast_to(shared["weights_k"][:, None, None], found.value.shape)
     return {**found._asdict(), "k": k, "k_centred": k, **shared}
 
@@ -294,8 +304,8 @@ def _wrap(
     high = high_k(centred, draws, count) | high_k(own, draws, count)
     high &= shaped("se") != 0.0
     warn_about_posterior(
-        label, "their standard errors are NaN", draws, count, high, np.fmax(centred, own), values["log_evidence"],
-        values["weights_k"], values["weights_ess"], depth=1,
+        label, "their standard errors are NaN", draws, count, high, np.fmax(centred, own),
+        values["log_evidence"], values["weights_k"], values["weights_ess"], depth=1,
     )  # fmt: skip
     plain = plain_se = None
     if isinstance(request.model, Distribution) and (not named or wanted == "mean"):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..errors import InvalidInputError
+from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..models.sampling import IID
 from ..random import RandomState, pilot_key
 from ..results.posterior_draws import PosteriorDraws
 from ..validation import Floats, Integers, as_choice, as_count, as_flag
@@ -14,8 +18,8 @@ from ..weights.function_diagnostics import warn_about_posterior
 from ..weights.resampling import METHODS, resample
 from .expectation import of_weights
 from .moments import WeightedDraws, weighted_slices
-from .redraw import Redraw
 from .requests import backend_named, kind_of, new_request
+from .stratified import new_strata
 
 # Which of the keys that are made from the one of the call: that of the choice.
 _KEY = 8
@@ -27,10 +31,10 @@ _NUMBERS = 2**22
 
 def importance_resample(
     model: LatentModel,
-    q: Proposal,
+    q: Proposal | Proposals | Sequence[Proposal],
     n: int,
     *,
-    n_samples: int | None = None,
+    n_samples: int | Sequence[int] | None = None,
     method: str = "stratified",
     replace: bool = True,
     rng: RandomState = None,
@@ -50,11 +54,13 @@ def importance_resample(
     model : Model, LinearGaussian, or a distribution
         As for `estimate`. A MixtureModel has no draws.
     q : Gaussian, StudentT or Mixture
-        Approximate posterior. Its batch broadcasts against the model's batch.
+        Approximate posterior. Its batch broadcasts against the model's batch. Of several, in a
+        sequence or `Proposals`, all draws are weighed by their mixture, as for `estimate`.
     n : int
         Number of draws of the posterior for each data point.
     n_samples : int, optional
-        K, the number of draws of q for each data point; by default 20 n, and at least 1000.
+        K, the number of draws of q for each data point; by default 20 n, and at least 1000;
+        for several q, also a sequence of the number for each.
     method : {"stratified", "systematic", "multinomial", "residual"}
         How draws are chosen with replacement, as for `resample`.
     replace : bool
@@ -106,34 +112,46 @@ def importance_resample(
             f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
         )
     wanted = max(_PER_DRAW * count, _LEAST_DRAWS) if n_samples is None else n_samples
-    request = new_request(model, q, wanted, rng, first_index, precision, (), True)
+    options = (rng, first_index, precision, (), True, IID)
+    several, strata, order = as_proposals(q), None, None
+    if several is None:
+        request = new_request(model, q, wanted, *options)
+    else:
+        strata = new_strata(model, several, wanted, *options)
+        request, order = strata.pooled, strata.order
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     used = backend_named(backend, threads, as_count(device, "device", least=0), request)
     random = np.random.default_rng(pilot_key(request.key, _KEY))
     shape = (request.points, count)
     index, log_weights = np.empty(shape, np.int64), np.empty(shape)
-    draws = np.empty((*shape, q.dim))
-    facts = []
-    for part in weighted_slices(request, used, threads, count * q.dim):
-        rows = slice(part.lo, part.lo + part.count)
+    dim = request.q.dim
+    draws, facts = np.empty((*shape, dim)), []
+    for pool in weighted_slices(strata or request, used, threads, count * dim):
+        lo = pool.parts[0].lo
+        weights = pool.log_weights if order is None else pool.log_weights[:, order]
         # Of one data point after the other, so that slices change nothing.
-        for i in range(part.count):
-            index[rows][i] = resample(part.log_weights[i], count, method, again, random)
-        log_weights[rows] = np.take_along_axis(part.log_weights, index[rows], axis=1)
-        _take(part, index[rows], draws[rows])
-        facts.append(of_weights(part))
+        for i, row in enumerate(weights):
+            index[lo + i] = resample(row, count, method, again, random)
+        rows = slice(lo, lo + pool.count)
+        log_weights[rows] = np.take_along_axis(weights, index[rows], axis=1)
+        places, first = index[rows] if order is None else order[index[rows]], 0
+        for part in pool.parts:
+            _take(part, places - first, draws[rows])
+            first += part.n_samples
+        facts.append(of_weights(pool))
     found = {
         name: np.concatenate([np.empty(0), *(fact[name] for fact in facts)])
         for name in ("weights_k", "weights_ess", "log_evidence")
     }
     high = high_k(found["weights_k"], request.n_samples)
     warn_about_posterior(
-        "the posterior's draws", "the draws are not those of the posterior", request.n_samples, 1, high, found["weights_k"],
-        found["log_evidence"], found["weights_k"], found["weights_ess"],
+        "the posterior's draws", "the draws are not those of the posterior", request.n_samples,
+        1, high, found["weights_k"], found["log_evidence"], found["weights_k"],
+        found["weights_ess"],
     )  # fmt: skip
     batch = request.batch
     return PosteriorDraws(
-        draws=draws.reshape(*batch, count, q.dim), log_weights=log_weights.reshape(*batch, count),
+        draws=draws.reshape(*batch, count, dim), log_weights=log_weights.reshape(*batch, count),
         index=index.reshape(*batch, count), pareto_k=found["weights_k"].reshape(batch),
         ess=found["weights_ess"].reshape(batch), n_samples=request.n_samples, replace=again,
         names=getattr(model, "names", None),
@@ -141,12 +159,14 @@ def importance_resample(
 
 
 def _take(part: WeightedDraws, index: Integers, out: Floats) -> None:
-    """Set out[i, j] to draw index[i, j] of data point i, of draws that are made again in pieces."""
-    redraw: Redraw = part.redraw
+    """Set out[i, j] to draw index[i, j] of data point i, where that is among these draws.
+
+    They are made again in pieces.
+    """
     step = max(1, _NUMBERS // (part.count * out.shape[2]))
     for first in range(0, part.n_samples, step):
         stop = min(part.n_samples, first + step)
         point, place = np.nonzero((index >= first) & (index < stop))
         if len(point):
-            z = redraw.at(first, stop)
+            z = part.redraw.at(first, stop)
             out[point, place] = z[index[point, place] - first, point]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..validation import Floats, Integers
 from ..weights.replicates import standard_error
-from .moments import WeightedDraws
+from .moments import Pool, WeightedDraws
 
 _ERRORS = 1.96
 # Most draws that are kept, and numbers of them.
@@ -40,28 +40,46 @@ def kept_for_quantiles(n_samples: int, dim: int, replicates: int) -> int:
 
 
 @np.errstate(all="ignore")
-def quantiles(draws: WeightedDraws, probs: Floats) -> Quantiles:
+def quantiles(pool: Pool, probs: Floats) -> Quantiles:
     """The quantiles of each coordinate of some data points."""
-    dim, n, replicates = draws.request.q.dim, draws.n_samples, draws.replicates
-    kept = kept_for_quantiles(n, dim, replicates) // replicates
-    each = n // replicates
-    out = np.empty((3, draws.count, len(probs), dim))
-    for i in range(draws.count):
-        one = draws.redraw.of_one(i)
-        z = np.concatenate([one.at(r * each, r * each + kept)[:, 0] for r in range(replicates)])
-        log_weights = draws.log_weights[i].reshape(replicates, each)[:, :kept].ravel()
+    total = kept_for_quantiles(pool.n_samples, pool.dim, pool.replicates)
+    out = np.empty((3, pool.count, len(probs), pool.dim))
+    for i in range(pool.count):
+        kept = [_Kept.of(part, i, total / pool.n_samples) for part in pool.parts]
+        z, log_weights = (np.concatenate(each) for each in zip(*(k[:2] for k in kept), strict=True))
+        sizes = np.concatenate([k.sizes for k in kept])
         weights = np.exp(log_weights - log_weights.max())
-        owner = np.repeat(np.arange(replicates), kept)
-        for d in range(dim):
-            out[:, i, :, d] = _of_row(z[:, d], weights, owner, replicates, probs)
+        for d in range(pool.dim):
+            out[:, i, :, d] = _of_row(z[:, d], weights, sizes, pool.replicates > 1, probs)
     return Quantiles(*out)
 
 
+class _Kept(NamedTuple):
+    """The draws that are kept of one data point."""
+
+    z: Floats  # (n, D)
+    log_weights: Floats
+    sizes: Integers  # how many there are of each replicate
+
+    @classmethod
+    def of(cls, part: WeightedDraws, i: int, share: float) -> _Kept:
+        """The first draws of each replicate, or the first of independent draws."""
+        each = part.n_samples // part.replicates
+        kept, one = max(1, round(each * share)), part.redraw.of_one(i)
+        starts = range(0, part.n_samples, each)
+        return cls(
+            np.concatenate([one.at(start, start + kept)[:, 0] for start in starts]),
+            part.log_weights[i].reshape(-1, each)[:, :kept].ravel(),
+            np.full(part.replicates, kept),
+        )
+
+
 def _of_row(
-    z: Floats, weights: Floats, owner: Integers, replicates: int, probs: Floats
+    z: Floats, weights: Floats, sizes: Integers, replicated: bool, probs: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Quantiles, errors and ESS of one row of draws."""
+    """Quantiles, errors and ESS of one row of draws, of replicates or strata of some sizes."""
     positive = weights > 0.0
+    owner = np.repeat(np.arange(len(sizes)), sizes)
     z, w, owner = z[positive], weights[positive], owner[positive]
     if not len(z):
         return (np.full(len(probs), np.nan),) * 3
@@ -73,19 +91,21 @@ def _of_row(
     value = np.interp(probs, reached, z)
     count = np.searchsorted(z, value, side="right")
     sums, squares = (np.concatenate([[0.0], np.cumsum(x)]) for x in (w, w * w))
-    if replicates > 1:
+    error = np.sqrt(_about(squares, count, probs, 2)) / total
+    if len(sizes) > 1:
         inside = np.arange(len(z))[None] < count[:, None]
-        scatter = [
-            np.bincount(owner, w * (each - p), replicates)
-            for each, p in zip(inside, probs, strict=True)
-        ]
-        error = standard_error(np.array(scatter)) * replicates / total
-        # In each replicate F rises by the weight of a draw at once: by chance, all of them may agree
-        # to less than what that leaves open, a uniform error in each.
-        step = w[np.minimum(count, len(w) - 1)] * np.sqrt(replicates / 12.0) / total
+        deviations = w * (inside - probs[:, None])
+        own = np.array([np.bincount(owner, each, len(sizes)) for each in deviations])
+    if replicated:
+        error = standard_error(own) * len(sizes) / total
+        # In each replicate F rises by the weight of a draw at once. By chance, all of them may
+        # agree to less than what that leaves open, a uniform error in each.
+        step = w[np.minimum(count, len(w) - 1)] * np.sqrt(len(sizes) / 12.0) / total
         error = np.maximum(error, step)
-    else:
-        error = np.sqrt(_about(squares, count, probs, 2)) / total
+    elif len(sizes) > 1:
+        second = np.array([np.bincount(owner, each**2, len(sizes)) for each in deviations])
+        variance = (second - own**2 / sizes) * (sizes / (sizes - 1))
+        error = np.sqrt(variance.sum(axis=1)) / total
     low, high = probs - _ERRORS * error, probs + _ERRORS * error
     width = np.interp(high, reached, z) - np.interp(low, reached, z)
     known = (low > reached[0]) & (high < reached[-1])

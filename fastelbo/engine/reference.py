@@ -27,23 +27,32 @@ class NumPyBackend:
     @_unflagged
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """See `task.Backend`."""
+        values = self.stored(self.terms(request), request, np.arange(request.points))
+        tick(request.points * request.n_samples)
+        return values
+
+    @_unflagged
+    def stored(
+        self,
+        terms: tuple[Floats, Floats, Floats],
+        request: EstimateRequest,
+        points: NDArray[np.int64],
+    ) -> Quantities:
+        """See `task.Backend`."""
         iw_sizes, capacity = request.form.iw_sizes, request.form.capacity
-        terms = self.terms(request)
         log_weights = terms[0] + (terms[1] - terms[2])
         bad = ~(log_weights < np.inf)
         design = request.design
-        rows = np.arange(request.points) if request.rows is None else request.rows
-        indices = (request.first_index + rows).tolist()
+        indices = (request.first_index + np.asarray(request.places(points))).tolist()
         values = reference.summaries(*terms, iw_sizes, design, request.key, indices)
-        tick(request.points * request.n_samples)
         values["n_bad"] = bad.sum(axis=-1)
         values["first_bad"] = bad.argmax(axis=-1)
         bounds = np.array([values["iw"][k] for k in iw_sizes])
-        bounds = bounds.reshape(len(iw_sizes), 2, request.points)
+        bounds = bounds.reshape(len(iw_sizes), 2, len(points))
         values["iw_value"], values["iw_se"] = bounds[:, 0].T, bounds[:, 1].T
         if design is not None:
             sets = [values["replicate_iw"][k] for k in iw_sizes]
-            shape = (len(iw_sizes), request.points, design.replicates)
+            shape = (len(iw_sizes), len(points), design.replicates)
             values["replicate_iw"] = np.array(sets).reshape(shape).swapaxes(0, 1)
         # The caller raises an error for bad weights. Keep them out of the fit until then.
         log_weights[bad] = -np.inf

@@ -49,7 +49,8 @@ def slices_of_points(
     a_point, group = numbers * request.n_samples, group_size(request)
     count = max(1, STORED_NUMBERS // a_point // group) * group
     require_memory(what, 8 * a_point * min(count, request.points))
-    for lo in range(0, request.points, count):
+    # Without data points, there is one slice without any.
+    for lo in range(0, max(1, request.points), count):
         yield np.arange(lo, min(lo + count, request.points))
 
 

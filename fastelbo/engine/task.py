@@ -35,6 +35,7 @@ class EstimateRequest(NamedTuple):
     precision: str
     form: StateForm
     design: Design | None = None  # of quasi-random draws; None for independent ones
+    q_name: str = "q"  # what a user calls q
     # Which data points of the flattened batch are asked for, in ascending order; all by default.
     rows: NDArray[np.int64] | None = None
 
@@ -82,7 +83,7 @@ class EstimateRequest(NamedTuple):
             options += f", batch_shape={self.batch}"
         if self.precision != "float64":
             options += f', precision="{self.precision}"'
-        return f"fastelbo.draw(q, {i}, {k}, {options})"
+        return f"fastelbo.draw({self.q_name}, {i}, {k}, {options})"
 
     def plan(self, rows: slice | NDArray[np.int64]) -> Plan:
         """The plan of some data points of the flattened batch."""
@@ -104,6 +105,15 @@ class Backend(Protocol):
 
         They are those of all data points, or of some that follow one another.
         """
+        ...
+
+    def stored(
+        self,
+        terms: tuple[Floats, Floats, Floats],
+        request: EstimateRequest,
+        points: NDArray[np.int64],
+    ) -> Quantities:
+        """What `quantities` gives for some data points, from the terms of all their draws."""
         ...
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -76,6 +76,11 @@ class Estimate(Fields):
     replicates : int
         R, the number of replicates of quasi-random draws, each of n_samples / R draws; 1 for
         independent draws.
+    proposals : int
+        Number of q that made the draws. Of several, the log weights are those of their mixture, and
+        the errors are stratified: those of the mean of each q's draws, which
+        ``relative_variance``, ``ess`` and ``pareto_k``, of all draws together, do not show. Then
+        ``log_evidence_se`` is sqrt(u / K) for a u below v (see `fastelbo.weights.strata`).
     rotation : str or None
         How quasi-random draws were rotated: by the ``"exact"`` rotation, by one from a ``"pilot"``,
         or not at all, ``"identity"``; None for other draws.
@@ -89,8 +94,9 @@ class Estimate(Fields):
         Moments of the posterior, of ``estimate(..., moments=True)``; an error without it.
     variance_ratio : ndarray
         ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from K independent
-        draws over its variance from these; 1 for independent draws. With 16 replicates it is known
-        to a factor of about 2 either way. NaN where there is no standard error.
+        draws over its variance from these; 1 for independent draws of one q, and above 1 for those
+        of several, if their means differ. With 16 replicates it is known to a factor of about 2
+        either way. NaN where there is no standard error.
     stream_version : int
         While this number stays the same, the same request gives the same bits.
 

@@ -39,6 +39,7 @@ class Fields(Frozen):
     independent: bool
     sampler: str = "iid"
     replicates: int = 1
+    proposals: int = 1
     rotation: str | None = None
     pilot_samples: int = 0
     corrected: bool = False
@@ -148,14 +149,21 @@ class Fields(Frozen):
         """The log of the mean weight."""
         return np.asarray(self.log_evidence - self._correction)
 
+    @property
+    def _variance_of_draws(self) -> Floats:
+        """K SE^2 of the log evidence: v, and less of the draws of several q."""
+        if self.proposals == 1:
+            return self.relative_variance
+        return np.asarray(self.n_samples * self._evidence_se**2)
+
     def _bias(self) -> Floats:
-        """v / 2K; 0 where v is not known: from one draw, or from weights of 0.
+        """v / 2K, v that of the draws; 0 where v is not known: from one draw, or from weights of 0.
 
         Where ``log_evidence`` is corrected, what has been added to it.
         """
         if self.corrected:
             return self._correction
-        v = np.nan_to_num(self.relative_variance)
+        v = np.nan_to_num(self._variance_of_draws)
         return np.asarray(v / (2 * np.maximum(self.n_samples, 1)))
 
     def _known_bias(self) -> Floats:
@@ -163,7 +171,7 @@ class Fields(Frozen):
         if self.corrected:
             return np.where(np.isnan(self.log_evidence_se), np.nan, 0.0)
         if np.any(self.n_samples):
-            return np.asarray(self.relative_variance / (2 * self.n_samples))
+            return np.asarray(self._variance_of_draws / (2 * self.n_samples))
         return np.zeros_like(self.relative_variance)
 
     def _entries(self) -> dict[str, Any]:
@@ -172,6 +180,8 @@ class Fields(Frozen):
         names += ["ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "n_samples"]
         if self.replicates > 1:
             names += ["variance_ratio", "sampler", "replicates"]
+        if self.proposals > 1:
+            names += ["variance_ratio", "proposals"]
         names += [name for name in ("rotation", "pilot_samples") if getattr(self, name)]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:

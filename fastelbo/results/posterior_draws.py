@@ -27,7 +27,7 @@ class PosteriorDraws(Frozen):
         Their log weights ``log p(x, z) - log q(z)``, in nats. They have been used: the draws
         themselves are of equal weight.
     index : ndarray of int, shape (*batch, n)
-        Which of the ``n_samples`` draws of q each is; see `fastelbo.draw`.
+        Which of the ``n_samples`` draws of q each is, in the order of `fastelbo.log_weights`.
     pareto_k : ndarray, shape (*batch,)
         k-hat of the weights of all draws of q. Above its limit, the draws are not those of the
         posterior.
