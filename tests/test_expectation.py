@@ -233,6 +233,50 @@ def test_no_data_points():
         assert fe.expectation(f, fe.Gaussian([0.0, 0.0], scale=1.0), q, 50).se.shape == (0, *event)
 
 
+def test_several_q_are_those_of_numpy():
+    """Errors are stratified: of w (f - value) within the draws of each q."""
+    qs, counts = [fe.StudentT(5.0, [1.5, 2.0], scale=2.0), Q], [1000, 3000]
+    got = fe.expectation(lambda z: z[0] * z[1], P, qs, counts, rng=3)
+    terms = fe.log_weights(P, qs, counts, rng=3)
+    mixture = fe.Proposals(qs, [0.25, 0.75])
+    key = int(np.random.default_rng(3).integers(0, 2**64, dtype=np.uint64))
+    from fastelbo.random import pilot_key
+
+    z = [
+        np.array([fe.draw(q, 0, k, key=pilot_key(key, 16 + j)) for k in range(n)])
+        for j, (q, n) in enumerate(zip(qs, counts, strict=True))
+    ]
+    w = [np.exp(P.log_prob(each) - mixture.log_prob(each)) for each in z]
+    np.testing.assert_allclose(np.sort(np.concatenate(w)), np.sort(np.exp(terms)), rtol=1e-10)
+    f = [each[:, 0] * each[:, 1] for each in z]
+    total = sum(each.sum() for each in w)
+    value = sum((a * b).sum() for a, b in zip(f, w, strict=True)) / total
+    np.testing.assert_allclose(got.value, value, rtol=1e-10)
+    parts = [b * (a - value) for a, b in zip(f, w, strict=True)]
+    variance = sum(len(each) * each.var(ddof=1) for each in parts)
+    np.testing.assert_allclose(got.se, np.sqrt(variance) / total, rtol=1e-9)
+    parts = [a * b for a, b in zip(f, w, strict=True)]
+    variance = sum(len(each) * each.var(ddof=1) for each in parts)
+    np.testing.assert_allclose(got.unnormalised, sum(map(np.sum, parts)) / 4000, rtol=1e-10)
+    np.testing.assert_allclose(got.unnormalised_se, np.sqrt(variance) / 4000, rtol=1e-9)
+    # Quantiles in the same way.
+    got = fe.expectation("quantiles", P, qs, counts, rng=3, probs=[0.3])
+    x = got.value[0, 0]
+    parts = [b * ((a[:, 0] <= x) - 0.3) for a, b in zip(z, w, strict=True)]
+    s = np.sqrt(sum(len(each) * each.var(ddof=1) for each in parts)) / total
+    order = np.argsort(np.concatenate(z)[:, 0])
+    row, own = np.concatenate(z)[order, 0], np.concatenate(w)[order]
+    reached = (np.cumsum(own) - 0.5 * own) / total
+    ends = np.interp([0.3 - 1.96 * s, 0.3 + 1.96 * s], reached, row)
+    np.testing.assert_allclose(got.se[0, 0], np.diff(ends)[0] / 3.92, rtol=1e-8)
+
+
+def test_a_list_of_one_q_has_the_errors_of_one():
+    one = fe.expectation("mean", P, [Q], 20_000, rng=0)
+    same = fe.expectation("mean", P, Q, 20_000, rng=1)
+    np.testing.assert_allclose(one.se, same.se, rtol=0.05)
+
+
 # --- closed forms -------------------------------------------------------------------------------
 
 
@@ -475,3 +519,17 @@ def test_coverage(sampler, f):
     answer = answer[:, None] if answer.ndim else answer
     covered = ((low <= answer) & (answer <= high)).reshape(2000, -1).mean(axis=0)
     assert ((covered > 0.925) & (covered < 0.97)).all(), covered
+
+
+@pytest.mark.statistical
+@pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
+@pytest.mark.parametrize("f", ["mean", "cov", "quantiles"])
+def test_errors_of_several_q(f):
+    """Stratified errors are those that the values have, of 2000 data points."""
+    model = fe.LinearGaussian(np.ones((2000, 1)), [[1.0]], noise_cov=1.0)
+    qs = [fe.Gaussian([-0.5], scale=0.5), fe.StudentT(5.0, [0.8], scale=0.9)]
+    got = fe.expectation(f, model, qs, [300, 700], rng=0, probs=[0.5])
+    z = ((got.value - 0.5) / got.se).ravel()
+    assert np.isnan(z).mean() < 0.02
+    assert 0.95 < np.sqrt(np.nanmean(z**2)) < 1.06
+    assert abs(np.nanmean(z)) < 0.15

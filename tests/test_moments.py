@@ -285,6 +285,21 @@ def weighted_sobol(p, q, n):
     return z.reshape(16, n // 16)
 
 
+def test_moments_of_several_q():
+    model, posterior = linear()
+    qs = fe.defensive(
+        fe.Gaussian(posterior.mean, scale=0.6), fe.StudentT(5.0, [0.0, 0.0], scale=2.0)
+    )
+    without = fe.estimate(model, qs, 4000, rng=3)
+    est = fe.estimate(model, qs, 4000, rng=3, moments=True)
+    assert bits(est) == bits(without)
+    mean = fe.expectation("mean", model, qs, 4000, rng=3)
+    np.testing.assert_array_equal(est.posterior_mean, mean.value)
+    np.testing.assert_allclose(est.posterior_mean_se, mean.se, rtol=1e-10)
+    cov = fe.expectation("cov", model, qs, 4000, rng=3).value
+    np.testing.assert_allclose(est.posterior_cov, cov, rtol=1e-10, atol=1e-12)
+
+
 def test_moments_without_an_error_where_k_is_too_high():
     p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([[0.0], [0.5]], scale=[[1.2], [0.3]])
     with quiet():
