@@ -262,6 +262,23 @@ def given_parameters():
         yield mixture.sample(500, rng=2, return_component=True)
 
 
+@group("expectation, importance_resample")
+def posteriors():
+    model, q = linear("full", model_batch=(4,), q_batch=(4,))
+    functions = ["mean", "cov", "quantiles", lambda z: z[0] * z[1], lambda z: (z[0], z[1] > 0.0)]
+    for i, f in enumerate(functions):
+        for given in ({}, {"sampler": "sobol"}, {"precision": "float32"}):
+            n = 16 * 512 if "sampler" in given else CHUNK + 777
+            got = fe.expectation(f, model, q, n, rng=i, backend="cpu", **given)
+            yield [value for value in vars(got).values() if isinstance(value, np.ndarray)]
+            yield got.confidence_interval()
+    for replace in (True, False):
+        got = fe.importance_resample(model, q, 100, rng=3, backend="cpu", replace=replace)
+        yield got.draws, got.log_weights, got.index, got.pareto_k, got.ess
+    est = fe.estimate(model, q, 3000, rng=4, backend="cpu", moments=True)
+    yield everything(est), est.posterior_mean, est.posterior_mean_se, est.posterior_cov
+
+
 # --- users' models ------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
 
 def eight_schools(z, y, sigma):
-    """mu ~ N(0, 5), tau ~ half-Cauchy(5), y_j ~ N(mu + tau eta_j, sigma_j); z = mu, log tau, eta."""
+    """mu ~ N(0, 5), tau ~ half-Cauchy(5), y_j ~ N(mu + tau eta_j, sigma_j), eta ~ N(0, 1)."""
     mu, tau = z[0], math.exp(z[1])
     total = fe.math.normal_log_prob(mu, 0.0, 5.0) + z[1]
     total += math.log(2.0 / (5.0 * math.pi)) - math.log1p((tau / 5.0) ** 2)
@@ -49,7 +49,8 @@ def test_eight_schools():
     got = fe.expectation(facts, model, q, 200_000, rng=1)
     # By quadrature: two means, that of log tau, and two variances.
     exact = [4.39682071, 3.59770548, 0.8021419, 3.317704**2, 3.219958**2]
-    assert got.value.shape == (5,) and np.isfinite(got.se).all()
+    assert got.value.shape == (5,)
+    assert np.isfinite(got.se).all()
     assert (np.abs(got.value - exact) < 4.0 * got.se).all()
     assert (got.se < [0.02, 0.02, 0.01, 0.2, 0.6]).all()
     large = fe.expectation(is_large, model, q, 200_000, rng=2, params=(5.0,))
@@ -112,7 +113,9 @@ def test_quantiles_are_those_of_numpy():
     w, z = parts()
     probs = [0.1, 0.5, 0.975]
     got = fe.expectation("quantiles", P, Q, N, rng=1, probs=probs)
-    assert got.value.shape == (3, 2) and got.probs.tolist() == probs and not got.note
+    assert got.value.shape == (3, 2)
+    assert got.probs.tolist() == probs
+    assert not got.note
     for d in range(2):
         order = np.argsort(z[:, d])
         x, own = z[order, d], w[order]
@@ -200,7 +203,8 @@ def test_batches_and_threads(options):
     for f, event in (("mean", (2,)), ("cov", (2, 2)), ("quantiles", (5, 2)), (pair, (2,))):
         got = fe.expectation(f, model, q, 9000, rng=0, **options)
         one = fe.expectation(f, model, q, 9000, rng=0, n_threads=1, **options)
-        assert got.value.shape == (5, *event) and got.pareto_k_weights.shape == (5,)
+        assert got.value.shape == (5, *event)
+        assert got.pareto_k_weights.shape == (5,)
         assert got.unnormalised is None
         for name in ("value", "se", "pareto_k", "pareto_k_centred", "ess"):
             np.testing.assert_array_equal(getattr(got, name), getattr(one, name))
@@ -362,7 +366,8 @@ def test_high_k_leaves_no_error():
     ):
         with pytest.warns(HighParetoKWarning, match=name):
             got = fe.expectation(f, p, q, 4000, rng=0)
-        assert np.isnan(got.se).all() and np.isfinite(got.value).all()
+        assert np.isnan(got.se).all()
+        assert np.isfinite(got.value).all()
         assert np.isnan(got.confidence_interval()[0]).all()
 
 
@@ -381,7 +386,8 @@ def test_weights_of_zero():
     for f in ("mean", "cov", "quantiles", lambda z: z[0]):
         with pytest.warns(AllWeightsZeroWarning):
             got = fe.expectation(f, model, q, 100, rng=0)
-        assert np.isnan(got.value).all() and np.isnan(got.se).all()
+        assert np.isnan(got.value).all()
+        assert np.isnan(got.se).all()
 
 
 def test_values_at_weights_of_zero_do_not_count():
@@ -399,15 +405,18 @@ def test_values_at_weights_of_zero_do_not_count():
 
 def test_a_constant_has_no_error():
     got = fe.expectation(lambda z: 2.5 + 0.0 * z[0], P, Q, 1000, rng=0)
-    assert abs(got.value - 2.5) < 1e-15 and got.se == 0.0
-    assert np.isnan(got.ess) and np.isnan(got.pareto_k_centred)
+    assert abs(got.value - 2.5) < 1e-15
+    assert got.se == 0.0
+    assert np.isnan(got.ess)
+    assert np.isnan(got.pareto_k_centred)
     assert abs(got.unnormalised - 2.5) < 4.0 * got.unnormalised_se
 
 
 def test_few_draws():
     with pytest.warns(ShortTailWarning):
         got = fe.expectation("mean", P, Q, 15, rng=0)
-    assert np.isnan(got.pareto_k).all() and np.isfinite(got.se).all()
+    assert np.isnan(got.pareto_k).all()
+    assert np.isfinite(got.se).all()
     with pytest.warns(ShortTailWarning):
         assert np.isnan(fe.expectation("mean", P, Q, 1, rng=0).se).all()
 
@@ -450,7 +459,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("given, message", BAD, ids=str)
+@pytest.mark.parametrize(("given", "message"), BAD, ids=str)
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_bad_arguments(given, message):
     arguments = {"f": lambda z: z[0], "model": P, "q": Q, "n_samples": 100, "rng": 0} | given

@@ -111,6 +111,7 @@ _estimate_options = _draws | {
     "iw_sizes": st.none() | st.lists(st.integers(1, 9), max_size=3),
     "analytic_kl": st.booleans(),
     "pareto_k": st.booleans(),
+    "moments": st.booleans(),
     "progress": st.just(False),
 }
 _targets = {
@@ -191,6 +192,26 @@ FUNCTIONS = {
     "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets)),
     "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
     "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "expectation": joined(
+        pairs(),
+        keywords(
+            _draws | {"probs": real_array, "vectorized": st.booleans()},
+            n_samples=counts,
+            f=st.sampled_from(["mean", "cov", "quantiles"]),
+        ),
+    ),
+    "importance_resample": joined(
+        pairs(),
+        keywords(
+            _draws
+            | {
+                "n_samples": counts,
+                "method": st.sampled_from(["systematic", "stratified", "multinomial", "residual"]),
+                "replace": st.booleans(),
+            },
+            n=st.integers(1, 20),
+        ),
+    ),
     "draw": keywords(
         {"first_index": st.integers(0, 5), "precision": st.sampled_from(["float64", "float32"])},
         q=gaussians(),
@@ -257,6 +278,8 @@ RECEIVERS = {
     "SmoothedWeights": built(fe.psis, log_weights(most=200)),
     "LooResult": built(fe.loo, log_weights(most=99).map(lambda r: np.atleast_2d(np.array(r)).T)),
     "ElboTerms": pairs().map(lambda pair: build(fe.elbo_terms, **pair, n_samples=20, rng=0)),
+    "Expectation": pairs().map(lambda pair: build(fe.expectation, "mean", **pair, n_samples=20)),
+    "PosteriorDraws": pairs().map(lambda pair: build(fe.importance_resample, **pair, n=5, rng=0)),
     "Digits": st.builds(fe.datasets.load_digits),
 }
 
@@ -282,6 +305,7 @@ METHODS = {
     ),
     "Mixture.from_sklearn": lambda q: keywords(gm=fitted_mixtures()),
     "Difference.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
+    "Expectation.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
     "Estimate.__sub__": lambda each: keywords(other=estimates() | st.just(each)),
     "LooResult.__sub__": lambda each: keywords(other=RECEIVERS["LooResult"] | st.just(each)),
     "Estimate.confidence_interval": lambda each: keywords(

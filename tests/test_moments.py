@@ -120,7 +120,8 @@ def test_one_heavy_draw_at_the_end_takes_over():
     log_weights[0, -1] = 300.0
     got = state.read(folded(values, log_weights, True)[:, 0], 3, True)
     np.testing.assert_array_equal(got.mean[0], values[0, :, -1])
-    assert got.total == 1.0 and got.squares == 1.0
+    assert got.total == 1.0
+    assert got.squares == 1.0
     assert not got.products.any()
 
 
@@ -133,14 +134,17 @@ def test_values_that_are_not_finite_count_at_positive_weights_alone():
     values[0, 1, [9000, 17_001]] = np.inf, np.nan
     values[0, 2, 9001] = np.nan
     bad = folded(values, log_weights, True)[0, 0]
-    assert bad[state.BAD] == 3.0 and bad[state.FIRST_BAD] == 9000.0
+    assert bad[state.BAD] == 3.0
+    assert bad[state.FIRST_BAD] == 9000.0
 
 
 def test_no_weight_at_all():
     values, log_weights = example(5)
     empty = folded(values, np.full_like(log_weights, -np.inf), True)
     read = state.read(empty, 3, True)
-    assert not read.positive.any() and not read.total.any() and np.isneginf(read.top).all()
+    assert not read.positive.any()
+    assert not read.total.any()
+    assert np.isneginf(read.top).all()
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -312,7 +316,8 @@ def test_moments_of_weights_of_zero_are_not_known():
     model = fe.Model(log_joint=lambda z: -1.0 * z[0] ** 2 if z[0] > 50.0 else -np.inf, dim=1)
     with quiet():
         est = fe.estimate(model, fe.Gaussian([0.0], scale=1.0), 100, rng=0, moments=True)
-    assert np.isnan(est.posterior_mean).all() and np.isnan(est.posterior_cov).all()
+    assert np.isnan(est.posterior_mean).all()
+    assert np.isnan(est.posterior_cov).all()
 
 
 def test_moments_that_nobody_asked_for():
@@ -333,4 +338,5 @@ def test_moments_that_nobody_asked_for():
 def test_no_data_points():
     q = fe.Gaussian(np.zeros((0, 2)), scale=1.0)
     est = fe.estimate(fe.Gaussian([0.0, 0.0], scale=1.0), q, 100, moments=True)
-    assert est.posterior_mean.shape == (0, 2) and est.posterior_cov.shape == (0, 2, 2)
+    assert est.posterior_mean.shape == (0, 2)
+    assert est.posterior_cov.shape == (0, 2, 2)

@@ -20,7 +20,8 @@ NARROW = fe.Gaussian([0.5], scale=0.2)
 def test_draws_are_those_of_the_posterior(method):
     got = fe.importance_resample(linear_gaussian(), Q, 20_000, rng=0, method=method)
     z = np.sort(got.draws[0, :, 0])
-    assert got.draws.shape == (1, 20_000, 1) and got.n_samples == 400_000
+    assert got.draws.shape == (1, 20_000, 1)
+    assert got.n_samples == 400_000
     assert abs(z.mean() - 0.5) < 4.5 * (0.5 / 20_000) ** 0.5
     assert abs(z.var() - 0.5) < 4.5 * 0.5 * (2.0 / 20_000) ** 0.5
     from scipy.stats import kstest, norm
@@ -36,7 +37,8 @@ def test_index_and_weights_are_those_of_log_weights(replace):
     for i in range(3):
         np.testing.assert_array_equal(got.log_weights[i], log_weights[i, got.index[i]])
         np.testing.assert_array_equal(got.draws[i], z[got.index[i], i])
-    assert got.index.dtype == np.int64 and got.replace == replace
+    assert got.index.dtype == np.int64
+    assert got.replace == replace
     for each in got.index:
         assert (len(np.unique(each)) == 300) or replace
         assert (np.diff(each) >= 0).all() or not replace
@@ -52,7 +54,8 @@ def test_chosen_by_resample():
     w = np.exp(fe.log_weights(linear_gaussian(), Q, 3000, rng=5)[0])
     expected = 50.0 * w / w.sum()
     # Stratified: a count is within 2 of its expectation.
-    assert counts.sum() == 50 and (np.abs(counts - expected) < 2.0).all()
+    assert counts.sum() == 50
+    assert (np.abs(counts - expected) < 2.0).all()
 
 
 def test_seeds_threads_and_pieces(monkeypatch):
@@ -122,7 +125,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("given, message", BAD, ids=str)
+@pytest.mark.parametrize(("given", "message"), BAD, ids=str)
 def test_bad_arguments(given, message):
     arguments = {"model": linear_gaussian(), "q": Q, "n": 10, "rng": 0} | given
     with pytest.raises(InvalidInputError, match=message):

@@ -71,7 +71,8 @@ def importance_resample(
     rng : None, int, SeedSequence or Generator
         Seed of the draws and of the choice.
     backend, precision, device, first_index, n_threads
-        Where and how the log weights are computed, as for `elbo_terms`.
+        Where and how the log weights are computed, as for `elbo_terms`: ``backend="auto"`` is
+        "cuda" for long work on a machine with a GPU that fastelbo can use, else "cpu".
 
     Returns
     -------

@@ -161,7 +161,10 @@ def as_integrand(f: Any, dim: int, params: Any, vectorized: bool) -> Integrand:
                 [_compiled(part, dim, params) for part in parts], (len(parts),), _label(f)
             )
         return CompiledFunctions([_compiled(_real(f, values), dim, params)], (), _label(f))
-    functions = [] if isinstance(f, (str, bytes)) or not hasattr(f, "__iter__") else list(f)
+    try:
+        functions = as_sequence(f, "f", "functions")
+    except InvalidInputError:
+        functions = []
     if not functions or not all(map(callable, functions)):
         raise InvalidInputError(
             'f must be "mean", "cov", "quantiles", a function of one draw, or a sequence of '

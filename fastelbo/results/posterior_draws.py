@@ -90,9 +90,12 @@ class PosteriorDraws(Frozen):
                 ("sample_stats", self._stats()),
             )
         }
-        if hasattr(arviz, "InferenceData"):
-            return arviz.InferenceData(**groups)
-        return xarray.DataTree.from_dict({f"/{name}": data for name, data in groups.items()})
+        kind = getattr(arviz, "InferenceData", None)
+        tree: Any = getattr(xarray, "DataTree", None)
+        # From ArviZ 1.0 on, one is a name of the other.
+        if kind in (None, tree):
+            return tree.from_dict({f"/{name}": data for name, data in groups.items()})
+        return kind(**groups)
 
     @property
     def _batch(self) -> tuple[str, ...]:
