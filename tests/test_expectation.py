@@ -221,11 +221,11 @@ def test_a_minibatch_has_the_draws_of_the_whole():
 
 
 def test_many_pairs_are_taken_in_parts(monkeypatch):
-    from fastelbo.engine import expectation
+    from fastelbo.engine import expected
 
     p, q = fe.Gaussian(np.zeros(4), scale=1.0), fe.StudentT(5.0, np.zeros(4), scale=1.2)
     whole = fe.expectation("cov", p, q, 2000, rng=0)
-    monkeypatch.setattr(expectation, "_PAIRS", 3)
+    monkeypatch.setattr(expected, "_PAIRS", 3)
     some = fe.expectation("cov", p, q, 2000, rng=0)
     np.testing.assert_array_equal(whole.value, some.value)
     np.testing.assert_array_equal(whole.pareto_k, some.pareto_k)

@@ -10,31 +10,26 @@ from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_floats
 from ..errors import InvalidInputError
-from ..kernels.state.moments import state_size
 from ..models.distributions import Distribution
-from ..models.integrand import Coordinates, Integrand, Products, as_integrand
+from ..models.integrand import as_integrand
 from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..random import RandomState
 from ..results.expectation import Expectation
 from ..validation import Floats, as_count, as_flag, as_sequence, shown
-from ..weights.diagnostics import constant_weights, high_k
+from ..weights.diagnostics import high_k
 from ..weights.function_diagnostics import warn_about_posterior
-from ..weights.pareto import kept_draws
-from .means import refuse_bad_values, symmetric, weighted_means
-from .moments import Pool, weighted_slices
-from .quantiles import kept_for_quantiles, quantiles
+from .expected import Wanted, event_of, nothing, numbers_of_point, work_for
+from .moments import weighted_slices
+from .quantiles import kept_for_quantiles
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
-from .rows import row_quantities
-from .states import Quantities, StateForm
+from .states import Quantities
 from .stratified import new_strata
 from .task import EstimateRequest
 
 NAMED = ("mean", "cov", "quantiles")
-# Pairs of coordinates whose products are taken in one pass over the draws.
-_PAIRS = 512
 
 
 def expectation(
@@ -160,12 +155,12 @@ def expectation(
     used = backend_named(backend, threads, as_count(device, "device", least=0), request)
     if sampling.rotate and strata is None:
         request, _ = with_rotation(request, used)
-    work = _work_for(wanted, levels)
-    numbers = _numbers(wanted, request)
+    work = work_for(wanted, levels)
+    numbers = numbers_of_point(wanted, request.q.dim, request.n_samples)
     slices = weighted_slices(strata or request, used, threads, numbers)
     parts = [work(pool) for pool in slices]
     if not parts:
-        parts = [_nothing(wanted, request, levels)]
+        parts = [nothing(wanted, request.q.dim, levels)]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return _wrap(request, wanted, levels, values)
 
@@ -179,7 +174,7 @@ def _as_probs(probs: ArrayLike) -> Floats:
     return levels
 
 
-def _wanted(f: Any, dim: int, params: Any, vectorized: bool) -> str | Integrand:
+def _wanted(f: Any, dim: int, params: Any, vectorized: bool) -> Wanted:
     """One of the names, or the values of functions."""
     if not isinstance(f, str):
         return as_integrand(f, dim, params, vectorized)
@@ -194,105 +189,13 @@ def _wanted(f: Any, dim: int, params: Any, vectorized: bool) -> str | Integrand:
     return f
 
 
-def _work_for(wanted: str | Integrand, levels: Floats) -> Callable[[Pool], Quantities]:
-    if wanted == "cov":
-        return _covariance
-    if wanted == "quantiles":
-        return lambda pool: _quantiles(pool, levels)
-    return lambda pool: _means(pool, Coordinates(pool.dim) if isinstance(wanted, str) else wanted)
-
-
-def _numbers(wanted: str | Integrand, request: EstimateRequest) -> int:
-    """How many numbers one data point needs: k-hats of each value, and a state."""
-    dim = request.q.dim
-    values = dim if isinstance(wanted, str) else int(np.prod(wanted.event))
-    if wanted == "cov":
-        values = min(_PAIRS, dim * (dim + 1) // 2)
-    rows = 1 if wanted == "quantiles" else 2 * values
-    return int(rows * kept_draws(request.n_samples) + state_size(values, False))
-
-
-# --- slices of data points ------------------------------------------------------------------
-
-
-def of_weights(pool: Pool) -> Quantities:
-    """k-hat and ESS of the weights, (N,)."""
-    form = StateForm((), kept_draws(pool.n_samples))
-    read = row_quantities(pool.log_weights[:, :, None], form)
-    k = np.where(constant_weights(read["relative_variance"]), np.nan, read["pareto_k"])
-    return {"weights_k": k, "log_evidence": read["log_evidence"], "weights_ess": read["ess"]}
-
-
-def _means(pool: Pool, integrand: Integrand) -> Quantities:
-    values = int(np.prod(integrand.event))
-    states = pool.moments(integrand)
-    refuse_bad_values(states, integrand, pool)
-    found = weighted_means(states, values, False, pool)
-    # Where all weights are 0 there is no value; the tails are empty about any.
-    about = np.nan_to_num(found.value)
-    centred, plain = pool.tails(integrand, [about, np.zeros_like(about)])
-    constant = found.se == 0.0
-    return {
-        **found._asdict(),
-        "k": plain["pareto_k"],
-        "k_centred": np.where(constant, np.nan, centred["pareto_k"]),
-        "ess": np.where(constant, np.nan, centred["ess"]),
-        **of_weights(pool),
-    }
-
-
-def _covariance(pool: Pool) -> Quantities:
-    """Of all pairs i >= j, some at a time."""
-    dim = pool.dim
-    coordinates = Coordinates(dim)
-    states = pool.moments(coordinates)
-    refuse_bad_values(states, coordinates, pool)
-    centre = np.nan_to_num(weighted_means(states, dim, False, pool).value)
-    first, second = np.tril_indices(dim)
-    parts = []
-    for lo in range(0, len(first), _PAIRS):
-        pairs = slice(lo, lo + _PAIRS)
-        parts.append(_means(pool, Products(centre, first[pairs], second[pairs])))
-    shared = of_weights(pool)
-    joined = {
-        name: np.concatenate([part[name] for part in parts], axis=1)
-        for name in parts[0]
-        if name not in shared
-    }
-    return {name: symmetric(each, dim) for name, each in joined.items()} | shared
-
-
-def _quantiles(pool: Pool, levels: Floats) -> Quantities:
-    dim = pool.dim
-    coordinates = Coordinates(dim)
-    refuse_bad_values(pool.moments(coordinates), coordinates, pool)
-    found = quantiles(pool, levels)
-    shared = of_weights(pool)
-    k = np.broadcast_to(shared["weights_k"][:, None, None], found.value.shape)
-    return {**found._asdict(), "k": k, "k_centred": k, **shared}
-
-
-def _nothing(wanted: str | Integrand, request: EstimateRequest, levels: Floats) -> Quantities:
-    """The quantities of no data points."""
-    empty = np.empty((0, *_event(wanted, request.q.dim, levels)))
-    names = ("value", "se", "plain", "plain_se", "k", "k_centred", "ess")
-    ends = ("weights_k", "log_evidence", "weights_ess")
-    return dict.fromkeys(names, empty) | dict.fromkeys(ends, np.empty(0))
-
-
 # --- the result -----------------------------------------------------------------------------
 
 
-def _event(wanted: str | Integrand, dim: int, levels: Floats) -> tuple[int, ...]:
-    if not isinstance(wanted, str):
-        return wanted.event
-    return {"mean": (dim,), "cov": (dim, dim), "quantiles": (len(levels), dim)}[wanted]
-
-
 def _wrap(
-    request: EstimateRequest, wanted: str | Integrand, levels: Floats, values: Quantities
+    request: EstimateRequest, wanted: Wanted, levels: Floats, values: Quantities
 ) -> Expectation:
-    event = _event(wanted, request.q.dim, levels)
+    event = event_of(wanted, request.q.dim, levels)
     shape, count = (*request.batch, *event), request.cut.replicates
     named = isinstance(wanted, str)
     label = f"the {_WORDS[wanted]}" if isinstance(wanted, str) else wanted.label

@@ -16,7 +16,7 @@ from ..validation import Floats, Integers, as_choice, as_count, as_flag
 from ..weights.diagnostics import high_k
 from ..weights.function_diagnostics import warn_about_posterior
 from ..weights.resampling import METHODS, resample
-from .expectation import of_weights
+from .expected import of_weights
 from .moments import WeightedDraws, weighted_slices
 from .requests import backend_named, kind_of, new_request
 from .stratified import new_strata
