@@ -19,7 +19,7 @@ from ..models.sampling import Sampling
 from ..models.strata import Stratum
 from ..progress import Tick, no_tick
 from ..random import RandomState, pilot_key
-from ..validation import Integers
+from ..validation import Integers, require_memory
 from ..weights.strata import stratified_errors
 from .bad_draws import about_draw
 from .lower_tails import Indices
@@ -32,6 +32,7 @@ from .task import Backend, EstimateRequest
 _SHUFFLE, _FIRST_Q = 15, 16
 # Numbers that are stored for a draw: its terms, and its terms in the order that is shuffled.
 _NUMBERS = 6
+_STORED = "the terms of all draws of a data point"
 
 
 class Strata(NamedTuple):
@@ -109,6 +110,7 @@ def new_strata(
         )
         for j, count in enumerate(counts)
     )  # fmt: skip
+    require_memory(_STORED, 8 * _NUMBERS * total)
     return Strata(pooled, parts, _shuffled(total, pilot_key(pooled.key, _SHUFFLE)))
 
 

@@ -69,7 +69,7 @@ class Proposals(Frozen):
     def __init__(self, qs: Sequence[Elliptical], shares: ArrayLike | None = None) -> None:
         members = as_sequence(qs, "qs", "distributions")
         if not members:
-            raise InvalidInputError("qs must have at least one distribution, got none")
+            raise InvalidInputError("q must be one distribution or several, got an empty sequence")
         for j, each in enumerate(members):
             if not isinstance(each, Elliptical):
                 raise InvalidInputError(
@@ -165,7 +165,7 @@ class Proposals(Frozen):
         >>> fe.defensive(q, wide).counts(1005), fe.Proposals([q, wide]).counts([7, 3])
         ((905, 100), (7, 3))
         """
-        if not isinstance(n_samples, (list, tuple)) and np.ndim(n_samples) == 0:
+        if not isinstance(n_samples, (list, tuple)) and not getattr(n_samples, "shape", ()):
             return self._split(DEFAULT_SAMPLES if n_samples is None else n_samples)
         given = as_sequence(n_samples, "n_samples", "integers")
         if len(given) != len(self.qs):

@@ -193,7 +193,8 @@ class Estimate(Fields):
         bounds = {"elbo": Bound(self.elbo, self.elbo_se)}
         bounds |= {f"iw_elbo({k})": self._iw[k] for k in self.iw_sizes}
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
-        return bound_table(bounds, self._known_bias(), self.n_samples, self.corrected)
+        stratified = self.proposals > 1
+        return bound_table(bounds, self._known_bias(), self.n_samples, self.corrected, stratified)
 
     def total(self) -> Total:
         """Sums over all data points, which have draws of their own.
@@ -203,7 +204,8 @@ class Estimate(Fields):
         ``uncorrected_log_evidence`` is the plain sum. A standard error is the root of the sum of
         the squared errors. It is NaN if a data point has none, but
         ``total().confidence_interval()`` exists even then. For quasi-random draws, the correction
-        is ``sum SE_i^2 / 2``, which ``log_evidence`` has already.
+        is ``sum SE_i^2 / 2``, which ``log_evidence`` has already; for draws of several q it is the
+        same, and is added.
 
         Raises
         ------
