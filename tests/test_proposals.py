@@ -260,6 +260,12 @@ def half_normal(z):
     return -0.5 * z[0] ** 2 if z[0] > 0.0 else -np.inf
 
 
+def test_few_draws_of_one_q():
+    with pytest.warns(fe.errors.ShortTailWarning, match=r"q\[1\] with 10 draws") as caught:
+        fe.estimate(MODEL, [normal(0.5, 0.3), normal(0.0, 4.0)], [90, 10], rng=0)
+    assert caught[0].filename == __file__
+
+
 def test_equal_weights_have_no_error():
     with pytest.warns(fe.errors.ConstantWeightsWarning):
         est = fe.estimate(FULL, [FULL, FULL], [60, 30], rng=0)
@@ -278,6 +284,30 @@ def test_errors_of_large_numbers_do_not_overflow():
     for name in ("elbo_se", "kl_se", "jensen_gap_se"):
         assert found[name] == pytest.approx(1e300 * math.sqrt(0.5), rel=1e-12)
     assert found["log_evidence_se"] == pytest.approx(0.1, rel=1e-12)
+
+
+def test_a_heavy_tail_is_that_of_the_draws_of_one_q():
+    """A few draws of a wide q among many are no heavy tail of log weights; a Student-t is one."""
+    model = linear_gaussian(np.ones(200))
+    near, wide, heavy = normal(0.5, 0.3), normal(0.0, 4.0), fe.StudentT(1.0, [0.0], scale=1.0)
+    est = fe.estimate(model, fe.defensive(near, wide), 1000, rng=0)
+    assert np.isnan(est.elbo_se).mean() < 0.2
+    together = fe.summarize(fe.elbo_terms(model, fe.defensive(near, wide), 1000, rng=0))
+    assert np.isnan(together.elbo_se).mean() > 0.8
+    counts = [3000, 1000]
+    with pytest.warns(
+        fe.errors.HighParetoKWarning, match="lower tail exceeds 0.67, the limit for 1000"
+    ):
+        est = fe.estimate(model, [near, heavy], counts, rng=0)
+    flagged = np.isnan(est.elbo_se)
+    assert flagged.mean() > 0.8
+    limit = 1.0 - 1.0 / math.log10(1000)
+    np.testing.assert_array_equal(flagged, np.nan_to_num(est.pareto_k_elbo) > limit)
+    # The law of the tail of its draws is that of their own terms.
+    own = np.searchsorted([3000, 4000], strata_of(model, [near, heavy], counts).order, side="right")
+    log_w = fe.log_weights(model, [near, heavy], counts, rng=0)
+    alone = fe.summarize(log_w[:, own == 1])
+    np.testing.assert_allclose(est.pareto_k_elbo[flagged], alone.pareto_k_elbo[flagged], rtol=1e-9)
 
 
 # --- users' models, backends, bits --------------------------------------------------------------
@@ -438,6 +468,7 @@ def test_proposals_never_change():
         with pytest.raises(AttributeError):
             each.shares = [0.5, 0.5]
         assert each.log_prob([[0.3]]) == qs.log_prob([[0.3]])
+    assert (len(qs), list(qs)) == (2, PAIR)
     batched = fe.Proposals([fe.Gaussian(np.zeros((3, 1, 2)), scale=1.0), NEEDLE, WIDE])
     assert (batched.batch_shape, batched.dim) == ((3, 1), 2)
     assert batched.log_prob(np.zeros((5, 3, 1, 2))).shape == (5, 3, 1)
@@ -485,12 +516,12 @@ TWO = [normal(0.0, 1.0), normal(1.0, 1.0)]
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"q": []}, "q must be one distribution or several, got an empty sequence"),
+        ({"q": []}, "q must have at least one distribution, got none"),
         ({"q": [TWO[0], "q"]}, r"q\[1\] must be a Gaussian, StudentT or Mixture, got 'q'"),
         ({"q": [TWO]}, r"q\[0\] must be a Gaussian"),
         ({"q": [TWO[0], fe.Categorical([0.5, 0.5])]}, r"q\[1\] must be a Gaussian"),
         ({"q": [TWO[0], fe.Gaussian]}, r"q\[1\] must be a Gaussian"),
-        ({"q": [TWO[0], FULL]}, r"same dimension, got 1 of q\[0\] and 2 of q\[1\]"),
+        ({"q": [TWO[0], FULL]}, r"of one dimension, got 1 of q\[0\] and 2 of q\[1\]"),
         ({"q": [FULL, WIDE]}, "model and q must have the same dimension, got 1 and 2"),
         (
             {"q": [fe.Gaussian(np.zeros((k, 1)), scale=1.0) for k in (2, 3)]},
@@ -533,7 +564,14 @@ def test_bad_input(given, message):
         (lambda: fe.defensive(*TWO, share=1), "share must be between 0 and 1, got 1"),
         (lambda: fe.defensive(*TWO, share=np.nan), "share must be between 0 and 1, got nan"),
         (lambda: fe.defensive(*TWO, share="half"), "share must be a real number"),
-        (lambda: fe.defensive(TWO[0], 3.0), r"q\[1\] must be a Gaussian"),
+        (
+            lambda: fe.defensive(TWO[0], 3.0),
+            "wide must be a Gaussian, StudentT or Mixture, got",
+        ),
+        (lambda: fe.defensive("q", TWO[0]), "q must be a Gaussian, StudentT or Mixture, got 'q'"),
+        (lambda: fe.defensive(TWO[0], FULL), "wide must have the dimension of q, 1, got 2"),
+        (lambda: fe.Proposals([TWO[0], 1]), r"qs\[1\] must be a Gaussian"),
+        (lambda: fe.Proposals([]), "qs must have at least one distribution, got none"),
     ],
 )
 def test_bad_proposals(make, message):

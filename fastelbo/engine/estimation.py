@@ -258,6 +258,7 @@ def estimate(
             values = strata.quantities(used, tick)
         values = _checked(model, values, strata.about)
         warn_about_weights(request.n_samples, values, pareto_k)
+        strata.warn_of_few()
         # Estimates of one q with the same seed have other draws.
         addressed = request._replace(key=strata.parts[0].key)
         return _wrap(addressed, values, None, request.n_samples, 0, len(several.qs))

@@ -13,16 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, ShortTailWarning
 from ..models.proposals import Proposals
 from ..models.sampling import Sampling
 from ..models.strata import Stratum
 from ..progress import Tick, no_tick
 from ..random import RandomState, pilot_key
 from ..validation import Integers, require_memory
-from ..weights.strata import stratified_errors
+from ..weights.diagnostics import warn
+from ..weights.pareto import kept_draws
+from ..weights.strata import stratified_errors, stratified_tails
 from .bad_draws import about_draw
-from .lower_tails import Indices
+from .lower_tails import LARGEST_SHARE, Indices
 from .requests import new_request
 from .states import Quantities, StateForm, keeps_tails
 from .stored import StoredTerms, slices_of_points
@@ -53,6 +55,17 @@ class Strata(NamedTuple):
         j = int(np.searchsorted(ends, place, side="right"))
         return about_draw(self.parts[j], i, place - int(ends[j] - self.counts[j]))
 
+    def warn_of_few(self) -> None:
+        """Warn of a q with so few draws that their tails have no k-hat."""
+        few = [part for part in self.parts if not kept_draws(part.n_samples)]
+        if few and self.pooled.form.capacity:
+            names = ", ".join(f"{part.q_name} with {part.n_samples} draws" for part in few)
+            warn(
+                ShortTailWarning,
+                f"k-hat cannot be computed for {names}: the parts that they have in standard "
+                "errors are not checked",
+            )
+
     def terms(
         self, backend: Backend, points: Indices, tick: Tick = no_tick
     ) -> tuple[list[StoredTerms], StoredTerms]:
@@ -78,7 +91,8 @@ class Strata(NamedTuple):
             ]
             if not keeps_tails(self.pooled.points, self.pooled.form.capacity):
                 values["tail"] = values["tail"][:, :0]
-            parts.append(values | stratified_errors(values, each, self.counts))
+            errors = stratified_errors(values, each, self.counts)
+            parts.append(values | errors | stratified_tails(each, self.counts, LARGEST_SHARE))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -105,7 +119,8 @@ def new_strata(
     )
     parts = tuple(
         pooled._replace(
-            q=Stratum(several.qs, shares, j), n_samples=count, form=StateForm((), 0),
+            q=Stratum(several.qs, shares, j), n_samples=count,
+            form=StateForm((), kept_draws(count) if pooled.form.capacity else 0),
             key=pilot_key(pooled.key, _FIRST_Q + j), q_name=f"q[{j}]",
         )
         for j, count in enumerate(counts)

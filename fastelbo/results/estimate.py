@@ -55,7 +55,8 @@ class Estimate(Fields):
         be -inf. It is fitted only where one draw has more than an eighth of the sum of squares of
         the log weights about their mean, and NaN elsewhere: no draw then makes up the error of
         the ELBO. NaN also where ``pareto_k`` would be, where a weight is 0 (the ELBO is then
-        -inf), and after a checkpoint of version 1.
+        -inf), and after a checkpoint of version 1. Of several q, it is the k-hat of the draws of
+        one, the most above its limit, which is that of as many draws.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``. It tells how well q fits, and not how many
         independent draws quasi-random ones are worth; ``variance_ratio`` does.
