@@ -10,6 +10,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits, linear_gaussian
 from scipy import stats
 from scipy.special import logsumexp
+from test_protocol import GivenLikelihood
 
 import fastelbo as fe
 from fastelbo.engine import stored
@@ -17,6 +18,7 @@ from fastelbo.engine.requests import backend_named
 from fastelbo.engine.stratified import new_strata
 from fastelbo.models.proposals import as_proposals
 from fastelbo.models.sampling import IID
+from fastelbo.models.terms import Supplied
 from fastelbo.weights.strata import stratified_errors
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -577,6 +579,12 @@ def test_bad_input(given, message):
 def test_bad_proposals(make, message):
     with pytest.raises(fe.errors.InvalidInputError, match=message):
         make()
+
+
+def test_supplied_values_are_those_of_one_q():
+    model = GivenLikelihood(TWO[0], Supplied(np.zeros(200), dim=1))
+    with pytest.raises(fe.errors.InvalidInputError, match="model must not have supplied values"):
+        fe.estimate(model, TWO, [100, 100], rng=0)
 
 
 def test_too_many_draws():

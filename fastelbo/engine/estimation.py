@@ -198,7 +198,8 @@ def estimate(
     (`fastelbo.weights.strata`). ``relative_variance``, ``ess`` and ``pareto_k`` are those of all
     draws together. Importance-weighted bounds take the draws in a random order. For a k, they are
     lower bounds that are slightly above the bound of q_a, as the n_j are no chance, and their
-    errors are slightly too large. ``sampler="sobol"``, targets and ``analytic_kl`` are refused.
+    errors are slightly too large. All terms of a data point are stored, 48 bytes a draw.
+    ``sampler="sobol"``, targets and ``analytic_kl`` are refused.
 
     Examples
     --------

@@ -15,8 +15,10 @@ import numpy as np
 
 from ..errors import InvalidInputError, ShortTailWarning
 from ..models.proposals import Proposals
+from ..models.protocol import LatentModel
 from ..models.sampling import Sampling
 from ..models.strata import Stratum
+from ..models.terms import Supplied
 from ..progress import Tick, no_tick
 from ..random import RandomState, pilot_key
 from ..validation import Integers, require_memory
@@ -110,6 +112,13 @@ def new_strata(
     """The requests for draws of several q; see `requests.new_request`."""
     if sampling.replicated:
         raise InvalidInputError('sampler must be "iid" for several q, got "sobol"')
+    if isinstance(model, LatentModel) and (
+        isinstance(model.prior, Supplied) or isinstance(model.likelihood, Supplied)
+    ):
+        raise InvalidInputError(
+            "model must not have supplied values for several q, whose draws have no addresses in "
+            "common"
+        )
     counts = several.counts(n_samples)
     total = sum(counts)
     shares = np.array(counts) / total

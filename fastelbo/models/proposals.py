@@ -160,7 +160,8 @@ class Proposals(Frozen):
         >>> fe.defensive(q, wide).counts(1005), fe.Proposals([q, wide]).counts([7, 3])
         ((905, 100), (7, 3))
         """
-        if hasattr(n_samples, "__array__") or getattr(n_samples, "shape", ()):
+        shape: Any = getattr(n_samples, "shape", ())
+        if shape or hasattr(n_samples, "__array__"):
             n_samples = as_array(n_samples, "n_samples").tolist()
         if not isinstance(n_samples, (list, tuple)):
             return self._split(DEFAULT_SAMPLES if n_samples is None else n_samples)
