@@ -500,6 +500,22 @@ def reductions():
         yield fe.logsumexp(special, b=-2.0, return_sign=True)
 
 
+@group("several q")
+def several():
+    model, first = linear("full", "gaussian", "full", dim=3, features=5, model_batch=(4,))
+    _, second = linear("t", dim=3, q_batch=(4,), seed=1)
+    _, third = linear("mixture_t", dim=3, seed=2)
+    qs = fe.Proposals([first, second, third], [0.5, 0.3, 0.2])
+    yield everything(fe.estimate(model, qs, 3333, rng=1, backend="cpu"))
+    yield everything(fe.estimate(model, qs, 500, rng=1, backend="cpu", precision="float32"))
+    yield everything(fe.estimate(model, qs, 500, rng=1, backend="numpy"))
+    own = {"backend": "cpu", "rng": 2, "first_index": 3}
+    yield everything(fe.estimate(model, [third, first], [2 * CHUNK, 700], iw_sizes=(3,), **own))
+    yield fe.elbo_terms(model, [second, first], [50, 70], **own)
+    yield fe.log_weights(model, fe.defensive(first, third), 100, **own)
+    yield qs.log_prob(np.linspace(-1.0, 1.0, 12).reshape(4, 3)), qs.counts(1001)
+
+
 @group("data sets")
 def data_sets():
     yield fe.datasets.load_digits(), fe.datasets.load_galaxies(), fe.datasets.load_faithful()

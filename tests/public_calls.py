@@ -117,6 +117,10 @@ CALLS = {
         fe.estimate,
         {"model": MODEL, "q": Q, "target_total_se": 0.125, "rng": 0},
     ),
+    "estimate of several": (
+        fe.estimate,
+        {"model": P, "q": [Q, MIXTURE], "n_samples": np.array([30, 40]), "rng": 0},
+    ),
     "elbo_terms": (fe.elbo_terms, DRAWS),
     "log_weights": (fe.log_weights, DRAWS),
     "expectation": (
@@ -130,6 +134,10 @@ CALLS = {
     "importance_resample": (fe.importance_resample, {"model": P, "q": Q, "n": 5, "rng": 0}),
     "estimate of moments": (fe.estimate, DRAWS | {"moments": True}),
     "Expectation.confidence_interval": (EXPECTATION.confidence_interval, {}),
+    "Proposals": (fe.Proposals, {"qs": [Q, MIXTURE], "shares": SHARES}),
+    "Proposals.log_prob": (fe.Proposals([Q, P]).log_prob, {"z": X[:, :1]}),
+    "Proposals.counts": (fe.Proposals([Q, P]).counts, {"n_samples": np.array([30, 40])}),
+    "defensive": (fe.defensive, {"q": Q, "wide": MIXTURE, "share": 0.25}),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),

@@ -150,6 +150,15 @@ def _pairs():
             yield p, q
 
 
+def several():
+    """Proposals of pairs of distributions of one dimension."""
+    by_dim = {}
+    for name in ("Gaussian", "StudentT", "Mixture"):
+        for q in DISTRIBUTIONS[name]():
+            by_dim.setdefault((q.dim, q.batch_shape), []).append(q)
+    return [fe.Proposals(qs) for qs in by_dim.values()]
+
+
 def accumulators():
     for rows in ROWS.values():
         accumulator = fe.LogWeightAccumulator()
@@ -189,6 +198,7 @@ RECEIVERS = {
     "Interval": lambda: (est.confidence_interval() for est in estimates()),
     "Difference": lambda: (est - other for est, other in comparable()),
     "Bound": lambda: made(fe.cubo),
+    "Proposals": several,
     "SmoothedWeights": lambda: made(fe.psis),
     "LooResult": lambda: made(lambda rows: fe.loo(np.atleast_2d(rows).T)),
     "LogWeightAccumulator": accumulators,
@@ -280,13 +290,6 @@ FUNCTIONS = {
         fe.summarize, {}, {"pareto_k": False}, {"iw_sizes": [1, 2]}, {"rows": "shared"}
     ),
     "summarize of replicates": on_rows(in_replicates, {}, {"pareto_k": False}, {"iw_sizes": [1]}),
-    "estimate": on_pairs(
-        fe.estimate,
-        {},
-        {"precision": "float32"},
-        {"iw_sizes": [2], "moments": True},
-        {"backend": "numpy"},
-    ),
     "expectation": lambda: [
         (fe.expectation, (("mean", "cov", "quantiles")[i % 3], p, q, 100), {"rng": 0})
         for i, (p, q) in enumerate(pairs())
@@ -294,6 +297,25 @@ FUNCTIONS = {
     "importance_resample": lambda: [
         (fe.importance_resample, (p, q, 10), {"rng": 0, "replace": i % 2 == 0})
         for i, (p, q) in enumerate(pairs()[::3])
+    ],
+    "estimate": lambda: [
+        *on_pairs(
+            fe.estimate,
+            {},
+            {"precision": "float32"},
+            {"iw_sizes": [2], "moments": True},
+            {"backend": "numpy"},
+        )(),
+        *[
+            (fe.estimate, (each.qs[0], each, 200), {"rng": 0, **given})
+            for each in several()
+            for given in ({}, {"precision": "float32"}, {"backend": "numpy"})
+        ],
+    ],
+    "defensive": lambda: [
+        (fe.defensive, (q, q), {"share": share})
+        for q in DISTRIBUTIONS["Gaussian"]()
+        for share in (5e-324, 0.5, 1.0 - 2.0**-53)
     ],
     "elbo_terms": on_pairs(fe.elbo_terms, {}, {"precision": "float32"}, {"backend": "numpy"}),
     "log_weights": on_pairs(fe.log_weights),
@@ -338,6 +360,7 @@ METHODS = {
         if isinstance(q, fe.Categorical)
         else (np.reshape(POINTS, (-1, *(1,) * len(q.batch_shape), 1)) * np.ones(q.dim),)
     ],
+    "counts": lambda qs: [(1000,), ([5] * len(qs.qs),)],
     "log_joint": lambda m: [
         (np.reshape(POINTS, (-1, *(1,) * len(m.batch_shape), 1)) * np.ones(m.dim),)
     ],

@@ -43,7 +43,10 @@ from fuzz_strategies import (
     mixtures,
     pairs,
     points,
+    proposals,
+    proposals_arguments,
     real_array,
+    several,
     student_arguments,
     students,
     with_one_of_anything,
@@ -189,8 +192,14 @@ FUNCTIONS = {
         log_weights=log_weights().map(in_replicates),
         replicates=st.just(2),
     ),
-    "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets)),
-    "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets))
+    | joined(several(), keywords(_sized)),
+    "elbo_terms": joined(pairs() | several(), keywords(_draws, n_samples=counts)),
+    "defensive": st.integers(1, 3).flatmap(
+        lambda d: keywords(
+            {"share": st.floats(0.0, 1.0) | floats}, q=gaussians(d), wide=mixtures(d)
+        )
+    ),
     "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
     "expectation": joined(
         pairs(),
@@ -248,6 +257,7 @@ CONSTRUCTORS = {
     "StudentT": student_arguments(),
     "Mixture": mixture_arguments(),
     "Categorical": categorical_arguments(),
+    "Proposals": proposals_arguments(),
     "LinearGaussian": linear_arguments(),
     "Model": keywords(log_joint=st.just(own_density), dim=st.just(1), data=real_array),
     "MixtureModel": mixture_model_arguments(),
@@ -265,6 +275,7 @@ RECEIVERS = {
     "StudentT": students(),
     "Mixture": mixtures(),
     "Categorical": categoricals(),
+    "Proposals": proposals(),
     "LinearGaussian": linear_models(),
     "Model": st.just(fe.Model(log_joint=lambda z: -(z[0] ** 2) - z[1] ** 4, dim=2)),
     "MixtureModel": mixture_models(),
@@ -300,6 +311,10 @@ METHODS = {
     **_distribution_methods("StudentT"),
     **_distribution_methods("Mixture"),
     **_distribution_methods("Categorical"),
+    "Proposals.log_prob": lambda qs: keywords(z=points(qs)),
+    "Proposals.counts": lambda qs: keywords(
+        n_samples=counts | st.lists(counts, min_size=len(qs.qs), max_size=len(qs.qs))
+    ),
     "Mixture.sample": lambda q: keywords(
         {"rng": _seeds, "return_component": st.booleans()}, n=st.integers(0, 50)
     ),

@@ -205,7 +205,8 @@ def estimate(
     (`fastelbo.weights.strata`). ``relative_variance``, ``ess`` and ``pareto_k`` are those of all
     draws together. Importance-weighted bounds take the draws in a random order. For a k, they are
     lower bounds that are slightly above the bound of q_a, as the n_j are no chance, and their
-    errors are slightly too large. ``sampler="sobol"``, targets and ``analytic_kl`` are refused.
+    errors are slightly too large. All terms of a data point are stored, 48 bytes a draw.
+    ``sampler="sobol"``, targets and ``analytic_kl`` are refused.
 
     Examples
     --------
@@ -271,7 +272,10 @@ def estimate(
             values = strata.quantities(used, tick, followed.add if moments else None)
         values = _checked(model, values, strata.about)
         warn_about_weights(request.n_samples, values, pareto_k)
-        result = _wrap(request, values, None, request.n_samples, 0, len(several.qs))
+        strata.warn_of_few()
+        # Estimates of one q with the same seed have other draws.
+        addressed = request._replace(key=strata.parts[0].key)
+        result = _wrap(addressed, values, None, request.n_samples, 0, len(several.qs))
         return _with_moments(result, followed, request.q.dim) if moments else result
     draws: object = n_samples
     if target is not None:

@@ -59,7 +59,8 @@ class NumPyBackend:
         ascending = np.sort(log_weights, axis=-1)[:, request.n_samples - capacity :]
         values["tail"] = ascending[:, ::-1]
         values["pareto_k"] = reference.pareto_k(values["tail"])
-        suspect = reference.largest_share(log_weights) > LARGEST_SHARE
+        values["largest_share"] = reference.largest_share(log_weights)
+        suspect = values["largest_share"] > LARGEST_SHARE
         names = ("pareto_k_elbo", "pareto_k_kl", "pareto_k_likelihood")
         for name, terms_of_mean in zip(
             names, (-log_weights, terms[2] - terms[1], -terms[0]), strict=True

@@ -13,16 +13,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, ShortTailWarning
 from ..models.proposals import Proposals
+from ..models.protocol import LatentModel
 from ..models.sampling import Sampling
 from ..models.strata import Stratum
+from ..models.terms import Supplied
 from ..progress import Tick, no_tick
 from ..random import RandomState, pilot_key
-from ..validation import Integers
-from ..weights.strata import stratified_errors
+from ..validation import Integers, require_memory
+from ..weights.diagnostics import warn
+from ..weights.pareto import kept_draws
+from ..weights.strata import stratified_errors, stratified_tails
 from .bad_draws import about_draw
-from .lower_tails import Indices
+from .lower_tails import LARGEST_SHARE, Indices
 from .requests import new_request
 from .states import Quantities, StateForm, keeps_tails
 from .stored import StoredTerms, slices_of_points
@@ -32,6 +36,7 @@ from .task import Backend, EstimateRequest
 _SHUFFLE, _FIRST_Q = 15, 16
 # Numbers that are stored for a draw: its terms, and its terms in the order that is shuffled.
 _NUMBERS = 6
+_STORED = "the terms of all draws of a data point"
 
 
 class Strata(NamedTuple):
@@ -51,6 +56,17 @@ class Strata(NamedTuple):
         place, ends = int(self.order[k]), np.cumsum(self.counts)
         j = int(np.searchsorted(ends, place, side="right"))
         return about_draw(self.parts[j], i, place - int(ends[j] - self.counts[j]))
+
+    def warn_of_few(self) -> None:
+        """Warn of a q with so few draws that their tails have no k-hat."""
+        few = [part for part in self.parts if not kept_draws(part.n_samples)]
+        if few and self.pooled.form.capacity:
+            names = ", ".join(f"{part.q_name} with {part.n_samples} draws" for part in few)
+            warn(
+                ShortTailWarning,
+                f"k-hat cannot be computed for {names}: the parts that they have in standard "
+                "errors are not checked",
+            )
 
     def terms(
         self, backend: Backend, points: Indices, tick: Tick = no_tick
@@ -87,7 +103,8 @@ class Strata(NamedTuple):
             ]
             if not keeps_tails(self.pooled.points, self.pooled.form.capacity):
                 values["tail"] = values["tail"][:, :0]
-            parts.append(values | stratified_errors(values, each, self.counts))
+            errors = stratified_errors(values, each, self.counts)
+            parts.append(values | errors | stratified_tails(each, self.counts, LARGEST_SHARE))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -105,6 +122,13 @@ def new_strata(
     """The requests for draws of several q; see `requests.new_request`."""
     if sampling.replicated:
         raise InvalidInputError('sampler must be "iid" for several q, got "sobol"')
+    if isinstance(model, LatentModel) and (
+        isinstance(model.prior, Supplied) or isinstance(model.likelihood, Supplied)
+    ):
+        raise InvalidInputError(
+            "model must not have supplied values for several q, whose draws have no addresses in "
+            "common"
+        )
     counts = several.counts(n_samples)
     total = sum(counts)
     shares = np.array(counts) / total
@@ -114,11 +138,13 @@ def new_strata(
     )
     parts = tuple(
         pooled._replace(
-            q=Stratum(several.qs, shares, j), n_samples=count, form=StateForm((), 0),
+            q=Stratum(several.qs, shares, j), n_samples=count,
+            form=StateForm((), kept_draws(count) if pooled.form.capacity else 0),
             key=pilot_key(pooled.key, _FIRST_Q + j), q_name=f"q[{j}]",
         )
         for j, count in enumerate(counts)
     )  # fmt: skip
+    require_memory(_STORED, 8 * _NUMBERS * total)
     return Strata(pooled, parts, _shuffled(total, pilot_key(pooled.key, _SHUFFLE)))
 
 

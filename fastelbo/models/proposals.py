@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_floats
+from ..arrays.inputs import as_array, as_floats
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..validation import (
@@ -67,20 +67,7 @@ class Proposals(Frozen):
     shares: Floats
 
     def __init__(self, qs: Sequence[Elliptical], shares: ArrayLike | None = None) -> None:
-        members = as_sequence(qs, "qs", "distributions")
-        if not members:
-            raise InvalidInputError("qs must have at least one distribution, got none")
-        for j, each in enumerate(members):
-            if not isinstance(each, Elliptical):
-                raise InvalidInputError(
-                    f"q[{j}] must be a Gaussian, StudentT or Mixture, got {shown(each)}"
-                )
-            if each.dim != members[0].dim:
-                raise InvalidInputError(
-                    f"all q must have the same dimension, got {members[0].dim} of q[0] and "
-                    f"{each.dim} of q[{j}]"
-                )
-        _ = broadcast_shape(**{f"q[{j}]": each.batch_shape for j, each in enumerate(members)})
+        members = _members(qs, "qs")
         parts = np.full(len(members), 1.0 / len(members))
         if shares is not None:
             parts = as_floats(shares, "shares")
@@ -92,7 +79,7 @@ class Proposals(Frozen):
             parts = probabilities(parts, "shares")
             if not (parts > 0.0).all():
                 raise InvalidInputError(f"shares must be positive, got {parts.tolist()}")
-        self._set(qs=tuple(members), shares=parts)
+        self._set(qs=members, shares=parts)
 
     @property
     def dim(self) -> int:
@@ -103,6 +90,14 @@ class Proposals(Frozen):
     def batch_shape(self) -> tuple[int, ...]:
         """Shape of the batch to which those of all q broadcast."""
         return np.broadcast_shapes(*(each.batch_shape for each in self.qs))
+
+    def __len__(self) -> int:
+        """J, the number of the q_j."""
+        return len(self.qs)
+
+    def __getitem__(self, j: int) -> Elliptical:
+        """q_j, as of a list."""
+        return self.qs[j]
 
     def __repr__(self) -> str:
         shares = ", ".join(f"{share:.4g}" for share in self.shares)
@@ -165,7 +160,10 @@ class Proposals(Frozen):
         >>> fe.defensive(q, wide).counts(1005), fe.Proposals([q, wide]).counts([7, 3])
         ((905, 100), (7, 3))
         """
-        if not isinstance(n_samples, (list, tuple)) and np.ndim(n_samples) == 0:
+        shape: Any = getattr(n_samples, "shape", ())
+        if shape or hasattr(n_samples, "__array__"):
+            n_samples = as_array(n_samples, "n_samples").tolist()
+        if not isinstance(n_samples, (list, tuple)):
             return self._split(DEFAULT_SAMPLES if n_samples is None else n_samples)
         given = as_sequence(n_samples, "n_samples", "integers")
         if len(given) != len(self.qs):
@@ -196,7 +194,28 @@ def as_proposals(q: object) -> Proposals | None:
     """Several q, as users give them: a `Proposals`, a list or a tuple; None for anything else."""
     if isinstance(q, Proposals):
         return q
-    return Proposals(q) if isinstance(q, (list, tuple)) else None
+    return Proposals(_members(q, "q")) if isinstance(q, (list, tuple)) else None
+
+
+def _members(given: object, name: str) -> tuple[Elliptical, ...]:
+    """Distributions of one dimension, whose batches broadcast; errors call them ``name``."""
+    members = as_sequence(given, name, "distributions")
+    if not members:
+        raise InvalidInputError(f"{name} must have at least one distribution, got none")
+    for j, each in enumerate(members):
+        _require_elliptical(each, f"{name}[{j}]")
+        if each.dim != members[0].dim:
+            raise InvalidInputError(
+                f"{name} must have distributions of one dimension, got {members[0].dim} of "
+                f"{name}[0] and {each.dim} of {name}[{j}]"
+            )
+    _ = broadcast_shape(**{f"{name}[{j}]": each.batch_shape for j, each in enumerate(members)})
+    return tuple(members)
+
+
+def _require_elliptical(q: object, name: str) -> None:
+    if not isinstance(q, Elliptical):
+        raise InvalidInputError(f"{name} must be a Gaussian, StudentT or Mixture, got {shown(q)}")
 
 
 def defensive(q: Elliptical, wide: Elliptical, share: float = 0.1) -> Proposals:
@@ -234,6 +253,10 @@ def defensive(q: Elliptical, wide: Elliptical, share: float = 0.1) -> Proposals:
     >>> bool(low[0] < model.exact_log_evidence()[0] < high[0])
     True
     """
+    _require_elliptical(q, "q")
+    _require_elliptical(wide, "wide")
+    if q.dim != wide.dim:
+        raise InvalidInputError(f"wide must have the dimension of q, {q.dim}, got {wide.dim}")
     part = as_number(share, "share")
     if not 0.0 < part < 1.0:
         raise InvalidInputError(f"share must be between 0 and 1, got {share!r}")

@@ -55,7 +55,8 @@ class Estimate(Fields):
         be -inf. It is fitted only where one draw has more than an eighth of the sum of squares of
         the log weights about their mean, and NaN elsewhere: no draw then makes up the error of
         the ELBO. NaN also where ``pareto_k`` would be, where a weight is 0 (the ELBO is then
-        -inf), and after a checkpoint of version 1.
+        -inf), and after a checkpoint of version 1. Of several q, it is the k-hat of the draws of
+        one, the most above its limit, which is that of as many draws.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``. It tells how well q fits, and not how many
         independent draws quasi-random ones are worth; ``variance_ratio`` does.
@@ -195,7 +196,8 @@ class Estimate(Fields):
         bounds = {"elbo": Bound(self.elbo, self.elbo_se)}
         bounds |= {f"iw_elbo({k})": self._iw[k] for k in self.iw_sizes}
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
-        return bound_table(bounds, self._known_bias(), self.n_samples, self.corrected)
+        stratified = self.proposals > 1
+        return bound_table(bounds, self._known_bias(), self.n_samples, self.corrected, stratified)
 
     def total(self) -> Total:
         """Sums over all data points, which have draws of their own.
@@ -205,7 +207,8 @@ class Estimate(Fields):
         ``uncorrected_log_evidence`` is the plain sum. A standard error is the root of the sum of
         the squared errors. It is NaN if a data point has none, but
         ``total().confidence_interval()`` exists even then. For quasi-random draws, the correction
-        is ``sum SE_i^2 / 2``, which ``log_evidence`` has already.
+        is ``sum SE_i^2 / 2``, which ``log_evidence`` has already; for draws of several q it is the
+        same, and is added.
 
         Raises
         ------

@@ -5,6 +5,9 @@ means of the q_j, with weights a_j: its variance is sum_j a_j^2 V_j / n_j, with 
 within q_j alone (Owen and Zhou, 2000, JASA 95). What the means of the q_j differ by is no error, as
 the n_j are no chance. The variance of all draws together has it too, and gives too large an error.
 
+The tail that a mean of log weights has is that of the draws of one q_j. Among all draws, a q_j that
+has few of them, and others of another scale, would look like a heavy tail.
+
 For the mean weight, the V_j are relative to the squared mean of all weights. The Jensen gap varies
 like the mean of w / E(w) - l, with the mean of all weights in it.
 """
@@ -12,10 +15,12 @@ like the mean of w / E(w) - l, with the mean of all weights in it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..validation import Floats, Integers
+from .pareto import k_limit
 
 _ERRORS = ("elbo_se", "kl_se", "expected_log_likelihood_se")
 
@@ -55,6 +60,29 @@ def stratified_errors(
         gap.append(share * _gap_error(mean, own, each["elbo_se"], each["jensen_gap_se"]))
     found["log_evidence_se"] = np.hypot.reduce(evidence)
     found["jensen_gap_se"] = np.hypot.reduce(gap)
+    return found
+
+
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
+def stratified_tails(
+    strata: Sequence[Mapping[str, Floats]], counts: Integers, least_share: float
+) -> dict[str, Any]:
+    """k-hats of means of log weights and of their terms: of the q_j most above the limit, each.
+
+    With each goes the number of draws of that q_j, on which the limit depends; see `heavy_means`.
+    A q_j is looked at where one of its draws has more than ``least_share`` of the squared error of
+    the ELBO.
+    """
+    errors = np.stack([n * each["elbo_se"] for n, each in zip(counts, strata, strict=True)])
+    part = (errors / np.hypot.reduce(errors)) ** 2
+    matters = part * np.stack([each["largest_share"] for each in strata]) > least_share
+    limits = np.asarray(k_limit(counts, 1))[:, None]
+    found: dict[str, Any] = {}
+    for name in ("pareto_k_elbo", "pareto_k_kl", "pareto_k_likelihood"):
+        k = np.where(matters, np.stack([each[name] for each in strata]), np.nan)
+        worst = np.where(np.isnan(k), -np.inf, k - limits).argmax(axis=0)
+        found[name] = np.take_along_axis(k, worst[None], axis=0)[0]
+        found[f"{name}_draws"] = counts[worst]
     return found
 
 
