@@ -3,6 +3,8 @@
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
 from .engine.estimation import estimate
+from .engine.expectation import expectation
+from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
 from .models.bridges import from_numpyro, from_pymc, from_torch
@@ -12,10 +14,13 @@ from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
 from .models.mixture_model import MixtureModel
+from .models.proposals import Proposals, defensive
 from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
 from .results.estimate import Estimate
+from .results.expectation import Expectation
+from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
 from .version import __version__ as __version__
 from .versions import show_versions
@@ -34,6 +39,7 @@ __all__ = [
     "Difference",
     "ElboTerms",
     "Estimate",
+    "Expectation",
     "Gaussian",
     "LinearGaussian",
     "LogWeightAccumulator",
@@ -41,20 +47,25 @@ __all__ = [
     "Mixture",
     "MixtureModel",
     "Model",
+    "PosteriorDraws",
+    "Proposals",
     "SmoothedWeights",
     "StudentT",
     "Total",
     "cubo",
     "datasets",
+    "defensive",
     "draw",
     "elbo_terms",
     "errors",
     "ess",
     "estimate",
+    "expectation",
     "from_bridgestan",
     "from_numpyro",
     "from_pymc",
     "from_torch",
+    "importance_resample",
     "iw_elbo",
     "jackknife",
     "kl_divergence",

@@ -262,6 +262,23 @@ def given_parameters():
         yield mixture.sample(500, rng=2, return_component=True)
 
 
+@group("expectation, importance_resample")
+def posteriors():
+    model, q = linear("full", model_batch=(4,), q_batch=(4,))
+    functions = ["mean", "cov", "quantiles", lambda z: z[0] * z[1], lambda z: (z[0], z[1] > 0.0)]
+    for i, f in enumerate(functions):
+        for given in ({}, {"sampler": "sobol"}, {"precision": "float32"}):
+            n = 16 * 512 if "sampler" in given else CHUNK + 777
+            got = fe.expectation(f, model, q, n, rng=i, backend="cpu", **given)
+            yield [value for value in vars(got).values() if isinstance(value, np.ndarray)]
+            yield got.confidence_interval()
+    for replace in (True, False):
+        got = fe.importance_resample(model, q, 100, rng=3, backend="cpu", replace=replace)
+        yield got.draws, got.log_weights, got.index, got.pareto_k, got.ess
+    est = fe.estimate(model, q, 3000, rng=4, backend="cpu", moments=True)
+    yield everything(est), est.posterior_mean, est.posterior_mean_se, est.posterior_cov
+
+
 # --- users' models ------------------------------------------------------------------------------
 
 
@@ -481,6 +498,22 @@ def reductions():
     for special in ([], [0.0, -40.0], [np.inf, 0.0], [np.inf, np.nan], [-np.inf, -np.inf]):
         yield fe.logsumexp(special), fe.logmeanexp(special)
         yield fe.logsumexp(special, b=-2.0, return_sign=True)
+
+
+@group("several q")
+def several():
+    model, first = linear("full", "gaussian", "full", dim=3, features=5, model_batch=(4,))
+    _, second = linear("t", dim=3, q_batch=(4,), seed=1)
+    _, third = linear("mixture_t", dim=3, seed=2)
+    qs = fe.Proposals([first, second, third], [0.5, 0.3, 0.2])
+    yield everything(fe.estimate(model, qs, 3333, rng=1, backend="cpu"))
+    yield everything(fe.estimate(model, qs, 500, rng=1, backend="cpu", precision="float32"))
+    yield everything(fe.estimate(model, qs, 500, rng=1, backend="numpy"))
+    own = {"backend": "cpu", "rng": 2, "first_index": 3}
+    yield everything(fe.estimate(model, [third, first], [2 * CHUNK, 700], iw_sizes=(3,), **own))
+    yield fe.elbo_terms(model, [second, first], [50, 70], **own)
+    yield fe.log_weights(model, fe.defensive(first, third), 100, **own)
+    yield qs.log_prob(np.linspace(-1.0, 1.0, 12).reshape(4, 3)), qs.counts(1001)
 
 
 @group("data sets")

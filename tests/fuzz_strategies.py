@@ -320,6 +320,31 @@ def mixture_models(draw):
 
 
 @st.composite
+def proposals_arguments(draw, dim=None):
+    """Several q of one dimension, and now and then shares that are none."""
+    dim = draw(dims) if dim is None else dim
+    kinds = gaussians(dim, ()) | students(dim) | mixtures(dim, ())
+    given = {"qs": draw(st.lists(kinds, min_size=1, max_size=3))}
+    if draw(st.booleans()):
+        given["shares"] = draw(probabilities(len(given["qs"])))
+    return given
+
+
+@st.composite
+def proposals(draw, dim=None):
+    return build(fe.Proposals, **draw(proposals_arguments(dim)))
+
+
+@st.composite
+def several(draw):
+    """A model and several approximations of its dimension."""
+    dim = draw(dims)
+    model = draw(st.one_of(gaussians(dim), mixtures(dim), linear_models(dim)))
+    qs = draw(proposals(dim))
+    return {"model": model, "q": draw(st.sampled_from([qs, list(qs.qs)]))}
+
+
+@st.composite
 def pairs(draw):
     """A model and an approximation of one dimension, or of as many classes."""
     if draw(st.integers(0, 7)) == 0:

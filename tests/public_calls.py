@@ -56,6 +56,12 @@ def values_of_model(**arguments):
 values_of_model.__signature__ = inspect.signature(fe.Model)
 OWN = fe.Model(log_joint=own_density, dim=1, data=X, params=(X,))
 
+
+def scaled_square(z, x, factor):
+    return factor * x[0, 0] * z[0] ** 2
+
+
+EXPECTATION = fe.expectation("mean", MODEL, NEAR, 1000, rng=0)
 DRAWS = {"model": P, "q": Q, "n_samples": 50, "rng": 0}
 
 CALLS = {
@@ -111,8 +117,27 @@ CALLS = {
         fe.estimate,
         {"model": MODEL, "q": Q, "target_total_se": 0.125, "rng": 0},
     ),
+    "estimate of several": (
+        fe.estimate,
+        {"model": P, "q": [Q, MIXTURE], "n_samples": np.array([30, 40]), "rng": 0},
+    ),
     "elbo_terms": (fe.elbo_terms, DRAWS),
     "log_weights": (fe.log_weights, DRAWS),
+    "expectation": (
+        fe.expectation,
+        DRAWS | {"f": "quantiles", "probs": np.array([0.25, 0.5])},
+    ),
+    "expectation of params": (
+        fe.expectation,
+        DRAWS | {"f": scaled_square, "params": (X, 2.0)},
+    ),
+    "importance_resample": (fe.importance_resample, {"model": P, "q": Q, "n": 5, "rng": 0}),
+    "estimate of moments": (fe.estimate, DRAWS | {"moments": True}),
+    "Expectation.confidence_interval": (EXPECTATION.confidence_interval, {}),
+    "Proposals": (fe.Proposals, {"qs": [Q, MIXTURE], "shares": SHARES}),
+    "Proposals.log_prob": (fe.Proposals([Q, P]).log_prob, {"z": X[:, :1]}),
+    "Proposals.counts": (fe.Proposals([Q, P]).counts, {"n_samples": np.array([30, 40])}),
+    "defensive": (fe.defensive, {"q": Q, "wide": MIXTURE, "share": 0.25}),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
@@ -141,6 +166,7 @@ CALLS = {
 NOT_CALLED = {
     *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
+    *("Expectation", "PosteriorDraws"),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }
 

@@ -39,6 +39,10 @@ OBJECTS = {
     "full Gaussian": (fe.Gaussian([0.0, 1.0], cov=COV), estimated),
     "StudentT": (fe.StudentT([3.0, 4.0], np.zeros((2, 2)), scale=1.0), estimated),
     "Mixture": (PAIR, estimated),
+    "Proposals": (
+        fe.Proposals([fe.Gaussian([0.0, 1.0], scale=1.0), PAIR], [0.25, 0.75]),
+        lambda qs: qs.log_prob([0.5, 0.5]),
+    ),
     "Categorical": (fe.Categorical([[0.25, 0.75]]), lambda q: q.entropy()),
     "LinearGaussian": (FACTORS, exact),
     "LinearGaussian of a mixture": (

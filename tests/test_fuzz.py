@@ -43,7 +43,10 @@ from fuzz_strategies import (
     mixtures,
     pairs,
     points,
+    proposals,
+    proposals_arguments,
     real_array,
+    several,
     student_arguments,
     students,
     with_one_of_anything,
@@ -111,6 +114,7 @@ _estimate_options = _draws | {
     "iw_sizes": st.none() | st.lists(st.integers(1, 9), max_size=3),
     "analytic_kl": st.booleans(),
     "pareto_k": st.booleans(),
+    "moments": st.booleans(),
     "progress": st.just(False),
 }
 _targets = {
@@ -188,9 +192,35 @@ FUNCTIONS = {
         log_weights=log_weights().map(in_replicates),
         replicates=st.just(2),
     ),
-    "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets)),
-    "elbo_terms": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets))
+    | joined(several(), keywords(_sized)),
+    "elbo_terms": joined(pairs() | several(), keywords(_draws, n_samples=counts)),
+    "defensive": st.integers(1, 3).flatmap(
+        lambda d: keywords(
+            {"share": st.floats(0.0, 1.0) | floats}, q=gaussians(d), wide=mixtures(d)
+        )
+    ),
     "log_weights": joined(pairs(), keywords(_draws, n_samples=counts)),
+    "expectation": joined(
+        pairs(),
+        keywords(
+            _draws | {"probs": real_array, "vectorized": st.booleans()},
+            n_samples=counts,
+            f=st.sampled_from(["mean", "cov", "quantiles"]),
+        ),
+    ),
+    "importance_resample": joined(
+        pairs(),
+        keywords(
+            _draws
+            | {
+                "n_samples": counts,
+                "method": st.sampled_from(["systematic", "stratified", "multinomial", "residual"]),
+                "replace": st.booleans(),
+            },
+            n=st.integers(1, 20),
+        ),
+    ),
     "draw": keywords(
         {"first_index": st.integers(0, 5), "precision": st.sampled_from(["float64", "float32"])},
         q=gaussians(),
@@ -227,6 +257,7 @@ CONSTRUCTORS = {
     "StudentT": student_arguments(),
     "Mixture": mixture_arguments(),
     "Categorical": categorical_arguments(),
+    "Proposals": proposals_arguments(),
     "LinearGaussian": linear_arguments(),
     "Model": keywords(log_joint=st.just(own_density), dim=st.just(1), data=real_array),
     "MixtureModel": mixture_model_arguments(),
@@ -244,6 +275,7 @@ RECEIVERS = {
     "StudentT": students(),
     "Mixture": mixtures(),
     "Categorical": categoricals(),
+    "Proposals": proposals(),
     "LinearGaussian": linear_models(),
     "Model": st.just(fe.Model(log_joint=lambda z: -(z[0] ** 2) - z[1] ** 4, dim=2)),
     "MixtureModel": mixture_models(),
@@ -257,6 +289,8 @@ RECEIVERS = {
     "SmoothedWeights": built(fe.psis, log_weights(most=200)),
     "LooResult": built(fe.loo, log_weights(most=99).map(lambda r: np.atleast_2d(np.array(r)).T)),
     "ElboTerms": pairs().map(lambda pair: build(fe.elbo_terms, **pair, n_samples=20, rng=0)),
+    "Expectation": pairs().map(lambda pair: build(fe.expectation, "mean", **pair, n_samples=20)),
+    "PosteriorDraws": pairs().map(lambda pair: build(fe.importance_resample, **pair, n=5, rng=0)),
     "Digits": st.builds(fe.datasets.load_digits),
 }
 
@@ -277,11 +311,16 @@ METHODS = {
     **_distribution_methods("StudentT"),
     **_distribution_methods("Mixture"),
     **_distribution_methods("Categorical"),
+    "Proposals.log_prob": lambda qs: keywords(z=points(qs)),
+    "Proposals.counts": lambda qs: keywords(
+        n_samples=counts | st.lists(counts, min_size=len(qs.qs), max_size=len(qs.qs))
+    ),
     "Mixture.sample": lambda q: keywords(
         {"rng": _seeds, "return_component": st.booleans()}, n=st.integers(0, 50)
     ),
     "Mixture.from_sklearn": lambda q: keywords(gm=fitted_mixtures()),
     "Difference.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
+    "Expectation.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
     "Estimate.__sub__": lambda each: keywords(other=estimates() | st.just(each)),
     "LooResult.__sub__": lambda each: keywords(other=RECEIVERS["LooResult"] | st.just(each)),
     "Estimate.confidence_interval": lambda each: keywords(

@@ -102,6 +102,17 @@ def test_small_estimates_with_group_sizes(place, n_samples, iw_sizes):
     assert_close(*both(model, q, n_samples, iw_sizes=iw_sizes, first_index=2**31 + 5))
 
 
+def test_small_terms_of_several_q(place):
+    """Draws of a full Gaussian, with the density of a mixture of it and of Student-t."""
+    model, q = linear("full", dim=3, q_batch=())
+    qs = [q, linear("t", dim=3, seed=1)[1]]
+    got, expected = (
+        fe.elbo_terms(model, qs, [700, 100], rng=1, backend=backend)._asdict()
+        for backend in ("cuda", "cpu")
+    )
+    assert_close(got, expected)
+
+
 def test_small_replicates(place):
     """Quasi-random draws: two chunks of each of two replicates, and groups across these."""
     model, q = linear(dim=3)

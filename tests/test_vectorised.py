@@ -20,8 +20,8 @@ import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
 from fastelbo.kernels.draws import blocks, densities, radial, rotation, sampling, sobol
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math import selection
-from fastelbo.kernels.state import state
+from fastelbo.kernels.math import selection, sums
+from fastelbo.kernels.state import moments, state
 from fastelbo.models import plans
 from fastelbo.models.protocol import Frame, Points
 
@@ -96,6 +96,21 @@ def push_block(row, fresh, sizes, work, n):
 
 
 @kernel
+def moments_room(values):
+    return moments.make_room(values, True)
+
+
+@kernel
+def push_moments(row, log_weight, v, n, room):
+    moments.push_block(row, log_weight, v, 0, 0, n, True, room)
+
+
+@kernel
+def product_sums(x, y, z, n, partial_sums):
+    return sums.product_sums(x, y, z, n, partial_sums)
+
+
+@kernel
 def take_above(x, n, threshold, value, place):
     return selection.take_above(x, n, threshold, 0, value, place)
 
@@ -142,6 +157,10 @@ EXPECTED = {
     "permute": {r"vpsrlv?q": 3},
     "student_factors": normals("pd"),
     "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
+    # Two sums, of four terms each before they are stored.
+    "product_sums": {r"vfn?m(add|sub)\d+pd": 8},
+    # Exponentials, squares, deviations from means, and weights times deviations.
+    "push_moments": polynomial("pd") | {r"vmulpd": 6, r"vsubpd": 1, r"vfn?m(add|sub)\d+pd": 23},
 }
 for kind, suffix in (("pd", ""), ("ps", "_single")):
     EXPECTED |= {
@@ -168,6 +187,7 @@ def signatures():
     """Argument types of each kernel, as the drivers pass them."""
     vector, integer, key = numba.float64[::1], numba.int64, numba.uint64
     work = numba.typeof(workspace(np.empty(0)))
+    matrix = numba.float64[:, ::1]
     places, ranks, words = numba.int64[::1], numba.int32[::1], numba.uint32[::1]
     return {
         "take_above": (vector, integer, numba.float64, vector, places),
@@ -177,6 +197,8 @@ def signatures():
         "permute": (key, key, key, key, integer, places),
         "student_factors": (vector, vector, numba.float64, key, integer),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
+        "push_moments": (vector, vector, matrix, integer, numba.typeof(moments_room(DIM))),
+        "product_sums": (vector, vector, vector, integer, matrix),
         **signatures_of(numba.float64, ""),
         **signatures_of(numba.float32, "_single"),
     }

@@ -23,6 +23,7 @@ from .host import group_size, most_chunks, plans_of, ranges_of_steps
 from .loop import HostSlice, Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities, States
+from .stored import StoredTerms, stored_quantities
 from .task import EstimateRequest
 
 # Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
@@ -92,11 +93,18 @@ class CPUBackend:
 
         return HostSlice(states, fill, most_states=most_chunks(request))
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(
+        self, request: EstimateRequest, points: Indices | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
-        out = np.empty((3, request.points, request.n_samples))
-        self._fill_terms(request, np.arange(request.points), 0, request.n_samples, out)
+        points = np.arange(request.points) if points is None else points
+        out = np.empty((3, len(points), request.n_samples))
+        self._fill_terms(request, points, 0, request.n_samples, out)
         return out[0], out[1], out[2]
+
+    def stored(self, terms: StoredTerms, request: EstimateRequest, points: Indices) -> Quantities:
+        """See `task.Backend`."""
+        return stored_quantities(terms, request, points, n_threads=self.n_threads)
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""

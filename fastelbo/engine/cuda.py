@@ -13,7 +13,7 @@ from ..arrays.devices import in_slices, require_device
 from ..errors import InvalidInputError, NoDeviceFormWarning
 from ..kernels.cpu.launch import Pace
 from ..kernels.draws.blocks import Density, Plan
-from ..models.protocol import ExactModel, Expectations
+from ..models.protocol import ExactModel, Expectations, LatentModel
 from ..progress import Tick
 from ..validation import Floats
 from .cpu import CPUBackend
@@ -23,6 +23,7 @@ from .host import host_densities, refuse_host_densities
 from .loop import Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
 from .states import Quantities
+from .stored import StoredTerms, stored_quantities
 from .task import EstimateRequest
 
 if TYPE_CHECKING:
@@ -64,15 +65,15 @@ class CUDABackend:
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.device = require_device(index)
-        self._request: EstimateRequest | None = None
+        self._model: LatentModel | None = None
         self._calls: dict[str, DeviceCall] = {}
 
     def prepare(self, request: EstimateRequest) -> None:
         """Compile the functions of users; an `InvalidInputError` if one has no form on a device."""
-        if self._request is not request:
+        if self._model is not request.model:
             with self.device.select(self.index):
                 self._calls = device_calls(request)
-            self._request = request
+            self._model = request.model
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points on the device; read their states here."""
@@ -115,11 +116,14 @@ class CUDABackend:
             ):
                 array[j] = terms[0]
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
+    def terms(
+        self, request: EstimateRequest, points: Indices | None = None
+    ) -> tuple[Floats, Floats, Floats]:
         """See `task.Backend`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        shape = (request.points, request.n_samples)
+        part = request if points is None else request.at(points)
+        shape = (part.points, request.n_samples)
         out = (np.empty(shape), np.empty(shape), np.empty(shape))
 
         def run(start: int, place: int, lo: int, count: int, most_bytes: int) -> None:
@@ -133,10 +137,14 @@ class CUDABackend:
 
         with self.device.select(self.index):
             self.prepare(request)
-            for start, place, count in request.runs():
+            for start, place, count in part.runs():
                 bytes_of_point = 24 + 8 * request.work
                 in_slices(self.device, count, bytes_of_point, partial(run, start, place))
         return out
+
+    def stored(self, terms: StoredTerms, request: EstimateRequest, points: Indices) -> Quantities:
+        """See `task.Backend`; by the kernels of the CPU, as terms are in main memory."""
+        return stored_quantities(terms, request, points)
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
         """See `task.Backend`."""

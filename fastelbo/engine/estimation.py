@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,26 +12,25 @@ from ..errors import InvalidInputError
 from ..models.categorical import Categorical
 from ..models.distributions import Distribution
 from ..models.divergences import kl_divergence
+from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
 from ..progress import progress_bar
 from ..random import RandomState
 from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
-from ..validation import (
-    Floats,
-    as_count,
-    as_flag,
-    shown,
-)
-from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
+from ..validation import Floats, as_count, as_flag, shown
+from ..weights.diagnostics import high_k, refuse_bad_weights, warn_about_weights
 from ..weights.pareto import Counts
 from .advice import advice
 from .bad_draws import about_draw
+from .estimates_with_moments import MomentsOfSlices, WithMoments
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
 from .states import Quantities
+from .stratified import new_strata
 from .targets import (
+    Target,
     about_draws,
     as_target,
     grouped_quantities,
@@ -44,8 +43,8 @@ from .task import Backend, EstimateRequest
 
 def estimate(
     model: LatentModel | ExactModel,
-    q: Proposal | Categorical,
-    n_samples: int | None = None,
+    q: Proposal | Categorical | Proposals | Sequence[Proposal],
+    n_samples: int | Sequence[int] | None = None,
     *,
     rng: RandomState = None,
     iw_sizes: Iterable[int] | None = None,
@@ -54,6 +53,7 @@ def estimate(
     device: int = 0,
     analytic_kl: bool = False,
     pareto_k: bool = True,
+    moments: bool = False,
     first_index: int = 0,
     n_threads: int | None = None,
     progress: bool = False,
@@ -78,11 +78,13 @@ def estimate(
         likelihood 1: its log evidence is 0, and its ELBO is -KL(q || p).
     q : Gaussian, StudentT or Mixture; Categorical for a MixtureModel
         Approximate posterior. Its batch broadcasts against the model's batch. A q without a batch
-        is the same distribution for every data point; each data point has its own draws.
+        is the same distribution for every data point; each data point has its own draws. Of a
+        sequence of several, or `Proposals`, all draws are weighed by their mixture; see the notes.
     n_samples : int, optional
         K, the number of draws for each data point. By default it is 1000, for "sobol" 4096. Not
         allowed for a MixtureModel, which is summed exactly, nor with a target standard error, which
-        sets K.
+        sets K. For several q, a sequence has the number for each, at least 2. One number is split
+        among them, equally or by the shares of `Proposals`.
     rng : None, int, SeedSequence or Generator
         Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
         advances, and None gives new draws.
@@ -112,6 +114,11 @@ def estimate(
     pareto_k : bool
         Whether to estimate the tail index of the weights. If False, ``pareto_k`` is NaN, k-hat sets
         no standard error to NaN, and the interval of the log evidence is normal.
+    moments : bool
+        Whether to compute ``posterior_mean``, ``posterior_mean_se`` and ``posterior_cov`` of the
+        estimate, too, from the same draws. On the CPU the log densities of all draws are stored for
+        them, 24 bytes for each draw of a slice of data points. Other backends evaluate the model a
+        second time. The draws are made again on the CPU. Everything else is as without moments.
     first_index : int
         Address of the first data point. A minibatch that starts at data point i of a data set has
         the same draws as the full data set if ``first_index=i``.
@@ -193,6 +200,17 @@ def estimate(
     NoDeviceFormWarning
         With "auto", if the function of a `Model` cannot be compiled for the GPU; it names the line.
 
+    Notes
+    -----
+    Of n_j draws of each of several q_j, n in all, the weights are ``p / q_a`` with
+    ``q_a = sum_j (n_j / n) q_j``: the balance heuristic (Veach and Guibas, 1995). ELBO and KL are
+    those of q_a. Standard errors are stratified, from the variances within each q_j
+    (`fastelbo.weights.strata`). ``relative_variance``, ``ess`` and ``pareto_k`` are those of all
+    draws together. Importance-weighted bounds take the draws in a random order. For a k, they are
+    lower bounds that are slightly above the bound of q_a, as the n_j are no chance, and their
+    errors are slightly too large. All terms of a data point are stored, 48 bytes a draw.
+    ``sampler="sobol"``, targets and ``analytic_kl`` are refused.
+
     Examples
     --------
     >>> import fastelbo as fe
@@ -213,11 +231,19 @@ def estimate(
     >>> est = fe.estimate(model, fe.Gaussian([0.4], scale=0.9), sampler="sobol", rng=0)
     >>> est.n_samples, est.replicates, float(est.variance_ratio[0]) > 10.0
     (4096, 16, True)
+
+    Two q, neither of which is near the posterior alone:
+
+    >>> two = [fe.Gaussian([-1.0], scale=0.5), fe.Gaussian([1.0], scale=0.5)]
+    >>> est = fe.estimate(model, two, n_samples=[30_000, 70_000], rng=0)
+    >>> low, high = est.confidence_interval("log_evidence", 0.999)
+    >>> bool(low[0] < model.exact_log_evidence()[0] < high[0])
+    True
     """
     index = as_count(device, "device", least=0)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     analytic_kl, pareto_k = as_flag(analytic_kl, "analytic_kl"), as_flag(pareto_k, "pareto_k")
-    progress = as_flag(progress, "progress")
+    progress, moments = as_flag(progress, "progress"), as_flag(moments, "moments")
     target = as_target(target_se, target_total_se, n_samples, max_samples)
     sampling = as_sampling(sampler, replicates, transform, rotate)
     if isinstance(model, ExactModel):
@@ -230,7 +256,30 @@ def estimate(
             raise InvalidInputError(
                 'sampler must be "iid" for a MixtureModel, which is summed exactly; got "sobol"'
             )
+        if moments:
+            raise InvalidInputError(
+                "moments must be False for a MixtureModel, whose latent variable is a class; got "
+                "True"
+            )
         return _exact(model, q, n_samples, iw_sizes, backend_named(backend, threads, index, None))
+    several = as_proposals(q)
+    if several is not None:
+        _refuse_of_several(target, analytic_kl)
+        strata = new_strata(
+            model, several, n_samples, rng, first_index, precision, iw_sizes, pareto_k, sampling
+        )
+        request = strata.pooled
+        used = backend_named(backend, threads, index, request)
+        with progress_bar(progress, request.points * request.n_samples) as tick:
+            followed = MomentsOfSlices(strata, used)
+            values = strata.quantities(used, tick, followed.add if moments else None)
+        values = _checked(model, values, strata.about)
+        warn_about_weights(request.n_samples, values, pareto_k)
+        strata.warn_of_few()
+        # Estimates of one q with the same seed have other draws.
+        addressed = request._replace(key=strata.parts[0].key)
+        result = _wrap(addressed, values, None, request.n_samples, 0, len(several.qs))
+        return _with_moments(result, followed, request.q.dim) if moments else result
     draws: object = n_samples
     if target is not None:
         draws = most = sampling.most_draws(target.max_samples)
@@ -250,20 +299,34 @@ def estimate(
         used = backend_named(backend, threads, index, pilot)
         sizes = sizes_for(target, pilot, request.form.iw_sizes, used)
         alike = mean_request(request, sizes)
-    used = backend_named(backend, threads, index, alike)
+    plain = backend_named(backend, threads, index, alike)
+    kept = WithMoments(plain)
+    used = kept if moments else plain
     with progress_bar(progress, alike.points * alike.n_samples) as tick:
         if sizes is None:
             values = used.quantities(request, tick)
         else:
             values = grouped_quantities(request, sizes, used, tick)
     about = partial(about_draw, request) if sizes is None else about_draws(request, sizes)
-    refuse_bad_weights(values["n_bad"], values["first_bad"], about)
-    if _is_joint(model):
-        values = _without_terms(values)
+    values = _checked(model, values, about)
     counts = request.n_samples if sizes is None else sizes
-    to_change = partial(advice, request if sizes is None else alike, used)
+    to_change = partial(advice, request if sizes is None else alike, plain)
     warn_about_weights(counts, values, pareto_k, request.cut.replicates, to_change)
-    return _wrap(request, values, analytic, counts, piloted)
+    result = _wrap(request, values, analytic, counts, piloted)
+    return _with_moments(result, kept.found, request.q.dim) if moments else result
+
+
+def _refuse_of_several(target: Target | None, analytic_kl: bool) -> None:
+    """Errors for what several q cannot have."""
+    if target is not None:
+        raise InvalidInputError(
+            f"{target.name} must not be given for several q, got {target.se:g}; give n_samples"
+        )
+    if analytic_kl:
+        raise InvalidInputError(
+            "analytic_kl must be False for several q: the KL divergence of their mixture has no "
+            "closed form"
+        )
 
 
 def _analytic_kl(model: object, q: object) -> Floats:
@@ -300,8 +363,28 @@ _NO_TERMS = (
 )
 
 
+def _with_moments(estimate: Estimate, followed: MomentsOfSlices, dim: int) -> Estimate:
+    """The estimate with the moments of the posterior, without the errors that k-hat refuses."""
+    mean, se, cov = followed.of_batch(estimate.batch_shape, dim)
+    high = high_k(estimate.pareto_k, estimate.n_samples, estimate.replicates)
+    return replace(estimate, _posterior=(mean, np.where(high[..., None], np.nan, se), cov))
+
+
+def _checked(
+    model: LatentModel, values: Quantities, about: Callable[[int, int], str]
+) -> Quantities:
+    """The quantities that the model has, after a check of the weights."""
+    refuse_bad_weights(values["n_bad"], values["first_bad"], about)
+    return _without_terms(values) if _is_joint(model) else values
+
+
 def _wrap(
-    request: EstimateRequest, values: Quantities, kl: Floats | None, counts: Counts, piloted: int
+    request: EstimateRequest,
+    values: Quantities,
+    kl: Floats | None,
+    counts: Counts,
+    piloted: int,
+    proposals: int = 1,
 ) -> Estimate:
     """The estimate, with the closed-form KL if one is given."""
     design = request.design
@@ -312,7 +395,7 @@ def _wrap(
         addresses=(request.key, points), replicates=request.cut.replicates,
         sampler="iid" if design is None else "sobol",
         rotation=None if design is None else design.rotation_kind, pilot_samples=piloted,
-        corrected=isinstance(counts, np.ndarray),
+        corrected=isinstance(counts, np.ndarray), proposals=proposals,
     )  # fmt: skip
     if _is_joint(request.model):
         return replace(sampled, _note=_NO_TERMS)

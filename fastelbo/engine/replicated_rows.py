@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -10,25 +10,19 @@ import numpy as np
 
 from ..arrays.devices import on_device
 from ..arrays.draws import Draws
-from ..arrays.inputs import as_rows, constant, drop_pages, memory_map
+from ..arrays.inputs import as_rows, drop_pages, memory_map
 from ..errors import InvalidInputError
-from ..kernels.cpu import drivers
-from ..kernels.cpu.launch import ELEMENT_WORK, SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import Cut, Plan
 from ..kernels.draws.sobol import UNIT
 from ..models.lowering import no_coordinates
 from ..models.terms import no_density, supplied_term
 from ..progress import Tick, no_tick
-from ..validation import DEFAULT_IW_SIZES, Floats, group_sizes, shown
-from .host import ranges_of_steps
-from .loop import HostSlice, Slice, folded_quantities
+from ..validation import DEFAULT_IW_SIZES, group_sizes, shown
+from .host import Plans, Range
 from .lower_tails import Indices, tails_of_draws, with_lower_tails
 from .rows import Array, lower_terms
-from .states import Quantities, StateForm, States
-
-_FIRST_ELEMENTS = 2**22
-# Most log weights that are copied at once, of one data point or several: 64 MB.
-_COPIED_ELEMENTS = 2**23
+from .states import Quantities, StateForm
+from .stored import supplied_quantities
 
 
 def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
@@ -90,43 +84,21 @@ def replicated_quantities(
     # Other numbers of draws have no groups, which are matched a chunk at a time.
     chunk = min(UNIT, per_replicate) if in_powers_of_two(per_replicate) else per_replicate
     cut = Cut(replicates, per_replicate, chunk)
-    pace = Pace(max(1, _FIRST_ELEMENTS // cut.drawn(1)))
 
-    def source(run: Callable[[Slice], None]) -> None:
-        most = SLICE_NUMBERS // (form.size + cut.drawn(1))
-        lo = 0
-        while lo < points:
-            count = max(1, min(pace.size // cut.steps, most, points - lo))
-            run(_slice(x, np.arange(lo, lo + count), cut, form))
-            lo += count
+    def plans(lo: int, stop: int) -> Plans:
+        rows = np.arange(lo, stop)
+        return lambda ranges: _plan(x, rows, ranges)
 
-    values = folded_quantities(source, points, cut, form, pace, tick)
+    values = supplied_quantities(plans, np.arange(points), cut, form, tick)
     tails = partial(tails_of_draws, length, partial(lower_terms, x))
     return with_lower_tails(values, length, form.capacity, tails, replicates=replicates), shape
 
 
-def _slice(x: Array, points: Indices, cut: Cut, form: StateForm) -> HostSlice:
-    """The slice of some rows of x (A, R n, B)."""
-    states, after = States(len(points), form), x.shape[2]
-
-    def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
-        parts = [
-            x[points // after, start:end, points % after]
-            for start, end in ranges_of_steps(cut, first, stop)
-        ]
-        values = np.concatenate(parts, axis=1, dtype=np.float64, casting="unsafe")
-        drop_pages(memory_map(x))
-        counter = new_counter()
-        launch(
-            drivers.states, _plan(values), np.uint64(0), 0, constant(points), cut, first,
-            states.iw_sizes, states.capacity, states.top_rows, moments, top_rows, counter,
-            work=ELEMENT_WORK * values.size, counter=counter,
-        )  # fmt: skip
-
-    return HostSlice(states, fill, most_states=_COPIED_ELEMENTS // cut.chunk)
-
-
-def _plan(values: Floats) -> Plan:
-    """The plan of draws without coordinates, whose log weights are ``values``."""
+def _plan(x: Array, points: Indices, ranges: list[Range]) -> Plan:
+    """The plan of draws without coordinates, whose log weights are in rows of x (A, R n, B)."""
+    after = x.shape[2]
+    parts = [x[points // after, start:end, points % after] for start, end in ranges]
+    values = np.concatenate(parts, axis=1, dtype=np.float64, casting="unsafe")
+    drop_pages(memory_map(x))
     zero = no_density()
     return Plan(no_coordinates(), zero, zero, supplied_term(values), 0)

@@ -35,6 +35,7 @@ class EstimateRequest(NamedTuple):
     precision: str
     form: StateForm
     design: Design | None = None  # of quasi-random draws; None for independent ones
+    q_name: str = "q"  # what a user calls q
     # Which data points of the flattened batch are asked for, in ascending order; all by default.
     rows: NDArray[np.int64] | None = None
 
@@ -51,6 +52,10 @@ class EstimateRequest(NamedTuple):
     def places(self, part: slice | NDArray[np.int64]) -> slice | NDArray[np.int64]:
         """Where some of the data points that are asked for are in the flattened batch."""
         return part if self.rows is None else constant(self.rows[part])
+
+    def at(self, points: NDArray[np.int64]) -> EstimateRequest:
+        """The request for some of the data points that are asked for."""
+        return self._replace(rows=np.asarray(self.places(points)))
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Pieces of what is asked for that are one piece of the flattened batch.
@@ -78,7 +83,7 @@ class EstimateRequest(NamedTuple):
             options += f", batch_shape={self.batch}"
         if self.precision != "float64":
             options += f', precision="{self.precision}"'
-        return f"fastelbo.draw(q, {i}, {k}, {options})"
+        return f"fastelbo.draw({self.q_name}, {i}, {k}, {options})"
 
     def plan(self, rows: slice | NDArray[np.int64]) -> Plan:
         """The plan of some data points of the flattened batch."""
@@ -93,8 +98,22 @@ class Backend(Protocol):
         """The quantities of `states.Reader` for each data point."""
         ...
 
-    def terms(self, request: EstimateRequest) -> tuple[Floats, Floats, Floats]:
-        """log likelihood, log prior and log q of each draw, each of shape (points, draws)."""
+    def terms(
+        self, request: EstimateRequest, points: NDArray[np.int64] | None = None
+    ) -> tuple[Floats, Floats, Floats]:
+        """log likelihood, log prior and log q of each draw, each of shape (points, draws).
+
+        They are those of all data points, or of some that follow one another.
+        """
+        ...
+
+    def stored(
+        self,
+        terms: tuple[Floats, Floats, Floats],
+        request: EstimateRequest,
+        points: NDArray[np.int64],
+    ) -> Quantities:
+        """What `quantities` gives for some data points, from the terms of all their draws."""
         ...
 
     def expectations(self, model: ExactModel, probs: Floats) -> Expectations:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InvalidInputError, InvalidWeightError
 from ..models.categorical import Categorical
+from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
-from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
+from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, Sampling, as_sampling
 from ..random import RandomState
 from ..validation import Floats, as_count, require_memory
 from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
-from .task import EstimateRequest
+from .stratified import new_strata, terms_of_all
 
 
 class ElboTerms(NamedTuple):
@@ -58,8 +61,8 @@ class ReplicatedTerms(ElboTerms):
 
 def elbo_terms(
     model: LatentModel | ExactModel,
-    q: Proposal | Categorical,
-    n_samples: int | None = None,
+    q: Proposal | Categorical | Proposals | Sequence[Proposal],
+    n_samples: int | Sequence[int] | None = None,
     rng: RandomState = None,
     *,
     backend: str = "auto",
@@ -82,9 +85,13 @@ def elbo_terms(
         A distribution p is a model with prior p and likelihood 1. A MixtureModel has no draws. For
         a `Model` of ``log_joint``, ``log_likelihood`` is log p(x, z), and ``log_prior`` 0.
     q : Gaussian, StudentT or Mixture
-        Approximate posterior. Its batch broadcasts against the model's batch.
+        Approximate posterior. Its batch broadcasts against the model's batch. Of several, in a
+        sequence or `Proposals`, ``log_q`` is the log density of their mixture, and their draws come
+        in the random order in which `estimate` takes them. An array does not show that the draws
+        are stratified, so that `summarize` gives larger errors than `estimate`.
     n_samples : int, optional
-        K, the number of draws for each data point, by default as for `estimate`.
+        K, the number of draws for each data point, by default as for `estimate`; for several q,
+        also a sequence of the number for each.
     rng : None, int, SeedSequence or Generator
         Seed of the draws. An int or a SeedSequence gives the same draws in every call, a Generator
         advances, and None gives new draws.
@@ -128,27 +135,60 @@ def elbo_terms(
     >>> fe.elbo_terms(model, fe.Gaussian([0.4], scale=0.7), 5, rng=0).log_weights.shape
     (1, 5)
     """
+    sampling = as_sampling(sampler, replicates, transform, rotate)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    where = (backend, threads, as_count(device, "device", least=0))
+    return _terms(model, q, n_samples, rng, first_index, precision, sampling, where)[0]
+
+
+# Texts on draw k of data point i; see `bad_draws.about_draw`.
+_About = Callable[[int, int], str]
+
+
+def _terms(
+    model: object,
+    q: object,
+    n_samples: object,
+    rng: RandomState,
+    first_index: object,
+    precision: str,
+    sampling: Sampling,
+    where: tuple[str, int | None, int],
+) -> tuple[ElboTerms, _About]:
+    """The terms of every draw, and texts on the draws.
+
+    ``where`` are the name of a backend, its threads, and its device.
+    """
     if isinstance(model, ExactModel):
         raise InvalidInputError(
             f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
         )
-    sampling = as_sampling(sampler, replicates, transform, rotate)
-    request = new_request(model, q, n_samples, rng, first_index, precision, (), False, sampling)
-    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    options = (rng, first_index, precision, (), False, sampling)
+    several, strata = as_proposals(q), None
+    if several is None:
+        request = new_request(model, q, n_samples, *options)
+    else:
+        strata = new_strata(model, several, n_samples, *options)
+        request = strata.pooled
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
-    index = as_count(device, "device", least=0)
-    used = backend_named(backend, threads, index, request)
-    if sampling.rotate:
-        request, _ = with_rotation(request, used)
-    terms = used.terms(request)
-    _refuse_nan(terms, request)
+    used = backend_named(*where, request)
+    if strata is not None:
+        terms, about = terms_of_all(strata, used), strata.about
+    else:
+        if sampling.rotate:
+            request, _ = with_rotation(request, used)
+        terms, about = used.terms(request), partial(about_draw, request)
     if request.design is None:
-        return ElboTerms(*(each.reshape(*request.batch, request.n_samples) for each in terms))
-    own = (request.design.replicates, request.design.per_replicate)
-    return ReplicatedTerms(*(each.reshape(*request.batch, *own) for each in terms))
+        own: tuple[int, ...] = (request.n_samples,)
+    else:
+        own = (request.design.replicates, request.design.per_replicate)
+    made = ElboTerms if request.design is None else ReplicatedTerms
+    _refuse_nan(terms, about)
+    return made(*(each.reshape(*request.batch, *own) for each in terms)), about
 
 
-def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) -> None:
+def _refuse_nan(terms: tuple[Floats, Floats, Floats], about: _About) -> None:
+    """An error for terms (points, draws) that are NaN."""
     for name, array in zip(ElboTerms._fields, terms, strict=True):
         # A sum is NaN if a term is, and needs no array of its own.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -159,14 +199,14 @@ def _refuse_nan(terms: tuple[Floats, Floats, Floats], request: EstimateRequest) 
                 f"{int(np.isnan(array).sum())} numbers of {name} are NaN, the first at data point "
                 f"{point}, draw {draw}: scales and distances of model and q differ so much that "
                 "their products and ratios are beyond the largest float, or a function returned "
-                f"NaN. {about_draw(request, int(point), int(draw))}"
+                f"NaN. {about(int(point), int(draw))}"
             )
 
 
 def log_weights(
     model: LatentModel,
-    q: Proposal,
-    n_samples: int | None = None,
+    q: Proposal | Proposals | Sequence[Proposal],
+    n_samples: int | Sequence[int] | None = None,
     rng: RandomState = None,
     *,
     backend: str = "auto",
@@ -214,14 +254,13 @@ def log_weights(
     >>> even.shape, fe.summarize(even, replicates=16).replicates
     ((16, 256), 16)
     """
-    terms = elbo_terms(
-        model, q, n_samples, rng, backend=backend, precision=precision, device=device,
-        first_index=first_index, n_threads=n_threads, sampler=sampler, replicates=replicates,
-        transform=transform, rotate=rotate,
-    )  # fmt: skip
+    sampling = as_sampling(sampler, replicates, transform, rotate)
+    threads = None if n_threads is None else as_count(n_threads, "n_threads")
+    where = (backend, threads, as_count(device, "device", least=0))
+    terms, about = _terms(model, q, n_samples, rng, first_index, precision, sampling, where)
     weights = terms.log_weights
     if not weights.max(initial=-np.inf) < np.inf:
-        own = 1 if sampler == "iid" else 2
+        own = 2 if sampling.replicated else 1
         bad = ~(weights < np.inf).reshape(-1, math.prod(weights.shape[-own:]))
-        refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1))
+        refuse_bad_weights(bad.sum(axis=1), bad.argmax(axis=1), about)
     return weights

@@ -52,7 +52,7 @@ def probe(function: UserFunction, dim: int) -> list[tuple[Floats, int, float]]:
         points = probe_points(dim)
         raise InvalidInputError(
             f"{function.label} {problem}{line} at each of {len(points)} probes z, the first "
-            f"{_short(points[0])}; expected log densities, -inf where z is impossible"
+            f"{_short(points[0])}; expected {_EXPECTED[function.argument]}"
         ) from refused
     z, i, value = found[0]
     again = plain_value(function, z, i)
@@ -108,11 +108,17 @@ def _real(function: UserFunction, value: Any) -> float:
     }.get(type(number).__name__, "")
     raise InvalidInputError(
         f"{function.label} returned {shown(value)} of type {type(value).__name__}{hint}; expected "
-        f"one real number, {_MEANING[function.argument]} in nats"
+        f"one real number, {_MEANING[function.argument]}"
     )
 
 
-_MEANING = {"log_joint": "log p(x, z)", "log_likelihood": "log p(x | z)"}
+_MEANING = {
+    "log_joint": "log p(x, z) in nats",
+    "log_likelihood": "log p(x | z) in nats",
+    "f": "or a tuple or vector of them",
+}
+_DENSITIES = "log densities, -inf where z is impossible"
+_EXPECTED = {"log_joint": _DENSITIES, "log_likelihood": _DENSITIES, "f": "finite numbers"}
 
 
 # --- compiled beside plain ----------------------------------------------------------------------

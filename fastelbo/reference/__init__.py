@@ -20,6 +20,10 @@ leading axes are a batch and broadcast. The attribute ``family`` is one of these
 ``"zero"``
     The likelihood 1.
 
+``"stratum"``
+    ``own``, the distribution that makes the draws, and the mixture that weighs them: ``members``,
+    each one of the first three, and their ``shares (J,)``.
+
 A model has a ``prior``, one of the first three, and a ``likelihood``, one of the last three. A
 mixture model has ``x (..., P)`` and ``mixture``.
 """

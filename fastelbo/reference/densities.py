@@ -110,7 +110,7 @@ def log_density(
     Parameters
     ----------
     density
-        A distribution, or of a family of `TERMS`.
+        A distribution, a stratum of several, or of a family of `TERMS`.
     z
         Draws, shape (n, K, D).
     shape
@@ -124,6 +124,9 @@ def log_density(
     -------
     array of shape (n, K)
     """
+    if density.family == "stratum":
+        logs = [log_density(each, z, shape, points, draws) for each in density.members]
+        return log_mean(density.shares, np.stack(logs, axis=-1))
     if density.family not in TERMS:
         # With the draws on the first axis, a batch of points broadcasts against z.
         return log_prob(select_rows(density, shape, points), z.swapaxes(0, 1)).T

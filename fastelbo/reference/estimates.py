@@ -43,7 +43,7 @@ def elbo_terms(
     model
         Its ``prior`` is a distribution, its ``likelihood`` one that `log_likelihood` accepts.
     q
-        Gaussian, StudentT or Mixture.
+        Gaussian, StudentT or Mixture, or a stratum of several.
     n_samples
         Number of draws K per data point.
     key
@@ -62,15 +62,18 @@ def elbo_terms(
         by default the length of the two batches, which is 1 without a batch.
     """
     prior, likelihood = model.prior, model.likelihood
-    shape = np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    members = q.members if q.family == "stratum" else (q,)
+    drawn = q.own if q.family == "stratum" else q
+    batches = (each.batch_shape for each in members)
+    shape = np.broadcast_shapes(model.batch_shape, *batches)
     n_points = int(np.prod(shape, dtype=np.int64))
     address([first_index, first_index + max(n_points, 1) - 1], 32, "index")
     address(n_samples - 1, 40, "draw")
 
     # A block limits two sizes: numbers of a draw times draws times points, and the parameters of
     # the points.
-    dim = simple(q).mean.shape[-1]
-    dists = [dist for dist in (q, prior) if dist.family not in TERMS]
+    dim = simple(drawn).mean.shape[-1]
+    dists = [dist for dist in (*members, prior) if dist.family not in TERMS]
     n_components = max(dist.weights.shape[-1] if dist.family == "mixture" else 1 for dist in dists)
     is_full = any(simple(dist).scale_tril is not None for dist in dists)
     is_linear = likelihood.family == "linear_gaussian"
@@ -83,7 +86,7 @@ def elbo_terms(
     log_lik, log_prior, log_q = (np.empty((len(rows), n_samples)) for _ in range(3))
     for i in range(0, len(rows), point_step):
         points = rows[i : i + point_step]
-        q_rows, own_design = select_rows(q, shape, points), _design_at(design, points)
+        q_rows, own_design = select_rows(drawn, shape, points), _design_at(design, points)
         for k in range(0, n_samples, draw_step):
             draws = np.arange(k, min(k + draw_step, n_samples))
             block = np.s_[i : i + points.size, k : k + draws.size]

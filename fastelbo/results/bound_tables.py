@@ -37,6 +37,9 @@ class BoundTable(Frozen):
     corrected : bool
         Whether ``log_evidence`` has SE^2 / 2 added for the bias of a log of a mean, wherever it has
         an SE; the bias is then 0.
+    stratified : bool
+        Whether the draws are of several q. The bias is then SE^2 / 2, with SE that of
+        ``log_evidence``.
 
     Examples
     --------
@@ -55,6 +58,7 @@ class BoundTable(Frozen):
     bias: Floats
     n_samples: Counts
     corrected: bool = False
+    stratified: bool = False
 
     def __post_init__(self) -> None:
         self._set(**vars(self))
@@ -86,6 +90,8 @@ class BoundTable(Frozen):
             evidence += (
                 f". Its expectation is the bound of K weights, too low by about v/2K{bias}, with v "
                 "the relative variance of the weights."
+                if not self.stratified
+                else f". Its expectation is too low by about SE^2/2{bias}, with its error SE."
             )
         order = (
             "Rising rows are no test of q: if each k divides the next k and K, estimates from the "
@@ -110,11 +116,15 @@ class BoundTable(Frozen):
 
 
 def bound_table(
-    bounds: Mapping[str, Bound], bias: Floats, n_samples: Counts, corrected: bool
+    bounds: Mapping[str, Bound],
+    bias: Floats,
+    n_samples: Counts,
+    corrected: bool,
+    stratified: bool = False,
 ) -> BoundTable:
     """The table of named bounds, which must be in rising order; see `Estimate.bounds`."""
     value, se = (np.stack(parts) for parts in zip(*bounds.values(), strict=True))
-    return BoundTable(tuple(bounds), value, se, bias, n_samples, corrected)
+    return BoundTable(tuple(bounds), value, se, bias, n_samples, corrected, stratified)
 
 
 def _list(*texts: str) -> str:

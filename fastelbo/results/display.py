@@ -37,6 +37,8 @@ def line(estimate: Fields) -> str:
     """What the estimate is, in one line."""
     evidence, elbo, ess = estimate.log_evidence, estimate.elbo, estimate.ess
     draws = f"n_samples={in_words(estimate.n_samples)}"
+    if estimate.proposals > 1:
+        draws += f", proposals={estimate.proposals}"
     if estimate.replicates > 1:
         draws += f", sampler={estimate.sampler!r}, replicates={estimate.replicates}"
         worth = _worth(estimate.variance_ratio)

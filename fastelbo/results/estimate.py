@@ -55,7 +55,8 @@ class Estimate(Fields):
         be -inf. It is fitted only where one draw has more than an eighth of the sum of squares of
         the log weights about their mean, and NaN elsewhere: no draw then makes up the error of
         the ELBO. NaN also where ``pareto_k`` would be, where a weight is 0 (the ELBO is then
-        -inf), and after a checkpoint of version 1.
+        -inf), and after a checkpoint of version 1. Of several q, it is the k-hat of the draws of
+        one, the most above its limit, which is that of as many draws.
     ess : ndarray
         Effective sample size ``(sum w)^2 / sum w^2``. It tells how well q fits, and not how many
         independent draws quasi-random ones are worth; ``variance_ratio`` does.
@@ -76,6 +77,11 @@ class Estimate(Fields):
     replicates : int
         R, the number of replicates of quasi-random draws, each of n_samples / R draws; 1 for
         independent draws.
+    proposals : int
+        Number of q that made the draws. Of several, the log weights are those of their mixture, and
+        the errors are stratified: those of the mean of each q's draws, which
+        ``relative_variance``, ``ess`` and ``pareto_k``, of all draws together, do not show. Then
+        ``log_evidence_se`` is sqrt(u / K) for a u below v (see `fastelbo.weights.strata`).
     rotation : str or None
         How quasi-random draws were rotated: by the ``"exact"`` rotation, by one from a ``"pilot"``,
         or not at all, ``"identity"``; None for other draws.
@@ -85,10 +91,13 @@ class Estimate(Fields):
     corrected : bool
         Whether ``log_evidence`` has ``log_evidence_se ** 2 / 2`` added where it has a standard
         error: by so much the log of a mean is too low. True for quasi-random draws and targets.
+    posterior_mean, posterior_mean_se, posterior_cov : ndarray
+        Moments of the posterior, of ``estimate(..., moments=True)``; an error without it.
     variance_ratio : ndarray
         ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from K independent
-        draws over its variance from these; 1 for independent draws. With 16 replicates it is known
-        to a factor of about 2 either way. NaN where there is no standard error.
+        draws over its variance from these; 1 for independent draws of one q, and above 1 for those
+        of several, if their means differ. With 16 replicates it is known to a factor of about 2
+        either way. NaN where there is no standard error.
     stream_version : int
         While this number stays the same, the same request gives the same bits.
 
@@ -187,7 +196,8 @@ class Estimate(Fields):
         bounds = {"elbo": Bound(self.elbo, self.elbo_se)}
         bounds |= {f"iw_elbo({k})": self._iw[k] for k in self.iw_sizes}
         bounds["log_evidence"] = Bound(self.log_evidence, self.log_evidence_se)
-        return bound_table(bounds, self._known_bias(), self.n_samples, self.corrected)
+        stratified = self.proposals > 1
+        return bound_table(bounds, self._known_bias(), self.n_samples, self.corrected, stratified)
 
     def total(self) -> Total:
         """Sums over all data points, which have draws of their own.
@@ -197,7 +207,8 @@ class Estimate(Fields):
         ``uncorrected_log_evidence`` is the plain sum. A standard error is the root of the sum of
         the squared errors. It is NaN if a data point has none, but
         ``total().confidence_interval()`` exists even then. For quasi-random draws, the correction
-        is ``sum SE_i^2 / 2``, which ``log_evidence`` has already.
+        is ``sum SE_i^2 / 2``, which ``log_evidence`` has already; for draws of several q it is the
+        same, and is added.
 
         Raises
         ------

@@ -39,6 +39,7 @@ class Fields(Frozen):
     independent: bool
     sampler: str = "iid"
     replicates: int = 1
+    proposals: int = 1
     rotation: str | None = None
     pilot_samples: int = 0
     corrected: bool = False
@@ -58,6 +59,8 @@ class Fields(Frozen):
     _bound_df: dict[int, float] = field(default_factory=dict)
     # Where the draws are known, the key and the data points of their addresses.
     _addresses: tuple[int, range] | None = None
+    # Mean of the posterior, its standard error, and covariance, where they were asked for.
+    _posterior: tuple[Floats, Floats, Floats] | None = None
     # Why quantities are NaN, if it is not for the draws.
     _note: str = ""
 
@@ -98,18 +101,69 @@ class Fields(Frozen):
         return self._iw[int(k)]
 
     @property
+    def posterior_mean(self) -> Floats:
+        """Self-normalised mean of the posterior, ``sum w z / sum w``, (*batch, D).
+
+        Raises
+        ------
+        InvalidInputError
+            If the estimate was made without ``moments=True``.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([1.0], scale=1.0), fe.Gaussian([0.5], scale=1.5)
+        >>> fe.estimate(p, q, 10_000, moments=True, rng=0).posterior_mean.round(1)
+        array([1.])
+        """
+        return self._moments()[0]
+
+    @property
+    def posterior_mean_se(self) -> Floats:
+        """Standard error of ``posterior_mean``, (*batch, D).
+
+        It is that of the delta method, ``sqrt(sum w^2 (z - mean)^2) / sum w``, and for quasi-random
+        draws from the scatter of ``sum w (z - mean)`` over the replicates. It is NaN where
+        ``pareto_k`` is above its limit. `fastelbo.expectation` also looks at the tails of
+        ``|z - mean| w`` themselves. Errors as for `posterior_mean`.
+        """
+        return self._moments()[1]
+
+    @property
+    def posterior_cov(self) -> Floats:
+        """Self-normalised covariance of the posterior about ``posterior_mean``, (*batch, D, D).
+
+        Errors as for `posterior_mean`.
+        """
+        return self._moments()[2]
+
+    def _moments(self) -> tuple[Floats, Floats, Floats]:
+        if self._posterior is None:
+            raise InvalidInputError(
+                "the moments of the posterior are not known: call estimate with moments=True"
+            )
+        return self._posterior
+
+    @property
     def _uncorrected(self) -> Floats:
         """The log of the mean weight."""
         return np.asarray(self.log_evidence - self._correction)
 
+    @property
+    def _variance_of_draws(self) -> Floats:
+        """K SE^2 of the log evidence: v, and less of the draws of several q."""
+        if self.proposals == 1:
+            return self.relative_variance
+        return np.asarray(self.n_samples * self._evidence_se**2)
+
     def _bias(self) -> Floats:
-        """v / 2K; 0 where v is not known: from one draw, or from weights of 0.
+        """v / 2K, v that of the draws; 0 where v is not known: from one draw, or from weights of 0.
 
         Where ``log_evidence`` is corrected, what has been added to it.
         """
         if self.corrected:
             return self._correction
-        v = np.nan_to_num(self.relative_variance)
+        v = np.nan_to_num(self._variance_of_draws)
         return np.asarray(v / (2 * np.maximum(self.n_samples, 1)))
 
     def _known_bias(self) -> Floats:
@@ -117,7 +171,7 @@ class Fields(Frozen):
         if self.corrected:
             return np.where(np.isnan(self.log_evidence_se), np.nan, 0.0)
         if np.any(self.n_samples):
-            return np.asarray(self.relative_variance / (2 * self.n_samples))
+            return np.asarray(self._variance_of_draws / (2 * self.n_samples))
         return np.zeros_like(self.relative_variance)
 
     def _entries(self) -> dict[str, Any]:
@@ -126,6 +180,8 @@ class Fields(Frozen):
         names += ["ess", "relative_variance", "pareto_k", "pareto_k_elbo", "n_zero", "n_samples"]
         if self.replicates > 1:
             names += ["variance_ratio", "sampler", "replicates"]
+        if self.proposals > 1:
+            names += ["variance_ratio", "proposals"]
         names += [name for name in ("rotation", "pilot_samples") if getattr(self, name)]
         result = {name: getattr(self, name) for name in names}
         for k in self.iw_sizes:

@@ -54,7 +54,7 @@ def evidence_interval(
     value, se, v, k = (
         np.asarray(each[place])
         for each in (
-            estimate.log_evidence, estimate.log_evidence_se, estimate.relative_variance,
+            estimate.log_evidence, estimate.log_evidence_se, estimate._variance_of_draws,
             estimate.pareto_k,
         )
     )  # fmt: skip

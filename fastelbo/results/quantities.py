@@ -37,14 +37,16 @@ def from_quantities(
     rotation: str | None = None,
     pilot_samples: int = 0,
     corrected: bool = False,
+    proposals: int = 1,
 ) -> Estimate:
     """The estimate from a backend's quantities, which have one row per data point of ``shape``.
 
     ``n_samples`` is one number, or one for each data point. Shorter tails then end in NaN.
-    ``addresses`` are the key and the data points of the draws, where they are known. With
-    ``replicates``, errors are those between replicates; see `with_replicate_errors`. Their log
-    evidence is ``corrected`` for the bias of a log of a mean, SE^2 / 2, where there is an error;
-    that of independent draws on request.
+    Draws of several ``proposals`` have errors of their own among the values; see
+    `fastelbo.weights.strata`. ``addresses`` are the key and the data points of the draws, where
+    they are known. With ``replicates``, errors are those between replicates; see
+    `with_replicate_errors`. Their log evidence is ``corrected`` for the bias of a log of a mean,
+    SE^2 / 2, where there is an error; that of independent draws on request.
     """
 
     def shaped(array: Any) -> Floats:
@@ -79,6 +81,7 @@ def from_quantities(
     upper = se
     if replicates > 1:
         upper = np.maximum(se, tail_error(values, draws, replicates))
+    if replicates > 1 or proposals > 1:
         ratio = variance_ratio(values["relative_variance"], draws, se + suppressed)
     if corrected:
         with np.errstate(under="ignore"):
@@ -98,6 +101,7 @@ def from_quantities(
         independent=independent,
         sampler=sampler,
         replicates=replicates,
+        proposals=proposals,
         rotation=rotation,
         pilot_samples=pilot_samples,
         variance_ratio=shaped(ratio),
@@ -119,9 +123,12 @@ def with_replicate_errors(
 ) -> tuple[dict[str, Any], dict[int, float]]:
     """The quantities with errors that do not ask for k-hat, and the degrees of freedom of bounds.
 
-    Errors of one replicate are those of independent draws, with infinitely many degrees of freedom.
-    For several, see `fastelbo.weights.replicates`.
+    Errors of one replicate are those of independent draws, with infinitely many degrees of freedom,
+    where the quantities do not have an error already. For several, see
+    `fastelbo.weights.replicates`.
     """
+    if "log_evidence_se" in values:
+        return dict(values), {}
     if replicates == 1:
         with np.errstate(under="ignore"):
             se = np.sqrt(values["relative_variance"] / n_samples)

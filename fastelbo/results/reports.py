@@ -154,7 +154,8 @@ def _total_text(estimate: Estimate) -> str:
     rows.append(["", *cells, ends_cell(np.array(total.log_evidence), *interval)])
     if not np.isfinite(total.log_evidence):
         return format_table(rows)
-    bias = "sum SE^2/2" if estimate.replicates > 1 else "sum v/2K"
+    by_errors = estimate.replicates > 1 or estimate.proposals > 1
+    bias = "sum SE^2/2" if by_errors else "sum v/2K"
     correction = f"log_evidence includes {total.bias_correction:.3g} nats for its bias, {bias}."
     return f"{format_table(rows)}\n{correction}"
 

@@ -55,7 +55,7 @@ class Total:
     def bias_correction(self) -> float:
         """The bias correction in ``log_evidence``; 0 if that is infinite.
 
-        It is ``sum v_i / 2K``, and ``sum SE_i^2 / 2`` for replicates.
+        It is ``sum v_i / 2K``, and ``sum SE_i^2 / 2`` for replicates and for draws of several q.
         """
         if not math.isfinite(self.uncorrected_log_evidence):
             return 0.0

@@ -88,14 +88,20 @@ def heavy_means(
 
     The ELBO is the mean of the log weights l. Its tail is that of -l, not of exp(l), and
     ``pareto_k_elbo`` the k-hat of that. The KL and the log-likelihood, where the terms of log
-    weights are known, have k-hats of their own.
+    weights are known, have k-hats of their own. Those of several q are from as many draws as are
+    among the values; see `strata.stratified_tails`.
     """
-    elbo = high_k(values["pareto_k_elbo"], n_samples, replicates) & np.isfinite(values["elbo"])
+
+    def high(name: str) -> Flags:
+        draws: Any = values.get(f"{name}_draws", n_samples)
+        return high_k(values[name], draws, replicates)
+
+    elbo = high("pareto_k_elbo") & np.isfinite(values["elbo"])
     elbo &= ~constant_weights(values["relative_variance"])
     flags = {"elbo": elbo}
     for name, k in (("kl", "pareto_k_kl"), ("expected_log_likelihood", "pareto_k_likelihood")):
         if k in values:
-            flags[name] = elbo & high_k(values[k], n_samples, replicates)
+            flags[name] = elbo & high(k)
     return flags
 
 
@@ -142,6 +148,8 @@ def warn_about_weights(
     _warn_heavy_means(n_samples, values, replicates)
     with np.errstate(invalid="ignore"):
         variance = v / n_samples if replicates == 1 else evidence_error(values) ** 2
+        if "log_evidence_se" in values:
+            variance = values["log_evidence_se"] ** 2
         low = (variance > LOW_ESS_VARIANCE) & ~high
     if low.any():
         warn(
@@ -224,13 +232,15 @@ def _warn_heavy_means(n_samples: Counts, values: Mapping[str, Floats], replicate
     heavy = heavy_means(values, n_samples, replicates)
     flags = {name: each for name, each in heavy.items() if each.any()}
     if flags:
-        k = values["pareto_k_elbo"]
+        k, draws = values["pareto_k_elbo"], n_samples
+        if "pareto_k_elbo_draws" in values:
+            draws = values["pareto_k_elbo_draws"][flags["elbo"]].astype(np.int64)
         *others, last = (f"{name}_se" for name in flags)
         errors = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         worst = float(k[flags["elbo"]].max())
         warn(
             HighParetoKWarning,
-            f"k-hat of the log weights' own lower tail exceeds {_limit(n_samples, replicates)}, "
+            f"k-hat of the log weights' own lower tail exceeds {_limit(draws, replicates)}, "
             f"for {places(flags['elbo'], k)}: {errors} NaN there, each by the tail of its own "
             f"terms, as a few draws make up the mean (the worst is {worst:.2f}; from 1 on the ELBO "
             "may be -inf). A q whose tails are not heavier than those of the model has a finite "

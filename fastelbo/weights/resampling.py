@@ -15,7 +15,7 @@ from ..random import RandomState, generator
 from ..validation import Floats, Integers, as_choice, as_count, as_flag
 from .reductions import logsumexp, weight_rows
 
-_METHODS = ("systematic", "stratified", "multinomial", "residual")
+METHODS = ("systematic", "stratified", "multinomial", "residual")
 # NumPy draws this many numbers within a few hundredths of a second.
 _PIECE = 2**20
 
@@ -86,7 +86,7 @@ def resample(
     """
     rows, batch = weight_rows(log_weights, axis, dim)
     count, replace = as_count(n, "n"), as_flag(replace, "replace")
-    method = as_choice(method, "method", _METHODS)
+    method = as_choice(method, "method", METHODS)
     positive = np.isfinite(rows).sum(axis=1)
     if (positive == 0).any():
         raise InvalidWeightError(

@@ -85,6 +85,18 @@ def test_terms(name):
     assert_close(got._asdict(), expected._asdict())
 
 
+def test_several_q():
+    """Of mixed families, diagonal and full: their mixture in the coordinates of each."""
+    model, full = linear("full", "gaussian", model_batch=(2,), q_batch=(2,))
+    others = [linear(kind, seed=seed)[1] for seed, kind in enumerate(["t", "mixture", "diagonal"])]
+    got, expected = (
+        fe.elbo_terms(model, [full, *others], 28, rng=2, backend=backend)
+        for backend in ("cuda", "numpy")
+    )
+    assert_close(got._asdict(), expected._asdict())
+    assert_close(*estimates(model, [full, *others], 100, iw_sizes=(1, 7)))
+
+
 def test_several_chunks():
     model, q = linear(dim=1, features=1)
     assert_close(*estimates(model, q, 2 * 8192 + 77, iw_sizes=(1, 7, 100, 5000)))

@@ -239,3 +239,26 @@ def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
             second_x[j] += dx * dx
             co_moment[j] += dw * dx
     return _close(second_w), _close(second_x), _close(co_moment)
+
+
+@borrower
+def product_sums(x, y, z, n, partial_sums):
+    """The sums of x z and of y z."""
+    with_x, with_y = partial_sums[0], partial_sums[1]
+    for j in range(PARTIAL_SUMS):
+        with_x[j] = 0.0
+        with_y[j] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            xz, yz = with_x[j], with_y[j]
+            for term in range(_TERMS):
+                k = first + j + term * PARTIAL_SUMS
+                xz += x[k] * z[k]
+                yz += y[k] * z[k]
+            with_x[j], with_y[j] = xz, yz
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            with_x[j] += x[first + j] * z[first + j]
+            with_y[j] += y[first + j] * z[first + j]
+    return _close(with_x), _close(with_y)
