@@ -2,6 +2,7 @@
 
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
+from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
@@ -20,6 +21,8 @@ from .results.total import Total
 from .version import __version__ as __version__
 from .versions import show_versions
 from .warmup import warmup
+from .weights.bridge import bridge_log_ratios
+from .weights.bridge_result import BridgeEstimate
 from .weights.bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
 from .weights.differences import Difference
 from .weights.loo import loo
@@ -30,6 +33,7 @@ from .weights.resampling import resample
 
 __all__ = [
     "Bound",
+    "BridgeEstimate",
     "Categorical",
     "Difference",
     "ElboTerms",
@@ -44,6 +48,8 @@ __all__ = [
     "SmoothedWeights",
     "StudentT",
     "Total",
+    "bridge",
+    "bridge_log_ratios",
     "cubo",
     "datasets",
     "draw",

@@ -1,0 +1,323 @@
+"""Bridge sampling from log ratios at draws of the posterior and of a normalised q."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import log_expit
+
+from ..arrays.draws import warn_user
+from ..arrays.inputs import as_unchecked_floats
+from ..errors import ChainsWarning, InvalidInputError, InvalidWeightError, OverlapWarning
+from ..validation import Floats, as_number
+from .bridge_result import BridgeEstimate
+from .convergence import bulk_effective_draws, effective_draws, halves, r_hat
+
+# Rank-normalised R-hat and effective draws a chain, as Vehtari et al. (2021) advise, and an R-hat
+# from which on chains tell of different distributions.
+MOST_R_HAT, LEAST_ESS, HOPELESS_R_HAT = 1.01, 100.0, 1.1
+# The fewest effective draws of a mean whose error is trusted, and the largest relative mean squared
+# error: up to it intervals of nominally 95 % covered 92 to 96 %, wherever p and q lay.
+LEAST_TERMS, MOST_MSE = 20.0, 0.1
+# Standard errors by which two answers for the overlap may differ.
+MOST_MISMATCH = 6.0
+
+
+# Differences of log ratios beyond are cut off there; and the last digits of a root.
+_FAR, _TINY = 1e300, 4.0 * 2.0**-52
+# Relative, of means of thousands of terms.
+_ROUNDING = 1e-10
+
+
+class Mixing(NamedTuple):
+    """The largest R-hat, and the least effective number of draws."""
+
+    r_hat: float
+    ess_bulk: float
+
+    @classmethod
+    def of(cls, x: Floats) -> Mixing:
+        """Of the columns of x (chains, draws, ...); NaN for chains of fewer than 10 draws."""
+        return cls(float(np.max(r_hat(x))), float(np.min(bulk_effective_draws(x))))
+
+    def worse(self, other: Mixing) -> Mixing:
+        """The worse of both numbers."""
+        return Mixing(max(self.r_hat, other.r_hat), min(self.ess_bulk, other.ess_bulk))
+
+
+def bridge_log_ratios(
+    l1: ArrayLike, l2: ArrayLike, *, n_eff: float | None = None
+) -> BridgeEstimate:
+    """Log evidence by optimal bridge sampling, from log ratios of p(x, z) and q(z).
+
+    Parameters
+    ----------
+    l1 : (draws,) or (chains, draws) array_like
+        ``log p(x, z) - log q(z)`` at draws z of the posterior, which q was not fitted to.
+    l2 : (n,) array_like
+        The same at independent draws of q, which is normalised. -inf where p is 0.
+    n_eff : float, optional
+        Effective number of the draws of the posterior: their number if they are independent. By
+        default it is estimated from the autocorrelations of each chain.
+
+    Returns
+    -------
+    BridgeEstimate
+
+    Raises
+    ------
+    InvalidWeightError
+        If l1 is not finite, or l2 is NaN or +inf.
+    InvalidInputError
+        If an array is empty or has a wrong number of axes, or n_eff is not a number above 0.
+
+    Warns
+    -----
+    ChainsWarning
+        If chains have not mixed: R-hat above 1.01, fewer than 100 effective draws a chain, or too
+        few draws to tell.
+    OverlapWarning
+        If p and q overlap so little that the error cannot be trusted.
+
+    Notes
+    -----
+    The log evidence is log r with
+
+    ``r = mean(1 / (s1 + s2 r e^-l2)) / mean(1 / (s1 e^l1 + s2 r))``,
+
+    s1 = n_eff / (n_eff + n), s2 = 1 - s1 (Meng and Wong, 1996, Statistica Sinica 6). Both sides are
+    monotone in r: there is one root, found by bisection. With f1 = p / (s1 p + s2 q) at the draws
+    of q and f2 = q / (s1 p + s2 q) at those of the posterior, for the normalised p, the relative
+    mean squared error is ``Var f1 / (n E(f1)^2) + Var f2 / (n_eff E(f2)^2)`` (Fruhwirth-Schnatter,
+    2004, Econometrics Journal 7). n_eff is the effective number of draws of f2 itself.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.5], scale=1.25)
+    >>> points = p.sample(4000, rng=0), q.sample(4000, rng=1)
+    >>> l1, l2 = (p.log_prob(z) + 7.0 - q.log_prob(z) for z in points)  # p has the norm e^7
+    >>> low, high = fe.bridge_log_ratios(l1, l2, n_eff=4000).confidence_interval(0.999)
+    >>> bool(low < 7.0 < high)
+    True
+    """
+    ratios, proposal = _ratios(l1, l2)
+    given = None if n_eff is None else as_number(n_eff, "n_eff")
+    if given is not None and not 0.0 < given < math.inf:
+        raise InvalidInputError(f"n_eff must be a finite number above 0, got {given}")
+    result = bridged(ratios, proposal, Mixing.of(ratios), given)
+    warn_about_bridge(result)
+    return result
+
+
+def bridged(
+    l1: Floats,
+    l2: Floats,
+    mixing: Mixing,
+    n_eff: float | None = None,
+    key: int | None = None,
+) -> BridgeEstimate:
+    """The estimate from checked log ratios (chains, draws) and (n,), without its warnings."""
+    effective = n_eff if n_eff is not None else float(l1.size)
+    log_r, parts = _solved(l1, l2, effective)
+    if n_eff is None:
+        # Draws of the posterior count by the autocorrelations of what is averaged.
+        found = float(effective_draws(halves(parts.f2)))
+        if np.isfinite(found):
+            effective = found
+            log_r, parts = _solved(l1, l2, effective)
+            found = float(effective_draws(halves(parts.f2)))
+        effective = found
+    mse = _relative_variance(parts.f1) / l2.size + _relative_variance(parts.f2) / effective
+    problems = _problems_of_chains(l1, mixing, n_eff is not None)
+    overlap = _problems_of_overlap(parts, effective, mse)
+    sound = not overlap and not mixing.r_hat >= HOPELESS_R_HAT
+    return BridgeEstimate(
+        log_evidence=log_r,
+        log_evidence_se=math.sqrt(mse) if sound else math.nan,
+        relative_mse=mse,
+        overlap=parts.overlap,
+        n_eff=effective,
+        r_hat=mixing.r_hat,
+        ess_bulk=mixing.ess_bulk,
+        n_draws=l1.size,
+        n_proposal=l2.size,
+        problems=(*problems, *overlap),
+        _key=key,
+    )
+
+
+class _Parts(NamedTuple):
+    """s1 f1 at the draws of q and s2 f2 at those of the posterior, which are between 0 and 1."""
+
+    f1: Floats
+    f2: Floats
+    share: float  # s1
+
+    @property
+    def overlap(self) -> float:
+        """O = int p q / (s1 p + s2 q), the mean of f1, and of f2 at the root."""
+        return float(self.f1.mean()) / self.share
+
+
+def _solved(l1: Floats, l2: Floats, n_eff: float) -> tuple[float, _Parts]:
+    """log r, and the two functions of which it is a ratio of means."""
+    # With c = log(s2 / s1) the equation of log r = x is s2 mean(expit(l2 - x - c)) =
+    # s1 mean(expit(x + c - l1)): of s1 f1, and of s2 f2.
+    log_odds, share = math.log(l2.size / n_eff), n_eff / (n_eff + l2.size)
+    # The shift keeps the digits of what differs.
+    shift = float(np.median(l1))
+    with np.errstate(over="ignore"):
+        first, second = (np.clip(each - shift, -_FAR, _FAR) for each in (l1, l2))
+    if np.isneginf(l2).all():
+        return -math.inf, _Parts(np.zeros_like(l2), np.ones_like(l1), share)
+
+    def logs(x: float) -> tuple[Floats, Floats]:
+        return log_expit(second - x - log_odds), log_expit(x + log_odds - first)
+
+    def falling(x: float) -> float:
+        f1, f2 = logs(x)
+        return log_odds + _log_mean(f1) - _log_mean(f2)
+
+    with np.errstate(under="ignore"):
+        x = _root(falling)
+        f1, f2 = map(np.exp, logs(x))
+    return x + shift, _Parts(f1, f2, share)
+
+
+def _log_mean(logs: Floats) -> float:
+    top = float(logs.max())
+    return top + math.log(float(np.exp(logs - top).mean()))
+
+
+def _root(falling: Callable[[float], float]) -> float:
+    """Where a function falls through 0, to the last digits; its slope is -2 to 0."""
+    value = falling(0.0)
+    if value == 0.0:
+        return 0.0
+    ends, step = [0.0, value], abs(value)
+    sign = math.copysign(1.0, value)
+    while falling(sign * step) * sign > 0.0:
+        ends[0], step = sign * step, 2.0 * step
+    low, high = sorted((ends[0], sign * step))
+    return float(brentq(falling, low, high, xtol=_TINY, rtol=_TINY, maxiter=1000))
+
+
+def _relative_variance(f: Floats) -> float:
+    mean = float(f.mean())
+    return float(f.var(ddof=1)) / mean**2 if mean > 0.0 and f.size > 1 else math.inf
+
+
+def _problems_of_chains(l1: Floats, mixing: Mixing, effective_given: bool) -> tuple[str, ...]:
+    """What is known against the draws of the posterior."""
+    chains, draws = l1.shape
+    found = []
+    if mixing.r_hat > MOST_R_HAT:
+        found.append(
+            f"R-hat is {mixing.r_hat:.3g}, above {MOST_R_HAT}: the chains, or the halves of one, "
+            "have not mixed"
+        )
+    if effective_given:
+        return tuple(found)
+    if np.isnan(mixing.ess_bulk):
+        found.append(
+            f"chains of {draws} draws are too short to tell whether they have mixed, and how many "
+            "effective draws they have"
+        )
+    elif mixing.ess_bulk < LEAST_ESS * chains:
+        found.append(
+            f"there are {mixing.ess_bulk:.0f} effective draws, fewer than {LEAST_ESS:.0f} for each "
+            f"of {chains} chains"
+        )
+    return tuple(found)
+
+
+def _problems_of_overlap(parts: _Parts, n_eff: float, mse: float) -> tuple[str, ...]:
+    """What is known against the error."""
+    overlap = parts.overlap
+    if not overlap > 0.0:
+        return ("p is 0 at all draws of q: they do not overlap",)
+    # By theory the error follows from the overlap (Meng and Wong, 1996). An error that is smaller
+    # is of draws that have not met where p and q overlap.
+    expected = (1.0 / overlap - 1.0) * (1.0 / parts.f1.size + 1.0 / n_eff)
+    if not max(mse, expected) <= MOST_MSE:
+        return (
+            f"p and q overlap by {overlap:.2g} only: the relative mean squared error is "
+            f"{max(mse, expected):.2g}, above {MOST_MSE}; q should be closer to p, or there should "
+            "be more draws",
+        )
+    terms = min(n_eff, *(float(f.sum() ** 2 / (f**2).sum()) for f in (parts.f1, parts.f2)))
+    if not terms >= LEAST_TERMS:
+        return (f"a mean has {terms:.0f} effective terms, fewer than {LEAST_TERMS:.0f}",)
+    score = mismatch(parts, n_eff)
+    if score > MOST_MISMATCH:
+        return (
+            f"the draws are not of p, or miss a part of it: what they and those of q tell of the "
+            f"overlap differs by {score:.1f} standard errors, above {MOST_MISMATCH:g}",
+        )
+    return ()
+
+
+def mismatch(parts: _Parts, n_eff: float) -> float:
+    """How many standard errors two answers for the overlap differ by: the draws may not be of p.
+
+    For draws of p, ``s1 E_q(f1^2) + s2 E_p(f2^2) = int p q (s1 p + s2 q) / (s1 p + s2 q)^2 = O``,
+    while r makes the means of f1 and f2 equal for any draws. The error is by the delta method, that
+    of r included.
+    """
+    u, v, s1, s2 = parts.f1, parts.f2, parts.share, 1.0 - parts.share
+    slope = ((u - u**2).mean() / s1 + (v - v**2).mean() / s2) or 1.0
+    turn = ((u - u**2) * (0.5 - 2.0 * u)).mean() / s1 - ((v - v**2) * (0.5 - 2.0 * v)).mean() / s2
+    by_q = (u**2 + (turn / slope - 0.5) * u) / s1
+    by_p = (v**2 - (turn / slope + 0.5) * v) / s2
+    error = math.sqrt(by_q.var() / u.size + by_p.var() / n_eff)
+    difference = abs((u**2 - 0.5 * u).mean() / s1 + (v**2 - 0.5 * v).mean() / s2)
+    # Where q is p, all that is left is rounding.
+    return float(difference / error) if difference > _ROUNDING * parts.overlap else 0.0
+
+
+def warn_about_bridge(result: BridgeEstimate) -> None:
+    """Warn, at the line that called a public function, about each problem."""
+    unsure = math.isnan(result.log_evidence_se)
+    for problem in result.problems:
+        about_chains = "chain" in problem
+        kind = ChainsWarning if about_chains else OverlapWarning
+        end = "; log_evidence_se is NaN" if unsure else "; the error may be too small"
+        warn_user(kind, problem + end)
+
+
+def _ratios(l1: ArrayLike, l2: ArrayLike) -> tuple[Floats, Floats]:
+    """The log ratios as (chains, draws) and (n,), checked."""
+    first, second = as_unchecked_floats(l1, "l1"), as_unchecked_floats(l2, "l2")
+    if first.ndim not in (1, 2) or not first.size:
+        raise InvalidInputError(
+            "l1 must have shape (draws,) or (chains, draws) and at least one draw, got shape "
+            f"{first.shape}"
+        )
+    if second.ndim != 1 or not second.size:
+        raise InvalidInputError(
+            f"l2 must have shape (n,) with at least one draw of q, got shape {second.shape}"
+        )
+    first = first.reshape(-1, first.shape[-1])
+    if len(first) > first.shape[1]:
+        raise InvalidInputError(
+            f"l1 must have shape (chains, draws), got {len(first)} chains of {first.shape[1]} "
+            "draws; transpose it"
+        )
+    for name, array, bad in (
+        ("l1", first, ~np.isfinite(first)),
+        ("l2", second, ~(second < np.inf)),
+    ):
+        if bad.any():
+            what = "finite" if name == "l1" else "neither NaN nor +inf"
+            where = tuple(map(int, np.argwhere(bad)[0]))
+            raise InvalidWeightError(
+                f"{name} must be {what}, got {int(bad.sum())} numbers that are not, the first, "
+                f"{array[where]}, at index {where}"
+            )
+    return first, second
