@@ -16,14 +16,15 @@ from .models.mixture_model import MixtureModel
 from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
+from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.total import Total
 from .version import __version__ as __version__
 from .versions import show_versions
 from .warmup import warmup
+from .weights.bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
 from .weights.bridge import bridge_log_ratios
 from .weights.bridge_result import BridgeEstimate
-from .weights.bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
 from .weights.differences import Difference
 from .weights.loo import loo
 from .weights.loo_result import LooResult
@@ -48,6 +49,7 @@ __all__ = [
     "SmoothedWeights",
     "StudentT",
     "Total",
+    "bayes_factor",
     "bridge",
     "bridge_log_ratios",
     "cubo",

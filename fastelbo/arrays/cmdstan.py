@@ -17,9 +17,8 @@ import numpy as np
 
 from ..errors import FastElboWarning, InvalidInputError
 from ..validation import Floats
-from . import text
 from .choice import ChoiceError
-from .streams import open_stream, peek, uncompressed
+from .streams import open_stream, uncompressed
 from .text import Table
 
 _HEAD = 4096
@@ -54,22 +53,25 @@ def read_sample(path: Path) -> dict[str, Floats]:
     """
     try:
         with open_stream(path) as stream, uncompressed(stream) as content:
-            with text.open_table(content, peek(content, _HEAD)) as table:
-                if "lp__" not in table.names or _pair(table) is not None:
-                    raise ValueError("it has no column lp__ of CmdStan's sampler")
-                names = [each for each in table.names if not each.endswith("__")]
-                values = table.read([table.names.index(each) for each in names])
-                first = _warmup(table)
+            names, values, first = _sample(content)
     except (ValueError, EOFError) as error:
         raise InvalidInputError(
             f"{path} must be a CSV file of draws of CmdStan's sampler, but {str(error)[:200]}"
         ) from error
     if not names or len(values) <= first:
         raise InvalidInputError(f"{path} has no draws after the warmup")
-    return {
-        name: np.ascontiguousarray(column[first:])
-        for name, column in zip(names, values.T, strict=True)
-    }
+    columns = np.ascontiguousarray(values[first:].T)
+    return dict(zip(names, columns, strict=True))
+
+
+def _sample(content: IO[bytes]) -> tuple[list[str], Floats, int]:
+    """The names of the coordinates, their draws, and how many of these are of the warmup."""
+    with text.open_table(content, peek(content, _HEAD)) as table:
+        if "lp__" not in table.names or _pair(table) is not None:
+            raise ValueError("it has no column lp__ of CmdStan's sampler")
+        names = [each for each in table.names if not each.endswith("__")]
+        values = table.read([table.names.index(each) for each in names])
+        return names, values, _warmup(table)
 
 
 def _warmup(table: Table) -> int:

@@ -38,12 +38,13 @@ class BridgeEstimate(Frozen):
 
     Examples
     --------
-    >>> import fastelbo as fe, numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> z = rng.normal(size=(2, 4000))  # of p, and of a q as p but for its norm
-    >>> result = fe.bridge_log_ratios(*(0.1 * z**2 + 3.0), n_eff=4000)
-    >>> result.flagged, result.n_draws
-    (False, 4000)
+    >>> import fastelbo as fe
+    >>> p, q = fe.Gaussian([0.0], scale=1.0), fe.Gaussian([0.5], scale=1.25)
+    >>> points = p.sample(4000, rng=0), q.sample(4000, rng=1)
+    >>> l1, l2 = (p.log_prob(z) + 7.0 - q.log_prob(z) for z in points)
+    >>> result = fe.bridge_log_ratios(l1, l2, n_eff=4000)
+    >>> result.flagged, result.evaluations
+    (False, 8000)
     """
 
     log_evidence: float
