@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from ..errors import FastElboWarning, InvalidInputError
 from ..validation import Floats
+from . import text
 from .choice import ChoiceError
-from .streams import open_stream, uncompressed
+from .streams import open_stream, peek, uncompressed
 from .text import Table
 
 _HEAD = 4096
