@@ -27,6 +27,7 @@ from .weights.bridge import bridge_log_ratios
 from .weights.bridge_result import BridgeEstimate
 from .weights.differences import Difference
 from .weights.loo import loo
+from .weights.loo_compare import LooComparison, loo_compare
 from .weights.loo_result import LooResult
 from .weights.psis import SmoothedWeights, pareto_k, psis
 from .weights.reductions import logmeanexp, logsumexp
@@ -42,6 +43,7 @@ __all__ = [
     "Gaussian",
     "LinearGaussian",
     "LogWeightAccumulator",
+    "LooComparison",
     "LooResult",
     "Mixture",
     "MixtureModel",
@@ -70,6 +72,7 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "loo",
+    "loo_compare",
     "math",
     "pareto_k",
     "plotting",

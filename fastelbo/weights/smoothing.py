@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from copy import copy
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -24,6 +27,8 @@ from .pareto import tail_length
 # Elements in the first launch, and elements in a tile of columns (8 MB).
 _FIRST_ELEMENTS = 2**20
 _TILE_ELEMENTS = 2**20
+# Elements of a part (32 MB), of which the smoothed weights are kept.
+_PART_ELEMENTS = 2**22
 
 
 class TailRows:
@@ -63,6 +68,21 @@ class TailRows:
         if (results[:, tails.STATUS] == tails.BAD).any():
             self.refuse()
         return results
+
+    def parts(self, most: int = _PART_ELEMENTS) -> Iterator[tuple[slice, TailRows]]:
+        """Some data points at a time, with their places among all, of about ``most`` elements."""
+        before, length, after = self.x.shape
+        count = max(1, most // max(1, length * (after if before > 1 else 1)))
+        for lo in range(0, before if before > 1 else after, count):
+            part = copy(self)
+            if before > 1:
+                place = slice(lo * after, (lo + count) * after)
+                part.x, part.sizes = self.x[lo : lo + count], self.sizes[lo : lo + count]
+            else:
+                place = slice(lo, lo + count)
+                part.x, part.sizes = self.x[..., place], self.sizes[:, place]
+            part.x = constant(part.x)
+            yield place, part
 
     def refuse(self) -> None:
         """Raise an error for numbers that are not valid log ratios."""
