@@ -147,7 +147,7 @@ def test_likelihoods_must_be_finite(bad):
         fe.loo(log_likelihood)
 
 
-@pytest.mark.parametrize("shape", [(100,), (4, 100, 10)])
+@pytest.mark.parametrize("shape", [(100,), (4, 100, 10, 2)])
 def test_shape(shape):
     with pytest.raises(errors.InvalidInputError, match=r"\(draws, N\).*chains"):
         fe.loo(np.zeros(shape))

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..errors import InvalidInputError
 from ..validation import Floats, as_sequence, require_finite, shown
-from .cmdstan import read_sample
+from .cmdstan import is_text_file, read_sample
 from .draws import groups_of
-from .inputs import as_unchecked_floats
+from .inputs import as_array, as_unchecked_floats
 
 # Where ArviZ keeps draws, the constrained and, if they were asked for, the unconstrained ones.
 _GROUPS = ("posterior", "unconstrained_posterior", "")
@@ -52,7 +52,7 @@ def read_chains(
 
 
 def _array(value: Any, dim: int, name: str) -> Floats:
-    array = as_unchecked_floats(value, name)
+    array = as_array(value, name, file=True).astype(np.float64, copy=False)
     if array.ndim not in (2, 3) or array.shape[-1] != dim:
         raise InvalidInputError(
             f"{name} must have shape (chains, draws, {dim}) or (draws, {dim}), for a model of "
@@ -83,7 +83,7 @@ Columns = Mapping[str, Mapping[str, Floats]]
 def _columns(value: Any, name: str) -> Columns | None:
     """Draws by variable and coordinate; None for an array."""
     paths = _paths(value)
-    if paths:
+    if len(paths) > 1 or (paths and is_text_file(paths[0])):
         return _of_files(paths, name)
     groups = groups_of(value)
     if groups is None:

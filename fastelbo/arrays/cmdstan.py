@@ -42,6 +42,12 @@ def require_no_sample(table: Table, path: str) -> None:
         )
 
 
+def is_text_file(path: Path) -> bool:
+    """Whether a file, compressed or not, is text."""
+    with open_stream(path) as stream, uncompressed(stream) as content:
+        return text.is_text(peek(content, _HEAD))
+
+
 def read_sample(path: Path) -> dict[str, Floats]:
     """The draws of CmdStan's sampler in a file, by their names, without those of the warmup.
 

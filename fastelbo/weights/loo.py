@@ -196,39 +196,39 @@ def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Float
     values, elpd = np.empty((count, tails.RESULT_SIZE)), np.empty(count)
     spread = np.empty((2, count))
     for place, part in rows.parts():
-        log_likelihood = part.x
+        log_likelihood = part.x[..., 0].astype(np.float64, copy=False)
         if correction is not None:
-            part.sign, part.x = 1.0, constant(correction[:, None] - log_likelihood)
+            part.sign, part.x = 1.0, constant((correction - log_likelihood)[..., None])
         smoothed = np.empty(part.x.shape)
         values[place] = part.fit(smoothed)
+        smoothed = smoothed[..., 0]
         if correction is None:
             # Outside of the tail, weight times density is 1.
             total = values[place, tails.LOG_MEAN_CHANGE]
             elpd[place] = total - values[place, tails.SMOOTHED_LOG_EVIDENCE]
         else:
             elpd[place] = _log_means(smoothed, log_likelihood)
-        shape = (smoothed.shape[0], 1, smoothed.shape[2])
-        spread[:, place] = _spread(smoothed, log_likelihood, elpd[place].reshape(shape))
+        spread[:, place] = _spread(smoothed, log_likelihood, elpd[place])
     return values, elpd, spread
 
 
 @apart
 def _log_means(log_weights: Floats, log_likelihood: Floats) -> Floats:
-    """log of the weighted means of densities along the axis of draws, flat."""
+    """log of the weighted mean of the densities of each row."""
     with np.errstate(over="ignore", invalid="ignore"):
         both = log_weights + log_likelihood
-    return np.asarray((logsumexp(both, axis=1) - logsumexp(log_weights, axis=1)).reshape(-1))
+    return np.asarray(logsumexp(both, axis=1) - logsumexp(log_weights, axis=1))
 
 
 @apart
 def _spread(log_weights: Floats, log_likelihood: Floats, elpd: Floats) -> Floats:
-    """Relative error of the weighted mean of densities, and ``1 / sum w^2``; both flat."""
+    """Relative error of the weighted mean of the densities of each row, and ``1 / sum w^2``."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         shifted = log_weights - log_weights.max(axis=1, keepdims=True)
         weights = np.exp(shifted)
         total = weights.sum(axis=1)
         # The logs together: a density alone may be beyond the largest float.
-        changes = np.exp(shifted + (log_likelihood - elpd)) - weights
+        changes = np.exp(shifted + (log_likelihood - elpd[:, None])) - weights
         error = np.sqrt((changes**2).sum(axis=1)) / total
         ess = total**2 / (weights**2).sum(axis=1)
-    return np.array([error.reshape(-1), ess.reshape(-1)])
+    return np.array([error, ess])
