@@ -284,7 +284,10 @@ FUNCTIONS = {
     "loo": lambda: [
         (fe.loo, (np.atleast_2d(rows).T,), given)
         for rows in ROWS.values()
-        for given in ({}, dict.fromkeys(("log_p", "log_q"), np.atleast_2d(rows)[-1]))
+        for given in (
+            {},
+            dict.fromkeys(("log_p", "log_q"), np.linspace(0.0, 800.0, rows.shape[-1])),
+        )
     ],
     "loo_compare": lambda: [(fe.loo_compare, (results,), {}) for results in left_out()],
     "bridge": lambda: [

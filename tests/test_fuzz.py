@@ -63,6 +63,7 @@ SEED = os.environ.get("FASTELBO_FUZZ_SEED")
 ALLOWED = (fe.errors.FastElboError, TypeError, ValueError, OverflowError, MemoryError, OSError)
 # NaN by what their documentation says, whatever the input.
 DOCUMENTED = {"pareto_k", "pareto_k_elbo", "min_draws", "tail_length", "variance_ratio"}
+DOCUMENTED |= {"r_hat", "ess_bulk", "elpd_loo_mcse"}
 # Results may be NaN: of negative sums and of no elements; of log weights alone.
 MAY_BE_NAN = {"logsumexp", "logmeanexp"}
 # NaN where a parameter makes no sense.

@@ -27,6 +27,7 @@ from .requests import kind_of
 _PROPOSAL = 8
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def bridge(
     draws: ArrayLike | Path | Sequence[Path | str] | HasVariables,
     model: LatentModel,

@@ -30,6 +30,8 @@ MOST_MISMATCH = 6.0
 
 # Differences of log ratios beyond are cut off there; and the last digits of a root.
 _FAR, _TINY = 1e300, 4.0 * 2.0**-52
+# The most effective draws that a draw can be.
+_MOST_EFFICIENT = 10
 # Relative, of means of thousands of terms.
 _ROUNDING = 1e-10
 
@@ -74,7 +76,8 @@ def bridge_log_ratios(
     InvalidWeightError
         If l1 is not finite, or l2 is NaN or +inf.
     InvalidInputError
-        If an array is empty or has a wrong number of axes, or n_eff is not a number above 0.
+        If an array is empty or has a wrong number of axes, or n_eff is below 1 or beyond
+        10 times the draws.
 
     Warns
     -----
@@ -108,13 +111,17 @@ def bridge_log_ratios(
     """
     ratios, proposal = _ratios(l1, l2)
     given = None if n_eff is None else as_number(n_eff, "n_eff")
-    if given is not None and not 0.0 < given < math.inf:
-        raise InvalidInputError(f"n_eff must be a finite number above 0, got {given}")
+    most = _MOST_EFFICIENT * ratios.size
+    if given is not None and not 1.0 <= given <= most:
+        raise InvalidInputError(
+            f"n_eff must be from 1 to {most}, {_MOST_EFFICIENT} times the draws of l1, got {given}"
+        )
     result = bridged(ratios, proposal, Mixing.of(ratios), given)
     warn_about_bridge(result)
     return result
 
 
+@np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
 def bridged(
     l1: Floats,
     l2: Floats,
@@ -138,8 +145,8 @@ def bridged(
     overlap = _problems_of_overlap(parts, effective, mse)
     sound = not overlap and not mixing.r_hat >= HOPELESS_R_HAT
     return BridgeEstimate(
-        log_evidence=log_r,
-        log_evidence_se=math.sqrt(mse) if sound else math.nan,
+        log_evidence=np.asarray(log_r),
+        log_evidence_se=np.asarray(math.sqrt(mse) if sound else math.nan),
         relative_mse=mse,
         overlap=parts.overlap,
         n_eff=effective,
@@ -184,9 +191,8 @@ def _solved(l1: Floats, l2: Floats, n_eff: float) -> tuple[float, _Parts]:
         f1, f2 = logs(x)
         return log_odds + _log_mean(f1) - _log_mean(f2)
 
-    with np.errstate(under="ignore"):
-        x = _root(falling)
-        f1, f2 = map(np.exp, logs(x))
+    x = _root(falling)
+    f1, f2 = map(np.exp, logs(x))
     return x + shift, _Parts(f1, f2, share)
 
 
@@ -209,8 +215,7 @@ def _root(falling: Callable[[float], float]) -> float:
 
 
 def _relative_variance(f: Floats) -> float:
-    mean = float(f.mean())
-    return float(f.var(ddof=1)) / mean**2 if mean > 0.0 and f.size > 1 else math.inf
+    return float(f.std(ddof=1) / f.mean()) ** 2 if f.size > 1 and f.any() else math.inf
 
 
 def _problems_of_chains(l1: Floats, mixing: Mixing, effective_given: bool) -> tuple[str, ...]:
@@ -251,7 +256,9 @@ def _problems_of_overlap(parts: _Parts, n_eff: float, mse: float) -> tuple[str, 
             f"{max(mse, expected):.2g}, above {MOST_MSE}; q should be closer to p, or there should "
             "be more draws",
         )
-    terms = min(n_eff, *(float(f.sum() ** 2 / (f**2).sum()) for f in (parts.f1, parts.f2)))
+    # Above 0 both, as is the overlap, if not its square.
+    scaled = (f / f.max() for f in (parts.f1, parts.f2))
+    terms = min(n_eff, *(float(f.sum() ** 2 / (f**2).sum()) for f in scaled))
     if not terms >= LEAST_TERMS:
         return (f"a mean has {terms:.0f} effective terms, fewer than {LEAST_TERMS:.0f}",)
     score = mismatch(parts, n_eff)
@@ -283,7 +290,7 @@ def mismatch(parts: _Parts, n_eff: float) -> float:
 
 def warn_about_bridge(result: BridgeEstimate) -> None:
     """Warn, at the line that called a public function, about each problem."""
-    unsure = math.isnan(result.log_evidence_se)
+    unsure = np.isnan(result.log_evidence_se)
     for problem in result.problems:
         about_chains = "chain" in problem
         kind = ChainsWarning if about_chains else OverlapWarning

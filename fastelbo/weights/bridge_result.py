@@ -8,6 +8,7 @@ import numpy as np
 
 from ..frozen import Frozen
 from ..tables import format_cell
+from ..validation import Floats
 from .intervals import Interval, normal_interval
 
 
@@ -17,7 +18,7 @@ class BridgeEstimate(Frozen):
 
     Attributes
     ----------
-    log_evidence, log_evidence_se : float
+    log_evidence, log_evidence_se : ndarray of shape ()
         The estimate, and its standard error ``sqrt(relative_mse)`` by the delta method. It is NaN
         where the draws do not support one, as ``problems`` says.
     relative_mse : float
@@ -47,8 +48,8 @@ class BridgeEstimate(Frozen):
     (False, 8000)
     """
 
-    log_evidence: float
-    log_evidence_se: float
+    log_evidence: Floats
+    log_evidence_se: Floats
     relative_mse: float
     overlap: float
     n_eff: float
@@ -86,14 +87,13 @@ class BridgeEstimate(Frozen):
         Interval
             (low, high).
         """
-        value, se = np.asarray(self.log_evidence), np.asarray(self.log_evidence_se)
-        return normal_interval(value, np.where(np.isnan(se), np.inf, se), confidence_level)
+        se = np.where(np.isnan(self.log_evidence_se), np.inf, self.log_evidence_se)
+        return normal_interval(self.log_evidence, se, confidence_level)
 
     def __repr__(self) -> str:
-        value, se = np.asarray(self.log_evidence), np.asarray(self.log_evidence_se)
         lines = [
             "Bridge sampling, in nats",
-            f"  log_evidence  {format_cell(value, se, ())}",
+            f"  log_evidence  {format_cell(self.log_evidence, self.log_evidence_se, ())}",
             f"  draws         {self.n_draws}, effective {self.n_eff:.0f}, R-hat {self.r_hat:.3f}; "
             f"{self.n_proposal} of q",
         ]

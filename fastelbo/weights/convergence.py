@@ -29,8 +29,8 @@ def effective_draws(x: Floats) -> Floats:
     chains of fewer than 5 draws and for columns that are not finite.
     """
     chains, draws = x.shape[:2]
-    columns = x.reshape(chains, draws, -1)
-    width = max(1, _BATCH // (chains * draws))
+    columns = x.reshape(chains, draws, math.prod(x.shape[2:]))
+    width = max(1, _BATCH // max(1, chains * draws))
     parts = [
         _effective_draws(columns[..., lo : lo + width]) for lo in range(0, columns.shape[-1], width)
     ]
@@ -86,7 +86,10 @@ def halves(x: Floats) -> Floats:
 
 def bulk_effective_draws(x: Floats) -> Floats:
     """Effective number of draws for the bulk of each column: of its ranks, by half-chains."""
-    return effective_draws(_normal_scores(halves(x)))
+    split = halves(x)
+    if split.shape[1] < LEAST_DRAWS:
+        return np.full(x.shape[2:], np.nan)
+    return effective_draws(_normal_scores(split))
 
 
 def r_hat(x: Floats) -> Floats:
@@ -97,15 +100,16 @@ def r_hat(x: Floats) -> Floats:
     split = halves(x)
     if split.shape[1] < LEAST_DRAWS:
         return np.full(x.shape[2:], np.nan)
-    spread = np.abs(split - np.median(split, axis=(0, 1)))
+    with np.errstate(over="ignore", under="ignore"):
+        spread = np.abs(split - np.median(split, axis=(0, 1)))
     return np.maximum(_ratio(_normal_scores(split)), _ratio(_normal_scores(spread)))
 
 
 def _ratio(x: Floats) -> Floats:
     draws = x.shape[1]
-    within = x.var(axis=1, ddof=1).mean(axis=0)
-    between = x.mean(axis=1).var(axis=0, ddof=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", under="ignore"):
+        within = x.var(axis=1, ddof=1).mean(axis=0)
+        between = x.mean(axis=1).var(axis=0, ddof=1)
         ratio = np.sqrt((draws - 1.0) / draws + between / within)
     # Chains that stay at one value each are as far from mixed as can be.
     return np.where((within == 0.0) & (between == 0.0), 1.0, ratio)

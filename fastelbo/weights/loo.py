@@ -169,7 +169,8 @@ def _correction(log_p: Any, log_q: Any, draws: Draws) -> Floats | None:
         array = as_floats(value, name)
         if array.shape not in (sizes, (math.prod(sizes),)):
             raise InvalidInputError(
-                f"{name} must have one number a draw, shape {sizes}, got {shown(array)}"
+                f"{name} must have a number for each draw of log_likelihood, along its axis "
+                f"{', '.join(map(str, draws.axes))}, shape {sizes}, got {shown(array)}"
             )
         found.append(array.reshape(-1))
     with np.errstate(over="ignore"):
