@@ -6,11 +6,12 @@ import numpy as np
 
 from ..validation import Floats
 
-# Barriers from the first to the last. A score is within their number of models times the last.
-_FIRST, _LAST, _FACTOR = 1e-2, 1e-15, 0.1
+# The first barrier, how barriers fall, and by how much the sum of log scores may be too low at the
+# last: the mean is by at most the barrier times the number of models.
+_FIRST, _FACTOR, _MOST_LOSS = 1e-2, 0.1, 1e-9
 _MOST_STEPS = 50
 # Weights that are 0 but for the last barrier.
-_NOTHING = 1e-9
+_NOTHING = 1e-8
 
 
 @np.errstate(under="ignore")
@@ -22,9 +23,10 @@ def stacking_weights(log_densities: Floats) -> Floats:
     """
     densities = np.exp(log_densities - log_densities.max(axis=1, keepdims=True))
     count = densities.shape[1]
+    last = _MOST_LOSS / densities.size
     weights = np.full(count, 1.0 / count)
     barrier = _FIRST
-    while barrier > _LAST:
+    while barrier > last:
         barrier *= _FACTOR
         for _ in range(_MOST_STEPS):
             step = _newton_step(densities, weights, barrier)
