@@ -18,7 +18,7 @@ from .draws import groups_of
 from .inputs import as_array, as_unchecked_floats
 
 # Where ArviZ keeps draws, the constrained and, if they were asked for, the unconstrained ones.
-_GROUPS = ("posterior", "unconstrained_posterior", "")
+_GROUPS = ("posterior", "unconstrained_posterior")
 _MOST_LISTED = 12
 
 
@@ -58,7 +58,7 @@ def _array(value: Any, dim: int, name: str) -> Floats:
             f"{name} must have shape (chains, draws, {dim}) or (draws, {dim}), for a model of "
             f"dimension {dim}, got shape {array.shape}"
         )
-    return _checked(array.reshape(-1, *array.shape[-2:]), name)
+    return _checked(array if array.ndim == 3 else array[None], name)
 
 
 def _checked(array: Floats, name: str) -> Floats:
@@ -88,7 +88,8 @@ def _columns(value: Any, name: str) -> Columns | None:
     groups = groups_of(value)
     if groups is None:
         return None
-    given = [groups[each] for each in _GROUPS if each in groups]
+    wanted = [""] if list(groups) == [""] else _GROUPS
+    given = [groups[each] for each in wanted if each in groups]
     if not given:
         raise InvalidInputError(
             f"{name} must have a group 'posterior', got the groups {_listed(groups)}"

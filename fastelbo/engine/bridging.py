@@ -27,7 +27,6 @@ from .requests import kind_of
 _PROPOSAL = 8
 
 
-@np.errstate(over="ignore", under="ignore", invalid="ignore")
 def bridge(
     draws: ArrayLike | Path | Sequence[Path | str] | HasVariables,
     model: LatentModel,
@@ -103,22 +102,21 @@ def bridge(
     """
     _check_model(model)
     points = _points(draws, model, var)
-    bridge_points = points
+    own = points
     if q is None:
         half = points.shape[1] // 2
-        q, bridge_points = _fitted(points[:, :half], df), points[:, half:]
+        q, own = _fitted(points[:, :half], df), points[:, half:]
     elif df is not None:
         raise InvalidInputError(f"df is of a q that is fitted, got {shown(df)} with q")
     _check_proposal(q, model)
-    count = bridge_points.shape[0] * bridge_points.shape[1]
+    count = own.shape[0] * own.shape[1]
     n = count if n_proposal is None else as_count(n_proposal, "n_proposal", below=MAX_DRAWS)
     key = pilot_key(philox_key(rng), _PROPOSAL)
-    proposal = q.sample(n, key)
-    log_p = _log_joint(model, bridge_points, "draws")
-    l1 = log_p - q.log_prob(bridge_points)
-    l2 = _log_joint(model, proposal, "q") - q.log_prob(proposal)
-    mixing = Mixing.of(points).worse(Mixing.of(log_p))
-    result = bridged(l1, l2, mixing, key=key)
+    proposal, mixing = q.sample(n, key), Mixing.of(points)
+    log_p, log_p2 = _log_joint(model, own, "draws"), _log_joint(model, proposal, "q")
+    with np.errstate(over="ignore"):
+        l1, l2 = log_p - q.log_prob(own), log_p2 - q.log_prob(proposal)
+    result = bridged(l1, l2, mixing.worse(Mixing.of(log_p)), key=key)
     warn_about_bridge(result)
     return result
 
@@ -169,11 +167,13 @@ def _fitted(points: Floats, df: float | None) -> Elliptical:
     degrees = None if df is None else as_number(df, "df")
     if degrees is not None and not 2.0 < degrees < np.inf:
         raise InvalidInputError(f"df must be above 2 and finite, got {degrees}")
-    mean, cov = rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        mean, cov = rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
+        scaled = cov if degrees is None else cov * ((degrees - 2.0) / degrees)
     try:
         if degrees is None:
-            return Gaussian(mean, cov=cov)
-        return StudentT(degrees, mean, cov=cov * ((degrees - 2.0) / degrees))
+            return Gaussian(mean, cov=scaled)
+        return StudentT(degrees, mean, cov=scaled)
     except NotPositiveDefiniteError as error:
         raise NotPositiveDefiniteError(
             f"draws must have a positive definite covariance in their first half: {error}"
