@@ -280,7 +280,7 @@ def test_p_and_q_apart():
     assert result.overlap == 0.0
     nowhere, record = caught(fe.bridge_log_ratios, l1, np.full(100, -np.inf))
     assert nowhere.log_evidence == -np.inf
-    assert "p is 0 at all draws of q" in record[0][1]
+    assert "p is 0, or nearly, at all draws of q" in record[0][1]
 
 
 def far(mean):

@@ -19,7 +19,8 @@ from ..models.location_scale import Gaussian, StudentT
 from ..models.protocol import LatentModel
 from ..random import RandomState, philox_key, pilot_key
 from ..validation import MAX_DRAWS, Floats, as_count, as_number, require_finite, shown
-from ..weights.bridge import Mixing, bridged, warn_about_bridge
+from ..weights.bridge import bridged
+from ..weights.bridge_checks import Mixing, warn_about_bridge
 from ..weights.bridge_result import BridgeEstimate
 from .requests import kind_of
 

@@ -4,52 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import log_expit
 
-from ..arrays.draws import warn_user
 from ..arrays.inputs import as_unchecked_floats
-from ..errors import ChainsWarning, InvalidInputError, InvalidWeightError, OverlapWarning
+from ..errors import InvalidInputError, InvalidWeightError
 from ..validation import Floats, as_number
+from .bridge_checks import (
+    HOPELESS_R_HAT,
+    Mixing,
+    Parts,
+    problems_of_chains,
+    problems_of_overlap,
+    warn_about_bridge,
+)
 from .bridge_result import BridgeEstimate
-from .convergence import bulk_effective_draws, effective_draws, halves, r_hat
-
-# Rank-normalised R-hat and effective draws a chain, as Vehtari et al. (2021) advise, and an R-hat
-# from which on chains tell of different distributions.
-MOST_R_HAT, LEAST_ESS, HOPELESS_R_HAT = 1.01, 100.0, 1.1
-# The fewest effective draws of a mean whose error is trusted, and the largest relative mean squared
-# error: up to it intervals of nominally 95 % covered 92 to 96 %, wherever p and q lay.
-LEAST_TERMS, MOST_MSE = 20.0, 0.1
-# Standard errors by which two answers for the overlap may differ.
-MOST_MISMATCH = 6.0
-
+from .convergence import effective_draws, halves
 
 # Differences of log ratios beyond are cut off there; and the last digits of a root.
 _FAR, _TINY = 1e300, 4.0 * 2.0**-52
 # The most effective draws that a draw can be.
 _MOST_EFFICIENT = 10
-# Relative, of means of thousands of terms.
-_ROUNDING = 1e-10
-
-
-class Mixing(NamedTuple):
-    """The largest R-hat, and the least effective number of draws."""
-
-    r_hat: float
-    ess_bulk: float
-
-    @classmethod
-    def of(cls, x: Floats) -> Mixing:
-        """Of the columns of x (chains, draws, ...); NaN for chains of fewer than 10 draws."""
-        return cls(float(np.max(r_hat(x))), float(np.min(bulk_effective_draws(x))))
-
-    def worse(self, other: Mixing) -> Mixing:
-        """The worse of both numbers."""
-        return Mixing(max(self.r_hat, other.r_hat), min(self.ess_bulk, other.ess_bulk))
 
 
 def bridge_log_ratios(
@@ -85,7 +63,8 @@ def bridge_log_ratios(
         If chains have not mixed: R-hat above 1.01, fewer than 100 effective draws a chain, or too
         few draws to tell.
     OverlapWarning
-        If p and q overlap so little that the error cannot be trusted.
+        If p and q overlap so little that the error cannot be trusted, or l1 and l2 contradict each
+        other: the draws are then not of the posterior, or leave a part of it out.
 
     Notes
     -----
@@ -94,10 +73,11 @@ def bridge_log_ratios(
     ``r = mean(1 / (s1 + s2 r e^-l2)) / mean(1 / (s1 e^l1 + s2 r))``,
 
     s1 = n_eff / (n_eff + n), s2 = 1 - s1 (Meng and Wong, 1996, Statistica Sinica 6). Both sides are
-    monotone in r: there is one root, found by bisection. With f1 = p / (s1 p + s2 q) at the draws
-    of q and f2 = q / (s1 p + s2 q) at those of the posterior, for the normalised p, the relative
-    mean squared error is ``Var f1 / (n E(f1)^2) + Var f2 / (n_eff E(f2)^2)`` (Fruhwirth-Schnatter,
-    2004, Econometrics Journal 7). n_eff is the effective number of draws of f2 itself.
+    monotone in r: there is one root, found by Brent's method. With f1 = p / (s1 p + s2 q) at the
+    draws of q and f2 = q / (s1 p + s2 q) at those of the posterior, for the normalised p, the
+    relative mean squared error is ``Var f1 / (n E(f1)^2) + Var f2 / (n_eff E(f2)^2)``
+    (Fruhwirth-Schnatter, 2004, Econometrics Journal 7). n_eff is the effective number of draws of
+    f2 itself, by Geyer's initial monotone sequence of each half of a chain.
 
     Examples
     --------
@@ -134,16 +114,14 @@ def bridged(
     log_r, parts = _solved(l1, l2, effective)
     if n_eff is None:
         # Draws of the posterior count by the autocorrelations of what is averaged.
-        found = float(effective_draws(halves(parts.f2)))
+        found = _effective(parts.f2)
         if np.isfinite(found):
-            effective = found
-            log_r, parts = _solved(l1, l2, effective)
-            found = float(effective_draws(halves(parts.f2)))
-        effective = found
+            log_r, parts = _solved(l1, l2, found)
+        effective = _effective(parts.f2)
     mse = _relative_variance(parts.f1) / l2.size + _relative_variance(parts.f2) / effective
-    problems = _problems_of_chains(l1, mixing, n_eff is not None)
-    overlap = _problems_of_overlap(parts, effective, mse)
-    sound = not overlap and not mixing.r_hat >= HOPELESS_R_HAT
+    problems = problems_of_chains(l1, mixing, n_eff is not None)
+    overlap = problems_of_overlap(parts, effective, mse)
+    sound = math.isfinite(mse) and not overlap and not mixing.r_hat >= HOPELESS_R_HAT
     return BridgeEstimate(
         log_evidence=np.asarray(log_r),
         log_evidence_se=np.asarray(math.sqrt(mse) if sound else math.nan),
@@ -159,20 +137,7 @@ def bridged(
     )
 
 
-class _Parts(NamedTuple):
-    """s1 f1 at the draws of q and s2 f2 at those of the posterior, which are between 0 and 1."""
-
-    f1: Floats
-    f2: Floats
-    share: float  # s1
-
-    @property
-    def overlap(self) -> float:
-        """O = int p q / (s1 p + s2 q), the mean of f1, and of f2 at the root."""
-        return float(self.f1.mean()) / self.share
-
-
-def _solved(l1: Floats, l2: Floats, n_eff: float) -> tuple[float, _Parts]:
+def _solved(l1: Floats, l2: Floats, n_eff: float) -> tuple[float, Parts]:
     """log r, and the two functions of which it is a ratio of means."""
     # With c = log(s2 / s1) the equation of log r = x is s2 mean(expit(l2 - x - c)) =
     # s1 mean(expit(x + c - l1)): of s1 f1, and of s2 f2.
@@ -182,7 +147,7 @@ def _solved(l1: Floats, l2: Floats, n_eff: float) -> tuple[float, _Parts]:
     with np.errstate(over="ignore"):
         first, second = (np.clip(each - shift, -_FAR, _FAR) for each in (l1, l2))
     if np.isneginf(l2).all():
-        return -math.inf, _Parts(np.zeros_like(l2), np.ones_like(l1), share)
+        return -math.inf, Parts(np.zeros_like(l2), np.ones_like(l1), share)
 
     def logs(x: float) -> tuple[Floats, Floats]:
         return log_expit(second - x - log_odds), log_expit(x + log_odds - first)
@@ -193,7 +158,16 @@ def _solved(l1: Floats, l2: Floats, n_eff: float) -> tuple[float, _Parts]:
 
     x = _root(falling)
     f1, f2 = map(np.exp, logs(x))
-    return x + shift, _Parts(f1, f2, share)
+    return x + shift, Parts(f1, f2, share)
+
+
+def _effective(f: Floats) -> float:
+    # In other units, as all may be tiny.
+    return float(effective_draws(halves(f / (f.max() or 1.0))))
+
+
+def _relative_variance(f: Floats) -> float:
+    return float(f.std(ddof=1) / f.mean()) ** 2 if f.size > 1 and f.any() else math.inf
 
 
 def _log_mean(logs: Floats) -> float:
@@ -212,90 +186,6 @@ def _root(falling: Callable[[float], float]) -> float:
         ends[0], step = sign * step, 2.0 * step
     low, high = sorted((ends[0], sign * step))
     return float(brentq(falling, low, high, xtol=_TINY, rtol=_TINY, maxiter=1000))
-
-
-def _relative_variance(f: Floats) -> float:
-    return float(f.std(ddof=1) / f.mean()) ** 2 if f.size > 1 and f.any() else math.inf
-
-
-def _problems_of_chains(l1: Floats, mixing: Mixing, effective_given: bool) -> tuple[str, ...]:
-    """What is known against the draws of the posterior."""
-    chains, draws = l1.shape
-    found = []
-    if mixing.r_hat > MOST_R_HAT:
-        found.append(
-            f"R-hat is {mixing.r_hat:.3g}, above {MOST_R_HAT}: the chains, or the halves of one, "
-            "have not mixed"
-        )
-    if effective_given:
-        return tuple(found)
-    if np.isnan(mixing.ess_bulk):
-        found.append(
-            f"chains of {draws} draws are too short to tell whether they have mixed, and how many "
-            "effective draws they have"
-        )
-    elif mixing.ess_bulk < LEAST_ESS * chains:
-        found.append(
-            f"there are {mixing.ess_bulk:.0f} effective draws, fewer than {LEAST_ESS:.0f} for each "
-            f"of {chains} chains"
-        )
-    return tuple(found)
-
-
-def _problems_of_overlap(parts: _Parts, n_eff: float, mse: float) -> tuple[str, ...]:
-    """What is known against the error."""
-    overlap = parts.overlap
-    if not overlap > 0.0:
-        return ("p is 0 at all draws of q: they do not overlap",)
-    # By theory the error follows from the overlap (Meng and Wong, 1996). An error that is smaller
-    # is of draws that have not met where p and q overlap.
-    expected = (1.0 / overlap - 1.0) * (1.0 / parts.f1.size + 1.0 / n_eff)
-    if not max(mse, expected) <= MOST_MSE:
-        return (
-            f"p and q overlap by {overlap:.2g} only: the relative mean squared error is "
-            f"{max(mse, expected):.2g}, above {MOST_MSE}; q should be closer to p, or there should "
-            "be more draws",
-        )
-    # Above 0 both, as is the overlap, if not its square.
-    scaled = (f / f.max() for f in (parts.f1, parts.f2))
-    terms = min(n_eff, *(float(f.sum() ** 2 / (f**2).sum()) for f in scaled))
-    if not terms >= LEAST_TERMS:
-        return (f"a mean has {terms:.0f} effective terms, fewer than {LEAST_TERMS:.0f}",)
-    score = mismatch(parts, n_eff)
-    if score > MOST_MISMATCH:
-        return (
-            f"the draws are not of p, or miss a part of it: what they and those of q tell of the "
-            f"overlap differs by {score:.1f} standard errors, above {MOST_MISMATCH:g}",
-        )
-    return ()
-
-
-def mismatch(parts: _Parts, n_eff: float) -> float:
-    """How many standard errors two answers for the overlap differ by: the draws may not be of p.
-
-    For draws of p, ``s1 E_q(f1^2) + s2 E_p(f2^2) = int p q (s1 p + s2 q) / (s1 p + s2 q)^2 = O``,
-    while r makes the means of f1 and f2 equal for any draws. The error is by the delta method, that
-    of r included.
-    """
-    u, v, s1, s2 = parts.f1, parts.f2, parts.share, 1.0 - parts.share
-    slope = ((u - u**2).mean() / s1 + (v - v**2).mean() / s2) or 1.0
-    turn = ((u - u**2) * (0.5 - 2.0 * u)).mean() / s1 - ((v - v**2) * (0.5 - 2.0 * v)).mean() / s2
-    by_q = (u**2 + (turn / slope - 0.5) * u) / s1
-    by_p = (v**2 - (turn / slope + 0.5) * v) / s2
-    error = math.sqrt(by_q.var() / u.size + by_p.var() / n_eff)
-    difference = abs((u**2 - 0.5 * u).mean() / s1 + (v**2 - 0.5 * v).mean() / s2)
-    # Where q is p, all that is left is rounding.
-    return float(difference / error) if difference > _ROUNDING * parts.overlap else 0.0
-
-
-def warn_about_bridge(result: BridgeEstimate) -> None:
-    """Warn, at the line that called a public function, about each problem."""
-    unsure = np.isnan(result.log_evidence_se)
-    for problem in result.problems:
-        about_chains = "chain" in problem
-        kind = ChainsWarning if about_chains else OverlapWarning
-        end = "; log_evidence_se is NaN" if unsure else "; the error may be too small"
-        warn_user(kind, problem + end)
 
 
 def _ratios(l1: ArrayLike, l2: ArrayLike) -> tuple[Floats, Floats]:
