@@ -23,6 +23,9 @@ from .reductions import logsumexp
 from .scaled import root_sum_of_squares, sum_and_error
 from .smoothing import TailRows, warn_about_tails
 
+# Numbers of which likelihoods are computed at a time.
+_BLOCK = 2**21
+
 
 def loo(
     log_likelihood: ArrayLike | Path | HasVariables,
@@ -184,11 +187,17 @@ def relative_efficiency(draws: Draws) -> ArrayLike:
     """
     if len(draws.axes) != 2:
         return 1.0
-    array = np.moveaxis(in_native_floats(draws.array), draws.axes, (0, 1)).astype(np.float64)
-    with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-        likelihood = np.exp(array - array.max(axis=(0, 1), initial=-np.inf))
-    efficiency = effective_draws(halves(likelihood)) / draws.length
-    return np.where(np.isfinite(efficiency), efficiency, 1.0)
+    array = np.moveaxis(in_native_floats(draws.array), draws.axes, (0, 1))
+    columns = array.reshape(*array.shape[:2], math.prod(draws.batch))
+    step = max(1, _BLOCK // draws.length)
+    efficiency = np.ones(columns.shape[2])
+    for lo in range(0, len(efficiency), step):
+        part = columns[..., lo : lo + step].astype(np.float64)
+        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
+            likelihood = np.exp(part - part.max(axis=(0, 1)))
+        found = effective_draws(halves(likelihood)) / draws.length
+        efficiency[lo : lo + step] = np.where(np.isfinite(found), found, 1.0)
+    return efficiency.reshape(draws.batch)
 
 
 def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Floats, Floats]:
