@@ -2,6 +2,7 @@
 
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
+from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.expectation import expectation
 from .engine.posterior import importance_resample
@@ -18,6 +19,7 @@ from .models.proposals import Proposals, defensive
 from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
+from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
 from .results.posterior_draws import PosteriorDraws
@@ -26,8 +28,11 @@ from .version import __version__ as __version__
 from .versions import show_versions
 from .warmup import warmup
 from .weights.bounds import Bound, cubo, iw_elbo, jackknife, renyi_bound
+from .weights.bridge import bridge_log_ratios
+from .weights.bridge_result import BridgeEstimate
 from .weights.differences import Difference
 from .weights.loo import loo
+from .weights.loo_compare import LooComparison, loo_compare
 from .weights.loo_result import LooResult
 from .weights.psis import SmoothedWeights, pareto_k, psis
 from .weights.reductions import logmeanexp, logsumexp
@@ -35,6 +40,7 @@ from .weights.resampling import resample
 
 __all__ = [
     "Bound",
+    "BridgeEstimate",
     "Categorical",
     "Difference",
     "ElboTerms",
@@ -43,6 +49,7 @@ __all__ = [
     "Gaussian",
     "LinearGaussian",
     "LogWeightAccumulator",
+    "LooComparison",
     "LooResult",
     "Mixture",
     "MixtureModel",
@@ -52,6 +59,9 @@ __all__ = [
     "SmoothedWeights",
     "StudentT",
     "Total",
+    "bayes_factor",
+    "bridge",
+    "bridge_log_ratios",
     "cubo",
     "datasets",
     "defensive",
@@ -73,6 +83,7 @@ __all__ = [
     "logmeanexp",
     "logsumexp",
     "loo",
+    "loo_compare",
     "math",
     "pareto_k",
     "plotting",

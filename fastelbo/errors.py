@@ -6,6 +6,7 @@ import numpy as np
 
 __all__ = [
     "AllWeightsZeroWarning",
+    "ChainsWarning",
     "CheckpointError",
     "CheckpointMismatchError",
     "CompileCacheWarning",
@@ -22,6 +23,7 @@ __all__ = [
     "NoDeviceFormWarning",
     "NotPositiveDefiniteError",
     "OneDrawAtATimeWarning",
+    "OverlapWarning",
     "ShortTailWarning",
     "TargetErrorWarning",
     "TotalBiasWarning",
@@ -93,8 +95,16 @@ class AllWeightsZeroWarning(FastElboWarning):
     """All weights of a data point are 0: its log evidence is -inf."""
 
 
+class ChainsWarning(FastElboWarning):
+    """Markov chains have not mixed, or have too few effective draws."""
+
+
 class ConstantWeightsWarning(FastElboWarning):
     """All weights of a data point are equal: q is exact, or all draws missed a mode."""
+
+
+class OverlapWarning(FastElboWarning):
+    """Two densities overlap so little that an error by bridge sampling cannot be trusted."""
 
 
 class ShortTailWarning(FastElboWarning):

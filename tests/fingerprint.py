@@ -454,9 +454,25 @@ def left_out():
         y, mean = rng.normal(size=n), rng.normal(size=(draws, 1))
         values = -0.5 * (y - mean) ** 2 * rng.uniform(0.5, 4.0, n)
         for array in (values, np.asfortranarray(values), values.astype(np.float32)):
-            result = fe.loo(array)
-            yield result
-        yield fe.loo(values, rng.uniform(0.3, 1.2, n))
+            yield fe.loo(array)[:8]
+        yield fe.loo(values, rng.uniform(0.3, 1.2, n))[:8]
+
+
+@group("loo completed, bridge")
+def bridged():
+    rng = np.random.default_rng(0)
+    values = -0.5 * (rng.normal(size=30) - 0.3 * rng.normal(size=(4, 500, 1))) ** 2
+    ratios = 0.1 * rng.normal(size=(2, 2000))
+    results = [fe.loo(values), fe.loo(values[0], log_p=ratios[0, :500], log_q=ratios[1, :500])]
+    comparison = fe.loo_compare(results)
+    yield results, [value for value in vars(comparison).values() if isinstance(value, np.ndarray)]
+    p, q = fe.Gaussian([0.0, 1.0], scale=1.0), fe.StudentT(5.0, [0.2, 1.0], scale=0.9)
+    draws = p.sample(2000, rng=0).reshape(4, 500, 2)
+    for given in ({}, {"df": 5.0}, {"q": q, "n_proposal": 700}):
+        result = fe.bridge(draws, p, rng=1, **given)
+        yield [value for value in vars(result).values() if value is not None]
+    result = fe.bridge_log_ratios(draws[..., 0], draws[..., 1].reshape(-1), n_eff=900)
+    yield [value for value in vars(result).values() if value is not None]
 
 
 @group("bounds")

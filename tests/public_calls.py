@@ -4,6 +4,7 @@ import inspect
 from types import SimpleNamespace
 
 import numpy as np
+from helpers import quiet
 from matplotlib.axes import Axes
 
 import fastelbo as fe
@@ -62,6 +63,14 @@ def scaled_square(z, x, factor):
 
 
 EXPECTATION = fe.expectation("mean", MODEL, NEAR, 1000, rng=0)
+with quiet():
+    LEFT_OUT = {name: fe.loo(0.125 * WEIGHTS[:, k::2].T) for k, name in enumerate("ab")}
+# Draws of P, in eighths, as chains, and log ratios of P and Q there.
+CHAINS = np.round(np.random.default_rng(1).normal(size=(600, 1)) * 8) / 8
+RATIOS = np.round((P.log_prob(CHAINS) - Q.log_prob(CHAINS)) * 64).reshape(2, 300) / 64
+with quiet():
+    BRIDGE, OTHER_BRIDGE = (fe.bridge(CHAINS, P, rng=seed) for seed in (0, 1))
+
 DRAWS = {"model": P, "q": Q, "n_samples": 50, "rng": 0}
 
 CALLS = {
@@ -70,6 +79,23 @@ CALLS = {
     "psis": (fe.psis, {"log_ratios": WEIGHTS, "r_eff": np.array([1.0, 0.5, 0.75])}),
     "pareto_k": (fe.pareto_k, {"log_ratios": WEIGHTS, "r_eff": np.array([1.0, 0.5, 0.75])}),
     "loo": (fe.loo, {"log_likelihood": WEIGHTS.T.copy(), "r_eff": np.array([1.0, 0.5, 0.75])}),
+    "loo of an approximation": (
+        fe.loo,
+        {
+            "log_likelihood": WEIGHTS.T.copy(),
+            "log_p": WEIGHTS[0].copy(),
+            "log_q": WEIGHTS[1].copy(),
+        },
+    ),
+    "loo_compare": (fe.loo_compare, {"models": LEFT_OUT}),
+    "bridge": (fe.bridge, {"draws": CHAINS, "model": P, "df": 5.0, "n_proposal": 200, "rng": 0}),
+    "bridge with q": (fe.bridge, {"draws": CHAINS, "model": P, "q": Q, "rng": 0}),
+    "bridge_log_ratios": (
+        fe.bridge_log_ratios,
+        {"l1": RATIOS, "l2": RATIOS[0].copy(), "n_eff": 600.0},
+    ),
+    "bayes_factor": (fe.bayes_factor, {"a": BRIDGE, "b": OTHER_BRIDGE}),
+    "BridgeEstimate.confidence_interval": (BRIDGE.confidence_interval, {}),
     "iw_elbo": (fe.iw_elbo, {"log_weights": WEIGHTS, "k": 2, "rng": 0}),
     "renyi_bound": (fe.renyi_bound, {"log_weights": WEIGHTS, "alpha": 0.5}),
     "cubo": (fe.cubo, {"log_weights": WEIGHTS}),
@@ -165,6 +191,7 @@ CALLS = {
 # Results, which are not made by users; functions without arguments, and of other libraries' models.
 NOT_CALLED = {
     *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
+    *("BridgeEstimate", "LooComparison"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
     *("Expectation", "PosteriorDraws"),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),

@@ -25,8 +25,8 @@ ARGUMENTS = [
     if isinstance(value, np.ndarray)
 ]
 each_argument = pytest.mark.parametrize(("call", "name"), ARGUMENTS)
-# Log weights may come from a file.
-FILES = ("log_weights", "log_ratios", "log_likelihood", "a")
+# Log weights and draws may come from a file.
+FILES = ("log_weights", "log_ratios", "log_likelihood", "a", "draws")
 
 
 @pytest.fixture(autouse=True)

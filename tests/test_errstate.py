@@ -180,6 +180,16 @@ def comparable():
         yield fe.summarize(rows), fe.summarize(rows[..., ::-1], pareto_k=False)
 
 
+def left_out():
+    """Pairs of cross-validations of the same number of observations."""
+    for result in made(lambda rows: fe.loo(np.atleast_2d(rows).T)):
+        yield [result, result._replace(pointwise=result.pointwise[::-1])]
+
+
+def bridges():
+    return made(lambda rows: fe.bridge_log_ratios(rows, rows.reshape(-1)))
+
+
 def own_models():
     """Models of functions, of which one overflows."""
     data = np.array([0.5, 1e200])
@@ -201,6 +211,8 @@ RECEIVERS = {
     "Proposals": several,
     "SmoothedWeights": lambda: made(fe.psis),
     "LooResult": lambda: made(lambda rows: fe.loo(np.atleast_2d(rows).T)),
+    "LooComparison": lambda: made(fe.loo_compare, ((results,) for results in left_out())),
+    "BridgeEstimate": bridges,
     "LogWeightAccumulator": accumulators,
     "ElboTerms": lambda: made(lambda p, q: fe.elbo_terms(p, q, 100, rng=0), pairs()),
     "Expectation": lambda: made(
@@ -285,7 +297,26 @@ FUNCTIONS = {
     "ess": on_rows(fe.ess),
     "psis": on_rows(fe.psis, {}, {"r_eff": 1e-300}, {"r_eff": 1e300}),
     "pareto_k": on_rows(fe.pareto_k, {}, {"r_eff": 0.5}),
-    "loo": lambda: [(fe.loo, (np.atleast_2d(rows).T,), {}) for rows in ROWS.values()],
+    "loo": lambda: [
+        (fe.loo, (np.atleast_2d(rows).T,), given)
+        for rows in ROWS.values()
+        for given in (
+            {},
+            dict.fromkeys(("log_p", "log_q"), np.linspace(0.0, 800.0, rows.shape[-1])),
+        )
+    ],
+    "loo_compare": lambda: [(fe.loo_compare, (results,), {}) for results in left_out()],
+    "bridge": lambda: [
+        (fe.bridge, (rows[..., None], fe.Gaussian([0.0], scale=scale)), {"rng": 0, "df": df})
+        for rows in ROWS.values()
+        for scale, df in ((1.0, None), (1e-160, 3.0), (1e100, None))
+    ],
+    "bridge_log_ratios": lambda: [
+        (fe.bridge_log_ratios, (rows, rows.reshape(-1)), given)
+        for rows in ROWS.values()
+        for given in ({}, {"n_eff": 5e-324}, {"n_eff": 1e300})
+    ],
+    "bayes_factor": lambda: [(fe.bayes_factor, both, {}) for both in itertools.pairwise(bridges())],
     "summarize": on_rows(
         fe.summarize, {}, {"pareto_k": False}, {"iw_sizes": [1, 2]}, {"rows": "shared"}
     ),
@@ -371,6 +402,7 @@ METHODS = {
     "iw_elbo": lambda est: [(k,) for k in (1, *est.iw_sizes)],
     "Difference.confidence_interval": lambda _: [(level,) for level in LEVELS],
     "Expectation.confidence_interval": lambda _: [(level,) for level in LEVELS],
+    "BridgeEstimate.confidence_interval": lambda _: [(level,) for level in LEVELS],
     "Estimate.__sub__": lambda est: [(est,)],
     "LooResult.__sub__": lambda result: [(result,)],
     "from_sklearn": lambda _: [(SKLEARN,)],

@@ -18,6 +18,8 @@ LOG_WEIGHTS = np.random.default_rng(0).normal(size=(2, 500))
 FACTORS = fe.LinearGaussian(POINTS, LOADINGS, noise_cov=[1.0, 2.0, 3.0], offset=[0.0, 1.0, 2.0])
 COV = [[2.0, 0.5], [0.5, 1.0]]
 ESTIMATE = fe.summarize(LOG_WEIGHTS)
+LEFT_OUT = fe.loo(0.1 * LOG_WEIGHTS.T)
+BRIDGE = fe.bridge_log_ratios(0.01 * LOG_WEIGHTS, 0.01 * LOG_WEIGHTS[0], n_eff=1000.0)
 
 
 def estimated(model):
@@ -69,6 +71,8 @@ OBJECTS = {
         lambda estimate: estimate.elbo,
     ),
     "Difference": (ESTIMATE - fe.summarize(LOG_WEIGHTS[::-1]), repr),
+    "BridgeEstimate": (BRIDGE, lambda result: result.confidence_interval()),
+    "LooComparison": (fe.loo_compare([LEFT_OUT, LEFT_OUT]), repr),
     "BoundTable": (ESTIMATE.bounds(), repr),
 }
 COPIES = {

@@ -66,6 +66,7 @@ SEED = os.environ.get("FASTELBO_FUZZ_SEED")
 ALLOWED = (fe.errors.FastElboError, TypeError, ValueError, OverflowError, MemoryError, OSError)
 # NaN by what their documentation says, whatever the input.
 DOCUMENTED = {"pareto_k", "pareto_k_elbo", "min_draws", "tail_length", "variance_ratio"}
+DOCUMENTED |= {"r_hat", "ess_bulk", "elpd_loo_mcse"}
 # Results may be NaN: of negative sums and of no elements; of log weights alone.
 MAY_BE_NAN = {"logsumexp", "logmeanexp"}
 # NaN where a parameter makes no sense.
@@ -131,6 +132,10 @@ _quantities = st.sampled_from(
 )
 
 
+_left_out = built(fe.loo, log_weights(most=99).map(lambda r: np.atleast_2d(np.array(r)).T))
+_bridges = built(fe.bridge_log_ratios, log_weights(most=99), log_weights())
+
+
 def joined(first, second):
     """Strategy of the keyword arguments of both."""
     return st.tuples(first, second).map(lambda both: {**both[0], **both[1]})
@@ -170,9 +175,19 @@ FUNCTIONS = {
     "psis": keywords(_efficiency, log_ratios=log_weights(least=1, most=200)),
     "pareto_k": keywords(_efficiency, log_ratios=log_weights(least=1, most=200)),
     "loo": keywords(
-        {"r_eff": st.floats(0.01, 3.0)},
+        {"r_eff": st.floats(0.01, 3.0), "log_p": log_weights(), "log_q": log_weights()},
         log_likelihood=log_weights(most=200).map(lambda rows: np.atleast_2d(np.asarray(rows)).T),
     ),
+    "loo_compare": keywords(models=st.lists(_left_out, max_size=3)),
+    "bridge": keywords(
+        {"rng": _seeds, "n_proposal": st.integers(1, 300), "df": st.floats(2.0, 50.0)},
+        draws=log_weights(most=200).map(lambda rows: np.asarray(rows)[..., None]),
+        model=gaussians(1, ()),
+    ),
+    "bridge_log_ratios": keywords(
+        {"n_eff": st.floats(0.0, 1e3)}, l1=log_weights(most=200), l2=log_weights()
+    ),
+    "bayes_factor": keywords(a=estimates() | _bridges, b=estimates() | _bridges),
     "summarize": keywords(
         _no_dim
         | {
@@ -287,7 +302,9 @@ RECEIVERS = {
     "Difference": comparable().map(lambda both: build(lambda: both[0] - both[1])),
     "Bound": built(fe.cubo, log_weights()),
     "SmoothedWeights": built(fe.psis, log_weights(most=200)),
-    "LooResult": built(fe.loo, log_weights(most=99).map(lambda r: np.atleast_2d(np.array(r)).T)),
+    "LooResult": _left_out,
+    "LooComparison": built(fe.loo_compare, st.lists(_left_out, min_size=2, max_size=3)),
+    "BridgeEstimate": _bridges,
     "ElboTerms": pairs().map(lambda pair: build(fe.elbo_terms, **pair, n_samples=20, rng=0)),
     "Expectation": pairs().map(lambda pair: build(fe.expectation, "mean", **pair, n_samples=20)),
     "PosteriorDraws": pairs().map(lambda pair: build(fe.importance_resample, **pair, n=5, rng=0)),
@@ -321,6 +338,7 @@ METHODS = {
     "Mixture.from_sklearn": lambda q: keywords(gm=fitted_mixtures()),
     "Difference.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
     "Expectation.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
+    "BridgeEstimate.confidence_interval": lambda each: keywords({"confidence_level": _levels}),
     "Estimate.__sub__": lambda each: keywords(other=estimates() | st.just(each)),
     "LooResult.__sub__": lambda each: keywords(other=RECEIVERS["LooResult"] | st.just(each)),
     "Estimate.confidence_interval": lambda each: keywords(

@@ -99,7 +99,10 @@ def test_bad_values_are_named(call, name):
         assert error is not None or kind not in ("object", "hostile"), f"{kind} is taken"
         if isinstance(error, OSError):
             # Files that are not there, checkpoints that cannot be written.
-            assert isinstance(value, (str, pathlib.Path)), f"{kind}: {error!r}"
+            texts = value if isinstance(value, list) else [value]
+            assert all(isinstance(each, (str, pathlib.Path)) for each in texts), (
+                f"{kind}: {error!r}"
+            )
         elif error is not None:
             assert isinstance(error, errors.FastElboError), f"{kind}: {error!r}"
             assert isinstance(error, (ValueError, TypeError)), f"{kind}: {error!r}"

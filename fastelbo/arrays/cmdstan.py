@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
-from ..errors import FastElboWarning
+from ..errors import FastElboWarning, InvalidInputError
+from ..validation import Floats
+from . import text
 from .choice import ChoiceError
+from .streams import open_stream, peek, uncompressed
 from .text import Table
+
+_HEAD = 4096
 
 # Model, approximation, and whether the density of the approximation is normalised.
 _PAIRS = (
@@ -34,6 +40,59 @@ def require_no_sample(table: Table, path: str) -> None:
             "posterior, not from a q with a density. If one of its columns is of log weights, "
             "column must name it"
         )
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a file, compressed or not, is text."""
+    with open_stream(path) as stream, uncompressed(stream) as content:
+        return text.is_text(peek(content, _HEAD))
+
+
+def read_sample(path: Path) -> dict[str, Floats]:
+    """The draws of CmdStan's sampler in a file, by their names, without those of the warmup.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file is no CSV file of CmdStan's sampler, or has no draws.
+    OSError
+        If the file cannot be opened.
+    """
+    try:
+        with open_stream(path) as stream, uncompressed(stream) as content:
+            names, values, first = _sample(content)
+    except (ValueError, EOFError) as error:
+        raise InvalidInputError(
+            f"{path} must be a CSV file of draws of CmdStan's sampler, but {str(error)[:200]}"
+        ) from error
+    if not names or len(values) <= first:
+        raise InvalidInputError(f"{path} has no draws after the warmup")
+    columns = np.ascontiguousarray(values[first:].T)
+    return dict(zip(names, columns, strict=True))
+
+
+def _sample(content: IO[bytes]) -> tuple[list[str], Floats, int]:
+    """The names of the coordinates, their draws, and how many of these are of the warmup."""
+    with text.open_table(content, peek(content, _HEAD)) as table:
+        if "lp__" not in table.names or _pair(table) is not None:
+            raise ValueError("it has no column lp__ of CmdStan's sampler")
+        names = [each for each in table.names if not each.endswith("__")]
+        values = table.read([table.names.index(each) for each in names])
+        return names, values, _warmup(table)
+
+
+def _warmup(table: Table) -> int:
+    """The number of draws of the warmup that were saved, which come first."""
+    settings = _settings(table)
+    if settings.get("save_warmup", "0") not in ("1", "true"):
+        return 0
+    warmup, thin = (int(settings.get(each, "0")) for each in ("num_warmup", "thin"))
+    return -(-warmup // max(1, thin))
+
+
+def _settings(table: Table) -> dict[str, str]:
+    """What the comments say of how CmdStan was called."""
+    return dict(re.findall(r"(\w+) *= *(\w+)", "".join(table.comments)))
 
 
 def has_log_weights(table: Table) -> bool:
@@ -73,7 +132,7 @@ def _pair(table: Table) -> tuple[str, str, bool] | None:
 
 def _refuse_resampled(table: Table) -> None:
     """Raise an error for draws that Pathfinder has resampled: they have used their weights up."""
-    settings = dict(re.findall(r"(\w+) *= *(\w+)", "".join(table.comments)))
+    settings = _settings(table)
     several_paths = settings.get("num_paths", "1") != "1"
     if several_paths and settings.get("psis_resample", "1") not in ("0", "false"):
         raise ValueError(

@@ -236,7 +236,7 @@ def _axes_by_name(names: tuple[Any, ...], name: str, dim: Dim) -> tuple[int, ...
 
 def _variable(value: Any, name: str, var: str | None, group: str | None) -> Any:
     """The one variable that is meant of an xarray Dataset or DataTree, or of an InferenceData."""
-    groups = _groups(value)
+    groups = groups_of(value)
     if groups is None:
         if var is not None:
             raise InvalidInputError(
@@ -261,7 +261,7 @@ def _variable(value: Any, name: str, var: str | None, group: str | None) -> Any:
     return found[wanted[0]]
 
 
-def _groups(value: Any) -> Mapping[str, Mapping[str, Any]] | None:
+def groups_of(value: Any) -> Mapping[str, Mapping[str, Any]] | None:
     """The variables of each group; None for what is no collection of variables."""
     if hasattr(value, "subtree"):
         return {node.path.strip("/"): node.data_vars for node in value.subtree}

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 
 from ..errors import InvalidInputError
 from ..optional import optional
-from ..validation import shown
+from ..validation import Floats, shown
+from .constraints import Constraint
 from .protocol import LogDensity
 from .user import Model
 
@@ -121,10 +122,29 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Model:
             start += value.size
         return -info.potential_fn(values)
 
-    return Model(
+    made = Model(
         log_joint=jax.jit(jax.vmap(log_joint)), dim=len(names), vectorized=True,
         array_namespace="jax", names=names,
     )  # fmt: skip
+    # Its sites have the same names with and without constraints, so that draws must be told apart.
+    given = util.constrain_fn(model, args, kwargs, info.param_info.z)
+    constrained = {name: np.asarray(given[name]) for name in sites}
+
+    def unconstrain(values: Any) -> Any:
+        found = util.unconstrain_fn(model, args, kwargs, values)
+        return jax.numpy.concatenate([found[name].reshape(-1) for name in sites])
+
+    def unconstrained(draws: Floats) -> Floats:
+        ends = np.cumsum([value.size for value in constrained.values()])
+        parts = np.split(draws, ends[:-1], axis=1)
+        values = {
+            name: part.reshape(-1, *value.shape)
+            for (name, value), part in zip(constrained.items(), parts, strict=True)
+        }
+        return np.asarray(jax.vmap(unconstrain)(values), dtype=np.float64)
+
+    vars(made.likelihood)["constraint"] = Constraint(_names(constrained), unconstrained)
+    return made
 
 
 def from_pymc(model: Any) -> Model:

@@ -12,6 +12,7 @@ from ..errors import InvalidInputError
 from ..kernels.draws.blocks import LANES, Call
 from ..validation import MAX_DIM, Floats, as_count, shown
 from .called import CalledDensity
+from .constraints import Constraint
 from .probe import probe_points
 from .user import Model
 
@@ -61,6 +62,15 @@ class StanDensity(CalledDensity):
 
         address = ctypes.cast(self.function.stanlib.bs_log_density, ctypes.c_void_p).value
         return foreign_arguments(int(address or 0), int(self.function.model))
+
+    @property
+    def constraint(self) -> Constraint:
+        """The parameters of the Stan program, and how BridgeStan unconstrains them."""
+
+        def unconstrained(draws: Floats) -> Floats:
+            return np.array([self.function.param_unconstrain(np.array(each)) for each in draws])
+
+        return Constraint(tuple(self.function.param_names()), unconstrained)
 
     def plain_log_prob(self, z: Floats, i: int) -> float:
         """The value by BridgeStan's own Python function, NaN where that raises an error."""

@@ -44,12 +44,13 @@ def evidence_difference(first: Comparable, second: Comparable) -> Difference:
         quantity="log_evidence",
         value=np.asarray(value),
         se=np.asarray(se),
-        flagged=_flagged(first) | _flagged(second),
+        flagged=above_limit(first) | above_limit(second),
         _interval=partial(_interval, first, second),
     )
 
 
-def _flagged(each: Comparable) -> NDArray[np.bool_]:
+def above_limit(each: Comparable) -> NDArray[np.bool_]:
+    """Where the k-hat of an estimate is above its limit."""
     return high_k(each.pareto_k, each.n_samples, each.replicates)
 
 

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.draws import Dim, read_draws
-from ..arrays.inputs import in_native_floats
+from ..arrays.draws import Dim, Draws, read_draws
+from ..arrays.inputs import as_floats, constant, in_native_floats
 from ..arrays.protocols import HasVariables
 from ..errors import InvalidInputError
 from ..kernels.cpu import tails
+from ..kernels.jit.threads import apart
+from ..validation import Floats, shown
+from .convergence import effective_draws, halves
 from .loo_result import LooResult
 from .pareto import draws_needed, k_threshold
 from .reductions import logsumexp
-from .scaled import sum_and_error
+from .scaled import root_sum_of_squares, sum_and_error
 from .smoothing import TailRows, warn_about_tails
+
+# Numbers of which likelihoods are computed at a time.
+_BLOCK = 2**21
 
 
 def loo(
     log_likelihood: ArrayLike | Path | HasVariables,
-    r_eff: ArrayLike = 1.0,
+    r_eff: ArrayLike | None = None,
     axis: int | None = None,
     *,
+    log_p: ArrayLike | None = None,
+    log_q: ArrayLike | None = None,
     dim: Dim = None,
     var: str | None = None,
 ) -> LooResult:
@@ -32,18 +41,25 @@ def loo(
 
     Parameters
     ----------
-    log_likelihood : (draws, N) array_like, path, or xarray object
-        ``log p(y_i | z_s)`` of N observations, with draws z_s from the posterior given all of them.
-        Join chains first: ``reshape(chains * draws, N)``. The dimensions "chain" and "draw", or
-        "sample", of an xarray object are its draws; all others are observations.
-    r_eff : float or (N,) array_like
-        Relative efficiency of the draws for ``1 / p(y_i | z_s)``; 1 for independent draws. In the
-        shape of the observations, where an xarray object has several dimensions of them.
+    log_likelihood : (draws, N) or (chains, draws, N) array_like, path, or xarray object
+        ``log p(y_i | z_s)`` of N observations, with draws z_s from the posterior given all of them,
+        or from an approximation of it. The dimensions "chain" and "draw", or "sample", of an xarray
+        object are its draws; all others are observations. Of an InferenceData or DataTree, they are
+        looked for in the group "log_likelihood".
+    r_eff : float or (N,) array_like, optional
+        Relative efficiency of the draws for ``p(y_i | z_s)``: effective number of draws over number
+        of draws. By default it is computed where the chains are known, by three axes or by the
+        dimensions "chain" and "draw"; else, and for an approximation, it is 1: draws are taken as
+        independent. In the shape of the observations, where an xarray object has several
+        dimensions of them.
     axis : int, optional
         The axis of the draws; the first by default.
+    log_p, log_q : (draws,) or (chains, draws) array_like, optional
+        For draws of an approximation q of the posterior: its log density at each draw, and that of
+        the posterior, or log p(y, z). Constants do not matter.
     dim : str or sequence of str, optional
         Dimensions of the draws of an xarray object, joined in this order, where they have other
-        names.
+        names. Two of them are chains and draws.
     var : str, optional
         Variable of a Dataset, DataTree or InferenceData, where it has several, as ``"y"`` or
         ``"group/y"``. If there is a group "log_likelihood", it is looked for there.
@@ -55,8 +71,8 @@ def loo(
     Raises
     ------
     InvalidInputError
-        If an array does not have two axes, if an argument is invalid, or if the names of an xarray
-        object do not say which dimensions are the draws.
+        If an array has another number of axes, if an argument is invalid, if one of log_p and log_q
+        is missing, or if the names of an xarray object do not say which dimensions are the draws.
     InvalidWeightError
         If a log likelihood is not finite.
 
@@ -71,11 +87,15 @@ def loo(
 
     Notes
     -----
-    The weights w_s are proportional to the smoothed ``1 / p(y_i | z_s)``. Then
-    ``elpd_i = log(sum_s w_s p(y_i | z_s) / sum_s w_s)`` and ``p_loo = sum_i (lppd_i - elpd_i)``
-    with ``lppd_i = log mean_s p(y_i | z_s)``. A standard error is sqrt(N) times the sample standard
-    deviation of the pointwise values (Vehtari, Gelman and Gabry, 2017, Statistics and Computing
-    27). It treats observations as independent and pointwise values as exact.
+    The weights w_s are proportional to the smoothed ``1 / p(y_i | z_s)``, or to the smoothed
+    ``p(z_s) / (q(z_s) p(y_i | z_s))`` for an approximation (Magnusson, Andersen, Jonasson and
+    Vehtari, 2019, ICML). Then ``elpd_i = log(sum_s w_s p(y_i | z_s) / sum_s w_s)`` and
+    ``p_loo = sum_i (lppd_i - elpd_i)`` with ``lppd_i = log mean_s p(y_i | z_s)``, for an
+    approximation too, as in the R package loo. A standard error is sqrt(N) times the sample
+    standard deviation of the pointwise values (Vehtari, Gelman and Gabry, 2017, Statistics and
+    Computing 27). It treats observations as independent and pointwise values as exact. The Monte
+    Carlo standard error of elpd_i is ``sqrt(sum_s w_s^2 (p(y_i | z_s) / exp(elpd_i) - 1)^2 /
+    r_eff_i) / sum_s w_s``, by the delta method.
 
     Examples
     --------
@@ -86,28 +106,139 @@ def loo(
     >>> result = fe.loo(-0.5 * (y - mean) ** 2 - 0.5 * np.log(2 * np.pi))
     >>> bool(abs(result.p_loo - 1.0) < 0.5)
     True
+    >>> q = fe.Gaussian([y.mean()], scale=0.3)  # an approximation, wider than the posterior
+    >>> z = q.sample(4000, rng=0)
+    >>> log_likelihood = -0.5 * (y - z) ** 2 - 0.5 * np.log(2 * np.pi)
+    >>> approximate = fe.loo(log_likelihood, log_p=log_likelihood.sum(axis=1), log_q=q.log_prob(z))
+    >>> bool(abs(approximate.elpd_loo - result.elpd_loo) < 0.1)
+    True
     """
     draws = read_draws(
         log_likelihood, "log_likelihood", axis, dim, var,
         default=0, group="log_likelihood", terms=False,
     )  # fmt: skip
-    if not draws.named and draws.array.ndim != 2:
-        raise InvalidInputError(
-            f"log_likelihood must have shape (draws, N), got {draws.array.shape}; join chains with "
-            "reshape(chains * draws, N)"
-        )
+    draws = _with_chains(draws, axis)
+    correction = _correction(log_p, log_q, draws)
+    if r_eff is None:
+        r_eff = 1.0 if correction is not None else relative_efficiency(draws)
     rows = TailRows(draws.checked(), r_eff, sign=-1.0)
     log_sum = logsumexp(in_native_floats(draws.array), axis=draws.axes).reshape(-1)
     lppd = log_sum.astype(np.float64) - math.log(rows.length)
-    if np.isposinf(lppd).any():
+    if np.isposinf(lppd).any() or (correction is not None and not np.isfinite(rows.x).all()):
         rows.refuse()
-    values = rows.fit()
+    efficiency = np.broadcast_to(as_floats(r_eff, "r_eff"), rows.batch).reshape(-1)
+    values, pointwise, spread = _pointwise(rows, correction)
     warn_about_tails(values, rows.length, "log_likelihood")
-    # Outside of the tail, weight times density is 1.
-    pointwise = values[:, tails.LOG_MEAN_CHANGE] - values[:, tails.SMOOTHED_LOG_EVIDENCE]
+    mcse, ess = spread[0] / np.sqrt(efficiency), spread[1] * efficiency
     elpd, elpd_se = sum_and_error(pointwise)
     p_loo, p_loo_se = sum_and_error(lppd, -pointwise)
-    k = values[:, tails.PARETO_K]
+    k, threshold = values[:, tails.PARETO_K], k_threshold(rows.length)
+    unknown = np.isin(values[:, tails.STATUS], (tails.SHORT, tails.TIED))
+    known = not (unknown | (k > threshold)).any()
     return LooResult(
-        elpd, elpd_se, p_loo, p_loo_se, pointwise, k, k_threshold(rows.length), draws_needed(k)
-    )
+        elpd, elpd_se, p_loo, p_loo_se, pointwise, k, threshold, draws_needed(k),
+        root_sum_of_squares(mcse) if known else math.nan, mcse, ess, np.array(efficiency),
+    )  # fmt: skip
+
+
+def _with_chains(draws: Draws, axis: int | None) -> Draws:
+    """The draws; of an array with three axes, the first two are those of chains and draws."""
+    if draws.named or draws.array.ndim == 2:
+        return draws
+    shape = draws.array.shape
+    if draws.array.ndim != 3 or axis is not None:
+        raise InvalidInputError(
+            "log_likelihood must have shape (draws, N), or (chains, draws, N) without axis, got "
+            f"{shape} with axis {axis}"
+        )
+    if shape[0] > shape[1]:
+        raise InvalidInputError(
+            f"log_likelihood must have shape (chains, draws, N), got {shape[0]} chains of "
+            f"{shape[1]} draws; swap its first axes"
+        )
+    return draws._replace(axes=(0, 1), assumed=False)
+
+
+def _correction(log_p: Any, log_q: Any, draws: Draws) -> Floats | None:
+    """log p - log q of each draw, in the order in which the axes of draws are joined."""
+    given = {"log_p": log_p, "log_q": log_q}
+    if log_p is None and log_q is None:
+        return None
+    sizes = tuple(int(draws.array.shape[each]) for each in draws.axes)
+    found = []
+    for name, value in given.items():
+        if value is None:
+            raise InvalidInputError(f"log_p and log_q must be given together, got {name}=None")
+        array = as_floats(value, name)
+        if array.shape not in (sizes, (math.prod(sizes),)):
+            raise InvalidInputError(
+                f"{name} must have a number for each draw of log_likelihood, along its axis "
+                f"{', '.join(map(str, draws.axes))}, shape {sizes}, got {shown(array)}"
+            )
+        found.append(array.reshape(-1))
+    with np.errstate(over="ignore"):
+        return np.asarray(found[0] - found[1])
+
+
+def relative_efficiency(draws: Draws) -> ArrayLike:
+    """Effective number of draws of each likelihood over their number; 1 where no chains are known.
+
+    It is 1 also where chains are too short to tell.
+    """
+    if len(draws.axes) != 2:
+        return 1.0
+    array = np.moveaxis(in_native_floats(draws.array), draws.axes, (0, 1))
+    columns = array.reshape(*array.shape[:2], math.prod(draws.batch))
+    step = max(1, _BLOCK // draws.length)
+    efficiency = np.ones(columns.shape[2])
+    for lo in range(0, len(efficiency), step):
+        part = columns[..., lo : lo + step].astype(np.float64)
+        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
+            likelihood = np.exp(part - part.max(axis=(0, 1)))
+        found = effective_draws(halves(likelihood)) / draws.length
+        efficiency[lo : lo + step] = np.where(np.isfinite(found), found, 1.0)
+    return efficiency.reshape(draws.batch)
+
+
+def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Floats, Floats]:
+    """The kernels' result, elpd, and its relative spread and effective draws, by observation."""
+    count = rows.x.shape[0] * rows.x.shape[2]
+    values, elpd = np.empty((count, tails.RESULT_SIZE)), np.empty(count)
+    spread = np.empty((2, count))
+    for place, part in rows.parts():
+        log_likelihood = part.x[..., 0].astype(np.float64, copy=False)
+        if correction is not None:
+            part.sign, part.x = 1.0, constant((correction - log_likelihood)[..., None])
+        smoothed = np.empty(part.x.shape)
+        values[place] = part.fit(smoothed)
+        smoothed = smoothed[..., 0]
+        if correction is None:
+            # Outside of the tail, weight times density is 1.
+            total = values[place, tails.LOG_MEAN_CHANGE]
+            elpd[place] = total - values[place, tails.SMOOTHED_LOG_EVIDENCE]
+        else:
+            elpd[place] = _log_means(smoothed, log_likelihood)
+        spread[:, place] = _spread(smoothed, log_likelihood, elpd[place])
+    return values, elpd, spread
+
+
+@apart
+def _log_means(log_weights: Floats, log_likelihood: Floats) -> Floats:
+    """log of the weighted mean of the densities of each row."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        both = log_weights + log_likelihood
+    return np.asarray(logsumexp(both, axis=1) - logsumexp(log_weights, axis=1))
+
+
+@apart
+def _spread(log_weights: Floats, log_likelihood: Floats, elpd: Floats) -> Floats:
+    """Relative error of the weighted mean of the densities of each row, and ``1 / sum w^2``."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        shifted = log_weights - log_weights.max(axis=1, keepdims=True)
+        weights = np.exp(shifted)
+        total = weights.sum(axis=1)
+        # The logs together: a density alone may be beyond the largest float.
+        changes = np.exp(shifted + (log_likelihood - elpd[:, None])) - weights
+        error = np.sqrt((changes**2).sum(axis=1)) / total
+        ess = total**2 / (weights**2).sum(axis=1)
+    return np.array([error, ess])

@@ -41,6 +41,13 @@ class LooResult(NamedTuple):
         A pointwise value with a k-hat above this cannot be trusted.
     min_draws : ndarray
         (N,) number of draws that each k-hat needs.
+    elpd_loo_mcse : float
+        Monte Carlo standard error of ``elpd_loo``: of the draws, not of the data. NaN if a k-hat is
+        above the threshold or unknown.
+    mcse, ess : ndarray
+        (N,) Monte Carlo standard error of each pointwise value, and effective number of its draws.
+    r_eff : ndarray
+        (N,) relative efficiency of the draws, by which both are corrected.
 
     Examples
     --------
@@ -61,6 +68,10 @@ class LooResult(NamedTuple):
     pareto_k: Floats
     threshold: float
     min_draws: Floats
+    elpd_loo_mcse: float
+    mcse: Floats
+    ess: Floats
+    r_eff: Floats
 
     def pareto_k_table(self) -> str:
         """Number of observations per class of Pareto k-hat: good up to ``threshold``, bad up to 1.
@@ -80,8 +91,8 @@ class LooResult(NamedTuple):
     def to_pandas(self) -> DataFrame:
         """A pandas DataFrame with one row per observation.
 
-        The columns are ``pointwise``, ``pareto_k`` and ``min_draws``, the index is ``observation``.
-        The ``attrs`` of the frame have the other fields.
+        The columns are ``pointwise``, ``pareto_k``, ``min_draws``, ``mcse``, ``ess`` and ``r_eff``,
+        the index is ``observation``. The ``attrs`` of the frame have the other fields.
 
         Raises
         ------
@@ -93,7 +104,7 @@ class LooResult(NamedTuple):
         >>> import fastelbo as fe, numpy as np
         >>> log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0
         >>> fe.loo(log_likelihood).to_pandas().columns.tolist()
-        ['pointwise', 'pareto_k', 'min_draws']
+        ['pointwise', 'pareto_k', 'min_draws', 'mcse', 'ess', 'r_eff']
         """
         pandas = optional("pandas", "to_pandas()", '"fastelbo[export]"')
         fields = self._asdict()
@@ -163,7 +174,16 @@ class LooResult(NamedTuple):
         return rows
 
     def __repr__(self) -> str:
-        return "\n\n".join([self._heading, format_table(self._rows()), self.pareto_k_table()])
+        parts = [self._heading, format_table(self._rows()), self._precision, self.pareto_k_table()]
+        return "\n\n".join(parts)
+
+    @property
+    def _precision(self) -> str:
+        if np.isnan(self.elpd_loo_mcse):
+            return (
+                "Monte Carlo error of elpd_loo: unknown, as a k-hat is above its limit or missing"
+            )
+        return f"Monte Carlo error of elpd_loo: {self.elpd_loo_mcse:.2g}"
 
     def _repr_html_(self) -> str:
         """The tables of the estimates and of the classes of k-hat, for notebooks."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from copy import copy
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -24,13 +28,15 @@ from .pareto import tail_length
 # Elements in the first launch, and elements in a tile of columns (8 MB).
 _FIRST_ELEMENTS = 2**20
 _TILE_ELEMENTS = 2**20
+# Elements of a part (32 MB), of which the smoothed weights are kept.
+_PART_ELEMENTS = 2**22
 
 
 class TailRows:
     """Rows of ``sign`` times an array along its draws, with the length of each row's tail."""
 
     def __init__(self, draws: Draws, r_eff: ArrayLike, sign: float = 1.0) -> None:
-        self.name, self.sign = draws.name, sign
+        self.name, self.sign, self._whole = draws.name, sign, self
         self.x, self.batch = draws.rows()
         before, self.length, after = self.x.shape
         efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
@@ -64,8 +70,27 @@ class TailRows:
             self.refuse()
         return results
 
+    def parts(self, most: int = _PART_ELEMENTS) -> Iterator[tuple[slice, TailRows]]:
+        """Some data points at a time, about ``most`` elements, and their places among all.
+
+        x of a part has shape (data points, K, 1), whatever the layout was.
+        """
+        before, length, after = self.x.shape
+        step = max(1, most // length)
+        together = step if after == 1 else 1
+        for a, b in itertools.product(range(0, before, together), range(0, after, step)):
+            own = np.s_[a : a + together, b : b + step]
+            part = copy(self)
+            part.x = constant(np.moveaxis(self.x, 1, 2)[own].reshape(-1, length, 1))
+            part.sizes = self.sizes[own].reshape(-1, 1)
+            start = a * after + b
+            yield slice(start, start + len(part.x)), part
+
     def refuse(self) -> None:
         """Raise an error for numbers that are not valid log ratios."""
+        if self._whole is not self:
+            # Of a part: its data points have other numbers among all.
+            self._whole.refuse()
         bad = ~(self.sign * self.x < np.inf) if self.sign > 0.0 else ~np.isfinite(self.x)
         point, draw = np.argwhere(np.moveaxis(bad, 1, -1).reshape(-1, self.length))[0]
         what = "NaN or +inf" if self.sign > 0.0 else "not finite"

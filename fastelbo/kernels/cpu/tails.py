@@ -428,8 +428,9 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out, counter):
             if sizes[a, b + j] != size:
                 size = sizes[a, b + j]
                 _set_tail_length(size, work)
-            # A caller that asks for the smoothed weights does not ask for the mean change.
-            _fit_row(tile[j], length, size, not write, work, results[a, b + j], ahead)
+            # A caller that asks for smoothed weights asks for the mean change of inverted x alone.
+            compare = not write or sign < 0.0
+            _fit_row(tile[j], length, size, compare, work, results[a, b + j], ahead)
             if write and results[a, b + j, STATUS] == FITTED:
                 _write_tail(tile[j], size, work)
         if write and not in_place:
