@@ -114,6 +114,8 @@ def expectation(
     HighParetoKWarning
         If the k-hat of the weights, or that of ``|f - value| w``, is above its limit: the value
         then has no standard error.
+    LowESSWarning
+        If the effective sample size of the weights of independent draws is below 100.
     AllWeightsZeroWarning, ShortTailWarning
         As for `estimate`.
 
