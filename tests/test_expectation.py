@@ -12,6 +12,7 @@ from fastelbo.errors import (
     HighParetoKWarning,
     InvalidInputError,
     InvalidWeightError,
+    LowESSWarning,
     ShortTailWarning,
     UnsupportedDTypeError,
 )
@@ -412,6 +413,14 @@ def test_a_constant_has_no_error():
     assert abs(got.unnormalised - 2.5) < 4.0 * got.unnormalised_se
 
 
+def test_few_effective_draws():
+    p, q = fe.Gaussian([0.0], scale=0.3), fe.Gaussian([0.0], scale=1.0)
+    with pytest.warns(LowESSWarning, match="below 100 for 1 of 1 data points"):
+        got = fe.expectation("mean", p, q, 100, rng=0)
+    assert np.isfinite(got.se).all()
+
+
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.LowESSWarning")
 def test_few_draws():
     with pytest.warns(ShortTailWarning):
         got = fe.expectation("mean", P, Q, 15, rng=0)
@@ -499,6 +508,7 @@ def test_the_message_of_a_bad_value_names_a_draw_that_has_it():
     assert z[0] < -3.0
     first = int(np.flatnonzero(Q.sample(N, rng=1)[:, 0] < -3.0)[0])
     assert f"draw {first}:" in text
+    assert "raised ValueError" in text
 
 
 def test_a_result_cannot_be_changed():

@@ -13,6 +13,7 @@ from fastelbo.frozen import Frozen
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
 PAIR = fe.Mixture([0.3, 0.7], fe.Gaussian([[-1.0, 0.0], [2.0, 1.0]], scale=1.0))
+WIDE = fe.StudentT(9.0, [1.0, 0.5], scale=[2.0, 1.5])
 POINTS, LOADINGS = [[1.0, 0.0, 2.0], [0.5, 1.0, 0.0]], [[1.0, 0.0], [0.5, 1.0], [0.0, 2.0]]
 LOG_WEIGHTS = np.random.default_rng(0).normal(size=(2, 500))
 FACTORS = fe.LinearGaussian(POINTS, LOADINGS, noise_cov=[1.0, 2.0, 3.0], offset=[0.0, 1.0, 2.0])
@@ -69,6 +70,18 @@ OBJECTS = {
     "exact Estimate": (
         fe.estimate(fe.MixtureModel([[0.5, 0.0]], PAIR), fe.Categorical([0.5, 0.5])),
         lambda estimate: estimate.elbo,
+    ),
+    "Estimate with moments": (
+        fe.estimate(PAIR, WIDE, 1000, rng=0, moments=True),
+        lambda estimate: [estimate.posterior_mean, estimate.posterior_cov],
+    ),
+    "Expectation": (
+        fe.expectation("mean", PAIR, WIDE, 1000, rng=0),
+        lambda result: result.confidence_interval(),
+    ),
+    "PosteriorDraws": (
+        fe.importance_resample(PAIR, WIDE, 10, rng=0),
+        repr,
     ),
     "Difference": (ESTIMATE - fe.summarize(LOG_WEIGHTS[::-1]), repr),
     "BridgeEstimate": (BRIDGE, lambda result: result.confidence_interval()),

@@ -7,6 +7,7 @@ same calls, and the more of them the longer it takes: no change fails by bad luc
 each function are part of the default suite.
 """
 
+import importlib.util
 import itertools
 import os
 import random
@@ -453,7 +454,8 @@ def _nan(array):
     return array.dtype.kind in "fc" and bool(np.isnan(array).any())
 
 
-NAMES = sorted({*public_api.public_names()} - public_api.BRIDGES)
+WITHOUT_ARVIZ = set() if importlib.util.find_spec("arviz") else {"PosteriorDraws.to_arviz"}
+NAMES = sorted({*public_api.public_names()} - public_api.BRIDGES - WITHOUT_ARVIZ)
 # What takes arguments takes most of the time.
 WEIGHTS = {name: 5.0 if name in {**FUNCTIONS, **CONSTRUCTORS, **METHODS} else 1.0 for name in NAMES}
 QUIET = {

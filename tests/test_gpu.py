@@ -102,6 +102,11 @@ def test_small_estimates_with_group_sizes(place, n_samples, iw_sizes):
     assert_close(*both(model, q, n_samples, iw_sizes=iw_sizes, first_index=2**31 + 5))
 
 
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param("GPU", marks=pytest.mark.gpu), pytest.param("machine", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_small_terms_of_several_q(place):
     """Draws of a full Gaussian, with the density of a mixture of it and of Student-t."""
     model, q = linear("full", dim=3, q_batch=())

@@ -285,7 +285,7 @@ def test_errors_of_large_numbers_do_not_overflow():
     found = stratified_errors({"log_evidence": 0.0 * one}, [stratum] * 2, np.array([50, 50]))
     for name in ("elbo_se", "kl_se", "jensen_gap_se"):
         assert found[name] == pytest.approx(1e300 * math.sqrt(0.5), rel=1e-12)
-    assert found["log_evidence_se"] == pytest.approx(0.1, rel=1e-12)
+    assert found["stratified_evidence_se"] == pytest.approx(0.1, rel=1e-12)
 
 
 def test_a_heavy_tail_is_that_of_the_draws_of_one_q():

@@ -105,6 +105,7 @@ def test_no_data_points():
     assert got.pareto_k.shape == (0,)
 
 
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.LowESSWarning")
 def test_high_k_warns():
     with pytest.warns(HighParetoKWarning, match="not those of the posterior"):
         got = fe.importance_resample(linear_gaussian(), NARROW, 1000, rng=0)

@@ -114,6 +114,8 @@ def expectation(
     HighParetoKWarning
         If the k-hat of the weights, or that of ``|f - value| w``, is above its limit: the value
         then has no standard error.
+    LowESSWarning
+        If the effective sample size of the weights of independent draws is below 100.
     AllWeightsZeroWarning, ShortTailWarning
         As for `estimate`.
 
@@ -132,8 +134,12 @@ def expectation(
     ...     return z[0] > 0.0
     >>> round(float(fe.expectation(positive, model, q, 100_000, rng=0).value), 2)
     0.76
-    >>> squares = fe.expectation(lambda z: z**2, model, q, 100_000, rng=0, vectorized=True)
-    >>> bool(abs(squares.value[0] - 0.75) < 5.0 * squares.se[0] < 0.05)
+    >>> import numpy as np
+    >>> from numpy.typing import NDArray
+    >>> def squares(z: NDArray[np.float64]) -> NDArray[np.float64]:  # of shape (n, D)
+    ...     return z * z
+    >>> second = fe.expectation(squares, model, q, 100_000, rng=0, vectorized=True)
+    >>> bool(abs(second.value[0] - 0.75) < 5.0 * second.se[0] < 0.05)
     True
     """
     flag = as_flag(vectorized, "vectorized")

@@ -141,6 +141,7 @@ def _refuse(states: Floats, bad: Floats, integrand: Integrand, draws: WeightedDr
     request, i = draws.request, int(np.flatnonzero(bad)[0])
     k = int(states[i, :, state.FIRST_BAD].min())
     z = draws.redraw.at(k, k + 1)
+    reason = integrand.outcome(z[0, i].copy())
     place = int(draws.redraw.points[i])
     shown = np.array2string(z[0, i], threshold=20, separator=", ")
     value = integrand.values(z)[i, ..., 0]
@@ -148,5 +149,5 @@ def _refuse(states: Floats, bad: Floats, integrand: Integrand, draws: WeightedDr
     raise InvalidInputError(
         f"f must be finite at draws of positive weight; {int(bad.sum())} values of "
         f"{integrand.label} are not, the first at data point {place}, draw {k}: "
-        f"{np.array2string(value, threshold=6)} at z = {shown}{made}"
+        f"{np.array2string(value, threshold=6)} at z = {shown}{reason}{made}"
     )

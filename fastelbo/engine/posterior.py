@@ -92,6 +92,8 @@ def importance_resample(
     -----
     HighParetoKWarning
         If the k-hat of the weights is above its limit: the draws are not those of the posterior.
+    LowESSWarning
+        If the effective sample size of the weights is below 100.
     ShortTailWarning
         If there are too few draws of q for a k-hat.
 

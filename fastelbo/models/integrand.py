@@ -38,6 +38,10 @@ class Integrand(Protocol):
         """Values (N, P, n) at draws z (n, N, D) of N data points. It may write to z."""
         ...
 
+    def outcome(self, z: Floats) -> str:
+        """What plain Python makes of one draw z (D,), where that says more than its value."""
+        ...
+
 
 class Coordinates(NamedTuple):
     """The coordinates of the draws themselves."""
@@ -53,6 +57,10 @@ class Coordinates(NamedTuple):
     def values(self, z: Floats) -> Floats:
         """See `Integrand`."""
         return np.moveaxis(z, 0, 2)
+
+    def outcome(self, z: Floats) -> str:
+        """See `Integrand`."""
+        return ""
 
 
 class Products(NamedTuple):
@@ -75,6 +83,10 @@ class Products(NamedTuple):
         products: Floats = deviations[:, self.first] * deviations[:, self.second]
         return products
 
+    def outcome(self, z: Floats) -> str:
+        """See `Integrand`."""
+        return ""
+
 
 class CompiledFunctions:
     """Functions of one draw, each compiled as a user's density is."""
@@ -95,6 +107,13 @@ class CompiledFunctions:
             out[:, p] = found.T
         return out
 
+    def outcome(self, z: Floats) -> str:
+        """See `Integrand`."""
+        for part, value in zip(self._parts, self.values(z[None, None])[0, :, 0], strict=True):
+            if not np.isfinite(value):
+                return f", where {part.outcome(z, 0)}"
+        return ""
+
 
 class HostFunction:
     """A function of many draws, (n, D) to (n,) or (n, P), which runs as it is."""
@@ -113,6 +132,10 @@ class HostFunction:
                 f"first, and then {found.shape[1:]}"
             )
         return np.moveaxis(found.reshape(draws, points, -1), 0, 2)
+
+    def outcome(self, z: Floats) -> str:
+        """See `Integrand`."""
+        return ""
 
     def _called(self, z: Floats) -> Floats:
         count = len(z)

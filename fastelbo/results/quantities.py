@@ -124,11 +124,11 @@ def with_replicate_errors(
     """The quantities with errors that do not ask for k-hat, and the degrees of freedom of bounds.
 
     Errors of one replicate are those of independent draws, with infinitely many degrees of freedom,
-    where the quantities do not have an error already. For several, see
+    or stratified where the quantities have such an error. For several, see
     `fastelbo.weights.replicates`.
     """
-    if "log_evidence_se" in values:
-        return dict(values), {}
+    if "stratified_evidence_se" in values:
+        return {**values, "log_evidence_se": values["stratified_evidence_se"]}, {}
     if replicates == 1:
         with np.errstate(under="ignore"):
             se = np.sqrt(values["relative_variance"] / n_samples)

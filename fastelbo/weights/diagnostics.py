@@ -148,8 +148,8 @@ def warn_about_weights(
     _warn_heavy_means(n_samples, values, replicates)
     with np.errstate(invalid="ignore"):
         variance = v / n_samples if replicates == 1 else evidence_error(values) ** 2
-        if "log_evidence_se" in values:
-            variance = values["log_evidence_se"] ** 2
+        if "stratified_evidence_se" in values:
+            variance = values["stratified_evidence_se"] ** 2
         low = (variance > LOW_ESS_VARIANCE) & ~high
     if low.any():
         warn(

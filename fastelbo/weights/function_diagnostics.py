@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import AllWeightsZeroWarning, HighParetoKWarning, ShortTailWarning
+from ..errors import AllWeightsZeroWarning, HighParetoKWarning, LowESSWarning, ShortTailWarning
 from ..validation import Floats
 from .diagnostics import Flags, places, warn
-from .pareto import Counts, in_words, k_limit
+from .pareto import LOW_ESS_VARIANCE, Counts, in_words, k_limit
 
 
 def warn_about_posterior(
@@ -45,6 +45,18 @@ def warn_about_posterior(
             f"{int(high.sum())} of {high.size} entries of {what} (the worst is "
             f"{worst.max():.2f}{at}): {consequence}. A q with heavier tails, or nearer to the "
             "posterior, helps",
+            depth=depth,
+        )
+    # The delta method is of first order in the relative variance of the mean weight.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = 1.0 / ess - 1.0 / np.asarray(n_samples)
+    flagged = high.reshape(zero.size, high.size // max(1, zero.size)).all(axis=1)
+    low = (variance > LOW_ESS_VARIANCE) & ~zero & ~flagged
+    if low.any() and replicates == 1:
+        warn(
+            LowESSWarning,
+            f"the effective sample size of the weights is below {1.0 / LOW_ESS_VARIANCE:g} for "
+            f"{places(low, variance)}: too few effective draws to trust {what} there",
             depth=depth,
         )
     # Equal weights have no k-hat, nor need one; one draw has neither.

@@ -42,8 +42,8 @@ def stratified_errors(
     Returns
     -------
     dict of ndarray
-        ``log_evidence_se`` and those of all means and of the Jensen gap. NaN where one of the q_j
-        has none.
+        ``stratified_evidence_se``, that of the log evidence, and those of all means and of the
+        Jensen gap. NaN where one of the q_j has none.
     """
     shares = counts / counts.sum()
     found = {
@@ -58,7 +58,7 @@ def stratified_errors(
         own = np.sqrt(each["relative_variance"] / n)
         evidence.append(share * np.where(nothing, 0.0, mean * own))
         gap.append(share * _gap_error(mean, own, each["elbo_se"], each["jensen_gap_se"]))
-    found["log_evidence_se"] = np.hypot.reduce(evidence)
+    found["stratified_evidence_se"] = np.hypot.reduce(evidence)
     found["jensen_gap_se"] = np.hypot.reduce(gap)
     return found
 
