@@ -1,12 +1,9 @@
-"""Estimates from draws of q: validate the arguments, call a backend, wrap its result."""
+"""Estimates from draws of q: validate the arguments, draw and weigh, wrap the result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import partial
-
-import numpy as np
 
 from ..errors import InvalidInputError
 from ..models.categorical import Categorical
@@ -15,30 +12,16 @@ from ..models.divergences import kl_divergence
 from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, as_sampling
-from ..progress import progress_bar
 from ..random import RandomState
 from ..results.estimate import Estimate
-from ..results.quantities import from_quantities
-from ..validation import Floats, as_count, as_flag, shown
-from ..weights.diagnostics import high_k, refuse_bad_weights, warn_about_weights
-from ..weights.pareto import Counts
-from .advice import advice
-from .bad_draws import about_draw
-from .estimates_with_moments import MomentsOfSlices, WithMoments
+from ..validation import Floats, as_count, as_flag
+from ..weights.diagnostics import warn_about_weights
+from .exact import exact_estimate
+from .outcome import checked, outcome
 from .requests import backend_named, kind_of, new_request
-from .rotation import with_rotation
-from .states import Quantities
+from .sampled import of_one_q, of_several_q
 from .stratified import new_strata
-from .targets import (
-    Target,
-    about_draws,
-    as_target,
-    grouped_quantities,
-    mean_request,
-    pilot_of,
-    sizes_for,
-)
-from .task import Backend, EstimateRequest
+from .targets import Target, as_target
 
 
 def estimate(
@@ -246,74 +229,35 @@ def estimate(
     progress, moments = as_flag(progress, "progress"), as_flag(moments, "moments")
     target = as_target(target_se, target_total_se, n_samples, max_samples)
     sampling = as_sampling(sampler, replicates, transform, rotate)
+    backend_for = partial(backend_named, backend, threads, index)
     if isinstance(model, ExactModel):
-        if target is not None:
-            raise InvalidInputError(
-                f"{target.name} must not be given for a MixtureModel, which is summed exactly; got "
-                f"{target.se:g}"
-            )
-        if sampling.replicated:
-            raise InvalidInputError(
-                'sampler must be "iid" for a MixtureModel, which is summed exactly; got "sobol"'
-            )
-        if moments:
-            raise InvalidInputError(
-                "moments must be False for a MixtureModel, whose latent variable is a class; got "
-                "True"
-            )
-        return _exact(model, q, n_samples, iw_sizes, backend_named(backend, threads, index, None))
-    several = as_proposals(q)
+        given = {} if target is None else {target.name: target.se}
+        return exact_estimate(
+            model, q, backend_for(None), **given, n_samples=n_samples, iw_sizes=iw_sizes,
+            sampler=sampler if sampling.replicated else None, moments=moments,
+        )  # fmt: skip
+    options = rng, first_index, precision
+    analytic, several = None, as_proposals(q)
     if several is not None:
         _refuse_of_several(target, analytic_kl)
-        strata = new_strata(
-            model, several, n_samples, rng, first_index, precision, iw_sizes, pareto_k, sampling
-        )
-        request = strata.pooled
-        used = backend_named(backend, threads, index, request)
-        with progress_bar(progress, request.points * request.n_samples) as tick:
-            followed = MomentsOfSlices(strata, used)
-            values = strata.quantities(used, tick, followed.add if moments else None)
-        values = _checked(model, values, strata.about)
-        warn_about_weights(request.n_samples, values, pareto_k)
-        strata.warn_of_few()
-        # Estimates of one q with the same seed have other draws.
-        addressed = request._replace(key=strata.parts[0].key)
-        result = _wrap(addressed, values, None, request.n_samples, 0, len(several.qs))
-        return _with_moments(result, followed, request.q.dim) if moments else result
-    draws: object = n_samples
-    if target is not None:
-        draws = most = sampling.most_draws(target.max_samples)
-        iw_sizes = sampling.iw_sizes(iw_sizes, most, "max_samples")
-    request = new_request(
-        model, q, draws, rng, first_index, precision, iw_sizes, pareto_k, sampling
+        strata = new_strata(model, several, n_samples, *options, iw_sizes, pareto_k, sampling)
+        sampled = of_several_q(strata, backend_for(strata.pooled), moments, progress)
+    else:
+        draws: object = n_samples
+        if target is not None:
+            draws = most = sampling.most_draws(target.max_samples)
+            iw_sizes = sampling.iw_sizes(iw_sizes, most, "max_samples")
+        request = new_request(model, q, draws, *options, iw_sizes, pareto_k, sampling)
+        analytic = _analytic_kl(model, q) if analytic_kl else None
+        sampled = of_one_q(request, target, sampling.rotate, backend_for, moments, progress)
+    values = checked(sampled)
+    # Warnings name the line that called this function.
+    warn_about_weights(
+        sampled.counts, values, pareto_k, sampled.request.cut.replicates, sampled.advice
     )
-    analytic = _analytic_kl(model, q) if analytic_kl else None
-    turned = 0
-    if sampling.rotate:
-        used = backend_named(backend, threads, index, request)
-        request, turned = with_rotation(request, used)
-    sizes, alike, piloted = None, request, turned
-    if target is not None:
-        pilot = pilot_of(request, target)
-        piloted += pilot.n_samples
-        used = backend_named(backend, threads, index, pilot)
-        sizes = sizes_for(target, pilot, request.form.iw_sizes, used)
-        alike = mean_request(request, sizes)
-    plain = backend_named(backend, threads, index, alike)
-    kept = WithMoments(plain)
-    used = kept if moments else plain
-    with progress_bar(progress, alike.points * alike.n_samples) as tick:
-        if sizes is None:
-            values = used.quantities(request, tick)
-        else:
-            values = grouped_quantities(request, sizes, used, tick)
-    about = partial(about_draw, request) if sizes is None else about_draws(request, sizes)
-    values = _checked(model, values, about)
-    counts = request.n_samples if sizes is None else sizes
-    to_change = partial(advice, request if sizes is None else alike, plain)
-    warn_about_weights(counts, values, pareto_k, request.cut.replicates, to_change)
-    result = _wrap(request, values, analytic, counts, piloted)
-    return _with_moments(result, kept.found, request.q.dim) if moments else result
+    if several is not None:
+        strata.warn_of_few()
+    return outcome(sampled, values, analytic, moments)
 
 
 def _refuse_of_several(target: Target | None, analytic_kl: bool) -> None:
@@ -338,105 +282,3 @@ def _analytic_kl(model: object, q: object) -> Floats:
         f"analytic_kl must be False: there is no closed form for the KL divergence of {kind_of(q)} "
         f"from {kind_of(prior)}"
     )
-
-
-# --- results --------------------------------------------------------------------------------
-
-
-def _is_joint(model: LatentModel) -> bool:
-    """Whether the model's likelihood is log p(x, z), with the prior in it."""
-    return bool(getattr(model, "is_joint", False))
-
-
-def _without_terms(values: Quantities) -> Quantities:
-    """The quantities but mean log-likelihood and KL, which log p(x, z) as a whole leaves open."""
-    known = {name: each for name, each in values.items() if name not in _TAILS_OF_TERMS}
-    unknown = np.full(values["log_evidence"].shape, np.nan)
-    return known | dict.fromkeys(_TERMS, unknown)
-
-
-_TAILS_OF_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
-_TERMS = ("kl", "kl_se", "expected_log_likelihood", "expected_log_likelihood_se")
-_NO_TERMS = (
-    "expected_log_likelihood and kl are not known: the model is log p(x, z) as a whole; give "
-    "log_likelihood= and prior= for them"
-)
-
-
-def _with_moments(estimate: Estimate, followed: MomentsOfSlices, dim: int) -> Estimate:
-    """The estimate with the moments of the posterior, without the errors that k-hat refuses."""
-    mean, se, cov = followed.of_batch(estimate.batch_shape, dim)
-    high = high_k(estimate.pareto_k, estimate.n_samples, estimate.replicates)
-    return replace(estimate, _posterior=(mean, np.where(high[..., None], np.nan, se), cov))
-
-
-def _checked(
-    model: LatentModel, values: Quantities, about: Callable[[int, int], str]
-) -> Quantities:
-    """The quantities that the model has, after a check of the weights."""
-    refuse_bad_weights(values["n_bad"], values["first_bad"], about)
-    return _without_terms(values) if _is_joint(model) else values
-
-
-def _wrap(
-    request: EstimateRequest,
-    values: Quantities,
-    kl: Floats | None,
-    counts: Counts,
-    piloted: int,
-    proposals: int = 1,
-) -> Estimate:
-    """The estimate, with the closed-form KL if one is given."""
-    design = request.design
-    independent = request.batch == request.model.batch_shape
-    points = range(request.first_index, request.first_index + request.points)
-    sampled = from_quantities(
-        values, request.batch, counts, request.form.iw_sizes, independent=independent,
-        addresses=(request.key, points), replicates=request.cut.replicates,
-        sampler="iid" if design is None else "sobol",
-        rotation=None if design is None else design.rotation_kind, pilot_samples=piloted,
-        corrected=isinstance(counts, np.ndarray), proposals=proposals,
-    )  # fmt: skip
-    if _is_joint(request.model):
-        return replace(sampled, _note=_NO_TERMS)
-    if kl is None:
-        return sampled
-    divergence = np.array(np.broadcast_to(kl, request.batch))
-    return replace(
-        sampled,
-        kl=divergence,
-        kl_se=np.zeros(request.batch),
-        elbo=np.asarray(sampled.expected_log_likelihood - divergence),
-        elbo_se=sampled.expected_log_likelihood_se,
-    )
-
-
-def _exact(
-    model: ExactModel, q: object, n_samples: object, iw_sizes: object, backend: Backend
-) -> Estimate:
-    """The estimate of an exact model: sums over mixture components, without draws."""
-    for name, value in (("n_samples", n_samples), ("iw_sizes", iw_sizes)):
-        if value is not None:
-            raise InvalidInputError(
-                f"{name} must not be given for a MixtureModel, which is summed exactly; got "
-                f"{shown(value)}"
-            )
-    if not isinstance(q, Categorical):
-        raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {kind_of(q)}")
-    if q.probs.shape[-1] != model.n_classes:
-        raise InvalidInputError(
-            "q must have as many classes as the mixture has components, "
-            f"{model.n_classes}; got {q.probs.shape[-1]}"
-        )
-    log_evidence, likelihood, kl, gap = backend.expectations(model, q.probs)
-    shape = log_evidence.shape
-    zero, unknown = np.zeros(shape), np.full(shape, np.nan)
-    # The terms may be so large that an ulp of them is more than the gap.
-    elbo = log_evidence - gap
-    return Estimate(
-        n_samples=0, log_evidence=log_evidence, log_evidence_se=zero, elbo=elbo, elbo_se=zero,
-        expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
-        jensen_gap=gap, jensen_gap_se=zero, ess=unknown,
-        relative_variance=unknown, pareto_k=unknown, pareto_k_elbo=unknown, n_zero=zero,
-        independent=shape == model.batch_shape,
-    )  # fmt: skip
