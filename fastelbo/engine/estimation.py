@@ -21,9 +21,11 @@ from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
 from ..validation import Floats, as_count, as_flag, shown
 from ..weights.diagnostics import high_k, refuse_bad_weights, warn_about_weights
+from ..weights.function_diagnostics import warn_high_entries
 from ..weights.pareto import Counts
 from .bad_draws import about_draw
 from .estimates_with_moments import MomentsOfSlices, WithMoments
+from .means import TAIL_DRAWS
 from .requests import backend_named, kind_of, new_request
 from .rotation import with_rotation
 from .states import Quantities
@@ -268,7 +270,7 @@ def estimate(
         request = strata.pooled
         used = backend_named(backend, threads, index, request)
         with progress_bar(progress, request.points * request.n_samples) as tick:
-            followed = MomentsOfSlices(strata, used)
+            followed = MomentsOfSlices(strata, used, pareto_k)
             values = strata.quantities(used, tick, followed.add if moments else None)
         values = _checked(model, values, strata.about)
         warn_about_weights(request.n_samples, values, pareto_k)
@@ -297,7 +299,7 @@ def estimate(
         sizes = sizes_for(target, pilot, request.form.iw_sizes, used)
         alike = mean_request(request, sizes)
     used = backend_named(backend, threads, index, alike)
-    kept = WithMoments(used)
+    kept = WithMoments(used, pareto_k)
     used = kept if moments else used
     with progress_bar(progress, alike.points * alike.n_samples) as tick:
         if sizes is None:
@@ -361,9 +363,16 @@ _NO_TERMS = (
 
 def _with_moments(estimate: Estimate, followed: MomentsOfSlices, dim: int) -> Estimate:
     """The estimate with the moments of the posterior, without the errors that k-hat refuses."""
-    mean, se, cov = followed.of_batch(estimate.batch_shape, dim)
-    high = high_k(estimate.pareto_k, estimate.n_samples, estimate.replicates)
-    return replace(estimate, _posterior=(mean, np.where(high[..., None], np.nan, se), cov))
+    mean, se, k, cov = followed.of_batch(estimate.batch_shape, dim)
+    seen = np.minimum(np.asarray(estimate.n_samples), TAIL_DRAWS)
+    seen = seen[..., None] if seen.ndim else int(seen)
+    own = high_k(k, seen, estimate.replicates)
+    of_weights = high_k(estimate.pareto_k, estimate.n_samples, estimate.replicates)[..., None]
+    warn_high_entries(
+        "posterior_mean", "posterior_mean_se is NaN there", seen, estimate.replicates,
+        own & ~of_weights, k, depth=1,
+    )  # fmt: skip
+    return replace(estimate, _posterior=(mean, np.where(own | of_weights, np.nan, se), cov))
 
 
 def _checked(
