@@ -47,16 +47,16 @@ def test_eight_schools():
     q = fe.StudentT(5.0, [4.4, 0.8, *np.zeros(8)], scale=[3.5, 1.2, *np.ones(8)])
     first = fe.estimate(model, q, 100_000, rng=0, moments=True)
     q = fe.StudentT(5.0, first.posterior_mean, cov=1.2 * first.posterior_cov)
-    got = fe.expectation(facts, model, q, 200_000, rng=1)
+    got = fe.expectation(facts, model, q, 100_000, rng=1)
     # By quadrature: two means, that of log tau, and two variances.
     exact = [4.39682071, 3.59770548, 0.8021419, 3.317704**2, 3.219958**2]
     assert got.value.shape == (5,)
     assert np.isfinite(got.se).all()
     assert (np.abs(got.value - exact) < 4.0 * got.se).all()
-    assert (got.se < [0.02, 0.02, 0.01, 0.2, 0.6]).all()
-    large = fe.expectation(is_large, model, q, 200_000, rng=2, params=(5.0,))
+    assert (got.se < [0.03, 0.03, 0.02, 0.3, 0.8]).all()
+    large = fe.expectation(is_large, model, q, 100_000, rng=2, params=(5.0,))
     assert abs(large.value - 0.2492488) < 4.0 * large.se < 0.02
-    mean = fe.expectation("mean", model, q, 200_000, rng=1)
+    mean = fe.expectation("mean", model, q, 100_000, rng=1)
     np.testing.assert_allclose(mean.value[:2], got.value[[0, 2]], rtol=1e-11)
 
 
@@ -240,7 +240,7 @@ def test_no_data_points():
 
 def test_several_q_are_those_of_numpy():
     """Errors are stratified: of w (f - value) within the draws of each q."""
-    qs, counts = [fe.StudentT(5.0, [1.5, 2.0], scale=2.0), Q], [1000, 3000]
+    qs, counts = [fe.StudentT(5.0, [1.5, 2.0], scale=2.0), Q], [250, 750]
     got = fe.expectation(lambda z: z[0] * z[1], P, qs, counts, rng=3)
     terms = fe.log_weights(P, qs, counts, rng=3)
     mixture = fe.Proposals(qs, [0.25, 0.75])
@@ -262,8 +262,8 @@ def test_several_q_are_those_of_numpy():
     np.testing.assert_allclose(got.se, np.sqrt(variance) / total, rtol=1e-9)
     parts = [a * b for a, b in zip(f, w, strict=True)]
     variance = sum(len(each) * each.var(ddof=1) for each in parts)
-    np.testing.assert_allclose(got.unnormalised, sum(map(np.sum, parts)) / 4000, rtol=1e-10)
-    np.testing.assert_allclose(got.unnormalised_se, np.sqrt(variance) / 4000, rtol=1e-9)
+    np.testing.assert_allclose(got.unnormalised, sum(map(np.sum, parts)) / 1000, rtol=1e-10)
+    np.testing.assert_allclose(got.unnormalised_se, np.sqrt(variance) / 1000, rtol=1e-9)
     # Quantiles in the same way.
     got = fe.expectation("quantiles", P, qs, counts, rng=3, probs=[0.3])
     x = got.value[0, 0]
@@ -285,7 +285,7 @@ def test_a_list_of_one_q_has_the_errors_of_one():
 # --- closed forms -------------------------------------------------------------------------------
 
 
-def linear(points=200):
+def linear(points=100):
     rng = np.random.default_rng(3)
     return fe.LinearGaussian(rng.normal(size=(points, 3)), rng.normal(size=(3, 2)), noise_cov=0.5)
 
@@ -313,7 +313,7 @@ def test_conjugate_posterior(sampler, family):
         "quantiles": posterior.mean[:, None] + levels[:, None] * sd[:, None],
     }
     for f, answer in exact.items():
-        got = fe.expectation(f, model, q, 4096, rng=0, sampler=sampler)
+        got = fe.expectation(f, model, q, 2048, rng=0, sampler=sampler)
         z = (got.value - answer) / got.se
         assert np.isnan(z).mean() < 0.05, f
         assert 0.85 < np.sqrt(np.nanmean(z**2)) < 1.35, f
@@ -450,6 +450,7 @@ BAD = [
     ({"f": "mean", "vectorized": True}, "vectorized is for functions"),
     ({"vectorized": 1}, "vectorized must be True or False"),
     ({"f": lambda z: "a"}, "expected one real number, or a tuple"),
+    ({"f": [lambda z: z[0], lambda z: (z[0], z[1])]}, r"f\[1\] must return one number"),
     ({"f": lambda z: z[7]}, "z has dim = 2"),
     ({"f": lambda z: ()}, "1 to 256 values"),
     ({"f": lambda z, a: z[0]}, "with 0 params"),

@@ -7,7 +7,7 @@ from helpers import IGNORE_DIAGNOSTICS, bits, quiet
 import fastelbo as fe
 from fastelbo.engine.moments import Pool, WeightedDraws
 from fastelbo.engine.requests import new_request
-from fastelbo.errors import InvalidInputError
+from fastelbo.errors import HighParetoKWarning, InvalidInputError
 from fastelbo.kernels.cpu import moments as drivers
 from fastelbo.kernels.cpu.launch import launch
 from fastelbo.kernels.state import moments as state
@@ -310,6 +310,19 @@ def test_moments_without_an_error_where_k_is_too_high():
         est = fe.estimate(p, q, 4000, rng=0, moments=True)
     assert np.array_equal(np.isnan(est.posterior_mean_se[:, 0]), [False, True])
     assert np.isfinite(est.posterior_mean).all()
+
+
+def test_a_mean_with_a_heavier_tail_than_the_weights():
+    """A Cauchy has no mean: w has k = 1/2, and w z has k = 1."""
+    p, q = fe.StudentT(1.0, [0.0], scale=1.0), fe.StudentT(2.0, [0.0], scale=1.0)
+    with pytest.warns(HighParetoKWarning, match="entries of posterior_mean"):
+        est = fe.estimate(p, q, 50_000, rng=0, moments=True)
+    assert np.isfinite(est.log_evidence_se)
+    assert np.isnan(est.posterior_mean_se).all()
+    assert np.isnan(fe.expectation("mean", p, q, 50_000, rng=0).se).all()
+    # Without k-hats nothing is refused.
+    est = fe.estimate(p, q, 50_000, rng=0, moments=True, pareto_k=False)
+    assert np.isfinite(est.posterior_mean_se).all()
 
 
 def test_moments_of_weights_of_zero_are_not_known():

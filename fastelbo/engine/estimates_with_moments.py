@@ -16,6 +16,7 @@ from ..kernels.state.moments import state_size
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
+from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
 from .cuda import CUDABackend
 from .lower_tails import Indices
@@ -30,8 +31,8 @@ from .task import Backend, EstimateRequest
 class MomentsOfSlices:
     """The moments of the posterior, of one slice of data points after the other."""
 
-    def __init__(self, strata: Strata | None, backend: Backend) -> None:
-        self._strata = strata
+    def __init__(self, strata: Strata | None, backend: Backend, checks: bool) -> None:
+        self._strata, self._checks = strata, checks
         self._threads = backend.n_threads if isinstance(backend, CPUBackend) else None
         self._rows: list[Indices] = []
         self._moments: list[PosteriorMoments] = []
@@ -55,12 +56,12 @@ class MomentsOfSlices:
             parts.append(WeightedDraws(request, int(points[0]), log_weights, self._threads))
         rows = requests[0].rows
         self._rows.append(points if rows is None else rows[points])
-        self._moments.append(posterior_moments(Pool(parts)))
+        self._moments.append(posterior_moments(Pool(parts), self._checks))
 
     def of_batch(self, shape: tuple[int, ...], dim: int) -> PosteriorMoments:
         """The moments of all data points of a batch."""
         count = math.prod(shape)
-        out = [np.empty((count, *event)) for event in ((dim,), (dim,), (dim, dim))]
+        out = [np.empty((count, *event)) for event in ((dim,), (dim,), (dim,), (dim, dim))]
         for rows, moments in zip(self._rows, self._moments, strict=True):
             for array, each in zip(out, moments, strict=True):
                 array[rows] = each
@@ -68,11 +69,14 @@ class MomentsOfSlices:
 
 
 class WithMoments:
-    """A backend that also finds the moments of the posterior of what it is asked for."""
+    """A backend that also finds the moments of the posterior of what it is asked for.
 
-    def __init__(self, backend: Backend) -> None:
+    If it ``checks``, with k-hats.
+    """
+
+    def __init__(self, backend: Backend, checks: bool) -> None:
         self._backend = backend
-        self.found = MomentsOfSlices(None, backend)
+        self.found = MomentsOfSlices(None, backend, checks)
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """The quantities as the backend alone gives them, to the last bit."""
@@ -80,7 +84,8 @@ class WithMoments:
         streams = isinstance(self._backend, CUDABackend) or not request.points
         if streams:
             parts.append(self._backend.quantities(request, tick))
-        numbers = 4 + state_size(request.q.dim, True) // max(1, request.n_samples)
+        own = state_size(request.q.dim, True) + request.q.dim * kept_draws(request.n_samples)
+        numbers = 4 + own // max(1, request.n_samples)
         for points in slices_of_points(request, numbers):
             terms = self._backend.terms(request, points)
             if not streams:

@@ -17,9 +17,9 @@ from ..results.estimate import Estimate
 from ..validation import Floats, as_count, as_flag
 from ..weights.diagnostics import warn_about_weights
 from .exact import exact_estimate
-from .outcome import checked, outcome
+from .outcome import checked, outcome, with_moments
 from .requests import backend_named, kind_of, new_request
-from .sampled import of_one_q, of_several_q
+from .sampled import Following, of_one_q, of_several_q
 from .stratified import new_strata
 from .targets import Target, as_target
 
@@ -237,11 +237,11 @@ def estimate(
             sampler=sampler if sampling.replicated else None, moments=moments,
         )  # fmt: skip
     options = rng, first_index, precision
-    analytic, several = None, as_proposals(q)
+    analytic, several, follow = None, as_proposals(q), Following(moments, pareto_k)
     if several is not None:
         _refuse_of_several(target, analytic_kl)
         strata = new_strata(model, several, n_samples, *options, iw_sizes, pareto_k, sampling)
-        sampled = of_several_q(strata, backend_for(strata.pooled), moments, progress)
+        sampled = of_several_q(strata, backend_for(strata.pooled), follow, progress)
     else:
         draws: object = n_samples
         if target is not None:
@@ -249,15 +249,16 @@ def estimate(
             iw_sizes = sampling.iw_sizes(iw_sizes, most, "max_samples")
         request = new_request(model, q, draws, *options, iw_sizes, pareto_k, sampling)
         analytic = _analytic_kl(model, q) if analytic_kl else None
-        sampled = of_one_q(request, target, sampling.rotate, backend_for, moments, progress)
+        sampled = of_one_q(request, target, sampling.rotate, backend_for, follow, progress)
     values = checked(sampled)
-    # Warnings name the line that called this function.
+    # Warnings name the line that called this function, so they come from here.
     warn_about_weights(
         sampled.counts, values, pareto_k, sampled.request.cut.replicates, sampled.advice
     )
     if several is not None:
         strata.warn_of_few()
-    return outcome(sampled, values, analytic, moments)
+    result = outcome(sampled, values, analytic)
+    return with_moments(result, sampled) if moments else result
 
 
 def _refuse_of_several(target: Target | None, analytic_kl: bool) -> None:

@@ -96,28 +96,39 @@ def _places(values: int, full: bool) -> np.ndarray[tuple[int], np.dtype[np.int64
     return each * (each + 3) // 2 if full else each
 
 
+# Draws that tell the k-hats of the coordinates' means.
+TAIL_DRAWS = 2**14
+
+
 class PosteriorMoments(NamedTuple):
-    """Mean (N, D), its standard error whatever k-hat, and covariance (N, D, D)."""
+    """Mean (N, D), its standard error whatever k-hat, k-hats of it, and covariance (N, D, D)."""
 
     mean: Floats
     mean_se: Floats
+    mean_k: Floats
     cov: Floats
 
 
-def posterior_moments(pool: Pool) -> PosteriorMoments:
-    """The moments of the coordinates; NaN where a draw of positive weight is not finite."""
+def posterior_moments(pool: Pool, checks: bool) -> PosteriorMoments:
+    """The moments of the coordinates; NaN where a draw of positive weight is not finite.
+
+    If it ``checks``, the k-hats are those of |z - mean| w from the first `TAIL_DRAWS` draws.
+    """
     dim = pool.dim
-    states = pool.moments(Coordinates(dim), full=True)
+    coordinates = Coordinates(dim)
+    states = pool.moments(coordinates, full=True)
     means = weighted_means(states, dim, True, pool)
     read = state.read(pool.merged(states, dim, True), dim, True)
     with np.errstate(all="ignore"):
         pairs = read.products / read.total[:, None]
     bad = np.concatenate(states, axis=1)[..., state.BAD].any(axis=1)
-    unknown = np.where(bad, np.nan, 0.0)
+    unknown = np.where(bad, np.nan, 0.0)[:, None]
+    k = np.full(means.value.shape, np.nan)
+    if checks:
+        [tails] = pool.tails(coordinates, [np.nan_to_num(means.value)], TAIL_DRAWS)
+        k = np.where(means.se > 0.0, tails["pareto_k"], np.nan)
     return PosteriorMoments(
-        means.value + unknown[:, None],
-        means.se + unknown[:, None],
-        symmetric(pairs, dim) + unknown[:, None, None],
+        means.value + unknown, means.se + unknown, k, symmetric(pairs, dim) + unknown[:, None]
     )
 
 

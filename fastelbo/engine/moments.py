@@ -111,14 +111,18 @@ class WeightedDraws:
 
     @np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore")
     def append_tails(
-        self, integrand: Integrand, centres: Sequence[Floats], states: Sequence[States]
+        self,
+        integrand: Integrand,
+        centres: Sequence[Floats],
+        states: Sequence[States],
+        n_draws: int,
     ) -> None:
-        """Append |f - c| w of these draws, as weights, to the states (count P) of each centre."""
-        chunks, per_chunk = -(-self.n_samples // CHUNK), centres[0].shape[1] + self.request.q.dim
+        """Append |f - c| w of the first draws to the states (count P) of each centre."""
+        chunks, per_chunk = -(-n_draws // CHUNK), centres[0].shape[1] + self.request.q.dim
         step = max(1, _BATCH // (per_chunk * CHUNK * max(1, self.count)))
         for first in range(0, chunks, step):
             last = min(chunks, first + step)
-            start, stop = first * CHUNK, min(self.n_samples, last * CHUNK)
+            start, stop = first * CHUNK, min(n_draws, last * CHUNK)
             given = self._values(integrand, start, stop)
             log_weights = self.log_weights[:, None, start:stop]
             for each, centre in zip(states, centres, strict=True):
@@ -159,28 +163,42 @@ class Pool:
         )  # fmt: skip
         return prefix[:, 0]
 
-    def tails(self, integrand: Integrand, centres: Sequence[Floats]) -> list[Quantities]:
-        """k-hat and ESS, (count, P), of |f - c| w for each of some centres (count, P)."""
-        values = int(np.prod(integrand.event))
-        form = StateForm((), kept_draws(self.n_samples))
-        found = [States(self.count * values, form, self.parts[0].n_threads) for _ in centres]
-        for part in self.parts:
-            part.append_tails(integrand, centres, found)
-        return [self._read_tails(each, form, values) for each in found]
+    def tails(
+        self, integrand: Integrand, centres: Sequence[Floats], most: int | None = None
+    ) -> list[Quantities]:
+        """k-hat and ESS, (count, P), of |f - c| w for each of some centres (count, P).
 
-    @np.errstate(invalid="ignore")
-    def _read_tails(self, states: States, form: StateForm, values: int) -> Quantities:
-        reader = Reader(len(states.moments), self.n_samples, form)
-        reader.add(states)
-        read = reader.quantities()
-        k, tails = states.tails(self.n_samples)
-        none = constant_weights(read["relative_variance"])
-        if tails.shape[1] > _LEAST_TAIL:
-            none |= (tails[:, 0] - tails[:, -1] < _FLAT) & (k > 0.0)
-        return {
-            "pareto_k": np.where(none, np.nan, k).reshape(self.count, values),
-            "ess": read["ess"].reshape(self.count, values),
-        }
+        With ``most``, they are from about that many draws, the first of each part.
+        """
+        values = int(np.prod(integrand.event))
+        counts = [self._first(part.n_samples, most) for part in self.parts]
+        form = StateForm((), kept_draws(sum(counts)))
+        found = [States(self.count * values, form, self.parts[0].n_threads) for _ in centres]
+        for part, n_draws in zip(self.parts, counts, strict=True):
+            part.append_tails(integrand, centres, found, n_draws)
+        return [_read_tails(each, form, sum(counts), self.count) for each in found]
+
+    def _first(self, n_samples: int, most: int | None) -> int:
+        """How many of the draws of a part are among the first ones of all."""
+        if most is None or self.n_samples <= most:
+            return n_samples
+        return max(1, n_samples * most // self.n_samples)
+
+
+@np.errstate(invalid="ignore")
+def _read_tails(states: States, form: StateForm, n_draws: int, count: int) -> Quantities:
+    """k-hat and ESS of the states of the values of data points."""
+    reader = Reader(len(states.moments), n_draws, form)
+    reader.add(states)
+    read = reader.quantities()
+    k, tails = states.tails(n_draws)
+    none = constant_weights(read["relative_variance"])
+    if tails.shape[1] > _LEAST_TAIL:
+        none |= (tails[:, 0] - tails[:, -1] < _FLAT) & (k > 0.0)
+    return {
+        "pareto_k": np.where(none, np.nan, k).reshape(count, -1),
+        "ess": read["ess"].reshape(count, -1),
+    }
 
 
 def log_weights_of(terms: StoredTerms) -> Floats:

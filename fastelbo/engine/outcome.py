@@ -11,6 +11,8 @@ from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
 from ..validation import Floats
 from ..weights.diagnostics import high_k, refuse_bad_weights
+from ..weights.function_diagnostics import warn_high_entries
+from .means import TAIL_DRAWS
 from .sampled import Sampled
 from .states import Quantities
 
@@ -41,8 +43,8 @@ def _without_terms(values: Quantities) -> Quantities:
     return known | dict.fromkeys(_TERMS, unknown)
 
 
-def outcome(sampled: Sampled, values: Quantities, kl: Floats | None, moments: bool) -> Estimate:
-    """The estimate: with the closed-form KL if one is given, and with moments if they are asked."""
+def outcome(sampled: Sampled, values: Quantities, kl: Floats | None) -> Estimate:
+    """The estimate, with the closed-form KL if one is given."""
     request, counts = sampled.request, sampled.counts
     design = request.design
     points = range(request.first_index, request.first_index + request.points)
@@ -55,8 +57,6 @@ def outcome(sampled: Sampled, values: Quantities, kl: Floats | None, moments: bo
         pilot_samples=sampled.piloted, corrected=isinstance(counts, np.ndarray),
         proposals=sampled.proposals,
     )  # fmt: skip
-    if moments:
-        found = _with_moments(found, sampled)
     if _is_joint(request.model):
         return replace(found, _note=_NO_TERMS)
     return found if kl is None else _with_kl(found, kl)
@@ -73,8 +73,15 @@ def _with_kl(estimate: Estimate, kl: Floats) -> Estimate:
     )
 
 
-def _with_moments(estimate: Estimate, sampled: Sampled) -> Estimate:
+def with_moments(estimate: Estimate, sampled: Sampled) -> Estimate:
     """The estimate with the moments of the posterior, without the errors that k-hat refuses."""
-    mean, se, cov = sampled.moments.of_batch(estimate.batch_shape, sampled.request.q.dim)
-    high = high_k(estimate.pareto_k, estimate.n_samples, estimate.replicates)
-    return replace(estimate, _posterior=(mean, np.where(high[..., None], np.nan, se), cov))
+    mean, se, k, cov = sampled.moments.of_batch(estimate.batch_shape, sampled.request.q.dim)
+    seen = np.minimum(np.asarray(estimate.n_samples), TAIL_DRAWS)
+    seen = seen[..., None] if seen.ndim else int(seen)
+    own = high_k(k, seen, estimate.replicates)
+    of_weights = high_k(estimate.pareto_k, estimate.n_samples, estimate.replicates)[..., None]
+    warn_high_entries(
+        "posterior_mean", "posterior_mean_se is NaN there", seen, estimate.replicates,
+        own & ~of_weights, k, depth=1,
+    )  # fmt: skip
+    return replace(estimate, _posterior=(mean, np.where(own | of_weights, np.nan, se), cov))

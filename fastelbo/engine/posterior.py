@@ -66,8 +66,8 @@ def importance_resample(
     replace : bool
         If False, no draw is chosen twice: they are chosen one after the other, in proportion to the
         weights of those that are left. Draws of large weight are then underrepresented, the more
-        the nearer n comes to the effective sample size. It keeps outliers of the weights from
-        filling the sample (Gelman and Meng, 2004). ``method`` has no effect.
+        the nearer n comes to the effective sample size. But a few very large weights cannot fill
+        the sample. ``method`` has no effect.
     rng : None, int, SeedSequence or Generator
         Seed of the draws and of the choice.
     backend, precision, device, first_index, n_threads

@@ -21,6 +21,13 @@ from .task import Backend, EstimateRequest
 Chooser = Callable[[EstimateRequest], Backend]
 
 
+class Following(NamedTuple):
+    """Whether the moments of the posterior are wanted, and k-hats of their errors."""
+
+    moments: bool
+    checks: bool
+
+
 class Sampled(NamedTuple):
     """Quantities, and where they come from."""
 
@@ -36,7 +43,7 @@ class Sampled(NamedTuple):
 
 def of_one_q(
     request: EstimateRequest, target: Target | None, rotates: bool, backend_for: Chooser,
-    moments: bool, progress: bool,
+    follow: Following, progress: bool,
 ) -> Sampled:  # fmt: skip
     """From as many draws as the request or the target says."""
     turned = 0
@@ -49,8 +56,8 @@ def of_one_q(
         sizes = sizes_for(target, pilot, request.form.iw_sizes, backend_for(pilot))
         alike = mean_request(request, sizes)
     backend = backend_for(alike)
-    followed = WithMoments(backend)
-    used = followed if moments else backend
+    followed = WithMoments(backend, follow.checks)
+    used = followed if follow.moments else backend
     with progress_bar(progress, alike.points * alike.n_samples) as tick:
         if sizes is None:
             values = used.quantities(request, tick)
@@ -66,12 +73,12 @@ def of_one_q(
     )  # fmt: skip
 
 
-def of_several_q(strata: Strata, backend: Backend, moments: bool, progress: bool) -> Sampled:
+def of_several_q(strata: Strata, backend: Backend, follow: Following, progress: bool) -> Sampled:
     """From the draws of all q together."""
     request = strata.pooled
-    followed = MomentsOfSlices(strata, backend)
+    followed = MomentsOfSlices(strata, backend, follow.checks)
     with progress_bar(progress, request.points * request.n_samples) as tick:
-        values = strata.quantities(backend, tick, followed.add if moments else None)
+        values = strata.quantities(backend, tick, followed.add if follow.moments else None)
     # Estimates of one q with the same seed have other draws.
     addressed = request._replace(key=strata.parts[0].key)
     return Sampled(

@@ -194,7 +194,15 @@ def as_integrand(f: Any, dim: int, params: Any, vectorized: bool) -> Integrand:
             f"functions; got {shown(f)}"
         )
     _require_few(len(functions))
-    compiled = [_compiled(_real(g, _first_value(g, dim, params)), dim, params) for g in functions]
+    compiled = []
+    for j, g in enumerate(functions):
+        value = _first_value(g, dim, params)
+        if isinstance(value, (tuple, list)) or np.ndim(value) == 1:
+            raise InvalidInputError(
+                f"f[{j}] must return one number, as each of several functions, got {shown(value)}; "
+                "a single function may return several"
+            )
+        compiled.append(_compiled(_real(g, value), dim, params))
     return CompiledFunctions(compiled, (len(functions),), f"{len(functions)} functions")
 
 

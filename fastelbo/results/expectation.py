@@ -41,6 +41,7 @@ class Expectation(Frozen):
     ess : ndarray, shape (*batch, *event)
         Effective sample size of the function, ``(sum |f - value| w)^2 / sum (f - value)^2 w^2``
         (Owen, Monte Carlo theory, methods and examples, 9.3, about the value). NaN for a constant.
+        For "quantiles", that of the indicator of ``z <= value``.
     unnormalised, unnormalised_se : ndarray or None
         The plain mean of ``f w`` and its error, NaN where ``pareto_k`` is above its limit. None
         unless p is normalised (the model is a distribution) and f is "mean" or functions.

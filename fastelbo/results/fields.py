@@ -124,8 +124,8 @@ class Fields(Frozen):
 
         It is that of the delta method, ``sqrt(sum w^2 (z - mean)^2) / sum w``, and for quasi-random
         draws from the scatter of ``sum w (z - mean)`` over the replicates. It is NaN where
-        ``pareto_k`` is above its limit. `fastelbo.expectation` also looks at the tails of
-        ``|z - mean| w`` themselves. Errors as for `posterior_mean`.
+        ``pareto_k`` is above its limit, or the k-hat of ``|z - mean| w`` of a coordinate, from the
+        first 16384 draws. Errors as for `posterior_mean`.
         """
         return self._moments()[1]
 

@@ -34,19 +34,7 @@ def warn_about_posterior(
             f"every weight is 0 for {places(zero, zero.astype(float))}: {what} is NaN there",
             depth=depth,
         )
-    if high.any():
-        limit = in_words(k_limit(n_samples, replicates), ".2f")
-        worst = np.where(high, pareto_k, -np.inf)
-        where = tuple(map(int, np.unravel_index(worst.argmax(), worst.shape)))
-        at = f" at index {where}" if where else ""
-        warn(
-            HighParetoKWarning,
-            f"k-hat exceeds {limit}, the limit for {in_words(n_samples)} draws, for "
-            f"{int(high.sum())} of {high.size} entries of {what} (the worst is "
-            f"{worst.max():.2f}{at}): {consequence}. A q with heavier tails, or nearer to the "
-            "posterior, helps",
-            depth=depth,
-        )
+    warn_high_entries(what, consequence, n_samples, replicates, high, pareto_k, depth + 1)
     # The delta method is of first order in the relative variance of the mean weight.
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = 1.0 / ess - 1.0 / np.asarray(n_samples)
@@ -68,5 +56,30 @@ def warn_about_posterior(
             ShortTailWarning,
             f"k-hat cannot be computed from {in_words(n_samples)} draws for "
             f"{places(short, short.astype(float))}: {what} is not checked there",
+            depth=depth,
+        )
+
+
+def warn_high_entries(
+    what: str,
+    consequence: str,
+    n_samples: Counts,
+    replicates: int,
+    high: Flags,
+    pareto_k: Floats,
+    depth: int = 0,
+) -> None:
+    """Warn about entries of which a k-hat is too high."""
+    if high.any():
+        limit = in_words(k_limit(n_samples, replicates), ".2f")
+        worst = np.where(high, pareto_k, -np.inf)
+        where = tuple(map(int, np.unravel_index(worst.argmax(), worst.shape)))
+        at = f" at index {where}" if where else ""
+        warn(
+            HighParetoKWarning,
+            f"k-hat exceeds {limit}, the limit for {in_words(n_samples)} draws, for "
+            f"{int(high.sum())} of {high.size} entries of {what} (the worst is "
+            f"{worst.max():.2f}{at}): {consequence}. A q with heavier tails, or nearer to the "
+            "posterior, helps",
             depth=depth,
         )
