@@ -306,6 +306,17 @@ def test_short_chains():
     assert np.isnan(result.log_evidence_se)
 
 
+@pytest.mark.parametrize("draws", [1, 2, 9, 15])
+@pytest.mark.parametrize("n_eff", [None, 1.0])
+def test_few_draws_are_never_without_a_word(draws, n_eff):
+    zeros = np.zeros(draws)
+    result, record = caught(fe.bridge_log_ratios, zeros, zeros, n_eff=n_eff)
+    assert record
+    assert result.flagged
+    assert np.isnan(result.log_evidence_se)
+    assert abs(result.log_evidence) < 1e-15
+
+
 def test_q_that_is_the_posterior():
     model = fe.LinearGaussian([1.0, 2.0], [[1.0, 0.5], [0.0, 1.0]], noise_cov=1.0)
     q = model.exact_posterior()

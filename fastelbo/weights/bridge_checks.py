@@ -11,7 +11,7 @@ from ..arrays.draws import warn_user
 from ..errors import ChainsWarning, OverlapWarning
 from ..validation import Floats
 from .bridge_result import BridgeEstimate
-from .convergence import LEAST_DRAWS, bulk_effective_draws, r_hat
+from .convergence import bulk_effective_draws, r_hat
 
 # Rank-normalised R-hat and effective draws a chain, as Vehtari et al. (2021) advise, and an R-hat
 # from which on chains tell of different distributions.
@@ -83,8 +83,8 @@ def problems_of_overlap(parts: Parts, n_eff: float, mse: float) -> tuple[str, ..
     overlap = parts.overlap
     if not overlap > 0.0:
         return ("p is 0, or nearly, at all draws of q: they do not overlap",)
-    if parts.f2.shape[1] < 2 * LEAST_DRAWS:
-        return ()  # chains that are too short have no number of effective draws
+    if math.isnan(n_eff):
+        return ()  # chains that are too short, which is a problem of theirs
     # By theory the error follows from the overlap (Meng and Wong, 1996). An error that is smaller
     # is of draws that have not met where p and q overlap.
     expected = (1.0 / overlap - 1.0) * (1.0 / parts.f1.size + 1.0 / n_eff)
