@@ -469,7 +469,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), BAD, ids=str)
+@pytest.mark.parametrize(("given", "message"), BAD, ids=range(len(BAD)))
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 def test_bad_arguments(given, message):
     arguments = {"f": lambda z: z[0], "model": P, "q": Q, "n_samples": 100, "rng": 0} | given

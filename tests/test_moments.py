@@ -342,7 +342,7 @@ def test_moments_that_nobody_asked_for():
     mixture = fe.MixtureModel(
         [[0.0]], fe.Mixture([0.5, 0.5], fe.Gaussian([[0.0], [1.0]], scale=1.0))
     )
-    with pytest.raises(InvalidInputError, match="moments must be False"):
+    with pytest.raises(InvalidInputError, match="moments must not be given"):
         fe.estimate(mixture, mixture.exact_posterior(), moments=True)
     with pytest.raises(InvalidInputError, match="moments must be True or False"):
         fe.estimate(p, p, 100, moments=1)

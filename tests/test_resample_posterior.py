@@ -126,7 +126,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), BAD, ids=str)
+@pytest.mark.parametrize(("given", "message"), BAD, ids=range(len(BAD)))
 def test_bad_arguments(given, message):
     arguments = {"model": linear_gaussian(), "q": Q, "n": 10, "rng": 0} | given
     with pytest.raises(InvalidInputError, match=message):
