@@ -2,12 +2,14 @@
 
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
+from .engine.adaptation import adapt
 from .engine.estimation import estimate
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
 from .models.bridges import from_numpyro, from_pymc, from_torch
 from .models.categorical import Categorical
 from .models.divergences import kl_divergence
+from .models.laplace import laplace
 from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
@@ -15,6 +17,7 @@ from .models.mixture_model import MixtureModel
 from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
+from .results.adaptation import Adaptation, AdaptationRound
 from .results.estimate import Estimate
 from .results.total import Total
 from .version import __version__ as __version__
@@ -29,6 +32,8 @@ from .weights.reductions import logmeanexp, logsumexp
 from .weights.resampling import resample
 
 __all__ = [
+    "Adaptation",
+    "AdaptationRound",
     "Bound",
     "Categorical",
     "Difference",
@@ -44,6 +49,7 @@ __all__ = [
     "SmoothedWeights",
     "StudentT",
     "Total",
+    "adapt",
     "cubo",
     "datasets",
     "draw",
@@ -58,6 +64,7 @@ __all__ = [
     "iw_elbo",
     "jackknife",
     "kl_divergence",
+    "laplace",
     "log_weights",
     "logmeanexp",
     "logsumexp",

@@ -1,0 +1,117 @@
+"""The run of an adaptation that is reported: draws of q that nothing was fitted to."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from ..errors import FastElboWarning
+from ..models.counted import CountedJoint
+from ..random import pilot_key
+from ..results.estimate import Estimate
+from ..validation import Floats
+from ..weights.pareto import k_limit
+from .adaptive_fit import AdaptiveFit, Options
+from .summaries import summarize
+from .terms import ElboTerms, elbo_terms
+
+# Which of the keys that are made from the one of the call: two for each run.
+_KEY = 2**20
+# A run that misses the target is lengthened once, to aim at this part of it.
+_AIM_AGAIN = 0.96
+# Difference between the rounds and the run, in standard errors and in nats, that is no chance.
+# Log evidences of rounds are too low by some hundredths of a nat, as q was fitted to their draws.
+_MOST_SES = 5.0
+_MOST_NATS = 0.1
+
+
+class FreshRun:
+    """Draws of a settled q, with as many more as the target needs."""
+
+    estimate: Estimate
+    z: Floats
+    log_joint: Floats
+
+    def __init__(self, joint: CountedJoint, options: Options, key: int) -> None:
+        self._joint, self._options, self._key = joint, options, key
+
+    def start(self, fit: AdaptiveFit, number: int) -> None:
+        """Draw; the run is lengthened once if its error is above the target."""
+        keys = [pilot_key(self._key, _KEY + 2 * number + part) for part in (0, 1)]
+        parts = [self._draw(fit, min(fit.planned, max(fit.left, 1)), keys[0])]
+        self.estimate = self._summary(parts)
+        more = self._more(fit)
+        if more:
+            parts.append(self._draw(fit, more, keys[1]))
+            self.estimate = self._summary(parts)
+        self.z = np.concatenate(
+            [fit.q.sample(len(part.log_q), rng=key) for part, key in zip(parts, keys, strict=False)]
+        )
+        self.log_joint = np.concatenate([part.log_likelihood + part.log_prior for part in parts])
+
+    def is_worth_another(self, fit: AdaptiveFit) -> bool:
+        """Whether the tail is heavy or the target missed, and there are draws left for more."""
+        return (self._is_heavy or self._se > self._options.target_se) and fit.left > len(self.z)
+
+    def problems(self, fit: AdaptiveFit) -> tuple[str, ...]:
+        """Why the estimate may be wrong."""
+        found = []
+        k, limit = float(self.estimate.pareto_k), self._limit
+        if self._is_heavy:
+            found.append(
+                f"k-hat of the fresh draws is {k:.2f}, above {limit:.2f}, the limit for {len(self.z)} "
+                "draws: q is too small where the posterior is not, and log_evidence has no "
+                "standard error; more components (n_components) or draws (max_evaluations) may help"
+            )
+        elif self._se > self._options.target_se:
+            found.append(
+                f"the standard error is {self._se:.2g}, above target_se = "
+                f"{self._options.target_se:g}"
+                + ("; max_evaluations leaves no more draws" if fit.left < len(self.z) else "")
+            )
+        rounds, error = fit.log_evidence
+        gap = float(self.estimate.log_evidence) - rounds
+        if abs(gap) > _MOST_SES * math.hypot(error, self._se) and abs(gap) > _MOST_NATS:
+            found.append(
+                f"the log evidence of the fresh draws differs by {gap:.2g} nats from that of the "
+                "rounds: draws of some regions were rare"
+            )
+        return tuple(found)
+
+    @property
+    def _se(self) -> float:
+        """The standard error, whatever k-hat is."""
+        return math.sqrt(float(self.estimate.relative_variance) / float(self.estimate.n_samples))
+
+    @property
+    def _limit(self) -> float:
+        return float(k_limit(int(self.estimate.n_samples), 1))
+
+    @property
+    def _is_heavy(self) -> bool:
+        return float(self.estimate.pareto_k) > self._limit
+
+    def _more(self, fit: AdaptiveFit) -> int:
+        """Draws that are missing for the target; 0 if it is met, or cannot be."""
+        target, count = self._options.target_se, int(self.estimate.n_samples)
+        if self._se <= target or self._is_heavy:
+            return 0
+        needed = math.ceil(float(self.estimate.relative_variance) / (_AIM_AGAIN * target) ** 2)
+        return max(0, min(needed - count, fit.left))
+
+    def _draw(self, fit: AdaptiveFit, count: int, key: int) -> ElboTerms:
+        self._joint.evaluations += count
+        return elbo_terms(
+            self._joint.model, fit.q, count, rng=key, backend="cpu",
+            n_threads=self._options.n_threads,
+        )  # fmt: skip
+
+    def _summary(self, parts: list[ElboTerms]) -> Estimate:
+        terms = ElboTerms(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+        joint = bool(getattr(self._joint.model, "is_joint", False))
+        with warnings.catch_warnings():
+            # The adaptation says in its own words what is wrong.
+            warnings.simplefilter("ignore", FastElboWarning)
+            return summarize(terms.log_weights if joint else terms)
