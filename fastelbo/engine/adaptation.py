@@ -22,12 +22,10 @@ from ..random import RandomState, philox_key
 from ..results.adaptation import Adaptation
 from ..validation import as_count, as_number, shown
 from .adaptive_fit import AdaptiveFit, Options
-from .fresh_run import FreshRun
+from .fresh_run import MOST_RUNS, FreshRun
 
 # Of the covariance at the mode, as that of `laplace`.
 _INFLATE = 1.2
-# Fresh runs, all but the last of which may teach the proposal instead.
-_MOST_RUNS = 3
 # Draws of the posterior that show whether q has the symmetries of the model.
 _SHOWN = 200
 # Points at which symmetries are checked.
@@ -180,10 +178,10 @@ _LABELS = (
 
 def _settled(fit: AdaptiveFit, run: FreshRun) -> FreshRun:
     """Rounds until q settles, and a fresh run; if its tail is heavy, both again."""
-    for number in range(_MOST_RUNS):
+    for number in range(MOST_RUNS):
         fit.settle()
         run.start(fit, number)
-        if number == _MOST_RUNS - 1 or not run.is_worth_another(fit):
+        if number == MOST_RUNS - 1 or not run.is_worth_another(fit):
             break
         fit.learn(run.z, run.log_joint)
     return run

@@ -14,7 +14,9 @@ from ..models.mixture import Mixture
 from ..models.student_fit import (
     StudentFit,
     WeightedDraws,
+    near_images,
     refitted,
+    together,
     wide_component,
     with_one_more,
 )
@@ -34,11 +36,15 @@ _EFFECTIVE_PART = 0.25
 # The power of p/q by which weights of a fit favour draws where q is too small: moments of p alone
 # leave its tails out. With 0, 1/4 and 1/2, the least evaluations for eight schools were at 1/4.
 _FAVOUR = 0.25
+# The same for the wide component, which is for the tails: by p/q, draws weigh as in the variance.
+_WIDE_FAVOUR = 1.0
 _MOST_FAVOURED = 20.0
 # Variance of the weights that is no better than before.
 _SETTLED = 0.9
 # Effective draws that a component needs, for each coordinate.
 _FOR_COMPONENT = 3
+# Rounds that the run must take, for a component to be tried: a trial takes about three.
+_WORTH = 15
 # Rounds without progress after which a component is added while weights are tempered.
 _PATIENCE = 3
 # The covariance of the wide component, relative to that of the draws.
@@ -78,9 +84,8 @@ class AdaptiveFit:
         self._backward = np.linalg.inv(maps)
         self._most = max(options.n_components, first.size)
         self._fit = first
-        self._wide = first._replace(
-            weights=np.full(first.size, 1.0 / first.size), trils=math.sqrt(_WIDE) * first.trils
-        )
+        self._first = first
+        self._wide = first._replace(trils=math.sqrt(_WIDE) * first.trils)
         self._spent = joint.evaluations
         self.draws = PastDraws(joint.dim)
         self.history: list[AdaptationRound] = []
@@ -220,17 +225,17 @@ class AdaptiveFit:
         """Whether one more component could pay, and there are draws to fit it to."""
         size = self._fit.size + 1
         enough = effective(self.draws.log_weights) > _FOR_COMPONENT * self._joint.dim * size
-        worth = variance * self._price > 2 * self._options.round_size
+        worth = variance * self._price > _WORTH * self._options.round_size
         return enough and worth and size <= self._most
 
     # --- a fit
 
     def _refit(self, beta: float, first: StudentFit) -> None:
-        draws = self._weighted(beta)
+        draws = self._weighted(beta, first, _FAVOUR)
         self._fit = refitted(draws, first, self._options.df)
-        self._wide = wide_component(
-            draws, self._fit, self._options.df, self._wide.trils[0], _WIDE
-        )
+        favoured = self._weighted(beta, self._fit, _WIDE_FAVOUR)
+        wide = wide_component(favoured, self._fit, self._options.df, self._wide.trils[0], _WIDE)
+        self._wide = together(wide, self._first)
         self.q = self._proposal()
         self._variance = self._variance_of(self.q)
 
@@ -243,16 +248,16 @@ class AdaptiveFit:
         )
         return symmetric_mixture(whole, self._options.df, self._maps)
 
-    def _weighted(self, beta: float) -> WeightedDraws:
+    def _weighted(self, beta: float, first: StudentFit, favour: float) -> WeightedDraws:
         """The draws with their images, and the weights of a fit."""
         powers = beta * self.draws.log_weights
         if beta == 1.0:
             ratios = self.draws.log_joint - self.q.log_prob(self.draws.z) - self.log_evidence[0]
-            powers = powers + _FAVOUR * np.clip(ratios, -_MOST_FAVOURED, _MOST_FAVOURED)
+            powers = powers + favour * np.clip(ratios, -_MOST_FAVOURED, _MOST_FAVOURED)
         weights = normalised(powers)
         kept = weights > _LEAST_PART / len(weights)
-        images = self._images(self.draws.z[kept])
-        return WeightedDraws(images, weights[kept] / weights[kept].sum())
+        own = weights[kept] / weights[kept].sum()
+        return near_images(self._images(self.draws.z[kept]), own, first, self._options.df)
 
     def _one_more(self, beta: float) -> StudentFit:
         """The components, and one at the draw that adds most to the variance."""

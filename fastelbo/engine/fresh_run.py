@@ -21,6 +21,10 @@ from .terms import ElboTerms, elbo_terms
 _KEY = 2**20
 # A run that misses the target is lengthened once, to aim at this part of it.
 _AIM_AGAIN = 0.96
+# A run that needs more than this part of itself teaches q instead, unless it is the last.
+_MOST_LONGER = 0.5
+# Fresh runs: all but the last may teach the proposal.
+MOST_RUNS = 5
 # Difference between the rounds and the run, in standard errors and in nats, that is no chance.
 # Log evidences of rounds are too low by some hundredths of a nat, as q was fitted to their draws.
 _MOST_SES = 5.0
@@ -42,8 +46,8 @@ class FreshRun:
         keys = [pilot_key(self._key, _KEY + 2 * number + part) for part in (0, 1)]
         parts = [self._draw(fit, min(fit.planned, max(fit.left, 1)), keys[0])]
         self.estimate = self._summary(parts)
-        more = self._more(fit)
-        if more:
+        more, last = self._more(fit), number == MOST_RUNS - 1
+        if more and (last or more <= _MOST_LONGER * len(parts[0].log_q)):
             parts.append(self._draw(fit, more, keys[1]))
             self.estimate = self._summary(parts)
         self.z = np.concatenate(

@@ -11,17 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import logsumexp
 
-from ..validation import Floats
+from ..validation import Floats, Integers
 from .student_constants import log_const
 
+# Of an image with a density so many nats lower than that of another, a fit has no part.
+_FAR = 15.0
 # A component of a smaller weight, or of no more effective draws, is dropped.
 _LEAST_WEIGHT = 1e-3
 _LEAST_DRAWS = 1.0
 # Change of the mean log density at which iterations end.
 _CONVERGED = 1e-3
-_MOST_ITERATIONS = 20
+_MOST_ITERATIONS = 12
 # Weight of an added component, and its scale matrix relative to that of the nearest one.
 _ADDED_WEIGHT = 0.2
 _ADDED_SCALE = 0.5
@@ -41,10 +42,29 @@ class StudentFit(NamedTuple):
 
 
 class WeightedDraws(NamedTuple):
-    """Draws with their images (n, G, D), and weights (n,) that sum to 1."""
+    """Draws with weights (n,) that sum to 1, and images of them, row by row.
 
-    images: Floats
+    ``images`` (m, D) are in the order of the draws. ``first`` (n,) is the first row of a draw, and
+    ``draw`` (m,) the draw of a row.
+    """
+
     weights: Floats
+    images: Floats
+    first: Integers
+    draw: Integers
+
+
+def near_images(images: Floats, weights: Floats, fit: StudentFit, df: float) -> WeightedDraws:
+    """Draws with those of their images (n, G, D) at which components are not negligible."""
+    count, number, dim = images.shape
+    if number == 1:
+        rows = np.arange(count)
+        return WeightedDraws(weights, images[:, 0], rows, rows)
+    heights = log_densities(images.reshape(-1, dim), fit, df)[0].max(axis=0).reshape(count, number)
+    kept = heights > heights.max(axis=1, keepdims=True) - _FAR
+    draw, _ = np.nonzero(kept)
+    first = np.searchsorted(draw, np.arange(count))
+    return WeightedDraws(weights, images[kept], first, draw)
 
 
 def refitted(draws: WeightedDraws, first: StudentFit, df: float) -> StudentFit:
@@ -81,10 +101,11 @@ def wide_component(
     Of each draw it takes the image that is nearest to the components. ``before`` is the factor of
     the scale matrix that the new one is shrunk to.
     """
-    count, images, dim = draws.images.shape
-    heights = log_densities(draws.images.reshape(-1, dim), fit, df)[0].max(axis=0)
-    nearest = heights.reshape(count, images).argmax(axis=1)
-    x = draws.images[np.arange(count), nearest]
+    heights = log_densities(draws.images, fit, df)[0].max(axis=0)
+    # Sorted by draw, and by height among its images, the last row of each is the nearest.
+    order = np.lexsort((heights, draws.draw))
+    x = draws.images[order[np.append(draws.first[1:], len(order)) - 1]]
+    dim = x.shape[-1]
     mean = draws.weights @ x
     gap = x - mean
     cov = times * (df - 2.0) / df * (gap * draws.weights[:, None]).T @ gap
@@ -93,13 +114,23 @@ def wide_component(
     return StudentFit(np.ones(1), mean[None], np.linalg.cholesky(scale)[None])
 
 
+def together(one: StudentFit, other: StudentFit) -> StudentFit:
+    """The components of both, each with half of the weight."""
+    return StudentFit(
+        0.5 * np.concatenate([one.weights, other.weights]),
+        np.concatenate([one.means, other.means]),
+        np.concatenate([one.trils, other.trils]),
+    )
+
+
 def log_densities(x: Floats, found: StudentFit, df: float) -> tuple[Floats, Floats]:
     """Log densities (K, n) of the components at x (n, D), and squared distances."""
     dim = x.shape[-1]
     squares = np.empty((found.size, len(x)))
     for k, (mean, tril) in enumerate(zip(found.means, found.trils, strict=True)):
-        v = solve_triangular(tril, (x - mean).T, lower=True, check_finite=False)
-        np.einsum("dn,dn->n", v, v, out=squares[k])
+        inverse = solve_triangular(tril, np.eye(dim), lower=True, check_finite=False)
+        v = (x - mean) @ inverse.T
+        np.einsum("nd,nd->n", v, v, out=squares[k])
     diagonals = np.diagonal(found.trils, axis1=-2, axis2=-1)
     base = float(log_const(np.asarray(df), dim)) - np.log(diagonals).sum(axis=-1)
     return base[:, None] - 0.5 * (df + dim) * np.log1p(squares / df), squares
@@ -111,13 +142,13 @@ def _shrinkage(ess: float, dim: int) -> float:
 
 def _step(draws: WeightedDraws, found: StudentFit, df: float) -> tuple[StudentFit, float]:
     """One iteration, and the mean log density before it, up to a constant."""
-    count, images, dim = draws.images.shape
-    x = draws.images.reshape(-1, dim)
+    x, dim = draws.images, draws.images.shape[-1]
     log_parts, squares = log_densities(x, found, df)
     log_parts += np.log(found.weights)[:, None]
-    parts = log_parts.reshape(-1, count, images)
-    total = logsumexp(parts, axis=(0, 2))
-    shares = (np.exp(parts - total[:, None]) * draws.weights[:, None]).reshape(found.size, -1)
+    top = np.maximum.reduceat(log_parts.max(axis=0), draws.first)
+    parts = np.exp(log_parts - top[draws.draw])
+    total = np.add.reduceat(parts.sum(axis=0), draws.first)
+    shares = parts * (draws.weights / total)[draws.draw]
     pulls = shares * (df + dim) / (df + squares)
     weights, squared = shares.sum(axis=-1), (shares**2).sum(axis=-1)
     ess = np.divide(weights**2, squared, out=np.zeros(found.size), where=squared > 0.0)
@@ -133,4 +164,4 @@ def _step(draws: WeightedDraws, found: StudentFit, df: float) -> tuple[StudentFi
         scale = (1.0 - shrink) * scatter + shrink * trils[row] @ trils[row].T
         trils[row] = np.linalg.cholesky(scale)
     new_weights = weights[kept] / weights[kept].sum()
-    return StudentFit(new_weights, means, trils), float(draws.weights @ total)
+    return StudentFit(new_weights, means, trils), float(draws.weights @ (top + np.log(total)))
