@@ -16,7 +16,7 @@ from .gradients import differences, known_gradient
 # Searches from one start: each begins where the one before left off.
 _MOST_SEARCHES = 12
 # Of the gradient, in units in which log p(x, z) changes by about 1.
-_GRADIENT = 1e-3
+_GRADIENT = 1e-2
 # A Newton step that would gain more is taken, and the curvature computed again.
 _MOST_GAIN = 1e-2
 # log p(x, z) must fall by a part of what its curvature says, at so many standard deviations.
