@@ -42,7 +42,7 @@ def adapt(
     n_components: int = 3,
     df: float = 5.0,
     round_size: int = 1000,
-    defensive: float = 0.1,
+    defensive: float = 0.2,
     symmetries: ArrayLike | None = None,
     max_evaluations: int = 250_000,
     max_rounds: int = 40,
@@ -81,7 +81,8 @@ def adapt(
     round_size : int
         Draws of a round.
     defensive : float
-        Share of the wide component: it has the mean of the draws and 4 times their covariance.
+        Share of the wide part: a component with 4 times the covariance of draws where p/q is large,
+        and the first proposal.
     symmetries : array_like, optional
         Maps that leave log p(x, z) as it is, such as permutations of labels: of coordinates, shape
         (G, D), or matrices of determinant 1 or -1, shape (G, D, D). q is then the average over the
@@ -170,9 +171,9 @@ def adapt(
 
 
 _LABELS = (
-    "log p(x, z) stays the same after {}, where q is nearly 0: modes that differ by labels or signs "
-    "may be missing (label switching), and with them most of the evidence; symmetries= puts them "
-    "into q"
+    "log p(x, z) stays the same after {}, where q is nearly 0: modes that differ by labels or "
+    "signs may be missing (label switching), and with them most of the evidence; symmetries= puts "
+    "them into q"
 )
 
 
@@ -196,7 +197,7 @@ def _of_modes(joint: CountedJoint, start: Any, df: float) -> StudentFit:
     heights = np.array([mode.log_evidence for mode in modes])
     weights = np.maximum(np.exp(heights - heights.max()), 0.01)
     locations = np.array([mode.location for mode in modes])
-    return StudentFit(weights / weights.sum(), locations, np.linalg.cholesky(scales))
+    return StudentFit(weights / weights.sum(), locations, np.asarray(np.linalg.cholesky(scales)))
 
 
 def _of_proposal(q0: Any, model: LatentModel, options: Options) -> StudentFit:
@@ -215,7 +216,7 @@ def _of_proposal(q0: Any, model: LatentModel, options: Options) -> StudentFit:
     if isinstance(parts, Gaussian):
         scales = scales * (freedom - 2.0) / freedom
     kept = weights > 0.0
-    return StudentFit(weights[kept], means[kept], np.linalg.cholesky(scales[kept]))
+    return StudentFit(weights[kept], means[kept], np.asarray(np.linalg.cholesky(scales[kept])))
 
 
 # --- arguments -----------------------------------------------------------------------------------

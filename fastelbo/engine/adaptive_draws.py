@@ -61,7 +61,7 @@ def effective(log_weights: Floats, power: float = 1.0) -> float:
 
 def normalised(log_weights: Floats) -> Floats:
     """Weights that sum to 1."""
-    return np.exp(log_weights - logsumexp(log_weights))
+    return np.asarray(np.exp(log_weights - logsumexp(log_weights)))
 
 
 def tempered(log_weights: Floats, least: float) -> float:

@@ -49,6 +49,8 @@ _WORTH = 15
 _PATIENCE = 3
 # The covariance of the wide component, relative to that of the draws.
 _WIDE = 4.0
+# The first proposal stays in the defensive part, with this share of it.
+_FIRST = 0.3
 # Draws with less than this part of the mean weight leave a fit as it is.
 _LEAST_PART = 1e-4
 
@@ -235,17 +237,12 @@ class AdaptiveFit:
         self._fit = refitted(draws, first, self._options.df)
         favoured = self._weighted(beta, self._fit, _WIDE_FAVOUR)
         wide = wide_component(favoured, self._fit, self._options.df, self._wide.trils[0], _WIDE)
-        self._wide = together(wide, self._first)
+        self._wide = together(wide, self._first, _FIRST)
         self.q = self._proposal()
         self._variance = self._variance_of(self.q)
 
     def _proposal(self) -> Mixture:
-        share = self._options.defensive
-        whole = StudentFit(
-            np.concatenate([(1.0 - share) * self._fit.weights, share * self._wide.weights]),
-            np.concatenate([self._fit.means, self._wide.means]),
-            np.concatenate([self._fit.trils, self._wide.trils]),
-        )
+        whole = together(self._fit, self._wide, self._options.defensive)
         return symmetric_mixture(whole, self._options.df, self._maps)
 
     def _weighted(self, beta: float, first: StudentFit, favour: float) -> WeightedDraws:
@@ -269,4 +266,4 @@ class AdaptiveFit:
         """Images (n, G, D) of draws: a component of an image is an image of the component."""
         if len(self._backward) == 1:
             return z[:, None]
-        return np.einsum("gij,nj->ngi", self._backward, z)
+        return np.asarray(np.einsum("gij,nj->ngi", self._backward, z))

@@ -17,14 +17,15 @@ from .adaptive_fit import AdaptiveFit, Options
 from .summaries import summarize
 from .terms import ElboTerms, elbo_terms
 
-# Which of the keys that are made from the one of the call: two for each run.
+# Which of the keys that are made from the one of the call: one for each part of a run.
 _KEY = 2**20
-# A run that misses the target is lengthened once, to aim at this part of it.
+# A run that misses the target is lengthened, to aim at this part of it.
 _AIM_AGAIN = 0.96
+_MOST_PARTS = 4
 # A k-hat above its limit by no more may be so by chance: of 10^4 draws, its error is 0.1.
 _DOUBTFUL = 0.15
 _TO_TELL = 0.5
-# A run that needs more than this part of itself teaches q instead, unless it is the last.
+# A run that needs more than this part of its first draws teaches q instead, unless it is the last.
 _MOST_LONGER = 1.0
 # Fresh runs: all but the last may teach the proposal. After so many that did, one that looks good
 # may do so by chance: for a banana in ten dimensions, 3 of 20 were too low by more than 3 errors.
@@ -48,15 +49,16 @@ class FreshRun:
         self._joint, self._options, self._key = joint, options, key
 
     def start(self, fit: AdaptiveFit, number: int) -> None:
-        """Draw; the run is lengthened once if its error is above the target."""
+        """Draw; the run is lengthened if its error is above the target."""
         self.number = number
-        keys = [pilot_key(self._key, _KEY + 2 * number + part) for part in (0, 1)]
-        parts = [self._draw(fit, min(fit.planned, max(fit.left, 1)), keys[0])]
-        self.estimate = self._summary(parts)
-        more = self._more(fit, number == MOST_RUNS - 1)
-        if more:
-            parts.append(self._draw(fit, more, keys[1]))
+        keys = [pilot_key(self._key, _KEY + _MOST_PARTS * number + i) for i in range(_MOST_PARTS)]
+        count, parts = min(fit.planned, max(fit.left, 1)), []
+        for key in keys:
+            parts.append(self._draw(fit, count, key))
             self.estimate = self._summary(parts)
+            count = self._more(fit, len(parts[0].log_q), number == MOST_RUNS - 1)
+            if not count:
+                break
         self.z = np.concatenate(
             [fit.q.sample(len(part.log_q), rng=key) for part, key in zip(parts, keys, strict=False)]
         )
@@ -72,9 +74,10 @@ class FreshRun:
         k, limit = float(self.estimate.pareto_k), self._limit
         if self._is_heavy:
             found.append(
-                f"k-hat of the fresh draws is {k:.2f}, above {limit:.2f}, the limit for {len(self.z)} "
-                "draws: q is too small where the posterior is not, and log_evidence has no "
-                "standard error; more components (n_components) or draws (max_evaluations) may help"
+                f"k-hat of the fresh draws is {k:.2f}, above {limit:.2f}, the limit for "
+                f"{len(self.z)} draws: q is too small where the posterior is not, and log_evidence "
+                "has no standard error; more components (n_components) or draws (max_evaluations) "
+                "may help"
             )
         elif self._se > self._options.target_se:
             found.append(
@@ -109,15 +112,15 @@ class FreshRun:
     def _is_heavy(self) -> bool:
         return float(self.estimate.pareto_k) > self._limit
 
-    def _more(self, fit: AdaptiveFit, last: bool) -> int:
+    def _more(self, fit: AdaptiveFit, first: int, last: bool) -> int:
         """Draws that are missing for the target, or to tell whether k-hat is too high; or 0."""
         target, count = self._options.target_se, int(self.estimate.n_samples)
         needed = math.ceil(float(self.estimate.relative_variance) / (_AIM_AGAIN * target) ** 2)
         more = needed - count if self._se > target else 0
         if self._is_heavy:
             doubtful = float(self.estimate.pareto_k) < self._limit + _DOUBTFUL
-            more = max(more, math.ceil(_TO_TELL * count)) if doubtful else 0
-        if more > _MOST_LONGER * count + 1 and not last:
+            more = max(more, math.ceil(_TO_TELL * first)) if doubtful else 0
+        if count + more > (1.0 + _MOST_LONGER) * first and not last:
             return 0
         return max(0, min(more, fit.left))
 

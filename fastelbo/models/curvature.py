@@ -58,7 +58,7 @@ def _mixed(joint: CountedJoint, z: Floats, i: Integers, j: Integers, steps: Floa
 def _steps(
     joint: CountedJoint, z: Floats, value: float, guess: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Steps of the coordinates that change log p(x, z) by about `_DROP`, and values on both sides."""
+    """Steps that change log p(x, z) by about `_DROP`, and its values on both sides."""
     steps = np.array(guess)
     above, below = np.full(len(z), np.nan), np.full(len(z), np.nan)
     todo = np.arange(len(z))

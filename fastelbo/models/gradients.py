@@ -11,8 +11,6 @@ from ..optional import optional
 from ..validation import Floats
 from .counted import CountedJoint
 from .host import HostDensity
-from .joint import log_joint_of
-from .protocol import LatentModel
 from .stan import StanDensity
 
 # Steps of differences, in units in which log p(x, z) changes by about 1: the error of the truncated
@@ -29,8 +27,8 @@ def differences(joint: CountedJoint, z: Floats, scale: Floats) -> tuple[float, F
     At the edge of the support, the difference is that to the point inside.
     """
     steps = np.diag(_STEP * scale)
-    middle, *sides = np.split(joint(np.concatenate([z[None], z + steps, z - steps])), [1, 1 + len(z)])
-    value = float(middle[0])
+    values = joint(np.concatenate([z[None], z + steps, z - steps]))
+    value, sides = float(values[0]), values[1:].reshape(2, -1)
     with np.errstate(invalid="ignore"):
         above, below = (np.where(np.isfinite(side), side, np.nan) for side in sides)
         central = 0.5 * (above - below)
@@ -95,9 +93,10 @@ def _of_stan(density: StanDensity) -> Gradient | None:
 
 def _of_torch(density: HostDensity) -> Gradient:
     torch = optional("torch", 'array_namespace="torch"', "torch")
+    device = getattr(density._arrays, "_device", None)
 
     def gradient(z: Floats) -> tuple[float, Floats]:
-        rows = torch.from_numpy(np.array(z)[None]).to(density._arrays._device)
+        rows = torch.from_numpy(np.array(z)[None]).to(device)
         rows.requires_grad_(True)
         with torch.enable_grad():
             value = density.function(rows).sum()

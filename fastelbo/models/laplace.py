@@ -38,8 +38,8 @@ def laplace(
 
     The mode is found by BFGS, with the gradient of Stan, torch or JAX where the model is one of
     theirs, and with central differences elsewhere. The inverse of minus the Hessian there is the
-    covariance of a Gaussian. A Student-t has ``inflate`` times its covariance by default: weights of
-    a Gaussian q have no variance where the posterior has heavier tails.
+    covariance of a Gaussian. By default q is a Student-t with ``inflate`` times its covariance:
+    weights of a Gaussian q have no variance where the posterior has heavier tails.
 
     Parameters
     ----------
@@ -114,9 +114,7 @@ def as_starts(start: Any, model: LatentModel) -> Floats:
     return np.atleast_2d(starts)
 
 
-def find_modes(
-    joint: CountedJoint, starts: Floats, restarts: int, rng: RandomState
-) -> list[Mode]:
+def find_modes(joint: CountedJoint, starts: Floats, restarts: int, rng: RandomState) -> list[Mode]:
     """The different modes that searches end at, the highest first; an error if there are none."""
     found: list[Mode] = []
     failed: list[ModeError] = []
@@ -139,9 +137,7 @@ def covariance(mode: Mode) -> Floats:
     return np.asarray(0.5 * (inverse + inverse.T))
 
 
-def _further(
-    model: LatentModel, found: list[Mode], count: int, rng: RandomState
-) -> list[Floats]:
+def _further(model: LatentModel, found: list[Mode], count: int, rng: RandomState) -> list[Floats]:
     """Starts of further searches."""
     prior, seed = model.prior, generator(rng)
     if isinstance(prior, (Gaussian, StudentT, Mixture)):

@@ -114,10 +114,10 @@ def wide_component(
     return StudentFit(np.ones(1), mean[None], np.linalg.cholesky(scale)[None])
 
 
-def together(one: StudentFit, other: StudentFit) -> StudentFit:
-    """The components of both, each with half of the weight."""
+def together(one: StudentFit, other: StudentFit, share: float) -> StudentFit:
+    """The components of both; those of the other have a share of the weight."""
     return StudentFit(
-        0.5 * np.concatenate([one.weights, other.weights]),
+        np.concatenate([(1.0 - share) * one.weights, share * other.weights]),
         np.concatenate([one.means, other.means]),
         np.concatenate([one.trils, other.trils]),
     )

@@ -31,7 +31,7 @@ class AdaptationRound(NamedTuple):
         The power of the weights that the next proposal was fitted to: below 1, few draws had most
         of the weight.
     n_components : int
-        Components of the proposal of this round, without the defensive one and without images.
+        Components of the proposal of this round, without the wide ones and without images.
     """
 
     evaluations: int
@@ -49,7 +49,7 @@ class Adaptation:
     Attributes
     ----------
     q : Mixture
-        Student-t components, the last of which is the defensive one; with symmetries, all their
+        Student-t components, the last of which are the wide ones; with symmetries, all their
         images.
     estimate : Estimate
         By draws of ``q`` that nothing was fitted to. Its numbers alone are an answer.
