@@ -66,7 +66,10 @@ def test_the_estimate_is_that_of_fresh_draws(schools):
     sizes = np.diff([each.evaluations for each in schools.history])
     assert (sizes >= 1000).all()
     log_weights = fe.log_weights(posteriors.EIGHT_SCHOOLS.model, schools.q, 20_000, rng=5)
-    other = fe.summarize(log_weights)
+    with warnings.catch_warnings():
+        # The tails of q are heavier: its ELBO has no standard error.
+        warnings.simplefilter("ignore", fe.errors.HighParetoKWarning)
+        other = fe.summarize(log_weights)
     gap = float(other.log_evidence - schools.estimate.log_evidence)
     assert abs(gap) < 4.5 * math.hypot(float(other.log_evidence_se), 0.01)
 
@@ -373,7 +376,7 @@ def test_nan_and_an_empty_support():
         return np.where(abs(z[:, 0]) > 2.0, np.nan, -0.5 * z[:, 0] ** 2)
 
     model = fe.Model(log_joint=nan_far, dim=1, vectorized=True)
-    with pytest.raises(InvalidWeightError, match="is nan at .* draws, the first z = "):
+    with pytest.raises(InvalidWeightError, match=r"is nan at .* draws, the first z = "):
         fe.adapt(model, fe.Gaussian([0.0], scale=2.0), rng=0)
     empty = fe.Model(
         log_joint=lambda z: np.where(abs(z[:, 0]) > 1.0, -np.inf, 0.0 * z[:, 0]),

@@ -27,9 +27,13 @@ _DOUBTFUL = 0.15
 _TO_TELL = 0.5
 # A run that needs more than this part of its first draws teaches q instead, unless it is the last.
 _MOST_LONGER = 1.0
-# Fresh runs: all but the last may teach the proposal. After so many that did, one that looks good
-# may do so by chance: for a banana in ten dimensions, 3 of 20 were too low by more than 3 errors.
+# Fresh runs: all but the last may teach the proposal. A run that looks good after others that did
+# not may do so by chance: for a banana in ten dimensions, 6 of 40 such runs were too low by more
+# than 3 errors. It is trusted after one other run alone, whose k-hat was no higher than this, and
+# whose relative variance was no larger multiple of its own.
 _MOST_REJECTED = 1
+_REJECTED_K = 0.85
+_REJECTED_VARIANCE = 10.0
 MOST_RUNS = 4
 # Difference between the rounds and the run, in standard errors and in nats, that is no chance.
 # Log evidences of rounds are too low by some hundredths of a nat, as q was fitted to their draws.
@@ -41,16 +45,17 @@ class FreshRun:
     """Draws of a settled q, with as many more as the target needs."""
 
     estimate: Estimate
-    number: int
     z: Floats
     log_joint: Floats
 
     def __init__(self, joint: CountedJoint, options: Options, key: int) -> None:
         self._joint, self._options, self._key = joint, options, key
+        self._rejected: list[Estimate] = []
 
     def start(self, fit: AdaptiveFit, number: int) -> None:
         """Draw; the run is lengthened if its error is above the target."""
-        self.number = number
+        if number:
+            self._rejected.append(self.estimate)
         keys = [pilot_key(self._key, _KEY + _MOST_PARTS * number + i) for i in range(_MOST_PARTS)]
         count, parts = min(fit.planned, max(fit.left, 1)), []
         for key in keys:
@@ -85,10 +90,10 @@ class FreshRun:
                 f"{self._options.target_se:g}"
                 + ("; max_evaluations leaves no more draws" if fit.left < len(self.z) else "")
             )
-        if self.number > _MOST_REJECTED:
+        if self._is_lucky:
             found.append(
-                f"{self.number} runs of fresh draws before this one had weights that the fit did "
-                "not foresee: there may be more of them; more components may help"
+                f"{len(self._rejected)} runs of fresh draws before this one had weights that the "
+                "fit did not foresee: there may be more of them; more components may help"
             )
         rounds, error = fit.log_evidence
         gap = float(self.estimate.log_evidence) - rounds
@@ -98,6 +103,14 @@ class FreshRun:
                 "rounds: draws of some regions were rare"
             )
         return tuple(found)
+
+    @property
+    def _is_lucky(self) -> bool:
+        """Whether runs before this one were so bad that it may look good by chance."""
+        limit = _REJECTED_VARIANCE * float(self.estimate.relative_variance)
+        return len(self._rejected) > _MOST_REJECTED or any(
+            each.pareto_k > _REJECTED_K or each.relative_variance > limit for each in self._rejected
+        )
 
     @property
     def _se(self) -> float:

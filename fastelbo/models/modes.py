@@ -23,8 +23,6 @@ _MOST_GAIN = 1e-2
 _AWAY = 2.0
 _LEAST_FALL = 0.01
 _HIGHER = 1e-3
-# Units of the start beyond which a search has run away.
-_FARTHEST = 1e9
 # Eigenvalues of the curvature, of coordinates whose own curvature is 1.
 _LEAST_EIGENVALUE = 1e-8
 # Two modes are one if each is so few standard deviations of the other away.
@@ -55,7 +53,7 @@ def find_mode(joint: CountedJoint, start: Floats) -> Mode:
     for _ in range(_MOST_SEARCHES):
         scale = _scales(joint, z, value)
         z, value = _climb(joint, z, value, scale)
-        if not value < np.inf or abs((z - start) / scale).max() > _FARTHEST:
+        if value == np.inf:
             break
         found = curvature(joint, z, value, scale)
         _require_finite(found, z)
@@ -141,6 +139,7 @@ def _climb(joint: CountedJoint, z: Floats, value: float, scale: Floats) -> tuple
     return (end, height) if height > value and np.isfinite(end).all() else (z, value)
 
 
+@np.errstate(all="ignore")
 def _newton(
     joint: CountedJoint, z: Floats, value: float, found: Curvature
 ) -> tuple[Floats, float, float]:
@@ -169,6 +168,7 @@ def _require_finite(found: Curvature, z: Floats) -> None:
         )
 
 
+@np.errstate(all="ignore")
 def _axes(found: Curvature) -> Floats | None:
     """Principal axes (D, D), in rows, each of one standard deviation; None if there are none."""
     own = np.diag(found.precision)
@@ -181,6 +181,7 @@ def _axes(found: Curvature) -> Floats | None:
     return np.asarray(vectors.T * unit / np.sqrt(values)[:, None])
 
 
+@np.errstate(all="ignore")
 def _leave_saddle(
     joint: CountedJoint, z: Floats, value: float, found: Curvature
 ) -> tuple[Floats, float]:

@@ -62,7 +62,7 @@ def _closed(maps: Floats, most: int) -> Floats:
     queue = list(maps)
     while queue:
         new = queue.pop(0)
-        if any(np.allclose(new, each, rtol=0.0, atol=1e-6) for each in group):
+        if group and (abs(np.array(group) - new).max(axis=(1, 2)) < 1e-6).any():
             continue
         group.append(new)
         if len(group) > most:
