@@ -113,6 +113,11 @@ CALLS = {
     ),
     "elbo_terms": (fe.elbo_terms, DRAWS),
     "log_weights": (fe.log_weights, DRAWS),
+    "laplace": (fe.laplace, {"model": P, "start": X[:, :1], "rng": 0}),
+    "adapt": (
+        fe.adapt,
+        {"model": P, "start": X[:, :1], "target_se": 0.125, "round_size": 50, "rng": 0},
+    ),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
@@ -140,7 +145,17 @@ CALLS = {
 # Results, which are not made by users; functions without arguments, and of other libraries' models.
 NOT_CALLED = {
     *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
-    *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
+    *(
+        "Adaptation",
+        "AdaptationRound",
+        "Bound",
+        "Difference",
+        "ElboTerms",
+        "Estimate",
+        "LooResult",
+        "SmoothedWeights",
+        "Total",
+    ),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }
 
