@@ -2,6 +2,7 @@
 
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
+from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.expectation import expectation
@@ -11,6 +12,7 @@ from .engine.terms import ElboTerms, elbo_terms, log_weights
 from .models.bridges import from_numpyro, from_pymc, from_torch
 from .models.categorical import Categorical
 from .models.divergences import kl_divergence
+from .models.laplace import laplace
 from .models.linear_gaussian import LinearGaussian
 from .models.location_scale import Gaussian, StudentT
 from .models.mixture import Mixture
@@ -19,6 +21,7 @@ from .models.proposals import Proposals, defensive
 from .models.single_draw import draw
 from .models.stan import from_bridgestan
 from .models.user import Model
+from .results.adaptation import Adaptation, AdaptationRound
 from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
@@ -39,6 +42,8 @@ from .weights.reductions import logmeanexp, logsumexp
 from .weights.resampling import resample
 
 __all__ = [
+    "Adaptation",
+    "AdaptationRound",
     "Bound",
     "BridgeEstimate",
     "Categorical",
@@ -59,6 +64,7 @@ __all__ = [
     "SmoothedWeights",
     "StudentT",
     "Total",
+    "adapt",
     "bayes_factor",
     "bridge",
     "bridge_log_ratios",
@@ -79,6 +85,7 @@ __all__ = [
     "iw_elbo",
     "jackknife",
     "kl_divergence",
+    "laplace",
     "log_weights",
     "logmeanexp",
     "logsumexp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
+    "AdaptationWarning",
     "AllWeightsZeroWarning",
     "ChainsWarning",
     "CheckpointError",
@@ -19,7 +20,9 @@ __all__ = [
     "HighParetoKWarning",
     "InvalidInputError",
     "InvalidWeightError",
+    "LabelSwitchingWarning",
     "LowESSWarning",
+    "ModeError",
     "NoDeviceFormWarning",
     "NotPositiveDefiniteError",
     "OneDrawAtATimeWarning",
@@ -41,6 +44,10 @@ class InvalidInputError(FastElboError, ValueError):
 
 class NotPositiveDefiniteError(InvalidInputError, np.linalg.LinAlgError):
     """A covariance matrix is not symmetric positive definite."""
+
+
+class ModeError(FastElboError, ValueError):
+    """No mode of log p(x, z) was found, or its curvature there makes no approximation."""
 
 
 class InvalidWeightError(InvalidInputError):
@@ -121,3 +128,11 @@ class TargetErrorWarning(FastElboWarning):
 
 class TotalBiasWarning(FastElboWarning):
     """The bias correction of a total is not small compared with its standard error."""
+
+
+class AdaptationWarning(FastElboWarning):
+    """An adapted q does not fit well enough, so that its estimate may be wrong."""
+
+
+class LabelSwitchingWarning(AdaptationWarning):
+    """log p(x, z) has a symmetry that q lacks: its other modes may be missing in the evidence."""

@@ -325,6 +325,39 @@ def plot_convergence(
     return ax
 
 
+def plot_history(
+    evaluations: Sequence[int],
+    log_evidence: Sequence[float],
+    ess: Sequence[float],
+    last: int,
+    value: float,
+    se: float,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """The rounds of an adaptation, and its estimate; see `Adaptation.plot`."""
+    if ax is None:
+        ax = new_figure().add_subplot()
+    from matplotlib.ticker import MaxNLocator
+
+    colour, marker = _BOUNDS[0]
+    ax.plot(evaluations, log_evidence, color=colour, marker=marker, markersize=4, label="rounds")
+    for x, y, size in zip(evaluations, log_evidence, ess, strict=True):
+        ax.annotate(f"{size:.0f}", (x, y), textcoords="offset points", xytext=(0, 6), fontsize=7)
+    colour, marker = _EVIDENCE
+    half = _BAND_SES * se if np.isfinite(se) else 0.0
+    ax.errorbar(
+        [last], [value], [half], color=colour, marker=marker, markersize=5, linestyle="none",
+        capsize=3, label="estimate by fresh draws",
+    )  # fmt: skip
+    ax.axhline(value, color=colour, linewidth=0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlabel("evaluations of log p(x, z)")
+    ax.set_ylabel("log evidence (nats)")
+    _finish(ax, "numbers: effective draws" if half else "numbers: effective draws\nno SE")
+    return ax
+
+
 def _draw_curve(
     ax: Axes,
     estimates: Sequence[Drawable],

@@ -530,6 +530,22 @@ def several():
     yield fe.elbo_terms(model, [second, first], [50, 70], **own)
     yield fe.log_weights(model, fe.defensive(first, third), 100, **own)
     yield qs.log_prob(np.linspace(-1.0, 1.0, 12).reshape(4, 3)), qs.counts(1001)
+@group("laplace, adapt")
+def adapted():
+    rows = [
+        (fe.Gaussian([1.0, -2.0], cov=[[2.0, 0.5], [0.5, 1.0]]), {}),
+        (fe.LinearGaussian([1.0, 2.0], [[1.0, 0.0], [0.5, 1.0]], noise_cov=0.5), {}),
+        (
+            fe.Mixture([0.5, 0.5], fe.StudentT(4.0, [[-3.0, 0.0], [3.0, 0.0]], scale=1.0)),
+            {"symmetries": [[[-1.0, 0.0], [0.0, 1.0]]]},
+        ),
+    ]
+    for model, options in rows:
+        q = fe.laplace(model, [0.5, 0.5])
+        yield q.mean, q.cov, q.sample(10, rng=0)
+        found = fe.adapt(model, start=[0.5, 0.5], target_se=0.03, rng=0, **options)
+        yield found.history, found.evaluations, found.flagged, everything(found.estimate)
+        yield found.q.weights, found.q.components.mean, found.q.components.scale_tril
 
 
 @group("data sets")

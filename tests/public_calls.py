@@ -164,6 +164,11 @@ CALLS = {
     "Proposals.log_prob": (fe.Proposals([Q, P]).log_prob, {"z": X[:, :1]}),
     "Proposals.counts": (fe.Proposals([Q, P]).counts, {"n_samples": np.array([30, 40])}),
     "defensive": (fe.defensive, {"q": Q, "wide": MIXTURE, "share": 0.25}),
+    "laplace": (fe.laplace, {"model": P, "start": X[:, :1], "rng": 0}),
+    "adapt": (
+        fe.adapt,
+        {"model": P, "start": X[:, :1], "target_se": 0.125, "round_size": 50, "rng": 0},
+    ),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
@@ -194,6 +199,17 @@ NOT_CALLED = {
     *("BridgeEstimate", "LooComparison"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
     *("Expectation", "PosteriorDraws"),
+    *(
+        "Adaptation",
+        "AdaptationRound",
+        "Bound",
+        "Difference",
+        "ElboTerms",
+        "Estimate",
+        "LooResult",
+        "SmoothedWeights",
+        "Total",
+    ),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }
 

@@ -197,12 +197,18 @@ def own_models():
     yield fe.Model(log_likelihood=lambda z: -np.exp(z[0]), prior=fe.Gaussian([0.0], scale=1.0))
 
 
+def adaptation():
+    return fe.adapt(fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0)
+
+
 RECEIVERS = {
     **DISTRIBUTIONS,
     "Model": own_models,
     "LinearGaussian": linear_models,
     "MixtureModel": mixture_models,
     "Estimate": estimates,
+    "Adaptation": lambda: [adaptation()],
+    "AdaptationRound": lambda: adaptation().history,
     "Total": lambda: (est.total() for est in estimates() if est.independent),
     "BoundTable": lambda: (est.bounds() for est in estimates()),
     "Interval": lambda: (est.confidence_interval() for est in estimates()),
@@ -270,7 +276,15 @@ def of_numbers(function):
     return lambda: [(function, given, {}) for given in itertools.product([*edges, edges], repeat=n)]
 
 
+def on_single(function, **options):
+    """Calls with distributions without a batch as models."""
+    models = [fe.Gaussian([0.0, 1.0], scale=[1e-3, 1e3]), fe.StudentT(3.0, [5.0], scale=2.0)]
+    return lambda: [(function, (model,), {"rng": 0, **options}) for model in models]
+
+
 FUNCTIONS = {
+    "laplace": on_single(fe.laplace, restarts=2),
+    "adapt": on_single(fe.adapt, target_se=0.1, round_size=50),
     "cubo": on_rows(fe.cubo, {}, {"n": 1.0}, {"n": 300.0}),
     "renyi_bound": on_rows(fe.renyi_bound, *({"alpha": a} for a in (0, 1, 0.5, 1.0 - 1e-12, -3))),
     "iw_elbo": on_rows(

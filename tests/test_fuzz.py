@@ -142,6 +142,7 @@ def joined(first, second):
     return st.tuples(first, second).map(lambda both: {**both[0], **both[1]})
 
 
+_single = st.integers(1, 3).flatmap(lambda d: gaussians(d, ()) | students(d, ()))
 FUNCTIONS = {
     "cubo": keywords({"n": st.floats(1.0, 400.0)}, log_weights=log_weights()),
     "renyi_bound": keywords(log_weights=log_weights(), alpha=st.floats(-9.0, 9.0) | floats),
@@ -244,6 +245,28 @@ FUNCTIONS = {
         k=st.integers(0, 2**40 - 1),
         key=st.integers(0, 2**64 - 1),
     ),
+    "laplace": keywords(
+        {
+            "df": st.floats(0.1, 50.0) | st.none(),
+            "inflate": st.floats(0.1, 9.0),
+            "restarts": st.integers(1, 3),
+            "rng": _seeds,
+        },
+        model=_single,
+    ),
+    "adapt": keywords(
+        {
+            "rng": _seeds,
+            "n_components": st.integers(1, 3),
+            "df": st.floats(2.5, 50.0),
+            "round_size": st.integers(30, 100),
+            "defensive": st.floats(0.05, 0.5),
+            "max_rounds": st.integers(1, 5),
+        },
+        model=_single,
+        target_se=st.just(0.1),
+        max_evaluations=st.just(3000),
+    ),
     "kl_divergence": st.one_of(
         st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
         st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
@@ -298,6 +321,12 @@ RECEIVERS = {
     "LogWeightAccumulator": accumulators(),
     "Estimate": estimates(),
     "Total": estimates().map(lambda each: build(each.total)),
+    "Adaptation": st.just(
+        fe.adapt(fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0)
+    ),
+    "AdaptationRound": st.just(
+        fe.adapt(fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0).history[0]
+    ),
     "BoundTable": estimates().map(lambda each: each.bounds()),
     "Interval": estimates().map(lambda each: build(each.confidence_interval)),
     "Difference": comparable().map(lambda both: build(lambda: both[0] - both[1])),
@@ -350,6 +379,7 @@ METHODS = {
     "Estimate.plot": lambda each: keywords(
         {"kind": st.sampled_from(["bounds", "pareto_k"]), "point": st.none() | st.just(0)}
     ),
+    "Adaptation.plot": lambda each: keywords({}, ax=st.none()),
     "Total.confidence_interval": lambda each: keywords(
         {"confidence_level": _levels}, quantity=_quantities
     ),
