@@ -530,6 +530,8 @@ def several():
     yield fe.elbo_terms(model, [second, first], [50, 70], **own)
     yield fe.log_weights(model, fe.defensive(first, third), 100, **own)
     yield qs.log_prob(np.linspace(-1.0, 1.0, 12).reshape(4, 3)), qs.counts(1001)
+
+
 @group("laplace, adapt")
 def adapted():
     rows = [

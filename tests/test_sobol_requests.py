@@ -98,7 +98,7 @@ def test_an_error_names_the_draw_of_a_size_of_its_own(monkeypatch, sampler):
         log_joint=lambda z: np.nan if z[0] > bound else -0.5 * (z[0] ** 2 + z[1] ** 2), dim=2
     )
     monkeypatch.setattr(targets, "sizes_for", lambda *_: np.array([4096]))
-    monkeypatch.setattr("fastelbo.engine.estimation.sizes_for", targets.sizes_for)
+    monkeypatch.setattr("fastelbo.engine.sampled.sizes_for", targets.sizes_for)
     with pytest.raises(fe.errors.InvalidWeightError) as error:
         fe.estimate(model, q, rng=0, sampler=sampler, rotate=sampler == "iid", target_se=0.01)
     k = int(re.search(r"draw (\d+): ", str(error.value))[1])

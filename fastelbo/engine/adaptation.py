@@ -137,7 +137,7 @@ def adapt(
     >>> def log_joint(z: list[float]) -> float:
     ...     return -0.5 * (z[0] ** 2 + (z[1] - 0.5 * z[0] ** 2) ** 2)
     >>> found = fe.adapt(fe.Model(log_joint=log_joint, dim=2), rng=0)
-    >>> round(float(found.estimate.log_evidence), 1), found.flagged  # log 2 pi
+    >>> round(float(found.estimate.log_evidence), 1), found.flagged
     (1.8, False)
     """
     joint = CountedJoint(single_model(model))

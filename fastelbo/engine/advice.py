@@ -30,6 +30,8 @@ _ASIDE, _CLEARLY = 1.0, 3.5
 _RIM, _CENTRE = 1.5, 0.6
 
 
+# Scales of the largest floats have no squares: they get no advice.
+@np.errstate(all="ignore")
 def advice(request: EstimateRequest, backend: Backend, point: int) -> str:
     """Sentences on data point ``point``: where its largest weights lie, and what to try."""
     found = _drawn(request, backend, point)
@@ -47,21 +49,23 @@ def _drawn(request: EstimateRequest, backend: Backend, point: int) -> tuple[Floa
     count = min(request.n_samples, _MOST, max(_LEAST, request.n_samples // 10))
     rows = constant(np.array([point if request.rows is None else int(request.rows[point])]))
     probe = request._replace(n_samples=count, form=StateForm((), 0), design=None, rows=rows)
-    with np.errstate(all="ignore"):
-        likelihood, prior, own = (each[0] for each in backend.terms(probe))
-        log_weights = likelihood + (prior - own)
-        sampler = draw_sampler(request.q, Points(request.batch, rows), request.precision)
-        z = launch.sample(sampler, 1, count, request.q.dim, request.key, rows, request.first_index)[
-            :, 0
-        ].astype(np.float64)
-        known = np.isfinite(z).all(axis=1) & (np.abs(log_weights) < np.inf)
-        z, log_weights = z[known], log_weights[known]
-        spread = z.std(axis=0)
-        y = (z - z.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+    likelihood, prior, own = (each[0] for each in backend.terms(probe))
+    log_weights = likelihood + (prior - own)
+    sampler = draw_sampler(request.q, Points(request.batch, rows), request.precision)
+    z = launch.sample(sampler, 1, count, request.q.dim, request.key, rows, request.first_index)
+    draws = np.asarray(z[:, 0], dtype=np.float64)
+    known = np.isfinite(draws).all(axis=1) & (np.abs(log_weights) < np.inf)
+    draws, log_weights = draws[known], log_weights[known]
+    y = (draws - draws.mean(axis=0)) / draws.std(axis=0)
     large = max(_LEAST_LARGE, int(_SHARE * len(y)))
-    if len(y) < 2 * large:
+    if len(y) < 2 * large or not _standardised(y):
         return None
     return y, y[np.argsort(log_weights)[-large:]]
+
+
+def _standardised(y: Floats) -> bool:
+    """Whether the mean square of each coordinate is 1, as it should be."""
+    return bool((np.abs((y * y).mean(axis=0) - 1.0) < 1e-6).all())
 
 
 def _position(request: EstimateRequest, y: Floats, large: Floats) -> str:

@@ -179,7 +179,7 @@ def _warn_of_doubt(
             f"{places(doubtful, np.nan_to_num(pareto_k, nan=np.inf))}: the k-hat of a pilot of "
             f"{draws} draws exceeds {_MOST_K}, or there is none, so that the pilot may have "
             "missed the weights that make up the error; log_evidence_se tells what was reached",
-            depth=1,
+            depth=2,
         )
 
 
@@ -203,7 +203,7 @@ def _warn_of_limit(target: Target, sd: Floats, wanted: Floats, sizes: Integers, 
         TargetErrorWarning,
         f"max_samples = {target.max_samples} is too small for {target.name} = {target.se:g} at "
         f"{places(short, np.where(unknown, np.inf, expected))}: {'; '.join(reached)}",
-        depth=1,
+        depth=2,
     )
 
 
