@@ -7,6 +7,7 @@ same calls, and the more of them the longer it takes: no change fails by bad luc
 each function are part of the default suite.
 """
 
+import functools
 import itertools
 import os
 import random
@@ -262,6 +263,12 @@ CONSTRUCTORS = {
     ),
 }
 
+
+@functools.cache
+def _adaptation():
+    return build(fe.adapt, fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0)
+
+
 RECEIVERS = {
     "Gaussian": gaussians(),
     "StudentT": students(),
@@ -273,12 +280,8 @@ RECEIVERS = {
     "LogWeightAccumulator": accumulators(),
     "Estimate": estimates(),
     "Total": estimates().map(lambda each: build(each.total)),
-    "Adaptation": st.just(
-        fe.adapt(fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0)
-    ),
-    "AdaptationRound": st.just(
-        fe.adapt(fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0).history[0]
-    ),
+    "Adaptation": st.builds(_adaptation),
+    "AdaptationRound": st.builds(lambda: _adaptation().history[0]),
     "BoundTable": estimates().map(lambda each: each.bounds()),
     "Interval": estimates().map(lambda each: build(each.confidence_interval)),
     "Difference": comparable().map(lambda both: build(lambda: both[0] - both[1])),

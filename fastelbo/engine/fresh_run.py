@@ -92,8 +92,8 @@ class FreshRun:
             )
         if self._is_lucky:
             found.append(
-                f"{len(self._rejected)} runs of fresh draws before this one had weights that the "
-                "fit did not foresee: there may be more of them; more components may help"
+                f"fresh draws before these ({len(self._rejected)} times) had weights that the fit "
+                "did not foresee: there may be more of them; more components may help"
             )
         rounds, error = fit.log_evidence
         gap = float(self.estimate.log_evidence) - rounds
