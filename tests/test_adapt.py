@@ -103,9 +103,9 @@ def test_a_seed_repeats_and_threads_do_not_matter():
         # Few draws in a round make a poor fit, which may be flagged.
         warnings.simplefilter("ignore", AdaptationWarning)
         found = [fe.adapt(model, rng=3, n_threads=n, **options) for n in (None, 1)]
-        assert float(found[0].estimate.log_evidence) == float(found[1].estimate.log_evidence)
+        other = fe.adapt(model, rng=4, **options)
+    assert float(found[0].estimate.log_evidence) == float(found[1].estimate.log_evidence)
     assert found[0].history == found[1].history
-    other = fe.adapt(model, rng=4, **options)
     assert float(other.estimate.log_evidence) != float(found[0].estimate.log_evidence)
     assert abs(float(other.estimate.log_evidence) - math.log(2.0 * math.pi)) < 4.5 * 0.03
 
