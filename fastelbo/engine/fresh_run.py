@@ -29,15 +29,15 @@ _TO_TELL = 0.5
 _MOST_LONGER = 1.0
 # Fresh runs: all but the last may teach the proposal. A run that looks good after others that did
 # not may do so by chance: for a banana in ten dimensions, 3 answers of 20 seeds were then too low
-# by more than 3 errors. It is trusted after one other run alone, whose k-hat was no higher than this, and
-# whose relative variance was no larger multiple of its own.
+# by more than 3 errors. It is trusted after one other run alone, whose k-hat was no higher than
+# this, and whose relative variance was no larger multiple of its own.
 _MOST_REJECTED = 1
+_REJECTED_K = 0.85
+_REJECTED_VARIANCE = 10.0
 # With a k-hat above 1/2 the weights seem to have no variance. Where that of the draws is large,
 # too, larger weights may be too rare for a run: its error is then too small.
 _DOUBTFUL_K = 0.5
 _DOUBTFUL_VARIANCE = 2.5
-_REJECTED_K = 0.85
-_REJECTED_VARIANCE = 10.0
 MOST_RUNS = 4
 # Difference between the rounds and the run, in standard errors and in nats, that is no chance.
 # Log evidences of rounds are too low by some hundredths of a nat, as q was fitted to their draws.
