@@ -99,10 +99,13 @@ def test_a_seed_repeats_and_threads_do_not_matter():
 
     model = fe.Model(log_joint=log_joint, dim=2)
     options = {"target_se": 0.03, "round_size": 300}
-    found = [fe.adapt(model, rng=3, n_threads=n, **options) for n in (None, 1)]
+    with warnings.catch_warnings():
+        # Few draws in a round make a poor fit, which may be flagged.
+        warnings.simplefilter("ignore", AdaptationWarning)
+        found = [fe.adapt(model, rng=3, n_threads=n, **options) for n in (None, 1)]
+        other = fe.adapt(model, rng=4, **options)
     assert float(found[0].estimate.log_evidence) == float(found[1].estimate.log_evidence)
     assert found[0].history == found[1].history
-    other = fe.adapt(model, rng=4, **options)
     assert float(other.estimate.log_evidence) != float(found[0].estimate.log_evidence)
     assert abs(float(other.estimate.log_evidence) - math.log(2.0 * math.pi)) < 4.5 * 0.03
 
@@ -139,7 +142,7 @@ def test_a_first_proposal(q0):
 
 def test_a_funnel_is_flagged():
     with pytest.warns(AdaptationWarning, match="k-hat of the fresh draws is"):
-        found = fe.adapt(posteriors.FUNNEL_10.model, rng=0, max_evaluations=30_000)
+        found = fe.adapt(posteriors.FUNNEL_10.model, rng=0, max_evaluations=12_000)
     assert found.flagged
     assert np.isnan(found.estimate.log_evidence_se)
     assert "problem: " in repr(found)

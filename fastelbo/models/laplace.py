@@ -87,8 +87,8 @@ def laplace(
         raise InvalidInputError(f"inflate must be positive and finite, got {factor}")
     if not freedom >= 0.1:
         raise InvalidInputError(f"df must be at least 0.1, or None for a Gaussian, got {freedom}")
-    starts = as_starts(start, model)
-    modes = find_modes(joint, starts, as_count(restarts, "restarts"), rng)
+    starts, count, seed = as_starts(start, model), as_count(restarts, "restarts"), generator(rng)
+    modes = find_modes(joint, starts, count, seed)
     means = np.array([mode.location for mode in modes])
     covs = factor * np.array([covariance(mode) for mode in modes])
     weights = softmax([mode.log_evidence for mode in modes])

@@ -32,6 +32,13 @@ class AdaptationRound(NamedTuple):
         of the weight.
     n_components : int
         Components of the proposal of this round, without the wide ones and without images.
+
+    Examples
+    --------
+    >>> import fastelbo as fe
+    >>> found = fe.adapt(fe.Gaussian([0.0], scale=1.0), target_se=0.05, rng=0)
+    >>> found.history[-1].beta, found.history[-1].n_components
+    (1.0, 1)
     """
 
     evaluations: int
