@@ -7,8 +7,8 @@ same calls, and the more of them the longer it takes: no change fails by bad luc
 each function are part of the default suite.
 """
 
-import importlib.util
 import functools
+import importlib.util
 import itertools
 import os
 import random
