@@ -29,9 +29,11 @@ _TO_TELL = 0.5
 _MOST_LONGER = 1.0
 # Fresh runs: all but the last may teach the proposal. A run that looks good after others that did
 # not may do so by chance: for a banana in ten dimensions, 3 answers of 20 seeds were then too low
-# by more than 3 errors. It is trusted after one other run alone, whose k-hat was no higher than
-# this, and whose relative variance was no larger multiple of its own.
+# by more than 3 errors. It is trusted after others whose k-hats were no higher than this, and whose
+# relative variances were no larger multiple of its own: after one of them, or two if more than half
+# of its draws are effective.
 _MOST_REJECTED = 1
+_GOOD_VARIANCE = 1.0
 _REJECTED_K = 0.85
 _REJECTED_VARIANCE = 10.0
 # With a k-hat above 1/2 the weights seem to have no variance. Where that of the draws is large,
@@ -43,6 +45,10 @@ MOST_RUNS = 4
 # Log evidences of rounds are too low by some hundredths of a nat, as q was fitted to their draws.
 _MOST_SES = 5.0
 _MOST_NATS = 0.1
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 class FreshRun:
@@ -103,7 +109,7 @@ class FreshRun:
             )
         if self._is_lucky:
             found.append(
-                f"fresh draws before these ({len(self._rejected)} times) had weights that the fit "
+                f"{_times(len(self._rejected))} before these, fresh draws had weights that the fit "
                 "did not foresee: there may be more of them; more components may help"
             )
         rounds, error = fit.log_evidence
@@ -118,8 +124,10 @@ class FreshRun:
     @property
     def _is_lucky(self) -> bool:
         """Whether runs before this one were so bad that it may look good by chance."""
-        limit = _REJECTED_VARIANCE * float(self.estimate.relative_variance)
-        return len(self._rejected) > _MOST_REJECTED or any(
+        variance = float(self.estimate.relative_variance)
+        limit = _REJECTED_VARIANCE * variance
+        most = _MOST_REJECTED + int(variance < _GOOD_VARIANCE)
+        return len(self._rejected) > most or any(
             each.pareto_k > _REJECTED_K or each.relative_variance > limit for each in self._rejected
         )
 
