@@ -404,10 +404,12 @@ def test_values_at_weights_of_zero_do_not_count():
     assert abs(got.value - exact) < 4.0 * got.se < 0.1
 
 
-def test_a_constant_has_no_error():
-    got = fe.expectation(lambda z: 2.5 + 0.0 * z[0], P, Q, 1000, rng=0)
+def test_a_constant_has_no_known_error():
+    # Draws cannot tell a constant from a function that is another one at rare draws.
+    with pytest.warns(ShortTailWarning, match="all draws have one value for 1 of 1 entries"):
+        got = fe.expectation(lambda z: 2.5 + 0.0 * z[0], P, Q, 1000, rng=0)
     assert abs(got.value - 2.5) < 1e-15
-    assert got.se == 0.0
+    assert np.isnan(got.se)
     assert np.isnan(got.ess)
     assert np.isnan(got.pareto_k_centred)
     assert abs(got.unnormalised - 2.5) < 4.0 * got.unnormalised_se
@@ -553,3 +555,25 @@ def test_errors_of_several_q(f):
     assert np.isnan(z).mean() < 0.02
     assert 0.95 < np.sqrt(np.nanmean(z**2)) < 1.06
     assert abs(np.nanmean(z)) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("scale", "limit", "warning"),
+    [(1.0, 9.0, fe.errors.HighParetoKWarning), (12.0, 60.0, fe.errors.ShortTailWarning)],
+    ids=["bad q", "rare event"],
+)
+def test_an_event_without_draws_has_no_error(scale, limit, warning):
+    p, q = fe.Gaussian([0.0], scale=10.0), fe.Gaussian([0.0], scale=scale)
+    with pytest.warns(warning):
+        found = fe.expectation(lambda z: z[:, 0] > limit, p, q, 4000, rng=0, vectorized=True)
+    assert found.value == 0.0
+    assert np.isnan(found.se)
+
+
+def test_an_error_names_the_data_point_without_weights():
+    def log_joint(z, x):
+        return 0.0 if z[0] < x else -np.inf
+
+    model = fe.Model(log_joint=log_joint, dim=1, data=[5.0, -100.0, 5.0])
+    with pytest.raises(fe.errors.InvalidWeightError, match="data point 1 has 0 of 1000"):
+        fe.importance_resample(model, fe.Gaussian([0.0], scale=1.0), 5, rng=0)

@@ -120,7 +120,7 @@ BAD = [
     ({"method": "best"}, "method must be"),
     ({"replace": 1}, "replace must be True or False"),
     ({"n_samples": 0}, "n_samples"),
-    ({"n": 200, "n_samples": 100, "replace": False}, "at most the number of positive weights"),
+    ({"n": 200, "n_samples": 100, "replace": False}, "at least 200 draws of positive weight"),
     ({"q": 3}, "q must be a distribution"),
     ({"model": 3}, "model must be"),
 ]

@@ -213,10 +213,11 @@ def _wrap(
     k, centred = shaped("k"), shaped("k_centred")
     draws = request.n_samples
     high = high_k(centred, draws, count) | high_k(own, draws, count)
-    high &= shaped("se") != 0.0
+    # Of values that are all the same, draws do not tell whether others are rare.
+    same = shaped("se") == 0.0
     warn_about_posterior(
         label, "their standard errors are NaN", draws, count, high, np.fmax(centred, own),
-        values["log_evidence"], values["weights_k"], values["weights_ess"], depth=1,
+        values["log_evidence"], values["weights_k"], values["weights_ess"], depth=1, same=same,
     )  # fmt: skip
     plain = plain_se = None
     if isinstance(request.model, Distribution) and (not named or wanted == "mean"):
@@ -227,7 +228,7 @@ def _wrap(
         kept = kept_for_quantiles(draws, request.q.dim, count)
         note = "" if kept == draws else f"quantiles are from the first {kept} of {draws} draws"
     return Expectation(
-        value=shaped("value"), se=np.where(high, np.nan, shaped("se")), pareto_k=k,
+        value=shaped("value"), se=np.where(high | same, np.nan, shaped("se")), pareto_k=k,
         pareto_k_centred=centred, pareto_k_weights=values["weights_k"].reshape(request.batch),
         ess=shaped("ess"), unnormalised=plain, unnormalised_se=plain_se, n_samples=draws,
         sampler="iid" if request.design is None else "sobol", replicates=count, label=label,

@@ -84,4 +84,6 @@ def with_moments(estimate: Estimate, sampled: Sampled) -> Estimate:
         "posterior_mean", "posterior_mean_se is NaN there", seen, estimate.replicates,
         own & ~of_weights, k, depth=1,
     )  # fmt: skip
-    return replace(estimate, _posterior=(mean, np.where(own | of_weights, np.nan, se), cov))
+    # Draws that are all the same tell no error.
+    unknown = own | of_weights | (se == 0.0)
+    return replace(estimate, _posterior=(mean, np.where(unknown, np.nan, se), cov))

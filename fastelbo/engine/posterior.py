@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidWeightError
 from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import IID
@@ -134,6 +134,7 @@ def importance_resample(
         weights = pool.log_weights if order is None else pool.log_weights[:, order]
         # Of one data point after the other, so that slices change nothing.
         for i, row in enumerate(weights):
+            _require_positive(row, lo + i, 1 if again else count)
             index[lo + i] = resample(row, count, method, again, random)
         rows = slice(lo, lo + pool.count)
         log_weights[rows] = np.take_along_axis(weights, index[rows], axis=1)
@@ -159,6 +160,15 @@ def importance_resample(
         ess=found["weights_ess"].reshape(batch), n_samples=request.n_samples, replace=again,
         names=getattr(model, "names", None),
     )  # fmt: skip
+
+
+def _require_positive(log_weights: Floats, point: int, least: int) -> None:
+    positive = int(np.isfinite(log_weights).sum())
+    if positive < least:
+        raise InvalidWeightError(
+            f"q must have at least {least} draws of positive weight a data point; data point "
+            f"{point} has {positive} of {len(log_weights)}"
+        )
 
 
 def _take(part: WeightedDraws, index: Integers, out: Floats) -> None:

@@ -65,7 +65,7 @@ class _Kept(NamedTuple):
     def of(cls, part: WeightedDraws, i: int, share: float) -> _Kept:
         """The first draws of each replicate, or the first of independent draws."""
         each = part.n_samples // part.replicates
-        kept, one = max(1, round(each * share)), part.redraw.of_one(i)
+        kept, one = max(min(2, each), round(each * share)), part.redraw.of_one(i)
         starts = range(0, part.n_samples, each)
         return cls(
             np.concatenate([one.at(start, start + kept)[:, 0] for start in starts]),

@@ -27,7 +27,7 @@ class Expectation(Frozen):
         Self-normalised estimates ``sum f w / sum w``. NaN where all weights are 0.
     se : ndarray, shape (*batch, *event)
         Their standard errors. NaN where ``pareto_k_centred`` or ``pareto_k_weights`` is above its
-        limit, that of the log evidence of an `Estimate`.
+        limit, that of the log evidence of an `Estimate`, and where all draws have the same value.
     pareto_k : ndarray, shape (*batch, *event)
         Pareto k-hat of ``|f| w``, the k-hat of the function (Vehtari et al., 2024, JMLR 25). The
         plain mean of ``f w`` has a variance if it is below 1/2. NaN where no tail is to be seen:

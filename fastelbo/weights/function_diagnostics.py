@@ -21,11 +21,12 @@ def warn_about_posterior(
     weights_k: Floats,
     ess: Floats,
     depth: int = 0,
+    same: Flags | None = None,
 ) -> None:
     """Warn about what draws cannot support, of a k-hat above the limit for one.
 
-    ``high`` and ``pareto_k`` have one entry for each value of each data point, the others one for
-    each data point. ``depth`` is that of `warn`.
+    ``high``, ``pareto_k`` and ``same``, whether all values are equal, have one entry for each value
+    of each data point, the others one for each data point. ``depth`` is that of `warn`.
     """
     zero = np.isneginf(log_evidence)
     if zero.any():
@@ -35,6 +36,13 @@ def warn_about_posterior(
             depth=depth,
         )
     warn_high_entries(what, consequence, n_samples, replicates, high, pareto_k, depth + 1)
+    if same is not None and (same & ~high).any():
+        warn(
+            ShortTailWarning,
+            f"all draws have one value for {int((same & ~high).sum())} of {same.size} entries of "
+            f"{what}: they do not tell its error, which is NaN",
+            depth=depth,
+        )
     # The delta method is of first order in the relative variance of the mean weight.
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = 1.0 / ess - 1.0 / np.asarray(n_samples)
