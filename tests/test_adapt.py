@@ -468,3 +468,60 @@ def test_bananas_and_funnels_on_20_seeds():
     assert (flagged, wrong) == (0, 0)
     assert right_or_flagged(posteriors.BANANA_10, 20, 3.0)[1] == 0
     assert right_or_flagged(posteriors.FUNNEL_10, 20, 3.0)[1] == 0
+
+
+def spike_and_slab(narrow, wide, share, dim):
+    def log_normal(z, scale):
+        return -0.5 * ((z / scale) ** 2 + np.log(2.0 * np.pi * scale**2)).sum(axis=-1)
+
+    def log_joint(z):
+        return np.logaddexp(
+            np.log(share) + log_normal(z, narrow), np.log1p(-share) + log_normal(z, wide)
+        )
+
+    return fe.Model(log_joint=log_joint, dim=dim, vectorized=True)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "share", "dim"), [(0.02, 1.5, 0.5, 3), (0.05, 1.5, 0.1, 6)]
+)
+def test_a_wide_part_around_a_narrow_one(narrow, wide, share, dim):
+    model = spike_and_slab(narrow, wide, share, dim)
+    found = fe.adapt(model, start=np.full(dim, 1e-3), target_se=0.02, rng=0)
+    assert not found.flagged
+    assert abs(found.estimate.log_evidence) < 4.0 * found.estimate.log_evidence_se
+
+
+def test_signs_are_tried_in_many_dimensions():
+    def log_joint(z):
+        return np.logaddexp(*(-0.5 * ((z - m) ** 2).sum(axis=-1) for m in (-2.0, 2.0)))
+
+    model = fe.Model(log_joint=log_joint, dim=25, vectorized=True)
+    with pytest.warns(fe.errors.LabelSwitchingWarning, match="sign"):
+        assert fe.adapt(model, start=np.full(25, 2.0), target_se=0.05, rng=0).flagged
+
+
+def test_a_model_that_overflows_far_out():
+    def log_joint(z):
+        return -0.5 * z[0] ** 2 + (np.inf if abs(z[0]) > 15.0 else 0.0)
+
+    found = fe.adapt(fe.Model(log_joint=log_joint, dim=1), start=[0.1], rng=0)
+    assert abs(found.estimate.log_evidence - 0.5 * np.log(2.0 * np.pi)) < 0.04
+
+
+def test_symmetries_are_checked_off_the_diagonal():
+    model = fe.Gaussian([0.0, 0.0], scale=[1.0, 0.2])
+    with pytest.raises(InvalidInputError, match="symmetries must leave"):
+        fe.adapt(model, fe.Gaussian([0.0, 0.0], scale=1.0), symmetries=[[1, 0]], rng=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_evaluations": 2500}, "at least three rounds"),
+        ({"q0": fe.Gaussian([0.0], scale=1.0), "start": [0.0]}, "start must be left out"),
+    ],
+)
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(InvalidInputError, match=message):
+        fe.adapt(fe.Gaussian([0.0], scale=1.0), rng=0, **options)

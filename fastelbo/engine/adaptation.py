@@ -123,7 +123,11 @@ def adapt(
 
     Notes
     -----
-    No check sees a mode that no draw came near. Several starts, or a wide ``q0``, find more.
+    No check sees a mode that no draw came near. Several starts, or a wide ``q0``, find more. In the
+    first round, 4 % of the draws are 3 to 100 times as far out as others, to find a wide part of
+    the posterior around a narrow one. An unflagged error may be too small where tails are heavy
+    along single coordinates: of products of five Student-t of df = 2, 4 answers of 9 were 3 to 4.5
+    errors too low; and where a mode with some hundredths of the evidence was missed.
 
     References
     ----------
@@ -152,9 +156,18 @@ def adapt(
         n_threads=None if n_threads is None else as_count(n_threads, "n_threads"),
     )
     maps = as_symmetries(symmetries, model.dim, options.n_components)
+    if options.max_evaluations < 3 * options.round_size:
+        raise InvalidInputError(
+            f"max_evaluations must be at least three rounds, 3 x round_size = "
+            f"{3 * options.round_size}, got {options.max_evaluations}"
+        )
+    if q0 is not None and start is not None:
+        raise InvalidInputError("start must be left out with q0, which takes the place of a mode")
     key = philox_key(rng)
     first = _of_modes(joint, start, options.df) if q0 is None else _of_proposal(q0, model, options)
-    points = first.means[0] + 0.5 * np.arange(_CHECKED)[:, None] * np.diagonal(first.trils[0])
+    # Steps that differ by coordinate: a diagonal would be the same after a swap.
+    steps = np.arange(_CHECKED)[:, None] * (0.3 + 0.4 * np.linspace(0.0, 1.0, model.dim))
+    points = first.means[0] + steps * np.diagonal(first.trils[0])
     if len(maps) > 1:
         require_invariant(joint, maps, points)
     fit = AdaptiveFit(joint, first, maps, options, key)

@@ -18,6 +18,8 @@ from .student_fit import StudentFit
 MOST_COMPONENTS = 2000
 # Of 1 and the larger of two log densities that are to be the same.
 _SAME = 1e-8
+# And at most so many nats, which rounding does not reach.
+_MOST_APART = 0.01
 _DETERMINANT = 1e-6
 
 
@@ -92,7 +94,8 @@ def require_invariant(joint: CountedJoint, maps: Floats, points: Floats) -> None
 def is_same(values: Floats, others: Floats) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Where log densities are the same, to rounding."""
     with np.errstate(invalid="ignore"):
-        close = abs(values - others) <= _SAME * (1.0 + np.maximum(abs(values), abs(others)))
+        size = np.maximum(abs(values), abs(others))
+        close = abs(values - others) <= np.minimum(_SAME * (1.0 + size), _MOST_APART)
     return np.asarray(close | (values == others))
 
 
