@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from helpers import IGNORE_DIAGNOSTICS, quiet
+from posteriors import EIGHT_SCHOOLS
 
 import fastelbo as fe
 from fastelbo.errors import (
@@ -16,20 +17,6 @@ from fastelbo.errors import (
     ShortTailWarning,
     UnsupportedDTypeError,
 )
-
-EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
-ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
-
-
-def eight_schools(z, y, sigma):
-    """mu ~ N(0, 5), tau ~ half-Cauchy(5), y_j ~ N(mu + tau eta_j, sigma_j), eta ~ N(0, 1)."""
-    mu, tau = z[0], math.exp(z[1])
-    total = fe.math.normal_log_prob(mu, 0.0, 5.0) + z[1]
-    total += math.log(2.0 / (5.0 * math.pi)) - math.log1p((tau / 5.0) ** 2)
-    for j in range(8):
-        total += fe.math.normal_log_prob(z[2 + j], 0.0, 1.0)
-        total += fe.math.normal_log_prob(y[j], mu + tau * z[2 + j], sigma[j])
-    return total
 
 
 def facts(z):
@@ -43,10 +30,8 @@ def is_large(z, tau):
 
 @pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 def test_eight_schools():
-    model = fe.Model(log_joint=eight_schools, dim=10, params=(EFFECTS, ERRORS))
-    q = fe.StudentT(5.0, [4.4, 0.8, *np.zeros(8)], scale=[3.5, 1.2, *np.ones(8)])
-    first = fe.estimate(model, q, 100_000, rng=0, moments=True)
-    q = fe.StudentT(5.0, first.posterior_mean, cov=1.2 * first.posterior_cov)
+    model = EIGHT_SCHOOLS.model
+    q = fe.adapt(model, rng=0).q
     got = fe.expectation(facts, model, q, 100_000, rng=1)
     # By quadrature: two means, that of log tau, and two variances.
     exact = [4.39682071, 3.59770548, 0.8021419, 3.317704**2, 3.219958**2]
