@@ -123,9 +123,9 @@ def adapt(
 
     Notes
     -----
-    No check sees a mode that no draw came near. Several starts, or a wide ``q0``, find more. In the
-    first round, 4 % of the draws are 3 to 100 times as far out as others, to find a wide part of
-    the posterior around a narrow one. An unflagged error may be too small where tails are heavy
+    No check sees a mode that no draw came near. Several starts, or a wide ``q0``, find more. Forty
+    draws of the first round are 3 to 100 times as far out as others, to find a wide part of the
+    posterior around a narrow one. An unflagged error may be too small where tails are heavy
     along single coordinates: of products of five Student-t of df = 2, 4 answers of 9 were 3 to 4.5
     errors too low; and where a mode with some hundredths of the evidence was missed.
 

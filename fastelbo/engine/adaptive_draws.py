@@ -36,6 +36,15 @@ class PastDraws:
         self.log_joint = np.concatenate([self.log_joint, log_joint])
         self._log_sum = np.concatenate([self._log_sum, logsumexp(own, axis=0)])
 
+    def share_of(self, q: Mixture, z: Floats, log_joint: Floats) -> float:
+        """The share of the weight that draws of one more proposal would have; NaN without any."""
+        log_count = math.log(len(z))
+        own = [count + each.log_prob(z) for count, each in self._rounds]
+        new = log_joint - logsumexp([*own, log_count + q.log_prob(z)], axis=0)
+        old = self.log_joint - np.logaddexp(self._log_sum, log_count + q.log_prob(self.z))
+        with np.errstate(invalid="ignore"):
+            return float(np.exp(logsumexp(new) - logsumexp(np.concatenate([new, old]))))
+
     @property
     def log_weights(self) -> Floats:
         """Log weights (n,) by the balance heuristic (Cornuet et al., 2012)."""

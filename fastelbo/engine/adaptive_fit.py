@@ -51,11 +51,11 @@ _PATIENCE = 3
 _WIDE = 4.0
 # The first proposal stays in the defensive part, with this share of it.
 _FIRST = 0.3
-# Scales of the draws of the first round that look for a wide part, and their share; and by which
-# factor such a draw is more likely than one of the first proposal, in nats.
+# Draws far out that look for a wide part, their scales, and the part of all weight that they need
+# to count: of a proposal that fits, they have that of their number, 4 % of a round.
+_FAR_DRAWS = 40
 _REACH = (3.0, 10.0, 30.0, 100.0)
-_REACHING = 0.04
-_FAR_OUT = 3.0
+_FAR_SHARE = 0.2
 # Draws with less than this part of the mean weight leave a fit as it is.
 _LEAST_PART = 1e-4
 
@@ -194,29 +194,31 @@ class AdaptiveFit:
     def _round(self) -> tuple[float, float]:
         """Draw, weight; the relative variance of p/q, and the power of the weights of a fit."""
         key = pilot_key(self._key, _KEY + len(self.history))
-        q = self.q if self.history else self._reaching()
-        z = q.sample(self._options.round_size, rng=key)
+        z = self.q.sample(self._options.round_size, rng=key)
         log_joint = self._joint(z)
+        self.draws.add(self.q, z, log_joint)
         if not self.history:
-            # Far out, a model may overflow; near, an error says so.
-            far = q.log_prob(z) - self.q.log_prob(z) > _FAR_OUT
-            log_joint = np.where(far & ~(log_joint < np.inf), -np.inf, log_joint)
-        self.draws.add(q, z, log_joint)
+            self._look_far()
         beta = self._note(self._fit.size)
-        ratios = log_joint - q.log_prob(z)
+        ratios = log_joint - self.q.log_prob(z)
         alone = len(z) / effective(ratios) - 1.0 if beta == 1.0 else math.inf
         return max(alone, self._variance_of(self.q)), beta
 
-    def _reaching(self) -> Mixture:
-        """The first proposal with a few draws far out: there may be a wide part around it."""
+    def _look_far(self) -> None:
+        """Keep a few draws far out if they show a wide part around what the first round saw."""
         first, count = self._first, len(_REACH)
         far = StudentFit(
             np.tile(first.weights / count, count),
             np.tile(first.means, (count, 1)),
             np.concatenate([scale * first.trils for scale in _REACH]),
         )
-        whole = together(self._fit, self._wide, self._options.defensive)
-        return symmetric_mixture(together(whole, far, _REACHING), self._options.df, self._maps)
+        q = symmetric_mixture(far, self._options.df, self._maps)
+        z = q.sample(_FAR_DRAWS, rng=pilot_key(self._key, _KEY - 1))
+        log_joint = self._joint(z)
+        # So far out, a model may overflow.
+        log_joint = np.where(log_joint < np.inf, log_joint, -np.inf)
+        if self.draws.share_of(q, z, log_joint) > _FAR_SHARE:
+            self.draws.add(q, z, log_joint)
 
     def _note(self, size: int) -> float:
         """Add to the history; the power of the weights."""
