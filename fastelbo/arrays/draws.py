@@ -35,6 +35,8 @@ class Draws(NamedTuple):
     named: bool
     # Whether neither the caller nor the array has named the axis.
     assumed: bool
+    # The names of the axes of draws, if they were found by name.
+    dims: tuple[str, ...] = ()
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -121,7 +123,8 @@ def read_draws(
     else:
         axes = _axes_by_name(names, name, dim) if by_name else _one_axis(axis, default, array.ndim)
     assumed = axis is None and not by_name and not takes_terms
-    draws = Draws(array, axes, name, by_name, assumed)
+    dims = tuple(str(names[each]) for each in axes) if by_name else ()
+    draws = Draws(array, axes, name, by_name, assumed, dims)
     as_count(draws.length, f"the number of draws in {name}", least=least)
     return draws
 

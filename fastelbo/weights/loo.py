@@ -59,7 +59,7 @@ def loo(
         the posterior, or log p(y, z). Constants do not matter.
     dim : str or sequence of str, optional
         Dimensions of the draws of an xarray object, joined in this order, where they have other
-        names. Two of them are chains and draws.
+        names. Two of them are chains and draws, in any order if one is "chain" or "draw".
     var : str, optional
         Variable of a Dataset, DataTree or InferenceData, where it has several, as ``"y"`` or
         ``"group/y"``. If there is a group "log_likelihood", it is looked for there.
@@ -144,6 +144,7 @@ def loo(
 def _with_chains(draws: Draws, axis: int | None) -> Draws:
     """The draws; of an array with three axes, the first two are those of chains and draws."""
     if draws.named or draws.array.ndim == 2:
+        _check_dims(draws)
         return draws
     shape = draws.array.shape
     if draws.array.ndim != 3 or axis is not None:
@@ -157,6 +158,25 @@ def _with_chains(draws: Draws, axis: int | None) -> Draws:
             f"{shape[1]} draws; swap its first axes"
         )
     return draws._replace(axes=(0, 1), assumed=False)
+
+
+def _check_dims(draws: Draws) -> None:
+    """Refuse two dimensions without a known name that are draws and chains, not these in order."""
+    if len(draws.dims) != 2 or {"chain", "draw"} & {*draws.dims}:
+        return
+    chains, count = (draws.array.shape[each] for each in draws.axes)
+    if chains > count:
+        first, second = draws.dims
+        raise InvalidInputError(
+            f"dim must name the chains and then the draws, got {chains} chains of {count} draws "
+            f"by {draws.dims}; say dim={(second, first)}"
+        )
+
+
+def _chain_axes(draws: Draws) -> tuple[int, ...]:
+    """The axes of chains and draws, by their names where these say which is which."""
+    named = "chain" in draws.dims[1:] or "draw" in draws.dims[:1]
+    return draws.axes[::-1] if named else draws.axes
 
 
 def _correction(log_p: Any, log_q: Any, draws: Draws) -> Floats | None:
@@ -187,7 +207,7 @@ def relative_efficiency(draws: Draws) -> ArrayLike:
     """
     if len(draws.axes) != 2:
         return 1.0
-    array = np.moveaxis(in_native_floats(draws.array), draws.axes, (0, 1))
+    array = np.moveaxis(in_native_floats(draws.array), _chain_axes(draws), (0, 1))
     columns = array.reshape(*array.shape[:2], math.prod(draws.batch))
     step = max(1, _BLOCK // draws.length)
     efficiency = np.ones(columns.shape[2])
