@@ -402,3 +402,18 @@ def test_chains_are_found_by_the_names_of_dimensions():
     np.testing.assert_allclose(fe.loo(walkers, dim=("walker", "step")).r_eff, expected.r_eff)
     with pytest.raises(errors.InvalidInputError, match=r"500 chains of 4 draws .*\('walker', 'step'\)"):
         fe.loo(walkers, dim=("step", "walker"))
+
+
+def test_a_missing_group_is_named():
+    xarray = pytest.importorskip("xarray")
+    values = np.random.default_rng(0).normal(size=(4, 200, 3))
+    data = xarray.Dataset({"y": (("chain", "draw", "i"), 0.1 * values)})
+    tree = xarray.DataTree.from_dict({"posterior": data})
+    for var in (None, "y"):
+        with pytest.raises(
+            errors.InvalidInputError, match="a group 'log_likelihood', got the groups 'posterior'"
+        ):
+            fe.loo(tree, var=var)
+    expected = fe.loo(data).pointwise
+    np.testing.assert_array_equal(fe.loo(tree, var="posterior/y").pointwise, expected)
+    np.testing.assert_array_equal(fe.loo(xarray.DataTree(data)).pointwise, expected)

@@ -79,7 +79,7 @@ def read_draws(
     ``value`` is an array, the path of a file, the terms of log weights, or an object of xarray or
     ArviZ. The axes are those that ``axis`` or ``dim`` name, else the dimensions of an xarray object
     with the names of draws, else ``default``. Of several groups, the variable is looked for in
-    ``group`` alone. `ElboTerms` and arrays on a device are taken only with ``terms`` and
+    ``group`` alone, unless ``var`` names another one. `ElboTerms` and arrays on a device are taken only with ``terms`` and
     ``device``. Terms of quasi-random draws, which have the axes (..., R, n), are taken only where
     ``replicated`` draws have the same meaning, or errors of their own. There must be ``least``
     draws.
@@ -247,6 +247,12 @@ def _variable(value: Any, name: str, var: str | None, group: str | None) -> Any:
                 "InferenceData"
             )
         return value
+    explicit = isinstance(var, str) and "/" in var
+    if group is not None and group not in groups and any(groups) and not explicit:
+        raise InvalidInputError(
+            f"{name} must have a group {group!r}, got the groups {_listed(filter(None, groups))}; "
+            "var can name a variable of one of them, as 'group/variable'"
+        )
     found = {
         f"{path}/{key}".lstrip("/"): array
         for path, arrays in groups.items()

@@ -62,7 +62,7 @@ def loo(
         names. Two of them are chains and draws, in any order if one is "chain" or "draw".
     var : str, optional
         Variable of a Dataset, DataTree or InferenceData, where it has several, as ``"y"`` or
-        ``"group/y"``. If there is a group "log_likelihood", it is looked for there.
+        ``"group/y"``; the latter is needed where there is no group "log_likelihood".
 
     Returns
     -------
