@@ -691,3 +691,12 @@ def test_bad_log_densities(value, of, message):
     model = fe.Model(log_joint=log_joint, dim=2, vectorized=True)
     with pytest.raises(errors.InvalidWeightError, match=message):
         fe.bridge(draws, model, standard(2, 0.0, of), rng=0)
+
+
+def test_a_bayes_factor_takes_no_totals():
+    total = ESTIMATE.total()
+    for name, given in (("a", (total, BRIDGE)), ("b", (ESTIMATE, total))):
+        with pytest.raises(
+            InvalidInputError, match=f"{name} must be an Estimate, got its Total.*pass the estimates"
+        ):
+            fe.bayes_factor(*given)
