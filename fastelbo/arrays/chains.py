@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
 from ..validation import Floats, as_sequence, require_finite, shown
@@ -71,7 +72,28 @@ def _checked(array: Floats, name: str) -> Floats:
             "swap its first axes"
         )
     require_finite(array, name)
+    require_no_copies(array, name)
     return array
+
+
+def require_no_copies(chains: NDArray[Any], name: str) -> None:
+    """Refuse chains (chains, draws, ...) of which one is another: they have one chain's draws.
+
+    Chains whose draws are all equal are not copies by this: a likelihood may be constant.
+    """
+    if chains.shape[1] < 2:
+        return
+    seen: dict[bytes, list[int]] = {}
+    for j, chain in enumerate(chains):
+        # Most chains differ in their last draws, which are compared at once.
+        alike = seen.setdefault(chain[-1].tobytes(), [])
+        for i in alike:
+            if np.array_equal(chains[i], chain) and (chain != chain[0]).any():
+                raise InvalidInputError(
+                    f"{name} must have chains of their own, got the same draws in the chains {i} "
+                    f"and {j}"
+                )
+        alike.append(j)
 
 
 # --- coordinates by name --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.chains import require_no_copies
 from ..arrays.draws import Dim, Draws, read_draws
 from ..arrays.inputs import as_floats, constant, in_native_floats
 from ..arrays.protocols import HasVariables
@@ -118,6 +119,8 @@ def loo(
         default=0, group="log_likelihood", terms=False,
     )  # fmt: skip
     draws = _with_chains(draws, axis)
+    if len(draws.axes) == 2:
+        require_no_copies(np.moveaxis(draws.array, _chain_axes(draws), (0, 1)), draws.name)
     correction = _correction(log_p, log_q, draws)
     if r_eff is None:
         r_eff = 1.0 if correction is not None else relative_efficiency(draws)
