@@ -417,3 +417,15 @@ def test_a_missing_group_is_named():
     expected = fe.loo(data).pointwise
     np.testing.assert_array_equal(fe.loo(tree, var="posterior/y").pointwise, expected)
     np.testing.assert_array_equal(fe.loo(xarray.DataTree(data)).pointwise, expected)
+
+
+@pytest.mark.parametrize(("p", "q"), [(1.7e308, -1.7e308), (1.7e308, 0.0)])
+def test_corrections_beyond_the_largest_float(p, q):
+    log_p, log_q = np.zeros((2, 100))
+    log_p[3], log_q[3] = p, q
+    log_likelihood = np.zeros((100, 2))
+    log_likelihood[3] = -1.7e308
+    with pytest.raises(
+        errors.InvalidWeightError, match="log_p - log_q - .* must be finite, .* at draw 3"
+    ):
+        fe.loo(log_likelihood, log_p=log_p, log_q=log_q)

@@ -13,7 +13,7 @@ from ..arrays.chains import require_no_copies
 from ..arrays.draws import Dim, Draws, read_draws
 from ..arrays.inputs import as_floats, constant, in_native_floats
 from ..arrays.protocols import HasVariables
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidWeightError
 from ..kernels.cpu import tails
 from ..kernels.jit.threads import apart
 from ..validation import Floats, shown
@@ -75,7 +75,7 @@ def loo(
         If an array has another number of axes, if an argument is invalid, if one of log_p and log_q
         is missing, or if the names of an xarray object do not say which dimensions are the draws.
     InvalidWeightError
-        If a log likelihood is not finite.
+        If a log likelihood, or log_p - log_q less it, is not finite.
 
     Warns
     -----
@@ -231,7 +231,7 @@ def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Float
     for place, part in rows.parts():
         log_likelihood = part.x[..., 0].astype(np.float64, copy=False)
         if correction is not None:
-            part.sign, part.x = 1.0, constant((correction - log_likelihood)[..., None])
+            part.sign, part.x = 1.0, constant(_corrected(correction, log_likelihood)[..., None])
         smoothed = np.empty(part.x.shape)
         values[place] = part.fit(smoothed)
         smoothed = smoothed[..., 0]
@@ -243,6 +243,19 @@ def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Float
             elpd[place] = _log_means(smoothed, log_likelihood)
         spread[:, place] = _spread(smoothed, log_likelihood, elpd[place])
     return values, elpd, spread
+
+
+def _corrected(correction: Floats, log_likelihood: Floats) -> Floats:
+    """The log ratios of draws of an approximation, by observation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratios = np.asarray(correction - log_likelihood)
+    if not np.isfinite(ratios).all():
+        draw = int(np.argwhere(~np.isfinite(ratios))[0, -1])
+        raise InvalidWeightError(
+            "log_p - log_q - log_likelihood must be finite, got log_p - log_q = "
+            f"{correction[draw]:.6g} at draw {draw}"
+        )
+    return ratios
 
 
 @apart
