@@ -128,7 +128,7 @@ class LooResult(NamedTuple):
             The standard error is sqrt(N) times the sample standard deviation of the N differences
             of pointwise values (Vehtari, Gelman and Gabry, 2017): models tend to predict the same
             observations badly, so that it is far below the errors of both. ``flagged`` is True
-            if a k-hat of one of them is above its threshold.
+            if a k-hat of one of them is above its threshold or unknown.
 
         Raises
         ------
@@ -151,9 +151,15 @@ class LooResult(NamedTuple):
                 f"both results must be of the same observations, got {count} and {others} of them"
             )
         value, se = map(np.asarray, sum_and_error(self.pointwise, -other.pointwise))
-        high = any((each.pareto_k > each.threshold).any() for each in (self, other))
+        high = self._flagged or other._flagged
         interval = partial(normal_interval, value, se)
         return Difference("elpd_loo", value, se, np.asarray(high), interval)
+
+    @property
+    def _flagged(self) -> bool:
+        """Whether a k-hat is above the threshold or unknown; equal likelihoods need none."""
+        unknown = np.isnan(self.pareto_k).any() and np.isnan(self.elpd_loo_mcse)
+        return bool(unknown or (self.pareto_k > self.threshold).any())
 
     @property
     def _classes(self) -> list[tuple[str, str, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]]:
