@@ -714,3 +714,12 @@ def test_copies_of_a_chain():
     draws[3, 0] += 1.0
     fe.loo(0.1 * draws)
     assert fe.loo(np.zeros((4, 100, 2))).elpd_loo == 0.0
+
+
+@pytest.mark.parametrize("count", [1, 5, 19])
+def test_few_draws_of_q(count):
+    model = standard(1)
+    draws = model.sample(4000, rng=0).reshape(4, 1000, 1)
+    result, record = caught(fe.bridge, draws, model, model, n_proposal=count, rng=1)
+    assert result.problems == (f"there are too few draws of q: {count}, fewer than 20",)
+    assert [kind for kind, _ in record] == [errors.OverlapWarning]
