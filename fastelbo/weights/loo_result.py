@@ -43,7 +43,8 @@ class LooResult(NamedTuple):
         (N,) number of draws that each k-hat needs.
     elpd_loo_mcse : float
         Monte Carlo standard error of ``elpd_loo``: of the draws, not of the data. NaN if a k-hat is
-        above the threshold or unknown.
+        above the threshold or unknown. It takes the errors of observations as independent, as the R
+        package loo does; they share their draws, so that it may be too small.
     mcse, ess : ndarray
         (N,) Monte Carlo standard error of each pointwise value, and effective number of its draws.
     r_eff : ndarray
