@@ -429,3 +429,15 @@ def test_corrections_beyond_the_largest_float(p, q):
         errors.InvalidWeightError, match="log_p - log_q - .* must be finite, .* at draw 3"
     ):
         fe.loo(log_likelihood, log_p=log_p, log_q=log_q)
+
+
+def test_results_of_earlier_versions():
+    result = fe.loo(0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0)
+    # As they are unpickled: with the eight fields that they had.
+    old = fe.LooResult(*result[:8])
+    assert np.isnan(old.elpd_loo_mcse)
+    assert (old - result).value == 0.0
+    assert "unknown" in repr(old)
+    assert old.mcse.size == old.ess.size == old.r_eff.size == 0
+    pytest.importorskip("pandas")
+    assert old.to_pandas()["mcse"].isna().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,11 @@ from .scaled import sum_and_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+# What a result that was pickled by an earlier version has for arrays of later ones.
+_MISSING: Floats = np.empty(0)
+_MISSING.flags.writeable = False
 
 
 class LooResult(NamedTuple):
@@ -48,7 +54,8 @@ class LooResult(NamedTuple):
     mcse, ess : ndarray
         (N,) Monte Carlo standard error of each pointwise value, and effective number of its draws.
     r_eff : ndarray
-        (N,) relative efficiency of the draws, by which both are corrected.
+        (N,) relative efficiency of the draws, by which both are corrected. These three are empty
+        in a result that was pickled by a version without them.
 
     Examples
     --------
@@ -69,10 +76,10 @@ class LooResult(NamedTuple):
     pareto_k: Floats
     threshold: float
     min_draws: Floats
-    elpd_loo_mcse: float
-    mcse: Floats
-    ess: Floats
-    r_eff: Floats
+    elpd_loo_mcse: float = math.nan
+    mcse: Floats = _MISSING
+    ess: Floats = _MISSING
+    r_eff: Floats = _MISSING
 
     def pareto_k_table(self) -> str:
         """Number of observations per class of Pareto k-hat: good up to ``threshold``, bad up to 1.
@@ -109,7 +116,11 @@ class LooResult(NamedTuple):
         """
         pandas = optional("pandas", "to_pandas()", '"fastelbo[export]"')
         fields = self._asdict()
-        columns = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        columns = {
+            name: np.full(len(self.pointwise), np.nan) if value is _MISSING else value
+            for name, value in fields.items()
+            if isinstance(value, np.ndarray)
+        }
         index = pandas.RangeIndex(len(self.pointwise), name="observation")
         frame: DataFrame = pandas.DataFrame(columns, index=index)
         frame.attrs = {name: value for name, value in fields.items() if name not in columns}
