@@ -441,7 +441,11 @@ def test_files_of_cmdstan(tmp_path):
     np.testing.assert_array_equal(read_chains(paths, 4)[0], NAMED)
     np.testing.assert_array_equal(read_chains(str(paths[0]), 4)[0], NAMED[:1])
     np.testing.assert_array_equal(read_chains(paths, 1, ("theta.2",))[0], NAMED[..., 1:2])
-    np.testing.assert_array_equal(read_chains(paths, 1, ("theta[1]",))[0], NAMED[..., 1:2])
+    # In brackets too, Stan counts from 1.
+    np.testing.assert_array_equal(read_chains(paths, 1, ("theta[1]",))[0], NAMED[..., :1])
+    np.testing.assert_array_equal(read_chains(paths, 1, None, ["theta[3]"])[0], NAMED[..., 2:3])
+    with pytest.raises(errors.InvalidInputError, match=r"none with the names 'theta\[0\]'"):
+        read_chains(paths, 2, ("theta[0]", "theta[1]"))
     np.testing.assert_array_equal(
         read_chains(paths, 2, None, ["mu", "theta.1"])[0], NAMED[..., [3, 0]]
     )
