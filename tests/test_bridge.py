@@ -441,7 +441,11 @@ def test_files_of_cmdstan(tmp_path):
     np.testing.assert_array_equal(read_chains(paths, 4)[0], NAMED)
     np.testing.assert_array_equal(read_chains(str(paths[0]), 4)[0], NAMED[:1])
     np.testing.assert_array_equal(read_chains(paths, 1, ("theta.2",))[0], NAMED[..., 1:2])
-    np.testing.assert_array_equal(read_chains(paths, 1, ("theta[1]",))[0], NAMED[..., 1:2])
+    # In brackets too, Stan counts from 1.
+    np.testing.assert_array_equal(read_chains(paths, 1, ("theta[1]",))[0], NAMED[..., :1])
+    np.testing.assert_array_equal(read_chains(paths, 1, None, ["theta[3]"])[0], NAMED[..., 2:3])
+    with pytest.raises(errors.InvalidInputError, match=r"none with the names 'theta\[0\]'"):
+        read_chains(paths, 2, ("theta[0]", "theta[1]"))
     np.testing.assert_array_equal(
         read_chains(paths, 2, None, ["mu", "theta.1"])[0], NAMED[..., [3, 0]]
     )
@@ -691,3 +695,35 @@ def test_bad_log_densities(value, of, message):
     model = fe.Model(log_joint=log_joint, dim=2, vectorized=True)
     with pytest.raises(errors.InvalidWeightError, match=message):
         fe.bridge(draws, model, standard(2, 0.0, of), rng=0)
+
+
+def test_a_bayes_factor_takes_no_totals():
+    total = ESTIMATE.total()
+    for name, given in (("a", (total, BRIDGE)), ("b", (ESTIMATE, total))):
+        with pytest.raises(
+            errors.InvalidInputError, match=f"{name} must be an Estimate, got its Total.*pass the"
+        ):
+            fe.bayes_factor(*given)
+
+
+def test_copies_of_a_chain():
+    model = standard(2)
+    draws = model.sample(400, rng=0).reshape(4, 100, 2)
+    draws[3] = draws[1]
+    with pytest.raises(errors.InvalidInputError, match="draws .*same draws in the chains 1 and 3"):
+        fe.bridge(draws, model, rng=1)
+    with pytest.raises(errors.InvalidInputError, match="log_likelihood .*the chains 1 and 3"):
+        fe.loo(draws)
+    # Equal last draws, or draws that are all equal, are no copies.
+    draws[3, 0] += 1.0
+    fe.loo(0.1 * draws)
+    assert fe.loo(np.zeros((4, 100, 2))).elpd_loo == 0.0
+
+
+@pytest.mark.parametrize("count", [1, 5, 19])
+def test_few_draws_of_q(count):
+    model = standard(1)
+    draws = model.sample(4000, rng=0).reshape(4, 1000, 1)
+    result, record = caught(fe.bridge, draws, model, model, n_proposal=count, rng=1)
+    assert result.problems == (f"there are too few draws of q: {count}, fewer than 20",)
+    assert [kind for kind, _ in record] == [errors.OverlapWarning]

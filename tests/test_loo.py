@@ -7,6 +7,7 @@ import numpy as np
 import plain_psis
 import pytest
 from helpers import IGNORE_DIAGNOSTICS
+from scipy.signal import lfilter
 from scipy.stats import norm
 
 import fastelbo as fe
@@ -379,3 +380,64 @@ def test_likelihoods_of_an_approximate_posterior_must_be_finite(bad):
     log_likelihood[8, 2] = bad
     with pytest.raises(errors.InvalidWeightError, match=r"1 numbers .* data point 2, draw 8"):
         fe.loo(log_likelihood, log_p=np.zeros(100), log_q=np.zeros(100))
+
+
+def test_chains_are_found_by_the_names_of_dimensions():
+    xarray = pytest.importorskip("xarray")
+    rng = np.random.default_rng(0)
+    walk = 0.1 * lfilter([1.0], [1.0, -0.9], rng.normal(size=(4, 500, 3)), axis=1)
+    log_p, log_q = walk.sum(axis=2), rng.normal(size=(4, 500))
+    data = xarray.DataArray(walk, dims=("chain", "draw", "i"))
+    expected, other = fe.loo(walk), fe.loo(walk, log_p=log_p, log_q=log_q)
+    assert (expected.r_eff < 0.5).all()
+    swapped = fe.loo(data, dim=("draw", "chain"))
+    np.testing.assert_allclose(swapped.r_eff, expected.r_eff)
+    np.testing.assert_allclose(swapped.mcse, expected.mcse)
+    # The draws are joined in the order of dim, and so are flat densities.
+    flat = {"log_p": log_p.T.reshape(-1), "log_q": log_q.T.reshape(-1)}
+    np.testing.assert_allclose(
+        fe.loo(data, dim=("draw", "chain"), **flat).pointwise, other.pointwise
+    )
+    walkers = data.rename(chain="walker", draw="step")
+    np.testing.assert_allclose(fe.loo(walkers, dim=("walker", "step")).r_eff, expected.r_eff)
+    with pytest.raises(errors.InvalidInputError, match=r"500 chains of 4 draws .*\('walker', 'step'\)"):
+        fe.loo(walkers, dim=("step", "walker"))
+
+
+def test_a_missing_group_is_named():
+    xarray = pytest.importorskip("xarray")
+    values = np.random.default_rng(0).normal(size=(4, 200, 3))
+    data = xarray.Dataset({"y": (("chain", "draw", "i"), 0.1 * values)})
+    tree = xarray.DataTree.from_dict({"posterior": data})
+    for var in (None, "y"):
+        with pytest.raises(
+            errors.InvalidInputError, match="a group 'log_likelihood', got the groups 'posterior'"
+        ):
+            fe.loo(tree, var=var)
+    expected = fe.loo(data).pointwise
+    np.testing.assert_array_equal(fe.loo(tree, var="posterior/y").pointwise, expected)
+    np.testing.assert_array_equal(fe.loo(xarray.DataTree(data)).pointwise, expected)
+
+
+@pytest.mark.parametrize(("p", "q"), [(1.7e308, -1.7e308), (1.7e308, 0.0)])
+def test_corrections_beyond_the_largest_float(p, q):
+    log_p, log_q = np.zeros((2, 100))
+    log_p[3], log_q[3] = p, q
+    log_likelihood = np.zeros((100, 2))
+    log_likelihood[3] = -1.7e308
+    with pytest.raises(
+        errors.InvalidWeightError, match="log_p - log_q - .* must be finite, .* at draw 3"
+    ):
+        fe.loo(log_likelihood, log_p=log_p, log_q=log_q)
+
+
+def test_results_of_earlier_versions():
+    result = fe.loo(0.1 * np.random.default_rng(0).normal(size=(1000, 3)) - 2.0)
+    # As they are unpickled: with the eight fields that they had.
+    old = fe.LooResult(*result[:8])
+    assert np.isnan(old.elpd_loo_mcse)
+    assert (old - result).value == 0.0
+    assert "unknown" in repr(old)
+    assert old.mcse.size == old.ess.size == old.r_eff.size == 0
+    pytest.importorskip("pandas")
+    assert old.to_pandas()["mcse"].isna().all()

@@ -203,3 +203,19 @@ def test_results_of_no_observations_are_refused():
     empty = fe.loo(np.zeros((100, 0)))
     with warnings.catch_warnings(), pytest.raises(errors.InvalidInputError, match="at least one"):
         fe.loo_compare([empty, empty])
+
+
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.ShortTailWarning")
+def test_an_unknown_k_hat_is_flagged():
+    log_likelihood = 0.1 * np.random.default_rng(0).normal(size=(1000, 30)) - 2.0
+    good, few = fe.loo(log_likelihood), fe.loo(log_likelihood[:8] + 1.0)
+    assert np.isnan(few.pareto_k).all()
+    with pytest.warns(errors.HighParetoKWarning, match="or unknown, for an observation of 'few'"):
+        comparison = fe.loo_compare({"good": good, "few": few})
+    assert comparison.names == ("few", "good")
+    assert comparison.flagged.tolist() == [True, False]
+    assert (good - few).flagged
+    # Where all draws say the same of an observation, no k-hat is needed.
+    constant = fe.loo(np.full((1000, 30), -2.0))
+    assert np.isnan(constant.pareto_k).all()
+    assert not (good - constant).flagged

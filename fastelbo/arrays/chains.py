@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidInputError
 from ..validation import Floats, as_sequence, require_finite, shown
@@ -41,7 +42,8 @@ def read_chains(
                 f"var must be None, got {shown(var)}: {name} is an array, without names"
             )
         return _array(value, dim, name), False
-    found = _chosen(columns, dim if names is None else len(names), names, var, name)
+    first = 1 if _paths(value) else 0
+    found = _chosen(columns, dim if names is None else len(names), names, var, name, first)
     lengths = {each.shape for each in found}
     if len(lengths) != 1:
         raise InvalidInputError(
@@ -71,7 +73,28 @@ def _checked(array: Floats, name: str) -> Floats:
             "swap its first axes"
         )
     require_finite(array, name)
+    require_no_copies(array, name)
     return array
+
+
+def require_no_copies(chains: NDArray[Any], name: str) -> None:
+    """Refuse chains (chains, draws, ...) of which one is another: they have one chain's draws.
+
+    Chains whose draws are all equal are not copies by this: a likelihood may be constant.
+    """
+    if chains.shape[1] < 2:
+        return
+    seen: dict[bytes, list[int]] = {}
+    for j, chain in enumerate(chains):
+        # Most chains differ in their last draws, which are compared at once.
+        alike = seen.setdefault(chain[-1].tobytes(), [])
+        for i in alike:
+            if np.array_equal(chains[i], chain) and (chain != chain[0]).any():
+                raise InvalidInputError(
+                    f"{name} must have chains of their own, got the same draws in the chains {i} "
+                    f"and {j}"
+                )
+        alike.append(j)
 
 
 # --- coordinates by name --------------------------------------------------------------------------
@@ -144,36 +167,36 @@ def _of_files(paths: list[Path], name: str) -> Columns:
     columns: dict[str, dict[str, Floats]] = {}
     for each in names:
         variable, *index = each.split(".")
-        key = _indexed(variable, tuple(int(part) - 1 for part in index if part.isdecimal()))
+        key = _indexed(variable, tuple(int(part) for part in index if part.isdecimal()))
         columns.setdefault(variable, {})[key] = np.stack([chain[each] for chain in chains])
     return columns
 
 
 def _indexed(variable: str, index: tuple[int, ...]) -> str:
-    """A coordinate as PyMC and NumPyro models name it, by indices from 0."""
+    """A coordinate with its indices: from 1 in files of CmdStan, as Stan counts, else from 0."""
     return f"{variable}[{','.join(map(str, index))}]" if index else variable
 
 
-def _plain(name: str) -> str:
-    """Stan's name ``theta.1.2``, or ``theta[1,2]``, with the indices from 0 that `_indexed` has."""
+def _plain(name: str, first: int) -> str:
+    """Stan's name ``theta.1.2`` with the indices from ``first`` that `_indexed` has."""
     variable, *index = name.split(".")
     if index and all(part.isdecimal() for part in index):
-        return _indexed(variable, tuple(int(part) - 1 for part in index))
+        return _indexed(variable, tuple(int(part) - 1 + first for part in index))
     return name
 
 
 def _chosen(
-    columns: Columns, dim: int, names: Sequence[str] | None, var: Any, name: str
+    columns: Columns, dim: int, names: Sequence[str] | None, var: Any, name: str, first: int
 ) -> list[Floats]:
-    """The draws of each coordinate of the model."""
+    """The draws of each coordinate of the model; indices of the columns are from ``first``."""
     every = {key: draws for each in columns.values() for key, draws in each.items()}
     if var is not None:
         found = []
         for each in as_sequence(var, "var", "names of variables"):
             if each in columns:
                 found += list(columns[each].values())
-            elif isinstance(each, str) and _plain(each) in every:
-                found.append(every[_plain(each)])
+            elif isinstance(each, str) and _plain(each, first) in every:
+                found.append(every[_plain(each, first)])
             else:
                 raise InvalidInputError(
                     f"var must name variables of {name}, which has {_listed(columns)}; got "
@@ -181,14 +204,14 @@ def _chosen(
                 )
         what = "var"
     elif names is not None:
-        missing = [each for each in names if _plain(each) not in every]
+        missing = [each for each in names if _plain(each, first) not in every]
         if missing:
             raise InvalidInputError(
                 f"{name} must have the coordinates of the model, got none with the names "
                 f"{_listed(missing)} among {_listed(every)}; var can choose variables. They must "
                 "be the unconstrained ones of a model that is over these"
             )
-        return [every[_plain(each)] for each in names]
+        return [every[_plain(each, first)] for each in names]
     else:
         found, what = list(every.values()), name
     if len(found) != dim:

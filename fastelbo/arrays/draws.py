@@ -35,6 +35,8 @@ class Draws(NamedTuple):
     named: bool
     # Whether neither the caller nor the array has named the axis.
     assumed: bool
+    # The names of the axes of draws, if they were found by name.
+    dims: tuple[str, ...] = ()
 
     @property
     def batch(self) -> tuple[int, ...]:
@@ -77,7 +79,7 @@ def read_draws(
     ``value`` is an array, the path of a file, the terms of log weights, or an object of xarray or
     ArviZ. The axes are those that ``axis`` or ``dim`` name, else the dimensions of an xarray object
     with the names of draws, else ``default``. Of several groups, the variable is looked for in
-    ``group`` alone. `ElboTerms` and arrays on a device are taken only with ``terms`` and
+    ``group`` alone, unless ``var`` names another one. `ElboTerms` and arrays on a device are taken only with ``terms`` and
     ``device``. Terms of quasi-random draws, which have the axes (..., R, n), are taken only where
     ``replicated`` draws have the same meaning, or errors of their own. There must be ``least``
     draws.
@@ -121,7 +123,8 @@ def read_draws(
     else:
         axes = _axes_by_name(names, name, dim) if by_name else _one_axis(axis, default, array.ndim)
     assumed = axis is None and not by_name and not takes_terms
-    draws = Draws(array, axes, name, by_name, assumed)
+    dims = tuple(str(names[each]) for each in axes) if by_name else ()
+    draws = Draws(array, axes, name, by_name, assumed, dims)
     as_count(draws.length, f"the number of draws in {name}", least=least)
     return draws
 
@@ -244,6 +247,12 @@ def _variable(value: Any, name: str, var: str | None, group: str | None) -> Any:
                 "InferenceData"
             )
         return value
+    explicit = isinstance(var, str) and "/" in var
+    if group is not None and group not in groups and any(groups) and not explicit:
+        raise InvalidInputError(
+            f"{name} must have a group {group!r}, got the groups {_listed(filter(None, groups))}; "
+            "var can name a variable of one of them, as 'group/variable'"
+        )
     found = {
         f"{path}/{key}".lstrip("/"): array
         for path, arrays in groups.items()

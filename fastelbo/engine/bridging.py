@@ -84,13 +84,14 @@ def bridge(
         If the chains have not mixed: R-hat of a coordinate or of log p(x, z) above 1.01, or fewer
         than 100 effective draws a chain.
     OverlapWarning
-        If q and the posterior overlap too little, or the draws contradict those of q: they are then
-        not of this posterior, or leave a part of it out.
+        If q and the posterior overlap too little, there are too few draws, or two answers for the
+        overlap, which agree for draws of this posterior, do not.
 
     Notes
     -----
     The estimate and its error are those of `bridge_log_ratios`. Draws that miss a mode which q
-    misses too cannot tell so.
+    misses too cannot tell so. Nor can the two answers for the overlap: modes far apart that the draws
+    have in wrong proportions, and spreads that are off by 5 to 10 %, are not seen.
 
     Examples
     --------

@@ -16,6 +16,7 @@ from ..weights.differences import Difference
 from ..weights.intervals import Interval, normal_interval
 from .comparisons import above_limit, evidence_difference
 from .estimate import Estimate
+from .total import Total
 
 
 @runtime_checkable
@@ -43,7 +44,8 @@ def bayes_factor(a: HasLogEvidence | HasEstimate, b: HasLogEvidence | HasEstimat
     ----------
     a, b : Estimate, BridgeEstimate, or anything else with a log evidence
         Results with draws of their own, each with ``log_evidence`` and ``log_evidence_se``, or with
-        an ``estimate`` that has them. Batches of two estimates are compared point by point.
+        an ``estimate`` that has them. Batches of two estimates are compared point by point. No
+        `Total`, which does not tell whether both have the same draws, nor whether it is flagged.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def bayes_factor(a: HasLogEvidence | HasEstimate, b: HasLogEvidence | HasEstimat
     Raises
     ------
     InvalidInputError
-        If one has no log evidence, if the shapes of batches differ, or if both have the same draws,
+        If one has no log evidence or is a `Total`, if the shapes of batches differ, or if both have the same draws,
         so that their errors are not independent.
 
     Examples
@@ -96,6 +98,11 @@ def bayes_factor(a: HasLogEvidence | HasEstimate, b: HasLogEvidence | HasEstimat
 
 def _result(value: object, name: str) -> HasLogEvidence:
     """What has the log evidence: the value, or its estimate."""
+    if isinstance(value, Total):
+        raise InvalidInputError(
+            f"{name} must be an Estimate, got its Total, which does not tell of its draws and "
+            "k-hats; pass the estimates"
+        )
     for each in (value, getattr(value, "estimate", None)):
         if not isinstance(value, type) and isinstance(each, HasLogEvidence):
             return each

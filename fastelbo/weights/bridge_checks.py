@@ -80,14 +80,20 @@ def problems_of_chains(l1: Floats, mixing: Mixing, effective_given: bool) -> tup
 
 def problems_of_overlap(parts: Parts, n_eff: float, mse: float) -> tuple[str, ...]:
     """What is known against the error."""
-    overlap = parts.overlap
+    overlap, count = parts.overlap, parts.f1.size
+    if count < LEAST_TERMS:
+        return (f"there are too few draws of q: {count}, fewer than {LEAST_TERMS:.0f}",)
     if not overlap > 0.0:
         return ("p is 0, or nearly, at all draws of q: they do not overlap",)
     if math.isnan(n_eff):
         return ()  # chains that are too short, which is a problem of theirs
+    if n_eff < LEAST_TERMS:
+        return (
+            f"there are too few effective draws of p: {n_eff:.3g}, fewer than {LEAST_TERMS:.0f}",
+        )
     # By theory the error follows from the overlap (Meng and Wong, 1996). An error that is smaller
     # is of draws that have not met where p and q overlap.
-    expected = (1.0 / overlap - 1.0) * (1.0 / parts.f1.size + 1.0 / n_eff)
+    expected = (1.0 / overlap - 1.0) * (1.0 / count + 1.0 / n_eff)
     if not max(mse, expected) <= MOST_MSE:
         return (
             f"p and q overlap by {overlap:.2g} only: the relative mean squared error is "

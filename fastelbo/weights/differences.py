@@ -30,8 +30,8 @@ class Difference(Frozen):
         The difference and its standard error, in the shape of the batch; () for ``"elpd_loo"``.
         NaN where one of two independent estimates has no standard error.
     flagged : ndarray of bool
-        Where a Pareto k-hat of one of the two is above its limit: neither ``value`` nor ``se`` can
-        be relied on.
+        Where one of the two is flagged, as by a Pareto k-hat above its limit or by problems of a
+        bridge: neither ``value`` nor ``se`` can be relied on.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Difference(Frozen):
         if count != 1:
             cells = f"[{cells}{', ...' if count > _SHOWN else ''}] at {count} data points"
         flags = int(self.flagged.sum())
-        warning = "" if not flags else "; a Pareto k-hat is above its limit"
+        warning = "" if not flags else "; a result is flagged"
         if flags and count != 1:
             warning += f" at {flags} of them"
         return f"Difference({self.quantity}: {cells}{warning})"

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.chains import require_no_copies
 from ..arrays.draws import Dim, Draws, read_draws
 from ..arrays.inputs import as_floats, constant, in_native_floats
 from ..arrays.protocols import HasVariables
-from ..errors import InvalidInputError
+from ..errors import InvalidInputError, InvalidWeightError
 from ..kernels.cpu import tails
 from ..kernels.jit.threads import apart
 from ..validation import Floats, shown
@@ -59,10 +60,10 @@ def loo(
         the posterior, or log p(y, z). Constants do not matter.
     dim : str or sequence of str, optional
         Dimensions of the draws of an xarray object, joined in this order, where they have other
-        names. Two of them are chains and draws.
+        names. Two of them are chains and draws, in any order if one is "chain" or "draw".
     var : str, optional
         Variable of a Dataset, DataTree or InferenceData, where it has several, as ``"y"`` or
-        ``"group/y"``. If there is a group "log_likelihood", it is looked for there.
+        ``"group/y"``; the latter is needed where there is no group "log_likelihood".
 
     Returns
     -------
@@ -74,7 +75,7 @@ def loo(
         If an array has another number of axes, if an argument is invalid, if one of log_p and log_q
         is missing, or if the names of an xarray object do not say which dimensions are the draws.
     InvalidWeightError
-        If a log likelihood is not finite.
+        If a log likelihood, or log_p - log_q less it, is not finite.
 
     Warns
     -----
@@ -118,6 +119,8 @@ def loo(
         default=0, group="log_likelihood", terms=False,
     )  # fmt: skip
     draws = _with_chains(draws, axis)
+    if len(draws.axes) == 2:
+        require_no_copies(np.moveaxis(draws.array, _chain_axes(draws), (0, 1)), draws.name)
     correction = _correction(log_p, log_q, draws)
     if r_eff is None:
         r_eff = 1.0 if correction is not None else relative_efficiency(draws)
@@ -144,6 +147,7 @@ def loo(
 def _with_chains(draws: Draws, axis: int | None) -> Draws:
     """The draws; of an array with three axes, the first two are those of chains and draws."""
     if draws.named or draws.array.ndim == 2:
+        _check_dims(draws)
         return draws
     shape = draws.array.shape
     if draws.array.ndim != 3 or axis is not None:
@@ -157,6 +161,25 @@ def _with_chains(draws: Draws, axis: int | None) -> Draws:
             f"{shape[1]} draws; swap its first axes"
         )
     return draws._replace(axes=(0, 1), assumed=False)
+
+
+def _check_dims(draws: Draws) -> None:
+    """Refuse two dimensions without a known name that are draws and chains, not these in order."""
+    if len(draws.dims) != 2 or {"chain", "draw"} & {*draws.dims}:
+        return
+    chains, count = (draws.array.shape[each] for each in draws.axes)
+    if chains > count:
+        first, second = draws.dims
+        raise InvalidInputError(
+            f"dim must name the chains and then the draws, got {chains} chains of {count} draws "
+            f"by {draws.dims}; say dim={(second, first)}"
+        )
+
+
+def _chain_axes(draws: Draws) -> tuple[int, ...]:
+    """The axes of chains and draws, by their names where these say which is which."""
+    named = "chain" in draws.dims[1:] or "draw" in draws.dims[:1]
+    return draws.axes[::-1] if named else draws.axes
 
 
 def _correction(log_p: Any, log_q: Any, draws: Draws) -> Floats | None:
@@ -187,7 +210,7 @@ def relative_efficiency(draws: Draws) -> ArrayLike:
     """
     if len(draws.axes) != 2:
         return 1.0
-    array = np.moveaxis(in_native_floats(draws.array), draws.axes, (0, 1))
+    array = np.moveaxis(in_native_floats(draws.array), _chain_axes(draws), (0, 1))
     columns = array.reshape(*array.shape[:2], math.prod(draws.batch))
     step = max(1, _BLOCK // draws.length)
     efficiency = np.ones(columns.shape[2])
@@ -208,7 +231,7 @@ def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Float
     for place, part in rows.parts():
         log_likelihood = part.x[..., 0].astype(np.float64, copy=False)
         if correction is not None:
-            part.sign, part.x = 1.0, constant((correction - log_likelihood)[..., None])
+            part.sign, part.x = 1.0, constant(_corrected(correction, log_likelihood)[..., None])
         smoothed = np.empty(part.x.shape)
         values[place] = part.fit(smoothed)
         smoothed = smoothed[..., 0]
@@ -220,6 +243,19 @@ def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Float
             elpd[place] = _log_means(smoothed, log_likelihood)
         spread[:, place] = _spread(smoothed, log_likelihood, elpd[place])
     return values, elpd, spread
+
+
+def _corrected(correction: Floats, log_likelihood: Floats) -> Floats:
+    """The log ratios of draws of an approximation, by observation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratios = np.asarray(correction - log_likelihood)
+    if not np.isfinite(ratios).all():
+        draw = int(np.argwhere(~np.isfinite(ratios))[0, -1])
+        raise InvalidWeightError(
+            "log_p - log_q - log_likelihood must be finite, got log_p - log_q = "
+            f"{correction[draw]:.6g} at draw {draw}"
+        )
+    return ratios
 
 
 @apart

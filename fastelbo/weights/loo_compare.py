@@ -41,8 +41,8 @@ class LooComparison(Frozen):
     weights : ndarray
         (M,) Stacking weights: the mixture of the predictive densities that predicts best.
     flagged : ndarray of bool
-        (M,) Whether a k-hat of the model is above its threshold: none of its numbers can be relied
-        on.
+        (M,) Whether a k-hat of the model is above its threshold or unknown: none of its numbers can
+        be relied on.
     n_observations : int
         N.
 
@@ -100,7 +100,7 @@ class LooComparison(Frozen):
                     format_cell(self.elpd_diff[i], self.elpd_diff_se, (i,)) if i else "0",
                     fixed(float(self.weights[i]), 2),
                     fixed(float(self.p_loo[i]), 1),
-                    "k-hat above its threshold" if self.flagged[i] else "",
+                    "k-hat above its threshold or unknown" if self.flagged[i] else "",
                 ]
             )
         return rows
@@ -138,7 +138,7 @@ def loo_compare(models: Mapping[str, LooResult] | Sequence[LooResult]) -> LooCom
     Warns
     -----
     HighParetoKWarning
-        If a k-hat of a model is above its threshold; with the names of such models.
+        If a k-hat of a model is above its threshold or unknown; with the names of such models.
 
     Notes
     -----
@@ -175,11 +175,12 @@ def loo_compare(models: Mapping[str, LooResult] | Sequence[LooResult]) -> LooCom
     best = pointwise[:, order[0]]
     differences = np.array([sum_and_error(pointwise[:, k], -best) for k in order])
     differences[0, 1] = 0.0
-    flagged = np.array([(each.pareto_k > each.threshold).any() for each in results])
+    flagged = np.array([each._flagged for each in results])
     if flagged.any():
         warn(
             HighParetoKWarning,
-            f"k-hat is above its threshold for an observation of {_listed(names, flagged)}: "
+            f"k-hat is above its threshold, or unknown, for an observation of "
+            f"{_listed(names, flagged)}: "
             "neither their elpd_loo and differences nor any weights can be relied on",
             depth=-1,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,11 @@ from .scaled import sum_and_error
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+# What a result that was pickled by an earlier version has for arrays of later ones.
+_MISSING: Floats = np.empty(0)
+_MISSING.flags.writeable = False
 
 
 class LooResult(NamedTuple):
@@ -43,11 +49,13 @@ class LooResult(NamedTuple):
         (N,) number of draws that each k-hat needs.
     elpd_loo_mcse : float
         Monte Carlo standard error of ``elpd_loo``: of the draws, not of the data. NaN if a k-hat is
-        above the threshold or unknown.
+        above the threshold or unknown. It takes the errors of observations as independent, as the R
+        package loo does; they share their draws, so that it may be too small.
     mcse, ess : ndarray
         (N,) Monte Carlo standard error of each pointwise value, and effective number of its draws.
     r_eff : ndarray
-        (N,) relative efficiency of the draws, by which both are corrected.
+        (N,) relative efficiency of the draws, by which both are corrected. These three are empty
+        in a result that was pickled by a version without them.
 
     Examples
     --------
@@ -68,10 +76,10 @@ class LooResult(NamedTuple):
     pareto_k: Floats
     threshold: float
     min_draws: Floats
-    elpd_loo_mcse: float
-    mcse: Floats
-    ess: Floats
-    r_eff: Floats
+    elpd_loo_mcse: float = math.nan
+    mcse: Floats = _MISSING
+    ess: Floats = _MISSING
+    r_eff: Floats = _MISSING
 
     def pareto_k_table(self) -> str:
         """Number of observations per class of Pareto k-hat: good up to ``threshold``, bad up to 1.
@@ -108,7 +116,11 @@ class LooResult(NamedTuple):
         """
         pandas = optional("pandas", "to_pandas()", '"fastelbo[export]"')
         fields = self._asdict()
-        columns = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+        columns = {
+            name: np.full(len(self.pointwise), np.nan) if value is _MISSING else value
+            for name, value in fields.items()
+            if isinstance(value, np.ndarray)
+        }
         index = pandas.RangeIndex(len(self.pointwise), name="observation")
         frame: DataFrame = pandas.DataFrame(columns, index=index)
         frame.attrs = {name: value for name, value in fields.items() if name not in columns}
@@ -128,7 +140,7 @@ class LooResult(NamedTuple):
             The standard error is sqrt(N) times the sample standard deviation of the N differences
             of pointwise values (Vehtari, Gelman and Gabry, 2017): models tend to predict the same
             observations badly, so that it is far below the errors of both. ``flagged`` is True
-            if a k-hat of one of them is above its threshold.
+            if a k-hat of one of them is above its threshold or unknown.
 
         Raises
         ------
@@ -151,9 +163,15 @@ class LooResult(NamedTuple):
                 f"both results must be of the same observations, got {count} and {others} of them"
             )
         value, se = map(np.asarray, sum_and_error(self.pointwise, -other.pointwise))
-        high = any((each.pareto_k > each.threshold).any() for each in (self, other))
+        high = self._flagged or other._flagged
         interval = partial(normal_interval, value, se)
         return Difference("elpd_loo", value, se, np.asarray(high), interval)
+
+    @property
+    def _flagged(self) -> bool:
+        """Whether a k-hat is above the threshold or unknown; equal likelihoods need none."""
+        unknown = np.isnan(self.pareto_k).any() and np.isnan(self.elpd_loo_mcse)
+        return bool(unknown or (self.pareto_k > self.threshold).any())
 
     @property
     def _classes(self) -> list[tuple[str, str, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]]:
