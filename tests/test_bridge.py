@@ -701,7 +701,7 @@ def test_a_bayes_factor_takes_no_totals():
     total = ESTIMATE.total()
     for name, given in (("a", (total, BRIDGE)), ("b", (ESTIMATE, total))):
         with pytest.raises(
-            errors.InvalidInputError, match=f"{name} must be an Estimate, got its Total.*pass the"
+            errors.InvalidInputError, match=rf"{name} must be an Estimate, got its Total.*pass the"
         ):
             fe.bayes_factor(*given)
 
@@ -710,9 +710,9 @@ def test_copies_of_a_chain():
     model = standard(2)
     draws = model.sample(400, rng=0).reshape(4, 100, 2)
     draws[3] = draws[1]
-    with pytest.raises(errors.InvalidInputError, match="draws .*same draws in the chains 1 and 3"):
+    with pytest.raises(errors.InvalidInputError, match=r"draws .*same draws in the chains 1 and 3"):
         fe.bridge(draws, model, rng=1)
-    with pytest.raises(errors.InvalidInputError, match="log_likelihood .*the chains 1 and 3"):
+    with pytest.raises(errors.InvalidInputError, match=r"log_likelihood .*the chains 1 and 3"):
         fe.loo(draws)
     # Equal last draws, or draws that are all equal, are no copies.
     draws[3, 0] += 1.0

@@ -400,7 +400,9 @@ def test_chains_are_found_by_the_names_of_dimensions():
     )
     walkers = data.rename(chain="walker", draw="step")
     np.testing.assert_allclose(fe.loo(walkers, dim=("walker", "step")).r_eff, expected.r_eff)
-    with pytest.raises(errors.InvalidInputError, match=r"500 chains of 4 draws .*\('walker', 'step'\)"):
+    with pytest.raises(
+        errors.InvalidInputError, match=r"500 chains of 4 draws .*\('walker', 'step'\)"
+    ):
         fe.loo(walkers, dim=("step", "walker"))
 
 
@@ -426,7 +428,7 @@ def test_corrections_beyond_the_largest_float(p, q):
     log_likelihood = np.zeros((100, 2))
     log_likelihood[3] = -1.7e308
     with pytest.raises(
-        errors.InvalidWeightError, match="log_p - log_q - .* must be finite, .* at draw 3"
+        errors.InvalidWeightError, match=r"log_p - log_q - .* must be finite, .* at draw 3"
     ):
         fe.loo(log_likelihood, log_p=log_p, log_q=log_q)
 

@@ -79,10 +79,10 @@ def read_draws(
     ``value`` is an array, the path of a file, the terms of log weights, or an object of xarray or
     ArviZ. The axes are those that ``axis`` or ``dim`` name, else the dimensions of an xarray object
     with the names of draws, else ``default``. Of several groups, the variable is looked for in
-    ``group`` alone, unless ``var`` names another one. `ElboTerms` and arrays on a device are taken only with ``terms`` and
-    ``device``. Terms of quasi-random draws, which have the axes (..., R, n), are taken only where
-    ``replicated`` draws have the same meaning, or errors of their own. There must be ``least``
-    draws.
+    ``group`` alone, unless ``var`` names another one. `ElboTerms` and arrays on a device are taken
+    only with ``terms`` and ``device``. Terms of quasi-random draws, which have the axes (..., R,
+    n), are taken only where ``replicated`` draws have the same meaning, or errors of their own.
+    There must be ``least`` draws.
     """
     if axis is not None and dim is not None:
         raise InvalidInputError(

@@ -90,8 +90,8 @@ def bridge(
     Notes
     -----
     The estimate and its error are those of `bridge_log_ratios`. Draws that miss a mode which q
-    misses too cannot tell so. Nor can the two answers for the overlap: modes far apart that the draws
-    have in wrong proportions, and spreads that are off by 5 to 10 %, are not seen.
+    misses too cannot tell so. Nor can the two answers for the overlap: modes far apart that the
+    draws have in wrong proportions, and spreads that are off by 5 to 10 %, are not seen.
 
     Examples
     --------

@@ -56,8 +56,8 @@ def bayes_factor(a: HasLogEvidence | HasEstimate, b: HasLogEvidence | HasEstimat
     Raises
     ------
     InvalidInputError
-        If one has no log evidence or is a `Total`, if the shapes of batches differ, or if both have the same draws,
-        so that their errors are not independent.
+        If one has no log evidence or is a `Total`, if the shapes of batches differ, or if both
+        have the same draws, so that their errors are not independent.
 
     Examples
     --------

@@ -117,7 +117,7 @@ class LooResult(NamedTuple):
         pandas = optional("pandas", "to_pandas()", '"fastelbo[export]"')
         fields = self._asdict()
         columns = {
-            name: np.full(len(self.pointwise), np.nan) if value is _MISSING else value
+            name: value if len(value) else np.full(len(self.pointwise), np.nan)
             for name, value in fields.items()
             if isinstance(value, np.ndarray)
         }
