@@ -14,6 +14,9 @@ from ..models.mixture import Mixture
 from ..validation import Floats
 from ..weights.smoothing import TailRows
 
+# Weights of draws far out underflow, as they should.
+_unflagged = np.errstate(all="ignore")
+
 
 class PastDraws:
     """Draws z (n, D), their log p(x, z), and the log of the sum of n_t q_t(z) over all rounds t."""
@@ -24,6 +27,7 @@ class PastDraws:
         self._log_sum = np.empty(0)
         self._rounds: list[tuple[float, Mixture]] = []
 
+    @_unflagged
     def add(self, q: Mixture, z: Floats, log_joint: Floats) -> None:
         """Draws of one more proposal."""
         _refuse(z, log_joint)
@@ -36,14 +40,14 @@ class PastDraws:
         self.log_joint = np.concatenate([self.log_joint, log_joint])
         self._log_sum = np.concatenate([self._log_sum, logsumexp(own, axis=0)])
 
+    @_unflagged
     def share_of(self, q: Mixture, z: Floats, log_joint: Floats) -> float:
         """The share of the weight that draws of one more proposal would have; NaN without any."""
         log_count = math.log(len(z))
         own = [count + each.log_prob(z) for count, each in self._rounds]
         new = log_joint - logsumexp([*own, log_count + q.log_prob(z)], axis=0)
         old = self.log_joint - np.logaddexp(self._log_sum, log_count + q.log_prob(self.z))
-        with np.errstate(invalid="ignore"):
-            return float(np.exp(logsumexp(new) - logsumexp(np.concatenate([new, old]))))
+        return float(np.exp(logsumexp(new) - logsumexp(np.concatenate([new, old]))))
 
     @property
     def log_weights(self) -> Floats:
@@ -62,12 +66,14 @@ def _refuse(z: Floats, log_joint: Floats) -> None:
         )
 
 
+@_unflagged
 def effective(log_weights: Floats, power: float = 1.0) -> float:
     """Effective sample size of weights to a power."""
     powers = power * log_weights
     return math.exp(2.0 * float(logsumexp(powers)) - float(logsumexp(2.0 * powers)))
 
 
+@_unflagged
 def normalised(log_weights: Floats) -> Floats:
     """Weights that sum to 1."""
     return np.asarray(np.exp(log_weights - logsumexp(log_weights)))

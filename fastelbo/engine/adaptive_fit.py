@@ -108,6 +108,7 @@ class AdaptiveFit:
         return self._options.max_evaluations - (self._joint.evaluations - self._spent)
 
     @property
+    @np.errstate(under="ignore")
     def log_evidence(self) -> tuple[float, float]:
         """Log evidence from all draws, and its standard error."""
         log_weights = self.draws.log_weights
@@ -238,6 +239,7 @@ class AdaptiveFit:
         )  # fmt: skip
         return beta
 
+    @np.errstate(under="ignore")
     def _variance_of(self, q: Mixture) -> float:
         """Relative variance of p/q, by all draws."""
         log_weights = self.draws.log_weights

@@ -44,7 +44,8 @@ def missed_symmetry(joint: CountedJoint, q: Mixture, draws: Floats) -> str | Non
     log_q = q.log_prob(draws)
     for index, sign in zip(order, signs, strict=True):
         images = q.log_prob(sign * draws[:, index])
-        part = np.exp(images - np.logaddexp(images, log_q)).mean()
+        with np.errstate(under="ignore"):
+            part = np.exp(images - np.logaddexp(images, log_q)).mean()
         if part < _LEAST_PART:
             return _in_words(index, sign)
     return None
