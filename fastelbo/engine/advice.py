@@ -17,6 +17,7 @@ from ..models.location_scale import Gaussian
 from ..models.plans import draw_sampler
 from ..models.protocol import Points
 from ..validation import Floats
+from .host import host_densities
 from .states import StateForm
 from .task import Backend, EstimateRequest
 
@@ -33,7 +34,12 @@ _RIM, _CENTRE = 1.5, 0.6
 # Scales of the largest floats have no squares: they get no advice.
 @np.errstate(all="ignore")
 def advice(request: EstimateRequest, backend: Backend, point: int) -> str:
-    """Sentences on data point ``point``: where its largest weights lie, and what to try."""
+    """Sentences on data point ``point``: where its largest weights lie, and what to try.
+
+    There are none for a function that would be compiled for the shape of these draws.
+    """
+    if any(each.compiles_shapes for each in host_densities(request).values()):
+        return ""
     found = _drawn(request, backend, point)
     if found is None:
         return ""

@@ -99,6 +99,11 @@ class HostDensity:
         """A term without values: the engine fills in the values at the draws."""
         return Supplied(np.empty(0), self.dim).term(points, frame)
 
+    @property
+    def compiles_shapes(self) -> bool:
+        """Whether the function is compiled for each shape of its arguments."""
+        return self._arrays.compiles_shapes
+
     def batch(self, n_samples: int, points: int) -> Batch:
         """The shape of batches for so many draws of so many data points. It fixes the last bits."""
         if self.batch_size is not None:
@@ -118,7 +123,7 @@ class HostDensity:
         n): a function that is compiled for shapes gets z of that shape.
         """
         draws, points, dim = z.shape
-        wanted = batch if batch and self._arrays.compiles_shapes else Batch(draws, points)
+        wanted = batch if batch and self.compiles_shapes else Batch(draws, points)
         if self._data is None:
             # A number of rows that is also D would hide a sum over the wrong axis.
             size = math.prod(wanted)
