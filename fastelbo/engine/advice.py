@@ -36,7 +36,7 @@ _RIM, _CENTRE = 1.5, 0.6
 def advice(request: EstimateRequest, backend: Backend, point: int) -> str:
     """Sentences on data point ``point``: where its largest weights lie, and what to try.
 
-    There are none for a function that would be compiled for the shape of these draws.
+    Empty for a function of JAX, which would be compiled once more for the shape of these draws.
     """
     if any(each.compiles_shapes for each in host_densities(request).values()):
         return ""

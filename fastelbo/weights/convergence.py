@@ -1,7 +1,7 @@
 """How well Markov chains have mixed: effective numbers of draws and split-R-hat, by columns.
 
 Source: Vehtari, Gelman, Simpson, Carpenter and Burkner (2021, Bayesian Analysis 16), with Geyer's
-initial monotone sequence (1992). The answers are those of R's posterior and of ArviZ.
+initial monotone sequence (1992). Tests hold the answers against those of ArviZ.
 """
 
 from __future__ import annotations
