@@ -6,6 +6,7 @@ from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.expectation import expectation
+from .engine.fitting import fit
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
@@ -25,6 +26,7 @@ from .results.adaptation import Adaptation, AdaptationRound
 from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
+from .results.fit import Fit, FitHistory
 from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
 from .version import __version__ as __version__
@@ -51,6 +53,8 @@ __all__ = [
     "ElboTerms",
     "Estimate",
     "Expectation",
+    "Fit",
+    "FitHistory",
     "Gaussian",
     "LinearGaussian",
     "LogWeightAccumulator",
@@ -77,6 +81,7 @@ __all__ = [
     "ess",
     "estimate",
     "expectation",
+    "fit",
     "from_bridgestan",
     "from_numpyro",
     "from_pymc",

@@ -358,6 +358,42 @@ def plot_history(
     return ax
 
 
+def plot_fit(
+    x: Floats,
+    elbo: Floats,
+    elbo_se: Floats,
+    label: str,
+    last: Bound,
+    log_evidence: Bound,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """The ELBO of a fit as it rose, and what fresh draws say of its end; see `Fit.plot`."""
+    if ax is None:
+        ax = new_figure().add_subplot()
+    colour, marker = _BOUNDS[0]
+    ax.plot(x, elbo, color=colour, marker=marker, markersize=4, label="ELBO of the fit")
+    half = _BAND_SES * np.nan_to_num(elbo_se)
+    ax.fill_between(x, elbo - half, elbo + half, color=colour, alpha=0.2, linewidth=0)
+    for (value, se), name, style in (
+        (last, "ELBO by fresh draws", _ELBO),
+        (log_evidence, "log evidence", _EVIDENCE),
+    ):
+        if np.abs(value) > _LARGEST_DRAWN or np.isnan(value):
+            continue
+        colour, marker = style
+        half = _BAND_SES * np.nan_to_num(se)
+        ax.errorbar(
+            x[-1:], [float(value)], [float(half)], color=colour, marker=marker, markersize=5,
+            linestyle="none", capsize=3, label=name if se else f"{name}, exact",
+        )  # fmt: skip
+        ax.axhline(float(value), color=colour, linewidth=0.5)
+    ax.set_xlabel(label)
+    ax.set_ylabel("nats")
+    _finish(ax, f"± {_BAND_SES} SE")
+    return ax
+
+
 def _draw_curve(
     ax: Axes,
     estimates: Sequence[Drawable],

@@ -43,6 +43,8 @@ class LinearLikelihood(Frozen):
     loadings: Floats
     noise_cov: Floats
     offset: Floats
+    # How noise_cov was given: "isotropic" for a scalar, "diagonal" or "full".
+    noise_form: str
     _noise_tril: Floats | None
 
     def __init__(
@@ -57,14 +59,14 @@ class LinearLikelihood(Frozen):
                 f"x must have a last axis of length P = {features}, as loadings of shape "
                 f"{self.loadings.shape} have; got shape {self.x.shape}"
             )
-        covariance, tril = _noise(noise_cov, features)
+        form, covariance, tril = _noise(noise_cov, features)
         shift = as_floats(offset, "offset")
         if shift.shape not in ((), (features,)):
             raise InvalidInputError(
                 f"offset must be a scalar or have shape ({features},), got {shift.shape}"
             )
         centre = np.array(np.broadcast_to(shift, features))
-        self._set(noise_cov=covariance, _noise_tril=tril, offset=centre)
+        self._set(noise_form=form, noise_cov=covariance, _noise_tril=tril, offset=centre)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -146,15 +148,16 @@ class LinearLikelihood(Frozen):
         return target, reduced.log_const - 0.5 * square
 
 
-def _noise(noise_cov: ArrayLike, features: int) -> tuple[Floats, Floats | None]:
-    """The noise variances (P,) and None, or the covariance (P, P) and its lower factor."""
+def _noise(noise_cov: ArrayLike, features: int) -> tuple[str, Floats, Floats | None]:
+    """The form, and the variances (P,) and None, or the covariance (P, P) and its lower factor."""
     noise = as_floats(noise_cov, "noise_cov")
     if noise.shape == (features, features) and noise.ndim == 2:
         noise = symmetric(noise_cov, "noise_cov")
-        return noise, cholesky(noise, "noise_cov")
+        return "full", noise, cholesky(noise, "noise_cov")
     if noise.shape not in ((), (features,)):
         raise InvalidInputError(
             f"noise_cov must be a scalar or have shape ({features},) or ({features}, {features}), "
             f"got {noise.shape}"
         )
-    return np.array(np.broadcast_to(positive(noise, "noise_cov"), features)), None
+    variances = np.array(np.broadcast_to(positive(noise, "noise_cov"), features))
+    return "diagonal" if noise.ndim else "isotropic", variances, None

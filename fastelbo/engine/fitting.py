@@ -1,0 +1,346 @@
+"""Fits of q or of a model: which method takes which fit, and what it reached."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from ..errors import ConstantWeightsWarning, FitNotConvergedWarning, InvalidInputError
+from ..models.categorical import Categorical
+from ..models.host import HostDensity
+from ..models.linear_gaussian import LinearGaussian
+from ..models.location_scale import Gaussian
+from ..models.mixture_model import MixtureModel
+from ..models.protocol import ExactModel, LatentModel, Proposal
+from ..random import RandomState, philox_key, pilot_key
+from ..results.fit import Fit, FitHistory
+from ..validation import as_choice, as_count, as_flag, as_number
+from .closed_fits import closed_q
+from .fit_evaluation import evaluate
+from .fitted import FitOptions, Fitted
+from .requests import kind_of
+
+_METHODS = ("auto", "closed", "em", "newton", "lbfgs", "adam")
+_NOISES = ("isotropic", "diagonal")
+# Which of the keys that are made from the one of the call is that of fresh draws. Methods take
+# others below it.
+_FRESH = 2**30
+# Draws that are not stochastic gradients have no use for these.
+_OF_ADAM = ("batch_size", "learning_rate")
+
+
+def fit(
+    model: LatentModel | ExactModel,
+    q0: Proposal | Categorical | None = None,
+    *,
+    wrt: str = "q",
+    method: str = "auto",
+    n_samples: int | None = None,
+    max_iter: int | None = None,
+    tol: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    noise: str | None = None,
+    rng: RandomState = None,
+    n_eval: int | None = None,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Fit an approximate posterior to a model, or a model to its data.
+
+    Parameters
+    ----------
+    model : LinearGaussian, MixtureModel, Model, or a distribution
+        As for `estimate`.
+    q0 : Gaussian, StudentT or Mixture; Categorical for a MixtureModel, optional
+        Where the fit starts, and the family of q: a q0 with ``scale`` stays diagonal. A q0 with the
+        batch of the model gives each data point its own q; one without a batch is one q for all
+        data points, that maximises the sum of their ELBOs. By default, q is the exact posterior
+        where that is known, else a Gaussian with a full covariance for each data point, that
+        starts at N(0, 1).
+    wrt : {"q", "model"}
+        What is fitted: q, or the model's parameters by maximum likelihood.
+    method : {"auto", "closed", "em", "newton", "lbfgs", "adam"}
+        How; see the notes. "auto" is a closed form where there is one.
+    n_samples : int, optional
+        Draws of a data point a step; 4 D by default.
+    max_iter : int, optional
+        Most iterations.
+    tol : float, optional
+        Tolerance of the method, in nats a data point.
+    batch_size, learning_rate : int and float, optional
+        Data points of a step, and first rate, of "adam" alone.
+    noise : {"isotropic", "diagonal"}, optional
+        The form of the fitted ``noise_cov`` of a LinearGaussian; by default that in which it was
+        given: one variance, or one for each feature.
+    rng : None, int, SeedSequence or Generator
+        Seed of all draws. An int gives the same result in every call.
+    n_eval : int, optional
+        Fresh draws of each data point for ELBO, log evidence and k-hat; 0 for none. By default 1000,
+        and none where ELBO and log evidence are exact.
+    n_threads : int, optional
+        Number of threads; all by default.
+    progress : bool
+        Show a progress bar, if tqdm is installed.
+
+    Returns
+    -------
+    Fit
+        ``q``, ``model``, ``elbo``, ``log_evidence``, ``pareto_k``, ``history`` and more.
+
+    Raises
+    ------
+    InvalidInputError
+        If an argument is invalid, or the method has no such fit; the message says why.
+
+    Warns
+    -----
+    FitNotConvergedWarning
+        If the method stopped at ``max_iter``.
+    VarianceFloorWarning
+        If a fitted variance is at its floor; it names the features.
+    HighParetoKWarning, LowESSWarning, ShortTailWarning, TotalBiasWarning
+        About the fresh draws, as of `estimate`.
+
+    Notes
+    -----
+    **Closed forms** of q. Of a LinearGaussian with a Gaussian prior N(m0, S0), the best full
+    Gaussian is the posterior. With ``A = W' Psi^-1 W``, the best diagonal one has the posterior's
+    mean and the variances ``1 / (S0^-1 + A)_dd`` (Bishop, 2006, section 10.1.2). One q for all data
+    points has the mean of their precisions. Of a MixtureModel, q is the exact posterior.
+
+    **Models.** ``wrt="model"`` fits loadings, offset and noise of a LinearGaussian with a Gaussian
+    prior by maximum likelihood, with all leading axes of x as data points:
+
+    - isotropic noise: probabilistic PCA, closed by the eigenvectors of the covariance of x, divided
+      by N (Tipping and Bishop, 1999);
+    - diagonal noise: factor analysis, by "lbfgs" on the log variances, with the loadings of each
+      set of variances by eigenvectors (Joreskog, 1967), or by "em" (Rubin and Thayer, 1982), which
+      starts at the model's own loadings and may need thousands of steps. Both need the sample
+      covariance alone. They start at the model's own noise variances.
+
+    The number of loadings is that of the model. A noise matrix is refused: it could be the whole
+    covariance, without any loadings. Loadings are known up to a rotation. Columns are orthogonal in
+    the metric of the noise, by falling eigenvalue, and the first entry of each that is not 0 is
+    positive. The prior stays as it is: of a prior N(m0, L0 L0'), the loadings of a standard normal
+    prior are multiplied by L0^-1, and the offset is the mean of x minus W m0. q is the exact
+    posterior of the fitted model.
+
+    The fitted parameters evaluate other data; see the examples.
+
+    References
+    ----------
+    Tipping and Bishop (1999), Probabilistic principal component analysis, JRSS B 61. Joreskog
+    (1967), Some contributions to maximum likelihood factor analysis, Psychometrika 32. Rubin and
+    Thayer (1982), EM algorithms for ML factor analysis, Psychometrika 47.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastelbo as fe
+    >>> x = np.random.default_rng(0).normal(size=(100, 3)) + [0.0, 1.0, 2.0]
+    >>> model = fe.LinearGaussian(x[:80], np.ones((3, 1)), noise_cov=1.0)
+    >>> mean_field = fe.fit(model, fe.Gaussian(np.zeros((80, 1)), scale=1.0))
+    >>> mean_field.method, bool(mean_field.elbo.value <= mean_field.log_evidence.value)
+    ('closed', True)
+
+    Probabilistic PCA, and the log evidence of data that it was not fitted to:
+
+    >>> pca = fe.fit(model, wrt="model")
+    >>> held_out = fe.LinearGaussian(
+    ...     x[80:], pca.model.loadings, noise_cov=pca.model.noise_cov, offset=pca.model.offset
+    ... )
+    >>> held_out.exact_log_evidence().shape
+    (20,)
+    """
+    # Methods, and the fresh draws, warn at the line that called this function.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = _fit(
+            model, q0, as_choice(wrt, "wrt", ("q", "model")),
+            as_choice(method, "method", _METHODS), noise,
+            None if n_eval is None else as_count(n_eval, "n_eval", least=0),
+            FitOptions(
+                wrt=wrt, n_samples=_count(n_samples, "n_samples"),
+                max_iter=_count(max_iter, "max_iter"), tol=_positive(tol, "tol"),
+                batch_size=_count(batch_size, "batch_size"),
+                learning_rate=_positive(learning_rate, "learning_rate"), key=philox_key(rng),
+                n_threads=_count(n_threads, "n_threads"), progress=as_flag(progress, "progress"),
+            ),
+        )  # fmt: skip
+    for each in caught:
+        # A q that is exact has equal weights.
+        if not issubclass(each.category, ConstantWeightsWarning):
+            warnings.warn(each.message, each.category, stacklevel=2)
+    return found
+
+
+def _fit(
+    model: Any, q0: Any, wrt: str, method: str, noise: Any, n_eval: int | None, options: FitOptions
+) -> Fit:
+    _require_model(model)
+    _require_q0(model, q0)
+    if noise is not None:
+        as_choice(noise, "noise", _NOISES)
+        if wrt == "q" or not isinstance(model, LinearGaussian):
+            raise InvalidInputError(
+                'noise must be left out unless wrt="model" and the model is a LinearGaussian, got '
+                f"{noise!r}"
+            )
+    used, fitted = (_of_q if wrt == "q" else _of_model)(model, q0, method, noise, options)
+    is_posterior = fitted.q is None
+    q = fitted.model.exact_posterior() if is_posterior else fitted.q
+    fresh = pilot_key(options.key, _FRESH)
+    reached = evaluate(fitted.model, q, is_posterior, n_eval, fresh, options.n_threads)
+    history = fitted.history
+    if history is None:
+        history = FitHistory([0], [0.0], [reached.elbo.value], [reached.elbo.se], [0])
+    if not fitted.converged:
+        warnings.warn(
+            f"the fit did not converge: {fitted.message}; a larger max_iter or tol may help",
+            FitNotConvergedWarning,
+            stacklevel=2,
+        )
+    return Fit(
+        q=q, model=fitted.model, **reached._asdict(), method=used,
+        n_iter=int(history.iteration[-1]) if len(history) else 0, converged=fitted.converged,
+        message=fitted.message, history=history,
+    )  # fmt: skip
+
+
+# --- which method --------------------------------------------------------------------------------
+
+
+def _of_q(
+    model: Any, q0: Any, method: str, noise: Any, options: FitOptions
+) -> tuple[str, Fitted]:
+    closed = closed_q(model, q0) if method in ("auto", "closed") else None
+    if closed is not None:
+        _refuse_of_adam("closed", options)
+        exact = q0 is None
+        return "closed", Fitted(None if exact else closed, model, None, True, "closed form")
+    if method == "closed" or isinstance(model, ExactModel):
+        raise InvalidInputError(
+            f"method must not be {method!r}: the best q of the family of {q0!r} has no closed form "
+            f"for {kind_of(model)}"
+            if method == "closed"
+            else f'method must be "auto" or "closed" for a {kind_of(model)}, got {method!r}'
+        )
+    if method == "em":
+        raise InvalidInputError('method must not be "em" for wrt="q": EM fits a model')
+    start = _default_q(model) if q0 is None else q0
+    own = start.batch_shape == model.batch_shape
+    if method == "auto":
+        parts = (model.prior, model.likelihood)
+        if options.batch_size or any(isinstance(part, HostDensity) for part in parts):
+            method = "adam"
+        else:
+            method = "newton" if own and isinstance(start, Gaussian) else "lbfgs"
+    if method == "newton" and not (own and isinstance(start, Gaussian)):
+        raise InvalidInputError(
+            'q0 must be a Gaussian with the batch of the model for method="newton", '
+            f'{model.batch_shape}; got {start!r}. method="lbfgs" takes others'
+        )
+    return method, _stochastic(method, model, start, options)
+
+
+def _of_model(
+    model: Any, q0: Any, method: str, noise: Any, options: FitOptions
+) -> tuple[str, Fitted]:
+    if isinstance(model, MixtureModel):
+        if method not in ("auto", "em"):
+            raise InvalidInputError(
+                f'method must be "auto" or "em" for a MixtureModel, got {method!r}'
+            )
+        raise InvalidInputError("wrt must be \"q\" for a MixtureModel; fit_mixture fits mixtures")
+    if not isinstance(model, LinearGaussian):
+        raise InvalidInputError(
+            'wrt must be "q" unless the model is a LinearGaussian or a MixtureModel: a '
+            f"{kind_of(model)} has no parameters to fit"
+        )
+    raise InvalidInputError("wrt must be \"q\"")
+
+
+def _stochastic(method: str, model: Any, q0: Any, options: FitOptions) -> Fitted:
+    """The fit by draws."""
+    if method != "adam":
+        _refuse_of_adam(method, options)
+    place, name = {
+        "newton": ("variational_newton", "newton"),
+        "lbfgs": ("common_draws", "common_draws"),
+        "adam": ("adam", "adam"),
+    }[method]
+    found: Fitted = getattr(import_module(f"..{place}", __name__), name)(model, q0, options)
+    return found
+
+
+def _default_q(model: Any) -> Gaussian:
+    """N(0, 1) for each data point, with a full covariance."""
+    shape = (*model.batch_shape, model.dim)
+    eye = np.eye(model.dim)
+    return Gaussian(np.zeros(shape), scale_tril=np.broadcast_to(eye, (*shape, model.dim)))
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _require_model(model: Any) -> None:
+    if isinstance(model, type) or not isinstance(model, (LatentModel, ExactModel)):
+        raise InvalidInputError(
+            "model must be a Model, a distribution over vectors, a LinearGaussian or a "
+            f"MixtureModel; got {kind_of(model)}"
+        )
+
+
+def _require_q0(model: Any, q0: Any) -> None:
+    if q0 is None:
+        return
+    if isinstance(model, ExactModel):
+        if not isinstance(q0, Categorical) or q0.probs.shape[-1] != model.n_classes:
+            raise InvalidInputError(
+                f"q0 must be a Categorical of {model.n_classes} classes, as the mixture has "
+                f"components; got {q0!r}"
+            )
+    elif isinstance(q0, type) or not isinstance(q0, Proposal):
+        raise InvalidInputError(f"q0 must be a distribution over vectors; got {kind_of(q0)}")
+    elif q0.dim != model.dim:
+        raise InvalidInputError(
+            f"q0 must have the dimension of the model, {model.dim}; got {q0.dim}"
+        )
+    batch = model.batch_shape
+    shape, fits = q0.batch_shape, False
+    try:
+        fits = np.broadcast_shapes(shape, batch) == batch
+    except ValueError:
+        pass
+    if not fits:
+        raise InvalidInputError(
+            f"q0 must have the batch of the model, {batch}, or one that broadcasts to it; got "
+            f"{shape}"
+        )
+
+
+def _refuse_of_adam(method: str, options: FitOptions) -> None:
+    for name in _OF_ADAM:
+        if getattr(options, name) is not None:
+            raise InvalidInputError(
+                f'{name} must be left out unless method="adam", got {getattr(options, name)} for '
+                f'"{method}"'
+            )
+
+
+def _count(value: Any, name: str) -> int | None:
+    return None if value is None else as_count(value, name)
+
+
+def _positive(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    number = as_number(value, name)
+    if not 0.0 < number < math.inf:
+        raise InvalidInputError(f"{name} must be positive and finite, got {number}")
+    return number
