@@ -135,4 +135,3 @@ _add(
     ((special.expit,), lambda out, x: (out * (1.0 - out),)),
     ((np.logaddexp,), _of_hypot_of_exps),
 )
-
