@@ -87,13 +87,13 @@ class NumPy:
     def differentiated(self, function: Callable[..., Any]) -> Callable[..., Any]:
         raise InvalidInputError(
             "a function of NumPy's arrays has no gradient of its own: give it as grad=, a function "
-            "of the same arguments that returns an array of the shape of z, or take array_namespace="
-            '"torch" or "jax"'
+            "of the same arguments that returns an array of the shape of z, or take "
+            'array_namespace="torch" or "jax"'
         )
 
 
 class Torch:
-    """Tensors of torch. A function runs without gradients, but for those in z that are asked for."""
+    """Tensors of torch. A function runs without gradients, unless those in z are asked for."""
 
     compiles_shapes = False
 

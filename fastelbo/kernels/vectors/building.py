@@ -55,6 +55,7 @@ def build_gradient(
 
     def compile_for(width: int | None, reason: NotCompiled | None) -> tuple[Built, Any]:
         from . import gradient_block
+        from .block import WIDTH
 
         if gradient is None:
             width = width or gradient_block.width_of(dim)
@@ -62,7 +63,7 @@ def build_gradient(
                 function, arguments.kind, has_data, dim=dim, stride=stride, width=width
             )
         else:
-            width = width or gradient_block.VALUE_WIDTH
+            width = width or WIDTH
             block = gradient_block.compile_given(
                 function, gradient, arguments.kind, has_data, stride=stride, width=width
             )

@@ -19,7 +19,7 @@ from .types import number_of, splat
 
 
 def _on_traced(emit: Callable[..., Any]) -> Callable[..., Any]:
-    def call(x: Traced, *others: Traced) -> Traced:
+    def call(x: Any, *others: Any) -> Any:
         return Traced(x.builder, emit(x.builder, x.value, *(each.value for each in others)))
 
     return call
@@ -37,11 +37,11 @@ _with_sign = _on_traced(lambda builder, x, y: intrinsic(builder, "copysign", x, 
 _select = _on_traced(lambda builder, mask, x, y: builder.select(mask, x, y))
 
 
-def _number(like: Traced, number: float) -> Traced:
+def _number(like: Any, number: float) -> Any:
     return Traced(like.builder, like.like(number))
 
 
-def _reciprocal(x: Traced) -> Traced:
+def _reciprocal(x: Any) -> Any:
     """1 / x, of one number if x is one in all lanes."""
     number = number_of(x.value)
     if number is None:
@@ -50,12 +50,12 @@ def _reciprocal(x: Traced) -> Traced:
     return Traced(x.builder, splat(x.builder, one, x.value.type.count))
 
 
-def _of_quotient(out: Traced, x: Traced, y: Traced) -> Any:
+def _of_quotient(out: Any, x: Any, y: Any) -> Any:
     over = _reciprocal(y)
     return over, lambda: -out * over
 
 
-def _of_power(out: Traced, x: Traced, y: Traced) -> Any:
+def _of_power(out: Any, x: Any, y: Any) -> Any:
     number = number_of(y.value)
     exponent = getattr(number, "constant", None)
     if exponent == 0.0:
@@ -67,17 +67,17 @@ def _of_power(out: Traced, x: Traced, y: Traced) -> Any:
     return lambda: y * _power(x, less), lambda: _select(out == 0.0, zero, out * _log(x))
 
 
-def _of_hypot_of_exps(out: Traced, x: Traced, y: Traced) -> Any:
+def _of_hypot_of_exps(out: Any, x: Any, y: Any) -> Any:
     """Of log(e^x + e^y): the shares of both; a number that is the whole has all."""
     one = _number(out, 1.0)
     return tuple(_select(each == out, one, _exp(each - out)) for each in (x, y))
 
 
-def _no_change(out: Traced, *args: Traced) -> Any:
+def _no_change(out: Any, *args: Any) -> Any:
     return (None,) * len(args)
 
 
-def _is_nan(x: Traced) -> Traced:
+def _is_nan(x: Any) -> Any:
     return x != x
 
 

@@ -15,8 +15,8 @@ from numba.core import errors
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from .errors import READ_ONLY
 from .duals import on_duals
+from .errors import READ_ONLY
 from .types import NUMBERS, Form, Lanes, LaneVector, Mask
 
 
