@@ -67,18 +67,24 @@ def newton(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
     scale = q0.scale_tril if q0.scale is None else q0.scale
     assert scale is not None
     event = (dim,) * form.event_axes
+    draws = whitened_draws(dim, options.n_samples or default_count(dim), options.key)
+    size, count = _block_size(draws), math.prod(batch)
     run = Newton(
-        lambda z, rows: joint_slopes(model, batch, rows, z),
+        lambda z, rows: joint_slopes(model, batch, rows, z, min(size, count)),
         form,
         np.broadcast_to(q0.mean, (*batch, dim)).reshape(-1, dim),
         np.broadcast_to(scale, (*batch, *event)).reshape(-1, *event),
-        whitened_draws(dim, options.n_samples or default_count(dim), options.key),
+        draws,
         tol=_TOL if options.tol is None else options.tol,
         max_iter=options.max_iter or _MAX_ITER,
     )
     found: dict[str, Any] = {form.name: run.scale.reshape(*batch, *event)}
     q = Gaussian(run.mean.reshape(*batch, dim), **found)
     return Fitted(q, model, run.history, run.converged, run.message)
+
+
+def _block_size(draws: Floats) -> int:
+    return max(1, _BLOCK // draws.size)
 
 
 class _State(NamedTuple):
@@ -128,7 +134,7 @@ class Newton:
         self._tol, self._max_iter = tol, max_iter
         self.mean, self.scale = np.array(mean), np.array(scale)
         self._stuck = self._unfinished = 0
-        size = max(1, _BLOCK // draws.size)
+        size = _block_size(draws)
         blocks = np.split(np.arange(len(mean)), range(size, len(mean), size))
         self.history = _merged([self._fit(rows) for rows in blocks])
         self.scale = form.finished(self.scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import sample
@@ -43,6 +44,35 @@ def whitened_draws(dim: int, count: int, key: int) -> Floats:
         )
     law = Gaussian(np.zeros(dim), scale=1.0)
     half = sample(draw_sampler(law, Points(()), "float64"), 1, pairs, dim, key)[:, 0]
-    basis, _, turn = np.linalg.svd(half, full_matrices=False)
-    half = math.sqrt(pairs) * (basis @ turn)
+    half = _whitened(half)
     return np.concatenate([half, -half])
+
+
+def student_draws(draws: Floats, df: float) -> Floats:
+    """Standard Student-t draws (S, D) of whitened normal ones, with exact second moments.
+
+    Each antithetic pair gets one of S / 2 quantiles of chi-square in the middle of equal shares, in
+    an order that the draws do not depend on. There are no second moments up to df = 2, and they are
+    those that come out.
+    """
+    pairs = len(draws) // 2
+    share = (np.arange(pairs) * _golden_step(pairs) % pairs + 0.5) / pairs
+    chi_square = 2.0 * gammaincinv(0.5 * df, share)
+    half = draws[:pairs] * np.sqrt(df / chi_square)[:, None]
+    if df > 2.0:
+        half = math.sqrt(df / (df - 2.0)) * _whitened(half)
+    return np.concatenate([half, -half])
+
+
+def _whitened(half: Floats) -> Floats:
+    """H (H'H / n)^(-1/2), by the singular values of H, which are then all sqrt(n)."""
+    basis, _, turn = np.linalg.svd(half, full_matrices=False)
+    return np.asarray(math.sqrt(len(half)) * (basis @ turn))
+
+
+def _golden_step(count: int) -> int:
+    """A step around a circle of points that visits all, far from neighbours."""
+    step = max(1, round(0.618 * count))
+    while math.gcd(step, count) != 1:
+        step += 1
+    return step
