@@ -105,7 +105,7 @@ class _State(NamedTuple):
         return Local(self.slope, self.values, self.matrix)
 
     def part(self, keep: NDArray[np.bool_]) -> _State:
-        return _State(*(array[keep] for array in self))
+        return _State(*[array[keep] for array in self])  # type: ignore[arg-type]
 
     def replace(self, new: _State, where: NDArray[np.bool_]) -> _State:
         """The state with other entries for some data points."""
@@ -190,7 +190,7 @@ class Newton:
         return np.array(history)
 
     def _first(self, rows: NDArray[np.int64]) -> tuple[_State, int]:
-        """The state at q0, narrower where its draws leave the support; how often it was narrowed."""
+        """The state at q0, narrowed where draws leave the support, and how often that was."""
         mean, scale = self.mean[rows], self.scale[rows]
         lost = np.ones(len(rows), np.bool_)
         for narrowings in range(_NARROWINGS):
