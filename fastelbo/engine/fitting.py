@@ -20,6 +20,7 @@ from ..random import RandomState, philox_key, pilot_key
 from ..results.fit import Fit, FitHistory
 from ..validation import as_choice, as_count, as_flag, as_number
 from .closed_fits import closed_q
+from .factor_analysis import fit_linear_gaussian
 from .fit_evaluation import evaluate
 from .fitted import FitOptions, Fitted
 from .requests import kind_of
@@ -252,17 +253,30 @@ def _of_model(
     model: Any, q0: Any, method: str, noise: Any, options: FitOptions
 ) -> tuple[str, Fitted]:
     if isinstance(model, MixtureModel):
-        if method not in ("auto", "em"):
-            raise InvalidInputError(
-                f'method must be "auto" or "em" for a MixtureModel, got {method!r}'
-            )
-        raise InvalidInputError("wrt must be \"q\" for a MixtureModel; fit_mixture fits mixtures")
+        raise InvalidInputError('wrt must be "q" for a MixtureModel; fit_mixture fits mixtures')
     if not isinstance(model, LinearGaussian):
         raise InvalidInputError(
-            'wrt must be "q" unless the model is a LinearGaussian or a MixtureModel: a '
+            'wrt must be "q" unless the model is a LinearGaussian: a '
             f"{kind_of(model)} has no parameters to fit"
         )
-    raise InvalidInputError("wrt must be \"q\"")
+    form = model.likelihood.noise_form if noise is None else noise
+    if q0 is None:
+        _refuse_of_adam("closed", options)
+        if form == "full":
+            raise InvalidInputError(
+                'noise must be "isotropic" or "diagonal" for a model with a noise matrix and '
+                'wrt="model": a fitted matrix would be the whole covariance of x, without loadings'
+            )
+        return fit_linear_gaussian(model, method, form == "isotropic", options)
+    if method not in ("auto", "lbfgs", "adam"):
+        raise InvalidInputError(
+            f'method must be "auto", "lbfgs" or "adam" for wrt="model" with q0, got {method!r}'
+        )
+    if noise is not None:
+        raise InvalidInputError(f"noise must be left out with q0, got {noise!r}")
+    if method == "auto":
+        method = "adam" if options.batch_size else "lbfgs"
+    return method, _stochastic(method, model, q0, options)
 
 
 def _stochastic(method: str, model: Any, q0: Any, options: FitOptions) -> Fitted:
