@@ -1,0 +1,125 @@
+"""Some data points of a model, as a model of their own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..frozen import Frozen
+from ..kernels.draws.blocks import Term
+from ..validation import Floats
+from .called import CalledDensity
+from .host import HostDensity
+from .protocol import Frame, LatentModel, LogDensity, Points
+from .slopes import log_joint_and_gradient
+from .terms import Zero
+
+
+class Subset(Frozen):
+    """The data points at ``rows`` of a flattened batch to which a model's batch broadcasts."""
+
+    def __init__(
+        self, model: LatentModel, batch: tuple[int, ...], rows: NDArray[np.int64]
+    ) -> None:
+        self._set(
+            dim=model.dim, batch_shape=(len(rows),),
+            prior=_Part(model.prior, batch, rows), likelihood=_Part(model.likelihood, batch, rows),
+        )  # fmt: skip
+
+    dim: int
+    batch_shape: tuple[int, ...]
+    prior: LogDensity
+    likelihood: LogDensity
+
+
+class _Part(Frozen):
+    """A log density for those data points."""
+
+    whole: LogDensity
+    batch: tuple[int, ...]
+    rows: NDArray[np.int64]
+
+    def __init__(
+        self, whole: LogDensity, batch: tuple[int, ...], rows: NDArray[np.int64]
+    ) -> None:
+        self._set(whole=whole, batch=batch, rows=rows)
+
+    @property
+    def dim(self) -> int:
+        return self.whole.dim
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return (len(self.rows),)
+
+    @property
+    def work(self) -> int:
+        return self.whole.work
+
+    def term(self, points: Points, frame: Frame) -> Term:
+        return self.whole.term(Points(self.batch, self.rows[points.rows]), frame)
+
+
+def joint_slopes(
+    model: LatentModel, batch: tuple[int, ...], rows: NDArray[np.int64], z: Floats, most: int = 0
+) -> tuple[Floats, Floats]:
+    """log p(x, z) (S, n) and its gradient (S, n, D) at z (S, n, D), for n rows of a batch.
+
+    ``batch`` is that of the model, or one that it broadcasts to. A function that is compiled for
+    shapes gets ``most`` data points, if there are not more: so it is compiled once where n varies.
+    """
+    parts = (model.prior, model.likelihood)
+    called = [part for part in parts if isinstance(part, (HostDensity, CalledDensity))]
+    if not called:
+        return log_joint_and_gradient(Subset(model, batch, rows), z)
+    values, slopes = np.zeros(z.shape[:2]), np.zeros(z.shape)
+    for part in parts:
+        own = Points(batch, rows).select(_numbers(part), 0)
+        own = np.broadcast_to(own, len(rows))
+        if isinstance(part, HostDensity):
+            value, slope = _of_host(part, own, z, most)
+        elif isinstance(part, CalledDensity):
+            each = [part.value_and_gradient(z[:, i], int(own[i])) for i in range(len(own))]
+            value = np.stack([value for value, _ in each], axis=1)
+            slope = np.stack([slope for _, slope in each], axis=1)
+        else:
+            value, slope = log_joint_and_gradient(Subset(Alone(part), batch, rows), z)
+        values += value
+        slopes += slope
+    return values, slopes
+
+
+def _numbers(part: LogDensity) -> NDArray[np.int64]:
+    """The data points of a density, numbered."""
+    return np.arange(math.prod(part.batch_shape)).reshape(part.batch_shape)
+
+
+def _of_host(
+    density: HostDensity, rows: NDArray[np.int64], z: Floats, most: int
+) -> tuple[Floats, Floats]:
+    size = density.batch(len(z), max(most, len(rows)))
+    values, slopes = np.empty(z.shape[:2]), np.empty(z.shape)
+    for k in range(0, len(z), size.draws):
+        for i in range(0, len(rows), size.points):
+            part = np.s_[k : k + size.draws, i : i + size.points]
+            # A private copy, as the function may write to it.
+            found = density.value_and_gradient(np.array(z[part]), rows[part[1]], size)
+            values[part], slopes[part] = found
+    return values, slopes
+
+
+class Alone(Frozen):
+    """One log density as a model."""
+
+    def __init__(self, density: LogDensity) -> None:
+        self._set(
+            prior=density, likelihood=Zero(density.dim), dim=density.dim,
+            batch_shape=density.batch_shape,
+        )  # fmt: skip
+
+    prior: LogDensity
+    likelihood: LogDensity
+    dim: int
+    batch_shape: tuple[int, ...]
