@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,11 @@ from .requests import kind_of
 
 # Numbers that the arrays of a part of the data points hold, about.
 _PART = 2**20
+# What leaves the range of floats is infinite or NaN, which is refused.
+_unflagged = np.errstate(all="ignore")
 
 
+@_unflagged
 def exact_elbo(model: LinearGaussian | MixtureModel, q: LocationScale | Categorical) -> Floats:
     """The ELBO ``E_q[log p(x, z) - log q(z)]`` without draws, where it has a closed form.
 
@@ -86,6 +89,7 @@ def has_exact_gradient(model: object, q: object) -> bool:
     return isinstance(model, MixtureModel) and isinstance(q, Categorical)
 
 
+@_unflagged
 def exact_gradient(
     model: LinearGaussian | MixtureModel,
     q: LocationScale | Categorical,
@@ -135,15 +139,16 @@ def _of_linear(
         white = linear_elbo.whitened(model, q, points)
         elbo[rows] = white.elbo
         if "q" in wrt or "log_scale" in wrt:
-            own = _batches(q)
+            own = q._parameter_shapes()
             mean, scale = linear_elbo.gradients_of_q(model, white)
-            of("mean", own.mean, mean).add(rows, mean)
-            name = "scale_tril"
+            of("mean", own["mean"], mean).add(rows, mean)
+            name = "scale_tril" if q.scale is None else "scale"
+            own_scale = own[name]
             if q.scale is not None:
-                name, scale = "scale", np.diagonal(scale, axis1=-2, axis2=-1)
+                scale = np.diagonal(scale, axis1=-2, axis2=-1)
                 if "log_scale" in wrt:
                     name, scale = "log_scale", scale * points.select(q.scale, 1)
-            of(name, own.scale, scale).add(rows, scale)
+            of(name, own_scale, scale).add(rows, scale)
         if "model" in wrt:
             parts = linear_elbo.gradients_of_likelihood(model, white, points, count, not per_point)
             for name, part in zip(("loadings", "offset", "noise_cov"), parts, strict=True):
@@ -152,24 +157,13 @@ def _of_linear(
                     whole.add(rows, part)
                 else:
                     whole.add_sum(part)
-            own = _batches(model.prior)
+            own = model.prior._parameter_shapes()
+            own_scale = own["scale_tril" if model.prior.scale is None else "scale"]
             of_mean, of_cov = linear_elbo.gradients_of_prior(white)
-            of("prior_mean", own.mean, of_mean).add(rows, of_mean)
-            of("prior_cov", own.scale, of_cov).add(rows, of_cov)
+            of("prior_mean", own["mean"], of_mean).add(rows, of_mean)
+            of("prior_cov", own_scale, of_cov).add(rows, of_cov)
     value = elbo.reshape(shape) if per_point else elbo.sum()
     return _exact(value, {name: each.total() for name, each in sums.items()})
-
-
-class _Batches(NamedTuple):
-    """Batch shapes of the parameters of a location-scale distribution."""
-
-    mean: tuple[int, ...]
-    scale: tuple[int, ...]
-
-
-def _batches(q: LocationScale) -> _Batches:
-    shapes = q._parameter_shapes()
-    return _Batches(shapes["mean"], shapes["scale" if q.scale is not None else "scale_tril"])
 
 
 def _of_classes(
@@ -188,16 +182,15 @@ def _of_classes(
         )
     own = shape if per_point else q.batch_shape
     sums = _Sum(shape, own, q.probs.shape[-1:])
-    weights = model.mixture.weights
-    with np.errstate(all="ignore"):
-        for points, rows in _parts(shape, model.x.shape[-1] * model.n_classes):
-            log_prob = MixtureModel(points.select(model.x, 1), model.mixture).component_log_prob()
-            probs = points.select(q.probs, 1)
-            # Nothing of the size of the largest density is in the differences.
-            terms = log_prob - log_prob.max(axis=-1, keepdims=True) + np.log(weights / probs)
-            shares = np.where(probs > 0.0, probs * terms, 0.0)
-            mean = shares.sum(axis=-1, keepdims=True)
-            sums.add(rows, shares - np.where(probs > 0.0, probs * mean, 0.0))
+    log_weights = np.log(model.mixture.weights)
+    for points, rows in _parts(shape, model.x.shape[-1] * model.n_classes):
+        log_prob = MixtureModel(points.select(model.x, 1), model.mixture).component_log_prob()
+        probs = points.select(q.probs, 1)
+        # Nothing of the size of the largest density is in the differences.
+        terms = log_prob - log_prob.max(axis=-1, keepdims=True) + (log_weights - np.log(probs))
+        shares = np.where(probs > 0.0, probs * terms, 0.0)
+        mean = shares.sum(axis=-1, keepdims=True)
+        sums.add(rows, shares - np.where(probs > 0.0, probs * mean, 0.0))
     elbo = exact_elbo(model, q)
     return _exact(elbo if per_point else elbo.sum(), {"logits": sums.total()})
 
