@@ -19,7 +19,7 @@ from .binding import bound
 from .calls import call_block
 from .errors import NotCompiled, explained
 from .rewriting import Rewriter
-from .types import DOUBLE, NUMBERS, Lanes, LaneVector, Mask
+from .types import DOUBLE, NUMBERS, Form, Lanes, LaneVector, Mask
 
 assert elementwise  # registers all operations
 
@@ -34,8 +34,9 @@ class BlockFunction(NamedTuple):
     keep: Any
 
 
-def _views(width: int, stride: int) -> tuple[Any, Any]:
-    kind = LaneVector(width, writable=False)
+def views(width: int, stride: int) -> tuple[Any, Any]:
+    """Compiled functions: the vector z of the lanes from k on, and what writes a value there."""
+    kind = LaneVector(Form(width), writable=False)
 
     @intrinsic
     def column(typing_context, z, dim, k):
@@ -103,7 +104,7 @@ def _entry(
 
     To fill it with NaN before would take as long as a short density does.
     """
-    column, put = _views(width, stride)
+    column, put = views(width, stride)
     unpack = unpacker(kind)
 
     if has_data:
