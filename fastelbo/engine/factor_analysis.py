@@ -60,8 +60,7 @@ def fit_linear_gaussian(
     prior = model.prior
     if not isinstance(prior, Gaussian) or prior.batch_shape:
         raise InvalidInputError(
-            'model must have one Gaussian prior for wrt="model" without q0, got a prior '
-            f"{prior!r}"
+            f'model must have one Gaussian prior for wrt="model", got a prior {prior!r}'
         )
     recorder, root = Recorder(), _root(prior)
     features, dim = model.loadings.shape
@@ -73,12 +72,16 @@ def fit_linear_gaussian(
             f'loadings must have fewer columns than there are features that vary for wrt="model", '
             f"got D = {dim} of {len(varying)}: they would fit any covariance, for any small noise"
         )
-    used = {True: "closed", False: "lbfgs"}[isotropic] if method == "auto" else method
-    if used not in ("closed" if isotropic else "lbfgs", "em"):
+    best, form = ("closed", "isotropic") if isotropic else ("lbfgs", "diagonal")
+    used = best if method == "auto" else method
+    if used not in (best, "em"):
         raise InvalidInputError(
-            f'method must be "auto", "{"closed" if isotropic else "lbfgs"}" or "em" for '
-            f'{"isotropic" if isotropic else "diagonal"} noise and wrt="model" without q0, got '
+            f'method must be "auto", "{best}" or "em" for {form} noise and wrt="model", got '
             f"{used!r}"
+        )
+    if used == "em" and not model.loadings.any():
+        raise InvalidInputError(
+            'loadings must not be all 0 for method="em", which starts there and would never leave'
         )
     loadings, noise = np.zeros((features, dim)), np.empty(features)
     if used == "closed":
@@ -153,8 +156,8 @@ def _by_profile(start: _Start, options: FitOptions, recorder: Recorder) -> _Foun
     slope = np.asarray(result.jac)
     blocked = ((result.x <= least) & (slope > 0.0)) | ((result.x >= 0.0) & (slope < 0.0))
     left = float(np.abs(np.where(blocked, 0.0, slope)).max())
-    converged = left <= max(tol, _ROUNDED) and iteration < most or left <= tol
-    message = f"largest gradient {left:.1g} nats a data point, by log variances"
+    converged = left <= (tol if result.status == 1 else max(tol, _ROUNDED))
+    message = f"the largest gradient by log variances is {left:.1g} nats a data point"
     loadings = profile(start.cov, result.x, dim).loadings
     return _Found(loadings, np.exp(result.x), converged, message)
 
@@ -163,7 +166,7 @@ def _by_em(start: _Start, options: FitOptions, recorder: Recorder) -> _Found:
     """EM until what it still misses, by the ratio of its last gains, is below the tolerance."""
     loadings, noise, tol = start.loadings, start.noise, options.tol or _MISSING
     most = options.max_iter or _MOST_STEPS["em"]
-    before, gain, missing = -math.inf, math.inf, math.inf
+    before, gain, missing, converged = -math.inf, math.inf, math.inf, False
     for iteration in range(most + 1):
         value, new, residual = em_step(start.cov, loadings, noise)
         recorder.add(
@@ -173,13 +176,13 @@ def _by_em(start: _Start, options: FitOptions, recorder: Recorder) -> _Found:
         gain = value - before
         if math.isfinite(gain) and 0.0 < ratio < 1.0:
             missing = gain / (1.0 - ratio)
-        if missing <= tol or gain <= _EPS * abs(value) or iteration == most:
+        converged = missing <= tol or gain <= _EPS * abs(value)
+        if converged or iteration == most:
             break
         loadings, before = new, value
         noise = np.full_like(noise, residual.mean()) if start.isotropic else residual
         noise = np.maximum(noise, _FLOOR)
-    converged = missing <= tol or gain <= _EPS * abs(value)
-    message = f"{min(missing, max(gain, 0.0)):.1g} nats a data point are missing"
+    message = f"the last step gained {max(gain, 0.0):.1g} nats a data point"
     return _Found(rotated(loadings, noise), noise, converged, message)
 
 
