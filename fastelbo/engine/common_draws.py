@@ -77,7 +77,7 @@ class Objective:
         ]
         # Of each df that occurs: shape (kinds, C, S, D), and which of them a data point has.
         _, df = self.form.constants(np.arange(self.points))
-        self._kind = np.zeros((self.points, self.form.count), np.int64)
+        self._kind: NDArray[np.int64] = np.zeros((self.points, self.form.count), np.int64)
         kinds = [np.array(normals)]
         if df is not None:
             values, kind = np.unique(df, return_inverse=True)
@@ -155,7 +155,9 @@ class _Search:
         self._record()
         self._gains.append(self._loss)
         if len(self._gains) > _WINDOW and self._gains[-1 - _WINDOW] - self._loss <= self._tol:
-            self.message = f"the last {_WINDOW} iterations gained at most {self._tol:g} nats a data point"
+            self.message = (
+                f"the last {_WINDOW} iterations gained at most {self._tol:g} nats a data point"
+            )
             raise StopIteration
 
     def _record(self) -> None:

@@ -107,8 +107,10 @@ def component_sums(
         fixed = lot[..., None] * u
         by_mean -= fixed.sum(axis=2)
         by_scale -= _products(fixed, y, parts.is_diagonal)
-        by_scale += total[:, :, None] * inverse if parts.is_diagonal else (
-            total[:, :, None, None] * _diagonal(inverse)
+        by_scale += (
+            total[:, :, None] * inverse
+            if parts.is_diagonal
+            else (total[:, :, None, None] * _diagonal(inverse))
         )
         by_logit -= total - weight
     return Sums(terms, largest, Parts(by_logit, by_mean, by_scale))

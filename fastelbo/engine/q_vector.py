@@ -67,7 +67,7 @@ class QVector:
     @property
     def start(self) -> Floats:
         """The vector of the q that was given."""
-        free = []
+        free: list[Floats] = []
         for array, axes in self._arrays:
             event = array.shape[array.ndim - axes :]
             flat = array.reshape(-1, *event)
@@ -171,8 +171,10 @@ class QVector:
         form: dict[str, Any] = {"scale" if self._diagonal else "scale_tril": scale}
         if isinstance(self._q, Mixture):
             return Mixture(logits=arrays[0], components=_like(self._q.components, mean, form))
-        form = {name: array[..., 0, :] if self._diagonal else array[..., 0, :, :]
-                for name, array in form.items()}
+        form = {
+            name: array[..., 0, :] if self._diagonal else array[..., 0, :, :]
+            for name, array in form.items()
+        }
         return _like(self._q, mean[..., 0, :], form)
 
 

@@ -24,14 +24,14 @@ _LOG_2PI = math.log(2.0 * math.pi)
 # density(z (S, n, D), rows (n,)): log p(x, z), shape (S, n), and its gradient (S, n, D).
 Density = Callable[[Floats, NDArray[np.int64]], tuple[Floats, Floats]]
 
-_MAX_ITER = 200
+_MAX_ITER = 500
 # Nats of a data point that a step may still gain where its iterations end.
 _TOL = 1e-8
 # Numbers of z of a block of data points, which goes through all its iterations by itself: 4 MB.
 _BLOCK = 2**19
 _FIRST_RATE = 0.5
-# At this rate there is no way up.
-_LEAST_RATE = 2.0**-40
+# A data point ends, too, where so many iterations gained no more than the tolerance.
+_WINDOW = 20
 # A start whose draws leave the support is narrowed so many times, each by half.
 _NARROWINGS = 40
 # Beyond, means and scales are lost: squares overflow.
@@ -50,7 +50,9 @@ def newton(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
     its diagonal for a diagonal q, and moves m by ``r C ((1 - r) 1 + r K)^-1 C' E g``. For r = 1 it
     ends at the optimum of a quadratic log density. Each data point has a rate: it starts at 1/2,
     doubles up to 1 after a step, and halves where a step would lower the ELBO on these draws. So
-    the ELBO never falls. A data point ends where a step would gain no more than ``tol``.
+    the ELBO never falls. A data point ends where a step would gain no more than ``tol`` nats, 1e-8 by
+    default, or twenty gained no more: as at a kink, or at an edge of the support. The fit has not
+    converged if the gradient there promises more than the standard error of the ELBO.
 
     References
     ----------
@@ -104,8 +106,16 @@ class _State(NamedTuple):
     def local(self) -> Local:
         return Local(self.slope, self.values, self.matrix)
 
+    @property
+    def se(self) -> Floats:
+        """Standard errors of the ELBOs, as if pairs of draws were independent."""
+        count = self.pairs.shape[1]
+        if count < 2:
+            return np.full(len(self.rows), np.inf)
+        return np.asarray(self.pairs.std(axis=1, ddof=1) / math.sqrt(count))
+
     def part(self, keep: NDArray[np.bool_]) -> _State:
-        return _State(*(array[keep] for array in self))
+        return _State(*[array[keep] for array in self])  # type: ignore[arg-type]
 
     def replace(self, new: _State, where: NDArray[np.bool_]) -> _State:
         """The state with other entries for some data points."""
@@ -154,8 +164,8 @@ class Newton:
             parts.append(f"{self._unfinished} data points did not finish in {self._max_iter} steps")
         if self._stuck:
             parts.append(
-                f"{self._stuck} data points stopped where no step along the gradient raises the "
-                "ELBO, as at a kink of the log density"
+                f"{self._stuck} data points ended where no step raised the ELBO as its gradient "
+                "promised, as at an edge of the support"
             )
         return "; ".join(parts)
 
@@ -165,23 +175,26 @@ class Newton:
         at, narrowings = self._first(rows)
         rate = np.full(len(rows), _FIRST_RATE)
         ended = np.zeros(len(self._draws) // 2)  # sums of the data points that are finished
+        mark = np.full(len(rows), -np.inf)  # ELBOs at the start of a window
         evaluations = len(rows) * len(self._draws) * (1 + narrowings)
         for iteration in range(self._max_iter + 1):
             seconds = time.perf_counter() - start
             history.append([seconds, evaluations, *(ended + at.pairs.sum(axis=0))])
-            done = self._form.gain(at.local) <= np.maximum(self._tol, at.rounding)
-            stuck = ~done & (rate < _LEAST_RATE)
-            left = ~(done | stuck)
+            gain, tol = self._form.gain(at.local), np.maximum(self._tol, at.rounding)
+            left = gain > tol
+            if iteration % _WINDOW == 0:
+                left &= at.elbo - mark > tol
+                mark = at.elbo.copy()
             last = iteration == self._max_iter
             out = at if last else at.part(~left)
             self.mean[out.rows], self.scale[out.rows] = out.mean, out.scale
-            self._stuck += int(stuck.sum())
+            self._stuck += int((~left & (gain > np.maximum(tol, at.se))).sum())
             if last or not left.any():
                 self._unfinished += int(left.sum())
                 break
             if not left.all():
                 ended = ended + out.pairs.sum(axis=0)
-                at, rate = at.part(left), rate[left]
+                at, rate, mark = at.part(left), rate[left], mark[left]
             new = self._state(at.rows, *self._form.step(at.mean, at.scale, at.local, rate))
             evaluations += len(rate) * len(self._draws)
             better = new.elbo >= at.elbo - at.rounding
@@ -190,7 +203,7 @@ class Newton:
         return np.array(history)
 
     def _first(self, rows: NDArray[np.int64]) -> tuple[_State, int]:
-        """The state at q0, narrower where its draws leave the support; how often it was narrowed."""
+        """The state at q0, narrowed where draws leave the support, and how often that was."""
         mean, scale = self.mean[rows], self.scale[rows]
         lost = np.ones(len(rows), np.bool_)
         for narrowings in range(_NARROWINGS):

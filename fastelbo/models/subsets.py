@@ -20,9 +20,7 @@ from .terms import Zero
 class Subset(Frozen):
     """The data points at ``rows`` of a flattened batch to which a model's batch broadcasts."""
 
-    def __init__(
-        self, model: LatentModel, batch: tuple[int, ...], rows: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, model: LatentModel, batch: tuple[int, ...], rows: NDArray[np.int64]) -> None:
         self._set(
             dim=model.dim, batch_shape=(len(rows),),
             prior=_Part(model.prior, batch, rows), likelihood=_Part(model.likelihood, batch, rows),
@@ -41,9 +39,7 @@ class _Part(Frozen):
     batch: tuple[int, ...]
     rows: NDArray[np.int64]
 
-    def __init__(
-        self, whole: LogDensity, batch: tuple[int, ...], rows: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, whole: LogDensity, batch: tuple[int, ...], rows: NDArray[np.int64]) -> None:
         self._set(whole=whole, batch=batch, rows=rows)
 
     @property
@@ -76,8 +72,7 @@ def joint_slopes(
         return log_joint_and_gradient(Subset(model, batch, rows), z)
     values, slopes = np.zeros(z.shape[:2]), np.zeros(z.shape)
     for part in parts:
-        own = Points(batch, rows).select(_numbers(part), 0)
-        own = np.broadcast_to(own, len(rows))
+        own = _numbers(part, batch)[rows]
         if isinstance(part, HostDensity):
             value, slope = _of_host(part, own, z, most)
         elif isinstance(part, CalledDensity):
@@ -91,9 +86,10 @@ def joint_slopes(
     return values, slopes
 
 
-def _numbers(part: LogDensity) -> NDArray[np.int64]:
-    """The data points of a density, numbered."""
-    return np.arange(math.prod(part.batch_shape)).reshape(part.batch_shape)
+def _numbers(part: LogDensity, batch: tuple[int, ...]) -> NDArray[np.int64]:
+    """Of each data point of a batch, which one of a density it is."""
+    own = np.arange(math.prod(part.batch_shape)).reshape(part.batch_shape)
+    return np.broadcast_to(own, batch).reshape(-1)
 
 
 def _of_host(
