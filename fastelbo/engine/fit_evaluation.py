@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..models.divergences import kl_divergence
 from ..models.linear_gaussian import LinearGaussian
-from ..models.location_scale import Gaussian
-from ..models.protocol import ExactModel
+from ..models.mixture_model import MixtureModel
 from ..results.estimate import Estimate
 from ..validation import Floats
 from ..weights.bounds import Bound
 from ..weights.scaled import total
 from .estimation import estimate
+from .exact_gradients import exact_elbo, has_exact_gradient
 
 _FRESH_DRAWS = 1000
 
@@ -41,7 +40,7 @@ def evaluate(
     if n_eval is None:
         n_eval = _FRESH_DRAWS if elbo is None or evidence is None else 0
     found = None
-    if n_eval and not isinstance(model, ExactModel):
+    if n_eval and not isinstance(model, MixtureModel):
         found = estimate(model, q, n_eval, rng=key, backend="cpu", n_threads=n_threads)
     unknown = np.full(model.batch_shape, np.nan)
     sums, parts = {}, {}
@@ -66,14 +65,9 @@ def evaluate(
 
 def _exact(model: Any, q: Any, is_posterior: bool) -> tuple[Floats | None, Floats | None]:
     """Log evidence and ELBO of each data point where they have a closed form, else None."""
-    if isinstance(model, ExactModel):
-        sums = estimate(model, q)
-        return sums.log_evidence, sums.elbo
-    if not isinstance(model, LinearGaussian):
+    if not isinstance(model, (LinearGaussian, MixtureModel)):
         return None, None
     evidence = model.exact_log_evidence()
     if is_posterior:
         return evidence, evidence
-    if isinstance(q, Gaussian) and isinstance(model.prior, Gaussian):
-        return evidence, np.asarray(evidence - kl_divergence(q, model.exact_posterior()))
-    return evidence, None
+    return evidence, exact_elbo(model, q) if has_exact_gradient(model, q) else None

@@ -17,12 +17,15 @@ from ..models.location_scale import Gaussian
 from ..models.mixture_model import MixtureModel
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..random import RandomState, philox_key, pilot_key
-from ..results.fit import Fit, FitHistory
-from ..validation import as_choice, as_count, as_flag, as_number
+from ..results.fit import Fit
+from ..validation import as_choice, as_count, as_flag, as_number, shown
 from .closed_fits import closed_q
+from .common_draws import common_draws
+from .factor_analysis import fit_linear_gaussian
 from .fit_evaluation import evaluate
-from .fitted import FitOptions, Fitted
+from .fitted import FitOptions, Fitted, Recorder
 from .requests import kind_of
+from .variational_newton import newton
 
 _METHODS = ("auto", "closed", "em", "newton", "lbfgs", "adam")
 _NOISES = ("isotropic", "diagonal")
@@ -67,11 +70,13 @@ def fit(
     method : {"auto", "closed", "em", "newton", "lbfgs", "adam"}
         How; see the notes. "auto" is a closed form where there is one.
     n_samples : int, optional
-        Draws of a data point a step; 4 D by default.
+        Draws of a data point a step: 4 D by default, 32 D of each component of a mixture, and 4
+        for "adam".
     max_iter : int, optional
         Most iterations.
     tol : float, optional
-        Tolerance of the method, in nats a data point.
+        When the method stops, in nats a data point: by what it gained in its last iterations, by
+        what it still misses ("em"), or by the gradient of the log variances (factor analysis).
     batch_size, learning_rate : int and float, optional
         Data points of a step, and first rate, of "adam" alone.
     noise : {"isotropic", "diagonal"}, optional
@@ -80,8 +85,8 @@ def fit(
     rng : None, int, SeedSequence or Generator
         Seed of all draws. An int gives the same result in every call.
     n_eval : int, optional
-        Fresh draws of each data point for ELBO, log evidence and k-hat; 0 for none. By default 1000,
-        and none where ELBO and log evidence are exact.
+        Fresh draws of each data point for ELBO, log evidence and k-hat; 0 for none. By default
+        1000, and none where ELBO and log evidence are exact.
     n_threads : int, optional
         Number of threads; all by default.
     progress : bool
@@ -113,6 +118,11 @@ def fit(
     mean and the variances ``1 / (S0^-1 + A)_dd`` (Bishop, 2006, section 10.1.2). One q for all data
     points has the mean of their precisions. Of a MixtureModel, q is the exact posterior.
 
+    **Draws.** "newton" takes natural gradients of each data point's Gaussian, "lbfgs" fits any
+    other q. Both keep one set of draws, whose second moments are exact, so that they find the best
+    q of a quadratic log density to rounding. "adam" draws anew at each step: "auto" takes it for a
+    ``batch_size``, and for models that are functions of arrays.
+
     **Models.** ``wrt="model"`` fits loadings, offset and noise of a LinearGaussian with a Gaussian
     prior by maximum likelihood, with all leading axes of x as data points:
 
@@ -120,13 +130,14 @@ def fit(
       by N (Tipping and Bishop, 1999);
     - diagonal noise: factor analysis, by "lbfgs" on the log variances, with the loadings of each
       set of variances by eigenvectors (Joreskog, 1967), or by "em" (Rubin and Thayer, 1982), which
-      starts at the model's own loadings and may need thousands of steps. Both need the sample
-      covariance alone. They start at the model's own noise variances.
+      starts at the model's own loadings, may need thousands of steps, and may end at a lower
+      maximum. Both need the sample covariance alone, and start at the model's own noise variances.
 
     The number of loadings is that of the model. A noise matrix is refused: it could be the whole
     covariance, without any loadings. Loadings are known up to a rotation. Columns are orthogonal in
-    the metric of the noise, by falling eigenvalue, and the first entry of each that is not 0 is
-    positive. The prior stays as it is: of a prior N(m0, L0 L0'), the loadings of a standard normal
+    the metric of the noise, by falling eigenvalue, and the largest entry of each is positive. Noise
+    variances have a floor, 1e-6 of the variance of their feature, or of the mean variance where
+    that is 0. The prior stays as it is: of a prior N(m0, L0 L0'), the loadings of a standard normal
     prior are multiplied by L0^-1, and the offset is the mean of x minus W m0. q is the exact
     posterior of the fitted model.
 
@@ -182,6 +193,7 @@ def fit(
 def _fit(
     model: Any, q0: Any, wrt: str, method: str, noise: Any, n_eval: int | None, options: FitOptions
 ) -> Fit:
+    recorder = Recorder()
     _require_model(model)
     _require_q0(model, q0)
     if noise is not None:
@@ -198,7 +210,8 @@ def _fit(
     reached = evaluate(fitted.model, q, is_posterior, n_eval, fresh, options.n_threads)
     history = fitted.history
     if history is None:
-        history = FitHistory([0], [0.0], [reached.elbo.value], [reached.elbo.se], [0])
+        recorder.add(0, float(reached.elbo.value), float(reached.elbo.se), 0)
+        history = recorder.history
     if not fitted.converged:
         warnings.warn(
             f"the fit did not converge: {fitted.message}; a larger max_iter or tol may help",
@@ -215,20 +228,21 @@ def _fit(
 # --- which method --------------------------------------------------------------------------------
 
 
-def _of_q(
-    model: Any, q0: Any, method: str, noise: Any, options: FitOptions
-) -> tuple[str, Fitted]:
+def _of_q(model: Any, q0: Any, method: str, noise: Any, options: FitOptions) -> tuple[str, Fitted]:
     closed = closed_q(model, q0) if method in ("auto", "closed") else None
     if closed is not None:
         _refuse_of_adam("closed", options)
         exact = q0 is None
         return "closed", Fitted(None if exact else closed, model, None, True, "closed form")
-    if method == "closed" or isinstance(model, ExactModel):
+    if method == "closed":
         raise InvalidInputError(
-            f"method must not be {method!r}: the best q of the family of {q0!r} has no closed form "
-            f"for {kind_of(model)}"
-            if method == "closed"
-            else f'method must be "auto" or "closed" for a {kind_of(model)}, got {method!r}'
+            f'method must not be "closed": the best q has no closed form for {model!r} and q0 = '
+            f"{q0!r}"
+        )
+    if isinstance(model, ExactModel):
+        raise InvalidInputError(
+            f'method must be "auto" or "closed" for a MixtureModel, got {method!r} for a q0 of '
+            f"batch_shape {getattr(q0, 'batch_shape', None)}"
         )
     if method == "em":
         raise InvalidInputError('method must not be "em" for wrt="q": EM fits a model')
@@ -251,30 +265,36 @@ def _of_q(
 def _of_model(
     model: Any, q0: Any, method: str, noise: Any, options: FitOptions
 ) -> tuple[str, Fitted]:
+    if q0 is not None:
+        raise InvalidInputError(
+            f'q0 must be left out for wrt="model", whose q is the exact posterior; got {shown(q0)}'
+        )
     if isinstance(model, MixtureModel):
-        if method not in ("auto", "em"):
-            raise InvalidInputError(
-                f'method must be "auto" or "em" for a MixtureModel, got {method!r}'
-            )
-        raise InvalidInputError("wrt must be \"q\" for a MixtureModel; fit_mixture fits mixtures")
+        raise InvalidInputError('wrt must be "q" for a MixtureModel; fit_mixture fits mixtures')
     if not isinstance(model, LinearGaussian):
         raise InvalidInputError(
-            'wrt must be "q" unless the model is a LinearGaussian or a MixtureModel: a '
+            'wrt must be "q" unless the model is a LinearGaussian: a '
             f"{kind_of(model)} has no parameters to fit"
         )
-    raise InvalidInputError("wrt must be \"q\"")
+    form = model.likelihood.noise_form if noise is None else noise
+    if form == "full":
+        raise InvalidInputError(
+            'noise must be "isotropic" or "diagonal" for a model with a noise matrix and '
+            'wrt="model": a fitted matrix would be the whole covariance of x, without loadings'
+        )
+    _refuse_of_adam("maximum likelihood", options)
+    return fit_linear_gaussian(model, method, form == "isotropic", options)
 
 
 def _stochastic(method: str, model: Any, q0: Any, options: FitOptions) -> Fitted:
     """The fit by draws."""
     if method != "adam":
         _refuse_of_adam(method, options)
-    place, name = {
-        "newton": ("variational_newton", "newton"),
-        "lbfgs": ("common_draws", "common_draws"),
-        "adam": ("adam", "adam"),
-    }[method]
-    found: Fitted = getattr(import_module(f"..{place}", __name__), name)(model, q0, options)
+    if method == "newton":
+        return newton(model, q0, options)
+    if method == "lbfgs":
+        return common_draws(model, q0, options)
+    found: Fitted = import_module("..adam", __name__).adam(model, q0, options)
     return found
 
 
@@ -312,11 +332,10 @@ def _require_q0(model: Any, q0: Any) -> None:
             f"q0 must have the dimension of the model, {model.dim}; got {q0.dim}"
         )
     batch = model.batch_shape
-    shape, fits = q0.batch_shape, False
-    try:
-        fits = np.broadcast_shapes(shape, batch) == batch
-    except ValueError:
-        pass
+    shape = q0.batch_shape
+    fits = len(shape) <= len(batch) and all(
+        size in (1, other) for size, other in zip(shape[::-1], batch[::-1], strict=False)
+    )
     if not fits:
         raise InvalidInputError(
             f"q0 must have the batch of the model, {batch}, or one that broadcasts to it; got "
