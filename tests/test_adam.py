@@ -11,16 +11,16 @@ from fastelbo.errors import InvalidInputError
 
 RNG = np.random.default_rng(0)
 LOADINGS = RNG.normal(size=(5, 3))
-X = RNG.normal(size=(400, 5)) + LOADINGS @ [1.0, -1.0, 0.5]
+X = RNG.normal(size=(100, 5)) + LOADINGS @ [1.0, -1.0, 0.5]
 MODEL = fe.LinearGaussian(X, LOADINGS, noise_cov=0.7)
 STEPS = 400
 
 
 def gap(q):
     """How far one q for all is from the best one, in nats a data point."""
-    best = common_draws(MODEL, q, FitOptions(key=5, n_samples=200)).q
+    best = common_draws(MODEL, q, FitOptions(key=5, n_samples=100)).q
     if isinstance(q, fe.Mixture):
-        one, other = (fe.estimate(MODEL, each, 4000, rng=3, pareto_k=False) for each in (best, q))
+        one, other = (fe.estimate(MODEL, each, 1000, rng=3, pareto_k=False) for each in (best, q))
         return float((one.elbo - other.elbo).mean())
     return float((fe.exact_elbo(MODEL, best) - fe.exact_elbo(MODEL, q)).mean())
 
@@ -37,7 +37,7 @@ def gap(q):
     ids=["diagonal", "full", "student", "mixture"],
 )
 def test_batches_of_data_points(q0):
-    options = FitOptions(key=2, batch_size=40, max_iter=STEPS, learning_rate=0.1)
+    options = FitOptions(key=2, batch_size=20, max_iter=STEPS, learning_rate=0.1)
     found = adam(MODEL, q0, options)
     assert abs(gap(found.q)) < 0.01
     assert found.q.batch_shape == ()
@@ -46,7 +46,7 @@ def test_batches_of_data_points(q0):
 def test_a_q_for_each_data_point():
     model = fe.LinearGaussian(X[:4], LOADINGS, noise_cov=0.7)
     q0 = fe.Gaussian(np.zeros((4, 3)), scale_tril=np.tile(np.eye(3), (4, 1, 1)))
-    found = adam(model, q0, FitOptions(key=1, learning_rate=0.1, max_iter=STEPS))
+    found = adam(model, q0, FitOptions(key=1, learning_rate=0.1, max_iter=1000))
     # Gradients along the path have no noise at the posterior.
     elbo = fe.exact_elbo(model, found.q)
     np.testing.assert_allclose(elbo, model.exact_log_evidence(), atol=1e-4)
@@ -54,7 +54,7 @@ def test_a_q_for_each_data_point():
 
 
 def test_batches_need_one_q_for_all():
-    q0 = fe.Gaussian(np.zeros((400, 3)), scale=1.0)
+    q0 = fe.Gaussian(np.zeros((100, 3)), scale=1.0)
     with pytest.raises(InvalidInputError, match="batch_size must be left out"):
         adam(MODEL, q0, FitOptions(batch_size=10))
 
@@ -62,7 +62,7 @@ def test_batches_need_one_q_for_all():
 def test_a_batch_of_all_data_points_is_no_batch():
     q0 = fe.Gaussian(np.zeros(3), scale=1.0)
     one, other = (
-        adam(MODEL, q0, FitOptions(key=1, max_iter=20, batch_size=size)) for size in (None, 400)
+        adam(MODEL, q0, FitOptions(key=1, max_iter=20, batch_size=size)) for size in (None, 100)
     )
     np.testing.assert_array_equal(one.q.mean, other.q.mean)
 
@@ -99,7 +99,7 @@ def test_a_fit_stops_by_gains_on_common_draws():
 
 def test_steps_end_early_at_the_optimum():
     q0 = fe.Gaussian(X[:, :3].mean(axis=0) * 0.0 + [0.9, -0.9, 0.4], scale=0.4)
-    found = adam(MODEL, q0, FitOptions(key=1, batch_size=100, max_iter=STEPS))
+    found = adam(MODEL, q0, FitOptions(key=1, batch_size=50, max_iter=STEPS))
     assert found.converged
     assert found.history.iteration[-1] < STEPS
     short = adam(MODEL, fe.Gaussian(np.full(3, 30.0), scale=1.0), FitOptions(key=1, max_iter=20))

@@ -319,10 +319,13 @@ def test_a_kink_does_not_hold_a_fit_up():
 
 
 def test_too_few_steps():
-    found = newton(MODEL, fe.Gaussian(np.zeros(3), scale=1.0), FitOptions(key=1, max_iter=1))
-    assert not found.converged
-    assert "6 data points did not finish in 1 steps" in found.message
-    assert len(found.history) == 2
+    draws = whitened_draws(10, 40, 1)
+    fit = Newton(
+        log_gamma, Diagonal, np.zeros((6, 10)), np.ones((6, 10)), draws, tol=1e-8, max_iter=2
+    )
+    assert not fit.converged
+    assert "6 data points did not finish in 2 steps" in fit.message
+    assert len(fit.history) == 3
 
 
 def test_other_families_are_an_error():

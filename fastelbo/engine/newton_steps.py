@@ -15,6 +15,7 @@ from ..validation import Floats
 
 # Least curvature that a step believes: it makes no variance more than ten times as large.
 _FLOOR = 0.1
+_ROUNDING = 1e-12
 
 
 class Local(NamedTuple):
@@ -24,6 +25,13 @@ class Local(NamedTuple):
     # Of the full form eigenvalues and eigenvectors; of the diagonal one, the diagonal of K, and K.
     values: Floats  # (n, D)
     matrix: Floats  # (n, D, D)
+    move: Floats  # K^-1 c, that of the mean at rate 1, (n, D)
+
+    @property
+    def gain(self) -> Floats:
+        """Nats that a step of rate 1 gains, to second order, shape (n,)."""
+        wide = (self.values - 1.0) ** 2
+        return np.asarray(0.5 * (self.slope * self.move).sum(1) + 0.25 * wide.sum(1))
 
 
 class Diagonal:
@@ -48,24 +56,20 @@ class Diagonal:
         product = scale[:, :, None] * stein
         curvature = -0.5 * (product + np.swapaxes(product, 1, 2))
         diagonal = np.maximum(np.diagonal(curvature, axis1=1, axis2=2), _FLOOR)
-        return Local(scale * slope, diagonal, _positive(curvature))
+        own, matrix = scale * slope, _positive(curvature)
+        return Local(own, diagonal, matrix, _solve(matrix, own))
 
     @staticmethod
     def step(mean: Floats, scale: Floats, local: Local, rate: Floats) -> tuple[Floats, Floats]:
         """Mean and scale after a step of rate (n,)."""
         weight = rate[:, None]
-        matrix = weight[:, :, None] * local.matrix
-        matrix += (1.0 - weight[:, :, None]) * np.eye(mean.shape[1])
-        move = np.linalg.solve(matrix, local.slope[:, :, None])[:, :, 0]
+        move, slow = local.move.copy(), rate < 1.0
+        if slow.any():
+            some = weight[slow, :, None]
+            matrix = some * local.matrix[slow] + (1.0 - some) * np.eye(mean.shape[1])
+            move[slow] = _solve(matrix, local.slope[slow])
         precision = 1.0 - weight + weight * local.values
         return mean + weight * scale * move, scale / np.sqrt(precision)
-
-    @staticmethod
-    def gain(local: Local) -> Floats:
-        """Nats that a full step gains, to second order, shape (n,)."""
-        move = np.linalg.solve(local.matrix, local.slope[:, :, None])[:, :, 0]
-        wide = (local.values - 1.0) ** 2
-        return np.asarray(0.5 * (local.slope * move).sum(1) + 0.25 * wide.sum(1))
 
     @staticmethod
     def finished(scale: Floats) -> Floats:
@@ -96,7 +100,9 @@ class Full:
         turned = np.swapaxes(scale, 1, 2)
         product = turned @ stein
         values, vectors = np.linalg.eigh(-0.5 * (product + np.swapaxes(product, 1, 2)))
-        return Local(_apply(turned, slope), np.maximum(values, _FLOOR), vectors)
+        own, values = _apply(turned, slope), np.maximum(values, _FLOOR)
+        move = _apply(vectors, _apply(np.swapaxes(vectors, 1, 2), own) / values)
+        return Local(own, values, vectors, move)
 
     @staticmethod
     def step(mean: Floats, scale: Floats, local: Local, rate: Floats) -> tuple[Floats, Floats]:
@@ -107,13 +113,6 @@ class Full:
         move = _apply(vectors, _apply(turned, local.slope) / precision)
         factor = (vectors / np.sqrt(precision)[:, None, :]) @ turned
         return mean + weight * _apply(scale, move), scale @ factor
-
-    @staticmethod
-    def gain(local: Local) -> Floats:
-        """Nats that a full step gains, to second order, shape (n,)."""
-        slope = _apply(np.swapaxes(local.matrix, 1, 2), local.slope)
-        own = 0.5 * slope**2 / local.values + 0.25 * (local.values - 1.0) ** 2
-        return np.asarray(own.sum(axis=1))
 
     @staticmethod
     def finished(scale: Floats) -> Floats:
@@ -127,13 +126,20 @@ def _apply(matrix: Floats, vector: Floats) -> Floats:
     return np.asarray((matrix @ vector[:, :, None])[:, :, 0])
 
 
+def _solve(matrix: Floats, vector: Floats) -> Floats:
+    return np.asarray(np.linalg.solve(matrix, vector[:, :, None])[:, :, 0])
+
+
 def _positive(matrix: Floats) -> Floats:
     """Symmetric matrices, the eigenvalues of those that are not positive definite raised."""
+    largest = np.abs(np.diagonal(matrix, axis1=1, axis2=2)).max(axis=1)
+    # Below its share of the largest, an eigenvalue is rounding alone.
+    least = np.maximum(_FLOOR, _ROUNDING * largest)
     try:
-        np.linalg.cholesky(matrix - 0.5 * _FLOOR * np.eye(matrix.shape[1]))
+        np.linalg.cholesky(matrix - 0.5 * least[:, None, None] * np.eye(matrix.shape[1]))
         return matrix
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(matrix)
-    raised = (vectors * np.maximum(values, _FLOOR)[:, None, :]) @ np.swapaxes(vectors, 1, 2)
-    low = values[:, 0] < 0.5 * _FLOOR
-    return np.asarray(np.where(low[:, None, None], raised, matrix))
+    raised = np.maximum(values, np.maximum(least, _ROUNDING * np.abs(values).max(1))[:, None])
+    whole = (vectors * raised[:, None, :]) @ np.swapaxes(vectors, 1, 2)
+    return np.asarray(np.where((raised > values).any(axis=1)[:, None, None], whole, matrix))

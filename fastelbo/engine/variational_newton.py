@@ -29,7 +29,6 @@ _MAX_ITER = 500
 _TOL = 1e-8
 # Numbers of z of a block of data points, which goes through all its iterations by itself: 4 MB.
 _BLOCK = 2**19
-_FIRST_RATE = 0.5
 # A data point ends, too, where so many iterations gained no more than the tolerance.
 _WINDOW = 20
 # A start whose draws leave the support is narrowed so many times, each by half.
@@ -48,8 +47,8 @@ def newton(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
     Stein's lemma gives the mean curvature from gradients alone: ``K = -C' E[g e']``, made
     symmetric, in q's own coordinates. A step of rate r makes q's precision ``(1 - r) 1 + r K``, or
     its diagonal for a diagonal q, and moves m by ``r C ((1 - r) 1 + r K)^-1 C' E g``. For r = 1 it
-    ends at the optimum of a quadratic log density. Each data point has a rate: it starts at 1/2,
-    doubles up to 1 after a step, and halves where a step would lower the ELBO on these draws. So
+    ends at the optimum of a quadratic log density. Each data point has a rate: it starts at 1,
+    halves where a step would lower the ELBO on these draws, and doubles after another, up to 1. So
     the ELBO never falls. A data point ends where a step would gain no more than ``tol`` nats, 1e-8
     by default, or twenty gained no more: as at a kink, or at an edge of the support. The fit has
     not converged if the gradient there promises more than the standard error of the ELBO.
@@ -101,10 +100,11 @@ class _State(NamedTuple):
     slope: Floats
     values: Floats
     matrix: Floats
+    move: Floats
 
     @property
     def local(self) -> Local:
-        return Local(self.slope, self.values, self.matrix)
+        return Local(self.slope, self.values, self.matrix, self.move)
 
     @property
     def se(self) -> Floats:
@@ -173,14 +173,14 @@ class Newton:
         """Fit some data points; a row an iteration: seconds, evaluations, sums of ``pairs``."""
         start, history = time.perf_counter(), []
         at, narrowings = self._first(rows)
-        rate = np.full(len(rows), _FIRST_RATE)
+        rate = np.ones(len(rows))
         ended = np.zeros(len(self._draws) // 2)  # sums of the data points that are finished
         mark = np.full(len(rows), -np.inf)  # ELBOs at the start of a window
         evaluations = len(rows) * len(self._draws) * (1 + narrowings)
         for iteration in range(self._max_iter + 1):
             seconds = time.perf_counter() - start
             history.append([seconds, evaluations, *(ended + at.pairs.sum(axis=0))])
-            gain, tol = self._form.gain(at.local), np.maximum(self._tol, at.rounding)
+            gain, tol = at.local.gain, np.maximum(self._tol, at.rounding)
             left = gain > tol
             if iteration % _WINDOW == 0:
                 left &= at.elbo - mark > tol
