@@ -6,6 +6,7 @@ from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.expectation import expectation
+from .engine.mixture_fit import fit_mixture
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
@@ -25,6 +26,7 @@ from .results.adaptation import Adaptation, AdaptationRound
 from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
+from .results.mixture_fit import MixtureFit, MixtureHistory
 from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
 from .version import __version__ as __version__
@@ -57,6 +59,8 @@ __all__ = [
     "LooComparison",
     "LooResult",
     "Mixture",
+    "MixtureFit",
+    "MixtureHistory",
     "MixtureModel",
     "Model",
     "PosteriorDraws",
@@ -77,6 +81,7 @@ __all__ = [
     "ess",
     "estimate",
     "expectation",
+    "fit_mixture",
     "from_bridgestan",
     "from_numpyro",
     "from_pymc",

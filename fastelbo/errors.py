@@ -17,6 +17,7 @@ __all__ = [
     "DrawsAxisWarning",
     "FastElboError",
     "FastElboWarning",
+    "FitNotConvergedWarning",
     "HighParetoKWarning",
     "InvalidInputError",
     "InvalidWeightError",
@@ -31,6 +32,7 @@ __all__ = [
     "TargetErrorWarning",
     "TotalBiasWarning",
     "UnsupportedDTypeError",
+    "VarianceFloorWarning",
 ]
 
 
@@ -136,3 +138,11 @@ class AdaptationWarning(FastElboWarning):
 
 class LabelSwitchingWarning(AdaptationWarning):
     """log p(x, z) has a symmetry that q lacks: its other modes may be missing in the evidence."""
+
+
+class FitNotConvergedWarning(FastElboWarning):
+    """A fit stopped at its largest number of iterations, before it converged."""
+
+
+class VarianceFloorWarning(FastElboWarning):
+    """A fitted variance is at its floor: without one, it would be 0 or the likelihood unbounded."""
