@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_floats, constant
 from ..errors import FitNotConvergedWarning, InvalidInputError, VarianceFloorWarning
 from ..kernels.cpu.mixture_em import mixture_sums
 from ..models.gaussian_components import COVARIANCE_TYPES, GaussianComponents
@@ -18,8 +17,9 @@ from ..models.mixture import Mixture
 from ..models.mixture_model import MixtureModel
 from ..random import RandomState, generator
 from ..results.mixture_fit import MixtureFit, MixtureHistory
-from ..validation import Floats, as_choice, as_count, as_number, shown
+from ..validation import as_choice, as_count, as_number, shown
 from ..weights.bounds import Bound
+from .mixture_data import MixtureData, points_of, standardised, weights_of
 from .mixture_starts import drawn_start, given_start
 from .mixture_steps import Climb, climb
 
@@ -69,9 +69,10 @@ def fit_mixture(
         so many nats, as extrapolated from the last steps. Parameters are then within about
         ``sqrt(2 tol)`` of their standard errors.
     var_floor : float
-        Least variance of a component as a share of the variance of the data, at least 1e-12. Where
-        coordinates are scaled to variance 1, no eigenvalue of a covariance is below it. Where no
-        variance is at the floor it changes nothing: nothing is added to a covariance.
+        Least variance of a component as a share of the variance of the data, at least 1e-12: in
+        every direction for "full" and "tied", of every coordinate for "diag", of the mean over
+        coordinates for "spherical". Where no variance is at the floor it changes nothing: nothing
+        is added to a covariance.
     rng : None, int, SeedSequence or Generator
         Seed of the starts.
     n_threads : int, optional
@@ -133,12 +134,12 @@ def fit_mixture(
     starts = default if n_init is None else as_count(n_init, "n_init")
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     random = generator(rng)
-    points = _points(x)
+    points = points_of(x)
     if init is not None:
         _require_init(init, count, points.shape[1])
-    shares = _weights(weights, len(points))
+    shares = weights_of(weights, len(points))
     with np.errstate(all="ignore"):
-        data = _standardised(points[shares > 0.0], shares[shares > 0.0], kind == "spherical")
+        data = standardised(points[shares > 0.0], shares[shares > 0.0], kind)
         climbs = _climbs(data, kind, count, init, starts, floor, tolerance, steps, random, threads)
         kept = _best(climbs, floor, tolerance)
         return _result(data, climbs, kept, floor)
@@ -160,48 +161,6 @@ def fit_mixture_model(model: MixtureModel, **options: Any) -> MixtureFit:
     return fit_mixture(model.x.reshape(-1, model.x.shape[-1]), count, **given)
 
 
-class _Data(NamedTuple):
-    """Points with mean 0 and variance 1 of each coordinate, and weights of mean 1."""
-
-    x: Floats  # (N, D), points of positive weight alone
-    weights: Floats
-    given: Floats  # these points as they were given
-    centre: Floats  # x = centre + unit * standardised
-    unit: Floats
-    mean_weight: float
-    constant: list[int]  # coordinates that never change; their unit is that of the others
-
-
-def _points(x: ArrayLike) -> Floats:
-    points = as_floats(x, "x")
-    if points.ndim != 2 or 0 in points.shape:
-        hint = "; x[:, None] makes points of one coordinate" if points.ndim == 1 else ""
-        raise InvalidInputError(
-            f"x must have shape (N, D), with points and coordinates, got {points.shape}{hint}"
-        )
-    return points
-
-
-def _weights(weights: ArrayLike | None, points: int) -> Floats:
-    if weights is None:
-        return np.ones(points)
-    shares = as_floats(weights, "weights")
-    if shares.shape != (points,):
-        raise InvalidInputError(
-            f"weights must have one entry a data point, shape ({points},), got {shares.shape}"
-        )
-    if (shares < 0.0).any():
-        place = int(np.argmax(shares < 0.0))
-        raise InvalidInputError(
-            f"weights must not be negative, got {shares[place]} at index {place}"
-        )
-    with np.errstate(over="ignore"):
-        total = float(shares.sum())
-    if not 0.0 < total < np.inf:
-        raise InvalidInputError(f"weights must have a positive, finite sum, got {total}")
-    return shares
-
-
 def _require_init(init: object, count: int, dim: int) -> None:
     usable = isinstance(init, Mixture) and isinstance(init.components, Gaussian)
     if not usable or not isinstance(init, Mixture) or init.batch_shape:
@@ -215,40 +174,8 @@ def _require_init(init: object, count: int, dim: int) -> None:
         )
 
 
-def _standardised(x: Floats, weights: Floats, spherical: bool) -> _Data:
-    top = float(weights.max())
-    scaled = weights / top
-    mean_weight = float(scaled.mean())
-    w = scaled / mean_weight
-    # Powers of 2 first, so that no square overflows.
-    power = np.frexp(np.abs(x).max(axis=0))[1]
-    if spherical:
-        power = np.full_like(power, power.max())
-    y = np.ldexp(x, -power)
-    still = y.max(axis=0) == y.min(axis=0)
-    centre = np.where(still, y[0], (w[:, None] * y).sum(axis=0) / len(y))
-    y -= centre
-    variance = (w[:, None] * y**2).sum(axis=0) / len(y)
-    if still.all():
-        raise InvalidInputError(
-            f"x must have points that differ, got {len(x)} of positive weight that coincide"
-        )
-    sizes = np.ldexp(np.sqrt(variance), power)
-    mean_size = float(np.sqrt(np.mean((sizes[~still] / sizes.max()) ** 2)) * sizes.max())
-    if spherical:
-        everything = float(np.sqrt(np.mean((sizes / sizes.max()) ** 2)) * sizes.max())
-        unit = np.full(x.shape[1], everything)
-    else:
-        unit = np.where(still, mean_size, sizes)
-    y /= np.ldexp(unit, -power)
-    return _Data(
-        constant(y), constant(w), x, np.ldexp(centre, power), unit, top * mean_weight,
-        np.flatnonzero(still).tolist(),
-    )  # fmt: skip
-
-
 def _climbs(
-    data: _Data,
+    data: MixtureData,
     kind: str,
     count: int,
     init: Mixture | None,
@@ -260,7 +187,7 @@ def _climbs(
     threads: int | None,
 ) -> list[Climb]:
     def step(at: GaussianComponents) -> tuple[float, GaussianComponents]:
-        sums = mixture_sums(data.x, data.weights, at.whitened(), threads)
+        sums = mixture_sums(data.y, data.weights, at.whitened(), threads)
         if not np.isfinite(sums.log_likelihood):
             return sums.log_likelihood, at
         return sums.log_likelihood, at.maximised(sums, floor)
@@ -268,10 +195,10 @@ def _climbs(
     found = []
     for number in range(starts):
         if number == 0 and init is not None:
-            first = given_start(init, kind, data.centre, data.unit, floor)
+            first = given_start(init, kind, data, floor)
         else:
-            first = drawn_start(data.x, data.weights, kind, count, floor, random)
-        found.append(climb(step, first, len(data.x), floor, tol, max_iter))
+            first = drawn_start(data, kind, count, floor, random)
+        found.append(climb(step, first, len(data.y), floor, tol, max_iter))
         if not np.isfinite(found[-1].log_likelihoods[-1]):
             raise InvalidInputError("init must give every data point a density above 0")
     return found
@@ -287,16 +214,16 @@ def _best(climbs: Sequence[Climb], floor: float, tol: float) -> int:
     return int(np.argmax(ends >= ends.max() - room))
 
 
-def _result(data: _Data, climbs: Sequence[Climb], kept: int, floor: float) -> MixtureFit:
+def _result(data: MixtureData, climbs: Sequence[Climb], kept: int, floor: float) -> MixtureFit:
     best = climbs[kept]
     mixture = _mixture(best.components, data)
-    total = data.mean_weight * len(data.x)
-    log_p = mixture.log_prob(data.given)
+    total = data.mean_weight * len(data.y)
+    log_p = mixture.log_prob(data.x)
     mean = float((data.weights * log_p).sum() / len(log_p))
     gap = data.weights * (log_p - mean)
     se = float(np.sqrt((gap**2).sum()) / len(log_p))
-    # Of the density of standardised coordinates.
-    shift = -float(np.log(data.unit).sum())
+    # The density of y is that of x times |dx / dy|.
+    shift = -data.log_volume
     history = MixtureHistory(
         np.array(best.seconds), np.array(best.log_likelihoods) / len(log_p) + shift
     )
@@ -312,23 +239,23 @@ def _result(data: _Data, climbs: Sequence[Climb], kept: int, floor: float) -> Mi
     )  # fmt: skip
 
 
-def _mixture(components: GaussianComponents, data: _Data) -> Mixture:
+def _mixture(components: GaussianComponents, data: MixtureData) -> Mixture:
     """The components in the coordinates of the data."""
-    mean = data.centre + data.unit * components.mean
+    mean = data.centre + data.unit * (components.mean @ data.mixing.T)
     weights = np.exp(components.log_weight)
     if components.of_matrices:
-        tril = data.unit[:, None] * components.scale
+        tril = data.unit[:, None] * (data.mixing @ components.scale)
         shared = components.kind == "tied"
         return Mixture(weights, Gaussian(mean, scale_tril=tril[0] if shared else tril))
     return Mixture(weights, Gaussian(mean, scale=data.unit * components.scale))
 
 
-def _warned(best: Climb, data: _Data, floor: float) -> tuple[str, ...]:
+def _warned(best: Climb, data: MixtureData, floor: float) -> tuple[str, ...]:
     """Warn of what a fit cannot promise, and return the sentences."""
     limits = [
         f"coordinate{_plural(data.constant)} of x {_verb(data.constant)} constant"
     ] if data.constant else []  # fmt: skip
-    low = best.components.at_floor(floor)
+    low = best.components.at_floor(floor, data.mixing)
     for c in list(low)[:_LISTED]:
         whose = "the tied covariance" if best.components.kind == "tied" else f"component {c}"
         limits.append(f"variances of {whose} are at the floor, in coordinate{_plural(low[c])}")

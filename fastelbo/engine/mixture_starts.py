@@ -5,24 +5,29 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..models.gaussian_components import GaussianComponents, of_covariances
+from ..models.lowering import invert_lower
 from ..models.mixture import Mixture
 from ..models.scales import diagonal_matrices
 from ..validation import Floats
+from .mixture_data import MixtureData
 
+Places = NDArray[np.intp]
 # A start looks at no more data points.
 _MOST_POINTS = 2**14
 
 
 def drawn_start(
-    x: Floats, weights: Floats, kind: str, count: int, floor: float, random: np.random.Generator
+    data: MixtureData, kind: str, count: int, floor: float, random: np.random.Generator
 ) -> GaussianComponents:
     """Components at the clusters of centres that were drawn from the data points (N, D).
 
     Each has the mean of its cluster. All have the variances within the clusters, and no
     covariances.
     """
+    x, weights = data.y, data.weights
     if len(x) > _MOST_POINTS:
         rows = np.sort(random.choice(len(x), _MOST_POINTS, replace=False, shuffle=False))
         x, weights = x[rows], weights[rows]
@@ -42,7 +47,7 @@ def drawn_start(
 
 def _clusters(
     x: Floats, weights: Floats, count: int, random: np.random.Generator
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.intp]], list[int]]:
+) -> tuple[Places, list[int]]:
     """The nearest centre of each point, and the points that are centres.
 
     By k-means++ (Arthur and Vassilvitskii, 2007): the next centre is drawn in proportion to squared
@@ -63,10 +68,10 @@ def _clusters(
     return label, seeds
 
 
-def _draw(shares: Floats, number: int, random: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def _draw(shares: Floats, number: int, random: np.random.Generator) -> Places:
     ends = np.cumsum(shares)
     places = np.searchsorted(ends, random.random(number) * ends[-1], side="right")
-    return np.minimum(places, int(np.flatnonzero(shares)[-1]))
+    return np.asarray(np.minimum(places, int(np.flatnonzero(shares)[-1])))
 
 
 def _squares(x: Floats, seed: int) -> Floats:
@@ -74,19 +79,16 @@ def _squares(x: Floats, seed: int) -> Floats:
     return np.asarray(np.einsum("nd,nd->n", gap, gap))
 
 
-def given_start(
-    mixture: Mixture, kind: str, centre: Floats, unit: Floats, floor: float
-) -> GaussianComponents:
-    """The components of a mixture, in the coordinates (x - centre) / unit."""
+def given_start(mixture: Mixture, kind: str, data: MixtureData, floor: float) -> GaussianComponents:
+    """The components of a mixture, in the coordinates of the data."""
     shape = (mixture.weights.size, mixture.dim)
-    with np.errstate(divide="ignore"):
-        log_weight = np.log(mixture.weights)
-    components = mixture.components
-    mean = (np.broadcast_to(components.mean, shape) - centre) / unit
+    components, back = mixture.components, invert_lower(data.mixing)
+    mean = (np.broadcast_to(components.mean, shape) - data.centre) / data.unit
     if components.scale is not None:
-        tril = diagonal_matrices(np.broadcast_to(components.scale, shape) / unit)
+        tril = diagonal_matrices(np.broadcast_to(components.scale, shape) / data.unit)
     else:
         assert components.scale_tril is not None
-        tril = components.scale_tril / unit[:, None]
+        tril = components.scale_tril / data.unit[:, None]
+    tril = back @ tril
     cov = np.broadcast_to(tril @ np.swapaxes(tril, -1, -2), (*shape, shape[1]))
-    return of_covariances(kind, log_weight, mean, cov, floor)
+    return of_covariances(kind, np.log(mixture.weights), mean @ back.T, cov, floor)

@@ -1,7 +1,7 @@
 """Gaussian components that a fit moves: the four forms of covariances, and their maximum.
 
-Coordinates are those of a fit: data have mean 0 and variance 1 there, each coordinate alone. A
-floor bounds variances from below; of covariance matrices it bounds the eigenvalues. The maximum of
+Coordinates are those of a fit, where data have mean 0 and variance 1. A floor bounds variances from
+below; of covariance matrices it bounds the eigenvalues. The maximum of
 the likelihood under this bound has the eigenvectors of the moments, and their eigenvalues where
 they are above the floor (Theobald, 1975).
 """
@@ -25,7 +25,7 @@ _EMPTY = 1e-10
 # A variance at most so many times the floor is at the floor.
 _AT_FLOOR = 1.0 + 1e-6
 # Squared entry of a direction from which on a coordinate is named in it.
-_NAMED = 0.05
+_NAMED = 0.01
 _LOG_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -49,13 +49,8 @@ class GaussianComponents(NamedTuple):
     def parameters(self) -> int:
         """The number of free parameters."""
         count, dim = self.mean.shape
-        covariances = {
-            "full": count * dim * (dim + 1) // 2,
-            "tied": dim * (dim + 1) // 2,
-            "diag": count * dim,
-            "spherical": count,
-        }
-        return count - 1 + count * dim + covariances[self.kind]
+        of_one = dim * (dim + 1) // 2 if self.of_matrices else self.scale.shape[1]
+        return int(count - 1 + count * dim + len(self.scale) * of_one)
 
     def whitened(self) -> Whitened:
         """What kernels read."""
@@ -133,8 +128,11 @@ class GaussianComponents(NamedTuple):
         usable = np.isfinite(vector).all() and np.isfinite(found).all()
         return GaussianComponents(self.kind, log_weight, mean, scale) if usable else None
 
-    def at_floor(self, floor: float) -> dict[int, list[int]]:
-        """The components at the floor, and the coordinates that are; one stands for all tied."""
+    def at_floor(self, floor: float, mixing: Floats | None = None) -> dict[int, list[int]]:
+        """The components at the floor, and the coordinates that are; one stands for all tied.
+
+        The coordinates are those of ``mixing y`` for the ones of a fit, y.
+        """
         found: dict[int, list[int]] = {}
         for c, scale in enumerate(self.scale):
             if not self.of_matrices:
@@ -143,8 +141,11 @@ class GaussianComponents(NamedTuple):
                     low = np.arange(self.mean.shape[1])
             else:
                 values, vectors = np.linalg.eigh(scale @ scale.T)
-                directions = vectors[:, values <= _AT_FLOOR * floor]
-                low = np.flatnonzero((directions**2 > _NAMED).any(axis=1))
+                forms = vectors[:, values <= _AT_FLOOR * floor]
+                if mixing is not None:
+                    forms = invert_lower(mixing).T @ forms
+                share = forms**2 / (forms**2).sum(axis=0)
+                low = np.flatnonzero((share > _NAMED).any(axis=1))
             if len(low):
                 found[c] = low.tolist()
         return found

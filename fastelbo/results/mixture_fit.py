@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..frozen import Frozen
@@ -143,8 +144,7 @@ class MixtureFit(Frozen):
         'seconds'
         """
         ends = self.start_log_likelihoods / self.n_data
-        others = [value for number, value in enumerate(ends) if number != self.start]
-        return plot_mixture_fit(*self.history, others, ax=ax)
+        return plot_mixture_fit(*self.history, np.delete(ends, self.start), ax=ax)
 
     def __repr__(self) -> str:
         value, se = self.mean_log_likelihood
@@ -153,7 +153,8 @@ class MixtureFit(Frozen):
         lines = [
             f"MixtureFit({self.mixture!r}, {self.covariance_type},",
             f"  log_likelihood={self.log_likelihood:.8g}, a data point {value:.6g} +- {se:.2g},",
-            f"  start {self.start} of {many}, {how} after {self.n_iter} passes, bic={self.bic:.6g},",
+            f"  start {self.start} of {many}, {how} after {self.n_iter} passes,",
+            f"  bic={self.bic:.6g},",
         ]
         lines += [f"  problem: {problem}," for problem in self.problems]
         return "\n".join(lines)[:-1] + ")"
