@@ -8,6 +8,7 @@ from .engine.estimation import estimate
 from .engine.exact_gradients import exact_elbo
 from .engine.expectation import expectation
 from .engine.fitting import fit
+from .engine.mixture_fit import fit_mixture
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
@@ -28,6 +29,7 @@ from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
 from .results.fit import Fit, FitHistory
+from .results.mixture_fit import MixtureFit, MixtureHistory
 from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
 from .version import __version__ as __version__
@@ -62,6 +64,8 @@ __all__ = [
     "LooComparison",
     "LooResult",
     "Mixture",
+    "MixtureFit",
+    "MixtureHistory",
     "MixtureModel",
     "Model",
     "PosteriorDraws",
@@ -84,6 +88,7 @@ __all__ = [
     "exact_elbo",
     "expectation",
     "fit",
+    "fit_mixture",
     "from_bridgestan",
     "from_numpyro",
     "from_pymc",

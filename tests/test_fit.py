@@ -131,6 +131,24 @@ def test_classes_of_a_mixture():
     assert shared.elbo.value < fit.elbo.value
 
 
+def test_the_mixture_of_a_model():
+    x = fe.datasets.load_faithful()
+    start = fe.Mixture(
+        [0.5, 0.5],
+        fe.Gaussian([[2.0, 55.0], [4.0, 80.0]], scale_tril=np.stack([np.diag([0.5, 8.0])] * 2)),
+    )
+    fit = fe.fit(fe.MixtureModel(x, start), wrt="model")
+    assert fit.method == "em"
+    assert fit.converged
+    assert fit.log_evidence.value == pytest.approx(-1130.26396018, abs=1e-5)
+    assert fit.elbo == fit.log_evidence
+    assert fit.history.elbo[-1] == pytest.approx(fit.log_evidence.value, rel=1e-9)
+    np.testing.assert_array_equal(fit.q.probs, fit.model.exact_posterior().probs)
+    with pytest.warns(FitNotConvergedWarning) as caught:
+        fe.fit(fe.MixtureModel(x, start), wrt="model", max_iter=2)
+    assert len(caught) == 1
+
+
 def test_no_data_points():
     fit = fe.fit(fe.LinearGaussian(np.zeros((0, 3)), W, noise_cov=1.0), own(1.0, 0))
     assert fit.q.batch_shape == (0,)

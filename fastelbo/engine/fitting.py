@@ -29,6 +29,7 @@ from .fit_requests import (
     require_q0,
 )
 from .fitted import FitOptions, Fitted, Recorder
+from .mixture_model_fit import fit_classes
 from .requests import kind_of
 from .variational_newton import newton
 
@@ -135,6 +136,9 @@ def fit(
       set of variances by eigenvectors (Joreskog, 1967), or by "em" (Rubin and Thayer, 1982), which
       starts at the model's own loadings, may need thousands of steps, and may end at a lower
       maximum. Both need the sample covariance alone, and start at the model's own noise variances.
+
+    Of a MixtureModel it fits the mixture, by "em" from where it is, as `fit_mixture`, which also
+    has several starts and other options.
 
     The number of loadings is that of the model. A noise matrix is refused: it could be the whole
     covariance, without any loadings. Loadings are known up to a rotation. Columns are orthogonal in
@@ -280,10 +284,11 @@ def _of_model(
             f'q0 must be left out for wrt="model", whose q is the exact posterior; got {shown(q0)}'
         )
     if isinstance(model, MixtureModel):
-        raise InvalidInputError('wrt must be "q" for a MixtureModel; fit_mixture fits mixtures')
+        refuse_of_adam("maximum likelihood", options)
+        return fit_classes(model, method, options)
     if not isinstance(model, LinearGaussian):
         raise InvalidInputError(
-            'wrt must be "q" unless the model is a LinearGaussian: a '
+            'wrt must be "q" unless the model is a LinearGaussian or a MixtureModel: a '
             f"{kind_of(model)} has no parameters to fit"
         )
     form = model.likelihood.noise_form if noise is None else noise
