@@ -300,8 +300,9 @@ def _siwae(
     task: MixtureTask, sources: list[_Source], parts: list[_Part], weights: Floats
 ) -> dict[str, Floats]:
     """The bounds of groups of k draws of each component, and their gradients."""
+    own = weights.T[:, :, None, None]
     logs = np.stack([part.log_weight for part in parts])
-    logs = logs + np.log(weights / task.k).T[:, :, None, None]
+    logs = np.where(own > 0.0, logs + np.log(own / task.k), -np.inf)
     value = logsumexp(logs, axis=(0, 3))
     if np.isneginf(value).any():
         raise InvalidWeightError(
@@ -311,8 +312,7 @@ def _siwae(
     shares = np.exp(logs - value[..., None])
     found: dict[str, Floats] = {"value": value}
     for source, part, share in zip(sources, parts, shares, strict=True):
-        own = _summed(task, source, part, weights, share, -1.0, share)
-        for name, array in own.items():
+        for name, array in _summed(task, source, part, weights, share, -1.0, share).items():
             found[name] = found[name] + array if name in found else array
     return found
 
@@ -333,7 +333,7 @@ def _summed(
         means, scales, logits = [], [], []
         for j in range(weights.shape[1]):
             row = np.zeros_like(part.path)
-            shares = a * part.scores.shares[j]
+            shares = np.where(a > 0.0, a * part.scores.shares[j], 0.0)
             if j == source.place:
                 row = np.where(counts, a[..., None] * part.path, 0.0)
             if score:

@@ -31,7 +31,10 @@ _unflagged = np.errstate(all="ignore")
 
 
 class Scores(NamedTuple):
-    """Of draws (m, n) of m data points; components count along axes of length C."""
+    """Of draws (m, n) of m data points; components count along axes of length C.
+
+    Draws and pulls of components that have no share are 0, but for the own draws.
+    """
 
     log_q: Floats  # (m, n)
     shares: Floats  # r, (C, m, n)
@@ -46,6 +49,7 @@ class ComponentDraws:
         components = q._components
         self.count = int(components.log_weight.shape[-1])
         own = [_single(components, c) for c in range(self.count)]
+        self._place = place
         self.source: Source = lowering.source(own[place], points)
         self.frame: Frame = self.source.frame
         self._densities = [lowering.density(each, points, self.frame) for each in own]
@@ -80,7 +84,14 @@ class ComponentDraws:
                 rho = np.ones(1)
             pulls[c] = _pulled_back(rho[..., None] * draws[c], self._inverses[c])
         log_q = logsumexp(logs, axis=0)
-        return Scores(log_q, np.exp(logs - log_q), draws, pulls)
+        shares = np.exp(logs - log_q)
+        for c in range(self.count):
+            # One that has no share may be too far away for finite numbers.
+            counts = (shares[c] > 0.0)[..., None]
+            pulls[c] = np.where(counts, pulls[c], 0.0)
+            if c != self._place:
+                draws[c] = np.where(counts, draws[c], 0.0)
+        return Scores(log_q, shares, draws, pulls)
 
     def latents(self, v: Floats) -> Floats:
         """z = m + L v less m, for v (m, n, D)."""

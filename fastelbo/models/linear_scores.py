@@ -44,7 +44,9 @@ class LinearScores:
             self._precision = whitener * whitener
         else:
             self._precision = whitener.T @ whitener
-        residual = points.select(model.x, 1) - model.offset - centre @ model.loadings.T
+        # One product a data point: its bits do not depend on the others.
+        seen = (model.loadings @ centre[..., None])[..., 0]
+        residual = points.select(model.x, 1) - model.offset - seen
         self._residual = residual[:, None, :]
         self._centre = centre[:, None, :]
         self._prior = isinstance(model.prior, Gaussian)
