@@ -40,6 +40,7 @@ from ..models.linear_gaussian import LinearGaussian
 from ..models.linear_scores import LinearScores, Product, batches, numbers_of_draw
 from ..models.mixture import Mixture
 from ..models.protocol import LatentModel, Points
+from ..models.slopes import gradient_calls
 from ..progress import Tick, no_tick
 from ..random import pilot_key
 from ..results.gradient import ElboGradient
@@ -261,6 +262,7 @@ class _Source:
         work = values.size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
         launch(
             gradients.joint_slopes, self._prior, self._likelihood,
+            gradient_calls(model, self._prior, self._likelihood),
             constant(np.zeros((1, v.shape[2]))), constant(v), values, slopes, counter,
             work=work, counter=counter, n_threads=self.task.n_threads,
         )  # fmt: skip

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..draws.blocks import CHUNK, LANES, make_workspace, row_of
-from ..draws.densities import weigh_block
+from ..draws.blocks import CHUNK, LANES, make_workspace, padded, row_of
+from ..draws.densities import square_norm_identity, weigh_block
 from ..draws.gradient_rows import set_rows
 from ..draws.sampling import sample_block
 from ..draws.slopes import make_slope_room, slope_block, weigh_with_slopes
@@ -89,6 +89,7 @@ def _weigh(asked, i, first, work, room, n):
         weigh_with_slopes(asked.plan, asked.calls, i, first, work, room, n)
     else:
         weigh_block(asked.plan, i, first, work, n)
+        square_norm_identity(work.v, padded(asked.plan.dim), n, work.square)
 
 
 @borrower
