@@ -6,6 +6,7 @@ from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.exact_gradients import exact_elbo
+from .engine.gradients import elbo_gradient
 from .engine.expectation import expectation
 from .engine.fitting import fit
 from .engine.mixture_fit import fit_mixture
@@ -85,6 +86,7 @@ __all__ = [
     "errors",
     "ess",
     "estimate",
+    "elbo_gradient",
     "exact_elbo",
     "expectation",
     "fit",
