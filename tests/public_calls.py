@@ -25,6 +25,7 @@ MIXTURE = fe.Mixture(SHARES, COMPONENTS)
 CLASSES = fe.Categorical(SHARES)
 MODEL = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
 NEAR = fe.Gaussian([0.5], scale=0.75)
+FACTORS = fe.LinearGaussian(WEIGHTS.T, [[1.0], [0.5], [0.25]], noise_cov=1.0)
 ESTIMATE = fe.estimate(MODEL, NEAR, 1000, rng=0)
 # As a fitted GaussianMixture of scikit-learn.
 FITTED = SimpleNamespace(
@@ -170,6 +171,11 @@ CALLS = {
         {"model": P, "start": X[:, :1], "target_se": 0.125, "round_size": 50, "rng": 0},
     ),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
+    "fit": (fe.fit, {"model": MODEL, "q0": NEAR, "method": "lbfgs", "n_eval": 50, "rng": 0}),
+    "fit of a model": (
+        fe.fit,
+        {"model": FACTORS, "wrt": "model", "noise": "diagonal", "tol": 0.125, "max_iter": 50},
+    ),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "exact_elbo": (fe.exact_elbo, {"model": MODEL, "q": NEAR}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
@@ -199,7 +205,7 @@ NOT_CALLED = {
     *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
     *("BridgeEstimate", "LooComparison"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
-    *("Expectation", "PosteriorDraws"),
+    *("Expectation", "PosteriorDraws", "Fit", "FitHistory"),
     *(
         "Adaptation",
         "AdaptationRound",
@@ -219,6 +225,8 @@ def content(value):
     """Everything in a result, as arrays in lists and dictionaries."""
     if isinstance(value, fe.Estimate):
         return value.to_dict()
+    if isinstance(value, fe.FitHistory):
+        return [value.iteration, value.elbo]
     if isinstance(value, tuple):
         return [content(each) for each in value]
     if isinstance(value, Axes):

@@ -176,7 +176,7 @@ def fit(
     (20,)
     """
     # Methods, and the fresh draws, warn at the line that called this function.
-    with warnings.catch_warnings(record=True) as caught:
+    with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         options = FitOptions(
             wrt=as_choice(wrt, "wrt", ("q", "model")),
@@ -189,8 +189,9 @@ def fit(
             n_threads=count_or_none(n_threads, "n_threads"),
             progress=as_flag(progress, "progress"),
         )
+        fresh = count_or_none(n_eval, "n_eval", least=0)
         used, fitted = _method(model, q0, as_choice(method, "method", _METHODS), noise, options)
-        found = _result(used, fitted, count_or_none(n_eval, "n_eval", least=0), options)
+        found = _result(used, fitted, fresh, options)
     for each in caught:
         # A q that is exact has equal weights.
         if not issubclass(each.category, ConstantWeightsWarning):
