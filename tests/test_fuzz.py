@@ -270,10 +270,6 @@ FUNCTIONS = {
         target_se=st.just(0.1),
         max_evaluations=st.just(3000),
     ),
-    "kl_divergence": st.one_of(
-        st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
-        st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
-    ),
     "fit_mixture": keywords(
         {
             "covariance_type": st.sampled_from(["full", "tied", "diag", "spherical"]),
@@ -289,6 +285,10 @@ FUNCTIONS = {
             )
         ),
         n_components=st.integers(1, 3),
+    ),
+    "kl_divergence": st.one_of(
+        st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
+        st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
     ),
     "plotting.plot": keywords(estimate=estimates(), kind=st.sampled_from(["bounds", "pareto_k"])),
     "plotting.plot_bounds": keywords(
