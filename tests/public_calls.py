@@ -72,6 +72,8 @@ RATIOS = np.round((P.log_prob(CHAINS) - Q.log_prob(CHAINS)) * 64).reshape(2, 300
 with quiet():
     BRIDGE, OTHER_BRIDGE = (fe.bridge(CHAINS, P, rng=seed) for seed in (0, 1))
 
+MIXTURE_FIT = fe.fit_mixture(WEIGHTS[0, :, None], 2, init=MIXTURE)
+
 DRAWS = {"model": P, "q": Q, "n_samples": 50, "rng": 0}
 
 CALLS = {
@@ -198,6 +200,18 @@ CALLS = {
         fe.plotting.plot_convergence,
         {"estimates": [ESTIMATE], "exact": np.array([-1.0, -2.0])},
     ),
+    "fit_mixture": (
+        fe.fit_mixture,
+        {
+            "x": WEIGHTS[0, :, None].copy(),
+            "n_components": 2,
+            "weights": np.abs(WEIGHTS[1]),
+            "init": MIXTURE,
+            "n_init": 2,
+            "rng": 0,
+        },
+    ),
+    "MixtureFit.responsibilities": (MIXTURE_FIT.responsibilities, {"x": X[:, :1]}),
 }
 
 # Results, which are not made by users; functions without arguments, and of other libraries' models.
@@ -217,6 +231,7 @@ NOT_CALLED = {
         "SmoothedWeights",
         "Total",
     ),
+    *("MixtureFit", "MixtureHistory"),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }
 
@@ -227,6 +242,8 @@ def content(value):
         return value.to_dict()
     if isinstance(value, fe.FitHistory):
         return [value.iteration, value.elbo]
+    if isinstance(value, fe.MixtureHistory):
+        return value.log_likelihood
     if isinstance(value, tuple):
         return [content(each) for each in value]
     if isinstance(value, Axes):

@@ -35,7 +35,7 @@ class MixtureHistory(NamedTuple):
     >>> import fastelbo as fe
     >>> history = fe.fit_mixture([[0.0], [0.5], [4.0], [5.0]], 1, rng=0).history
     >>> history.log_likelihood.round(4)
-    array([-2.1713, -2.1713])
+    array([-2.1897, -2.1897])
     """
 
     seconds: Floats
