@@ -118,20 +118,14 @@ class _Adam:
         """Of the mean over data points, on fresh draws."""
         rows = self._order.next()
         draws = self._fresh(rows, self._draws, pilot_key(self._options.key, step))
-        sums = self._sums(vector, rows, draws, path=True)
-        slope = self._form.pull(vector, rows, sums.slopes) / len(rows)
-        if not np.isfinite(slope).all():
-            raise InvalidInputError(
-                f"model must have finite log densities and gradients at draws of q; in step {step} "
-                "one is not: start nearer, or give a smaller learning_rate"
-            )
-        return slope
+        slopes = self._sums(vector, rows, draws, step).slopes
+        return self._form.pull(vector, rows, slopes) / len(rows)
 
     def _look(self, vector: Floats, step: int, recorder: Recorder, stop: _Stop) -> None:
         """The ELBO on common draws: an entry of the history."""
         rows = self._held_out
         draws = self._fresh(rows, _HELD_OUT_DRAWS, pilot_key(self._options.key, _OF_LOOKS))
-        terms = self._sums(vector, rows, draws, path=True).terms.sum(axis=1)
+        terms = self._sums(vector, rows, draws, step).terms.sum(axis=1)
         stop.add(terms)
         share = self._points / len(rows)
         each = terms.var(axis=1, ddof=1) / terms.shape[1]
@@ -139,12 +133,23 @@ class _Adam:
         recorder.add(step, share * float(terms.mean(axis=1).sum()), se, self._evaluations)
 
     @np.errstate(all="ignore")
-    def _sums(self, vector: Floats, rows: NDArray[np.int64], draws: Floats, *, path: bool) -> Sums:
+    def _sums(self, vector: Floats, rows: NDArray[np.int64], draws: Floats, step: int) -> Sums:
         self._evaluations += math.prod(draws.shape[:3])
-        return component_sums(
+        sums = component_sums(
             self._density, self._form.parts(vector, rows), self._form.constants(rows), draws, rows,
-            path=path,
+            path=True,
         )  # fmt: skip
+        fits = np.isfinite(sums.terms).all(axis=(1, 2))
+        for slope in sums.slopes:
+            fits &= np.isfinite(slope).reshape(len(rows), -1).all(axis=1)
+        if not fits.all():
+            i = int(rows[fits.argmin()])
+            raise InvalidInputError(
+                "model must have finite log densities and gradients at all draws of q; after "
+                f"{step} steps one of data point {i} is not: another q0 or a smaller learning_rate "
+                "may help"
+            )
+        return sums
 
     def _density(self, z: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
         if not np.isfinite(z).all():

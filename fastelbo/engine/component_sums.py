@@ -53,12 +53,11 @@ def component_sums(
     2017, Sticking the landing).
     """
     (n, count, dim), size, (log_base, df) = parts.mean.shape, draws.shape[2], constants
+    moved = _times(draws, parts.scale, parts.is_diagonal)
     if parts.is_diagonal:
-        moved = parts.scale[:, :, None, :] * draws
         inverse = 1.0 / parts.scale
         log_det = np.log(parts.scale).sum(axis=2)
     else:
-        moved = draws @ np.swapaxes(parts.scale, 2, 3)
         inverse = lowering.invert_lower(parts.scale)
         log_det = np.log(np.diagonal(parts.scale, axis1=2, axis2=3)).sum(axis=2)
     z = (parts.mean[:, :, None, :] + moved).reshape(n, count * size, dim)
@@ -67,10 +66,7 @@ def component_sums(
 
     # All draws in the coordinates of all components: y (n, K, C S, D), and u = -grad log q_k.
     away = z[:, None] - parts.mean[:, :, None, :]
-    if parts.is_diagonal:
-        y = away * inverse[:, :, None, :]
-    else:
-        y = away @ np.swapaxes(inverse, 2, 3)
+    y = _times(away, inverse, parts.is_diagonal)
     square = (y**2).sum(axis=3)
     if df is None:
         radial, pull = -0.5 * square, y
@@ -78,7 +74,9 @@ def component_sums(
         free = df[:, :, None]
         radial = -0.5 * (free + dim) * np.log1p(square / free)
         pull = y * ((free + dim) / (free + square))[..., None]
-    u = pull * inverse[:, :, None, :] if parts.is_diagonal else pull @ inverse
+    u = _times(
+        pull, inverse if parts.is_diagonal else np.swapaxes(inverse, 2, 3), parts.is_diagonal
+    )
     log_weight = parts.logits - logsumexp(parts.logits, axis=1, keepdims=True)
     logs = (log_base - log_det + log_weight)[:, :, None] + radial
     own = softmax(logs, axis=1)  # responsibilities (n, K, C S)
@@ -114,6 +112,13 @@ def component_sums(
         )
         by_logit -= total - weight
     return Sums(terms, largest, Parts(by_logit, by_mean, by_scale))
+
+
+def _times(vectors: Floats, matrix: Floats, is_diagonal: bool) -> Floats:
+    """Vectors (..., D) of each component times its matrix, or its diagonal."""
+    if is_diagonal:
+        return np.asarray(vectors * matrix[:, :, None, :])
+    return np.asarray(vectors @ np.swapaxes(matrix, 2, 3))
 
 
 def _products(left: Floats, right: Floats, is_diagonal: bool) -> Floats:

@@ -50,9 +50,9 @@ def newton(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
     its diagonal for a diagonal q, and moves m by ``r C ((1 - r) 1 + r K)^-1 C' E g``. For r = 1 it
     ends at the optimum of a quadratic log density. Each data point has a rate: it starts at 1/2,
     doubles up to 1 after a step, and halves where a step would lower the ELBO on these draws. So
-    the ELBO never falls. A data point ends where a step would gain no more than ``tol`` nats, 1e-8 by
-    default, or twenty gained no more: as at a kink, or at an edge of the support. The fit has not
-    converged if the gradient there promises more than the standard error of the ELBO.
+    the ELBO never falls. A data point ends where a step would gain no more than ``tol`` nats, 1e-8
+    by default, or twenty gained no more: as at a kink, or at an edge of the support. The fit has
+    not converged if the gradient there promises more than the standard error of the ELBO.
 
     References
     ----------
