@@ -55,6 +55,9 @@ class GradientPlan(NamedTuple):
     scale: NDArray[np.float64]  # (N or 1, 1 or D, D) T, padded
     affine: NDArray[np.float64]  # (N or 1, scores, D), padded
     start: NDArray[np.float64]  # (N or 1, scores), padded
+    # Gradients of supplied log densities in v, (N, D, draws), draw ``given_first`` on; (1, 0, 0).
+    given: NDArray[np.float64]
+    given_first: int
 
 
 @borrower
