@@ -34,13 +34,14 @@ from ..arrays.inputs import constant
 from ..errors import InvalidInputError, InvalidWeightError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import launch, new_counter, sample
-from ..kernels.draws.blocks import SUPPLIED
 from ..models.component_scores import ComponentDraws, Scores
+from ..models.host import Batch, HostDensity
 from ..models.linear_gaussian import LinearGaussian
 from ..models.linear_scores import LinearScores, Product, batches, numbers_of_draw
 from ..models.mixture import Mixture
 from ..models.protocol import LatentModel, Points
 from ..models.slopes import gradient_calls
+from ..models.terms import Supplied, Zero
 from ..progress import Tick, no_tick
 from ..random import pilot_key
 from ..results.gradient import ElboGradient
@@ -95,6 +96,24 @@ class MixtureTask(NamedTuple):
             own += numbers_of_draw(self.model)
         return int(own)
 
+    @property
+    def groups(self) -> int:
+        """Groups of a block."""
+        return max(1, min(_MOST_GROUPS, _BLOCK // (self.k * self.numbers_of_draw)))
+
+    def host_batch(self, density: HostDensity) -> Batch:
+        """The shape of batches of a density on the host."""
+        return density.batch(self.groups * self.k, math.prod(self.batch))
+
+    @property
+    def points_of_batch(self) -> int:
+        """Data points that share such batches. Slices begin at multiples of it."""
+        parts = self.model.prior, self.model.likelihood
+        return max(
+            (self.host_batch(each).points for each in parts if isinstance(each, HostDensity)),
+            default=1,
+        )
+
 
 def mixture_gradient(task: MixtureTask, per_point: bool, tick: Tick = no_tick) -> ElboGradient:
     """The bound of a mixture q and its gradients, with standard errors."""
@@ -105,11 +124,11 @@ def mixture_gradient(task: MixtureTask, per_point: bool, tick: Tick = no_tick) -
         for name, (own, event) in _shapes(task).items()
     }
     count = math.prod(batch)
-    groups = max(1, min(_MOST_GROUPS, _BLOCK // (task.k * task.numbers_of_draw)))
-    most = max(1, _PART // (groups * task.k * task.numbers_of_draw))
+    groups, group = task.groups, task.points_of_batch
+    most = group * max(1, _PART // (groups * task.k * task.numbers_of_draw) // group)
     for lo in range(0, count, most):
         rows = slice(lo, min(lo + most, count))
-        means, variances = _of_points(task, Points(batch, rows), rows, groups, tick)
+        means, variances = _of_points(task, Points(batch, rows), rows, tick)
         for name, (total, spread) in sums.items():
             total.add(rows, means[name])
             spread.add(rows, variances[name])
@@ -167,13 +186,14 @@ def _shapes(task: MixtureTask) -> dict[str, tuple[tuple[int, ...], tuple[int, ..
 
 @_unflagged
 def _of_points(
-    task: MixtureTask, points: Points, rows: slice, groups: int, tick: Tick
+    task: MixtureTask, points: Points, rows: slice, tick: Tick
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Means and variances of the value and the gradients of some data points."""
     members = rows.stop - rows.start
     sources = [_Source(task, c, points, rows) for c in range(task.q.weights.shape[-1])]
     weights = np.broadcast_to(points.select(task.q.weights, 1), (members, len(sources)))
     together = task.estimator == "siwae"
+    groups = task.groups
     moments = [_Moments() for _ in (sources[:1] if together else sources)]
     for first in range(0, task.n_groups, groups):
         stop = min(first + groups, task.n_groups)
@@ -214,11 +234,16 @@ class _Source:
         self.draws = ComponentDraws(task.q, c, points)
         frame = self.draws.frame
         model = task.model
+        parts = model.prior, model.likelihood
+        if any(isinstance(each, Supplied) for each in parts):
+            raise InvalidInputError(
+                f"model must have a gradient in z, and supplied values have none; got {model!r}"
+            )
+        self._on_host = [each for each in parts if isinstance(each, HostDensity)]
         self._prior, self._likelihood = (
-            each.term(points, frame) for each in (model.prior, model.likelihood)
+            (Zero(model.dim) if each in self._on_host else each).term(points, frame)
+            for each in parts
         )
-        if SUPPLIED in (self._prior.kind, self._likelihood.kind):
-            raise InvalidInputError("model must have a density that is known at any z")
         self.linear = None
         if task.of_model:
             assert isinstance(model, LinearGaussian)
@@ -237,10 +262,13 @@ class _Source:
         )  # fmt: skip
         values, slopes = self._slopes(v)
         v = np.ascontiguousarray(np.swapaxes(v, 0, 1))
-        scores = self.draws.at(v)
+        scores, moved = self.draws.at(v), self.draws.latents(v)
         pulled = (scores.shares[..., None] * scores.pulls).sum(axis=0)
-        path = self.draws.slopes_in_z(np.swapaxes(slopes, 0, 1)) + pulled
-        log_weight = values.T - scores.log_q
+        log_joint, path = values.T, self.draws.slopes_in_z(np.swapaxes(slopes, 0, 1)) + pulled
+        for density in self._on_host:
+            for total, each in zip((log_joint, path), self._host(density, moved), strict=True):
+                total += each
+        log_weight = log_joint - scores.log_q
         self._require_finite(log_weight, path, first * task.k)
 
         def grouped(array: Floats, axes: int) -> Floats:
@@ -251,7 +279,7 @@ class _Source:
             grouped(log_weight, 0),
             grouped(path, 1),
             Scores(*(grouped(each, axes) for each, axes in zip(scores, (0, 0, 1, 1), strict=True))),
-            grouped(self.draws.latents(v), 1),
+            grouped(moved, 1),
         )
 
     def _slopes(self, v: Floats) -> tuple[Floats, Floats]:
@@ -267,6 +295,20 @@ class _Source:
             work=work, counter=counter, n_threads=self.task.n_threads,
         )  # fmt: skip
         return values, slopes
+
+    def _host(self, density: HostDensity, moved: Floats) -> tuple[Floats, Floats]:
+        """A density on the host at draws (m, n, D) less their mean, and its gradients in z."""
+        z = np.swapaxes(self.draws.frame.centre[:, None] + moved, 0, 1)
+        rows = np.arange(self.rows.start, self.rows.stop) % math.prod(density.batch_shape)
+        values, slopes = np.empty(z.shape[:2]), np.empty(z.shape)
+        batch = self.task.host_batch(density)
+        for j in range(0, z.shape[0], batch.draws):
+            for i in range(0, z.shape[1], batch.points):
+                part = np.s_[j : j + batch.draws, i : i + batch.points]
+                # A private copy, as the function may write to it.
+                found = density.value_and_gradient(np.array(z[part]), rows[part[1]], batch)
+                values[part], slopes[part] = found
+        return values.T, np.swapaxes(slopes, 0, 1)
 
     def _require_finite(self, log_weight: Floats, path: Floats, first: int) -> None:
         """An error for a bad log weight, or for a gradient that is not finite where it counts."""
