@@ -337,3 +337,43 @@ def test_what_is_refused():
         gradient(ONE, far, 5)
     # Where another component has all the weight, draws of no weight do no harm.
     assert np.isfinite(gradient(ONE, far, 5, 2, "siwae").value.value)
+
+
+# --- models on the host -------------------------------------------------------------------------
+
+LOADINGS = np.random.default_rng(8).normal(size=(3, 2))
+POINTS = np.random.default_rng(9).normal(size=(5, 3))
+
+
+def log_likelihood(z, x):
+    residual = x - z @ LOADINGS.T
+    return -0.5 * (residual * residual).sum(-1)
+
+
+def slope(z, x):
+    return (x - z @ LOADINGS.T) @ LOADINGS
+
+
+@pytest.mark.parametrize(("estimator", "k"), [("stl", 1), ("siwae", 3)])
+@pytest.mark.parametrize("batch_size", [None, 64])
+def test_a_function_on_the_host(estimator, k, batch_size):
+    prior = fe.Gaussian([0.0, 0.0], scale=1.0)
+    host = fe.Model(
+        log_likelihood=log_likelihood, grad=slope, data=POINTS, prior=prior, vectorized=True,
+        batch_size=batch_size,
+    )  # fmt: skip
+    linear = fe.LinearGaussian(POINTS, LOADINGS, noise_cov=1.0, prior=prior)
+    _, q = CASES["full"].pair()
+    result, expected = (gradient(each, q, 700, k, estimator) for each in (host, linear))
+    for name, bound in result.gradients.items():
+        np.testing.assert_allclose(bound.value, expected.gradients[name].value, rtol=1e-9)
+        np.testing.assert_allclose(bound.se, expected.gradients[name].se, rtol=1e-9)
+    # The densities differ by the constant of the noise.
+    const = 7.5 * np.log(2.0 * np.pi)
+    assert result.value.value - const == pytest.approx(float(expected.value.value), rel=1e-12)
+
+
+def test_a_function_of_numpy_without_a_gradient_is_refused():
+    model = fe.Model(log_joint=lambda z: -0.5 * (z * z).sum(-1), dim=1, vectorized=True)
+    with pytest.raises(InvalidInputError, match=r'grad=.*"torch" or "jax"'):
+        gradient(model, TWO, 5)

@@ -61,10 +61,11 @@ def exact_elbo(model: LinearGaussian | MixtureModel, q: LocationScale | Categori
 
     Examples
     --------
-    The ELBO of the posterior is the log evidence:
-
     >>> import fastelbo as fe
     >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+
+    The ELBO of the posterior is the log evidence:
+
     >>> float(fe.exact_elbo(model, model.exact_posterior()).round(6)[0])
     -1.515512
     >>> float(fe.exact_elbo(model, fe.Gaussian([0.0], scale=1.0)).round(6)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..errors import AllWeightsZeroWarning, InvalidWeightError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
+from ..kernels.draws.gradient_rows import GradientPlan
 from ..kernels.state.product_moments import BAD_SLOPE, BAD_WEIGHT, EMPTY, HEAD
 from ..models.gradient_plan import Asked, lower, order, parameters
 from ..models.protocol import Points
@@ -21,6 +23,7 @@ from ..weights.bounds import Bound
 from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
 from .exact_gradients import PointSums
+from .host import group_size, host_densities, slopes_of
 from .task import EstimateRequest
 
 # Multiply-adds of the first launch, and the fixed cost of a draw.
@@ -58,12 +61,17 @@ def sampled_gradient(
     linear = asked.of_model
     own = request.work + (0 if linear is None else (linear.loadings.size + asked.q.dim**2))
     work = asked.k * (3 * request.work + _DRAW_WORK) + int(bounds[-1]) * asked.k
-    most, empty = max(1, SLICE_NUMBERS // (size + own)), 0
+    group, empty = group_size(request), 0
+    if host_densities(request):
+        own += (asked.q.dim + 1) * max(CHUNK, asked.k)
+    # Slices begin where batches of a function on the host begin.
+    most = group * max(1, SLICE_NUMBERS // (size + own) // group)
     pace = Pace(max(1, _FIRST_WORK // work))
     for lo in range(0, request.points, most):
         rows = slice(lo, min(lo + most, request.points))
         lowered = lower(asked, Points(batch, rows), wanted)
-        states = _folded(lowered.plan, request, rows, n_groups, size, work, n_threads, pace, tick)
+        plans = _plans(lowered.plan, request, rows, n_threads)
+        states = _folded(plans, asked.k, request, rows, n_groups, size, work, n_threads, pace, tick)
         _refuse(request, rows, states)
         without = states[:, EMPTY] > 0.0
         empty += int(without.sum())
@@ -85,20 +93,42 @@ def sampled_gradient(
         return Sampled(Bound(value[0].total(), np.sqrt(value[1].total())), found, empty)
 
 
-def _folded(plan, request, rows, n_groups, size, work, n_threads, pace, tick):  # type: ignore[no-untyped-def]
+# plans(first, stop): the plan for draws first to stop.
+_Plans = Callable[[int, int], GradientPlan]
+
+
+def _plans(
+    plan: GradientPlan, request: EstimateRequest, rows: slice, n_threads: int | None
+) -> _Plans:
+    """The plan, with what functions on the host give."""
+    if not host_densities(request):
+        return lambda first, stop: plan
+    found = slopes_of(request, rows, n_threads, plan.slopes)
+
+    def with_values(first: int, stop: int) -> GradientPlan:
+        own, given = found(first, stop)
+        return plan._replace(plan=own, given=given, given_first=first)
+
+    return with_values
+
+
+def _folded(plans, k, request, rows, n_groups, size, work, n_threads, pace, tick):  # type: ignore[no-untyped-def]
     """The states of some data points, from all chunks of their groups."""
     points = rows.stop - rows.start
-    per_chunk = max(1, CHUNK // plan.size)
+    per_chunk = max(1, CHUNK // k)
     chunks = -(-n_groups // per_chunk)
     prefix = np.zeros((points, size))
     prefix[:, [BAD_WEIGHT, BAD_SLOPE]] = -1.0
     places = constant(np.arange(rows.start, rows.stop))
     first = 0
     while first < chunks:
-        most = max(1, SLICE_NUMBERS // (points * size))
-        step = min(chunks - first, most, max(1, pace.size // (points * per_chunk)))
+        most = SLICE_NUMBERS // (points * size)
+        if host_densities(request):
+            most = min(most, SLICE_NUMBERS // (points * (request.q.dim + 1) * per_chunk * k))
+        step = min(chunks - first, max(1, most), max(1, pace.size // (points * per_chunk)))
         states, counter = np.empty((points, step, size)), new_counter()
         groups = min(n_groups, (first + step) * per_chunk) - first * per_chunk
+        plan = plans(first * per_chunk * k, (first * per_chunk + groups) * k)
         with pace:
             launch(
                 gradients.gradient_states, plan, np.uint64(request.key), request.first_index,
@@ -106,7 +136,7 @@ def _folded(plan, request, rows, n_groups, size, work, n_threads, pace, tick):  
                 work=points * groups * work, counter=counter,
             )  # fmt: skip
         launch(gradients.fold_gradients, states, prefix, n_threads=n_threads)
-        tick(points * groups * plan.size)
+        tick(points * groups * k)
         first += step
     return prefix
 

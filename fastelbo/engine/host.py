@@ -108,28 +108,31 @@ def plans_of(
 
 
 def slopes_of(
-    request: EstimateRequest, rows: slice | NDArray[np.int64], n_threads: int | None
+    request: EstimateRequest,
+    rows: slice | NDArray[np.int64],
+    n_threads: int | None,
+    wanted: bool,
 ) -> SlopedPlans:
     """As `plans_of`, with the gradients of the host densities in the coordinates of the draws.
 
     ``plans(first, stop)`` is the plan for these draws, and the sum of the gradients, of shape
-    (points, D, stop - first).
+    (points, D, stop - first), if they are ``wanted``.
     """
     plan, densities = request.plan(rows), host_densities(request)
     sources = {
-        name: _Values(density, request, rows, n_threads, request.n_samples, slopes=True)
+        name: _Values(density, request, rows, n_threads, request.n_samples, wanted)
         for name, density in densities.items()
     }
 
     def with_slopes(first: int, stop: int) -> tuple[Plan, Floats]:
         terms: dict[str, Any] = {}
-        total: Floats | None = None
+        total = np.zeros((1, 0, 0))
         for name, source in sources.items():
-            values, slopes = source.at(first, stop)
+            values, *slopes = source.at(first, stop)
             own: Term = getattr(plan, name)
             terms[name] = own._replace(values=constant(values), first_draw=first)
-            total = slopes if total is None else total + slopes
-        assert total is not None
+            for each in slopes:
+                total = total + each if total.size else each
         return plan._replace(**terms), constant(total)
 
     return with_slopes

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
-from ..kernels.draws.blocks import NO_CALL, SUPPLIED, padded
+from ..kernels.draws.blocks import NO_CALL, padded
 from ..kernels.draws.gradient_rows import GradientPlan, Rows
 from ..kernels.state.estimators import SCORE, TOTAL, VIMCO
 from ..validation import Floats, Integers
@@ -27,6 +27,7 @@ from .lowering import finite_inverse
 from .plans import plan
 from .protocol import Frame, LatentModel, Points
 from .slopes import gradient_calls
+from .terms import Supplied
 
 
 class Asked(NamedTuple):
@@ -47,7 +48,9 @@ class Asked(NamedTuple):
     @property
     def of_model(self) -> LinearGaussian | None:
         """The model, where its gradients are asked for."""
-        return self.model if "model" in self.wrt and isinstance(self.model, LinearGaussian) else None
+        return (
+            self.model if "model" in self.wrt and isinstance(self.model, LinearGaussian) else None
+        )
 
     @property
     def by_scores(self) -> bool:
@@ -186,15 +189,14 @@ class Lowered(NamedTuple):
 
 
 def lower(asked: Asked, points: Points, wanted: list[Parameter]) -> Lowered:
-    """The plan of some data points."""
+    """The plan of some data points. The engine puts in what a function on the host gives."""
     model, q, dim = asked.model, asked.q, asked.q.dim
     made = plan(model, q, points)
-    if SUPPLIED in (made.prior.kind, made.likelihood.kind):
-        raise InvalidInputError(
-            "model must have a density of which a gradient is known at any z; got one of values "
-            f"that a function of many draws supplies: {model!r}"
-        )
     slopes = asked.of_q and not asked.by_scores
+    if slopes and any(isinstance(part, Supplied) for part in (model.prior, model.likelihood)):
+        raise InvalidInputError(
+            f"model must have a gradient in z, and supplied values have none; got {model!r}"
+        )
     calls = gradient_calls(model, made.prior, made.likelihood) if slopes else _NO_CALLS
     frame = q.source(points).frame
     inverse = _NO_MATRIX if frame.scale_tril is None else finite_inverse(frame.scale_tril)
@@ -217,12 +219,13 @@ def lower(asked: Asked, points: Points, wanted: list[Parameter]) -> Lowered:
     )  # fmt: skip
     lowered = GradientPlan(
         made, calls, asked.kind, asked.alpha, asked.k, slopes, rows_of(asked),
-        *map(constant, arrays),
+        *map(constant, (*arrays, _NO_GIVEN)), given_first=0,
     )  # fmt: skip
     factor, added = _readings(asked, points, frame, own, wanted)
     return Lowered(lowered, factor, added)
 
 
+_NO_GIVEN = np.zeros((1, 0, 0))
 _NO_MATRIX = np.zeros((1, 0, 0))
 _NO_CALLS = NO_CALL, NO_CALL
 
@@ -274,9 +277,7 @@ def _scores(model: LinearGaussian, points: Points, frame: Frame) -> tuple[Floats
         own = prior_precision(prior, points)
         moved = centre - points.select(prior.mean, 1)
         shift = (own @ moved[..., None])[..., 0]
-        affine = np.concatenate(
-            [np.broadcast_to(affine, (len(own), features, dim)), own], axis=1
-        )
+        affine = np.concatenate([np.broadcast_to(affine, (len(own), features, dim)), own], axis=1)
         count = max(len(start), len(shift))
         start = np.concatenate(
             [np.broadcast_to(each, (count, each.shape[1])) for each in (start, shift)], axis=1

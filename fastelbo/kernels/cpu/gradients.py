@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..draws.blocks import CHUNK, LANES, make_workspace, padded, row_of
+from ..draws.blocks import CHUNK, LANES, SUPPLIED, make_workspace, padded, row_of
 from ..draws.densities import square_norm_identity, weigh_block
 from ..draws.gradient_rows import set_rows
 from ..draws.sampling import sample_block
@@ -72,14 +72,44 @@ def joint_slopes(part, parts, prior, likelihood, calls, centre, x, values, slope
 
 
 @borrower
-def _lay_across(v, dim, size, groups, room):
+def _lay_row(row, size, groups, room):
     """Move draw j of group g from lane g size + j to lane j groups + g."""
+    copy(row, size * groups, room)
+    for j in range(size):
+        for g in range(groups):
+            row[j * groups + g] = room[g * size + j]
+
+
+@borrower
+def _lay_across(v, dim, size, groups, room):
+    """`_lay_row` for each coordinate."""
     for d in range(dim):
-        row = v[d]
-        copy(row, size * groups, room)
-        for j in range(size):
-            for g in range(groups):
-                row[j * groups + g] = room[g * size + j]
+        _lay_row(v[d], size, groups, room)
+
+
+@borrower
+def _add_given(given, first, dim, n, slopes):
+    """Add supplied gradients to slopes."""
+    for d in range(dim):
+        row, out = given[d, first : first + n], slopes[d]
+        for k in range(n):
+            out[k] += row[k]
+
+
+@borrower
+def _weigh_groups(asked, i, first, size, groups, work, room, n):
+    """`_weigh` for whole groups, small ones across the lanes."""
+    plan, across = asked.plan, 1 < size < _SMALL
+    # Supplied values are in the order of the draws.
+    supplied = plan.prior.kind == SUPPLIED or plan.likelihood.kind == SUPPLIED
+    if across and not supplied:
+        _lay_across(work.v, plan.dim, size, groups, work.norm)
+    _weigh(asked, i, first, work, room, n)
+    if across and supplied:
+        _lay_across(work.v, plan.dim, size, groups, work.norm)
+        _lay_across(room.slopes, plan.dim, size, groups, work.norm)
+        _lay_row(work.log_weight, size, groups, work.norm)
+        _lay_row(work.square, size, groups, work.norm)
 
 
 @borrower
@@ -87,6 +117,8 @@ def _weigh(asked, i, first, work, room, n):
     """Log weights of a block, and gradients of log p where they are needed."""
     if asked.slopes:
         weigh_with_slopes(asked.plan, asked.calls, i, first, work, room, n)
+        if asked.given.shape[1] > 0:
+            _add_given(asked.given[i], first - asked.given_first, asked.plan.dim, n, room.slopes)
     else:
         weigh_block(asked.plan, i, first, work, n)
         square_norm_identity(work.v, padded(asked.plan.dim), n, work.square)
@@ -110,7 +142,9 @@ def _note_slopes(state, asked, rows, first, n, size, groups, across):
     for r in range(1, where.count):
         for k in range(n):
             if not abs(rows[r, k]) < np.inf:
-                state[BAD_SLOPE] = first + (k % groups) * size + k // groups if across else first + k
+                state[BAD_SLOPE] = (
+                    first + (k % groups) * size + k // groups if across else first + k
+                )
                 return
 
 
@@ -137,9 +171,7 @@ def _push_small(asked, i, index, key, start, stop, work, room, coefficients, row
         groups = min(most, stop - group)
         n, first = groups * size, group * size
         sample_block(plan.sampler, i, dim, work, key, index, np.uint64(first), n)
-        if 1 < size < _SMALL:
-            _lay_across(work.v, dim, size, groups, work.norm)
-        _weigh(asked, i, first, work, room, n)
+        _weigh_groups(asked, i, first, size, groups, work, room, n)
         log_weight = work.log_weight
         _note_weights(state, log_weight, first, n, size, groups, across)
         set_coefficients(
