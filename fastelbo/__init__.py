@@ -6,8 +6,10 @@ from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.exact_gradients import exact_elbo
+from .engine.gradients import elbo_gradient
 from .engine.expectation import expectation
 from .engine.fitting import fit
+from .engine.mixture_fit import fit_mixture
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
@@ -28,6 +30,7 @@ from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
 from .results.fit import Fit, FitHistory
+from .results.mixture_fit import MixtureFit, MixtureHistory
 from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
 from .version import __version__ as __version__
@@ -62,6 +65,8 @@ __all__ = [
     "LooComparison",
     "LooResult",
     "Mixture",
+    "MixtureFit",
+    "MixtureHistory",
     "MixtureModel",
     "Model",
     "PosteriorDraws",
@@ -81,9 +86,11 @@ __all__ = [
     "errors",
     "ess",
     "estimate",
+    "elbo_gradient",
     "exact_elbo",
     "expectation",
     "fit",
+    "fit_mixture",
     "from_bridgestan",
     "from_numpyro",
     "from_pymc",

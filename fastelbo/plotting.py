@@ -325,6 +325,23 @@ def plot_convergence(
     return ax
 
 
+def plot_mixture_fit(
+    seconds: Floats, log_likelihood: Floats, others: Floats, *, ax: Axes | None = None
+) -> Axes:
+    """The mean log likelihood of a fit as it rose, and where other starts ended."""
+    if ax is None:
+        ax = new_figure().add_subplot()
+    colour, marker = _EVIDENCE
+    ax.plot(seconds, log_likelihood, color=colour, marker=marker, markersize=4, label="kept start")
+    for number, value in enumerate(others):
+        label = f"ends of {len(others)} other starts" if number == 0 else None
+        ax.axhline(float(value), color=_BOUNDS[0][0], linewidth=0.5, label=label)
+    ax.set_xlabel("seconds")
+    ax.set_ylabel("nats a data point")
+    _finish(ax, "mean log likelihood")
+    return ax
+
+
 def plot_history(
     evaluations: Sequence[int],
     log_evidence: Sequence[float],

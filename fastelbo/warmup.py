@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from .engine.estimation import estimate
+from .engine.mixture_fit import fit_mixture
 from .engine.summaries import summarize
 from .engine.terms import elbo_terms
 from .errors import FastElboWarning
@@ -48,3 +49,4 @@ def warmup() -> None:
         loo(weights.T)
         iw_elbo(rows, 2)
         cubo(rows)
+        fit_mixture(rows.T, 1, covariance_type="diag")

@@ -551,6 +551,19 @@ def adapted():
         yield found.q.weights, found.q.components.mean, found.q.components.scale_tril
 
 
+@group("fit_mixture")
+def fitted_mixtures():
+    x = fe.datasets.load_faithful()
+    shares = np.random.default_rng(0).uniform(size=len(x))
+    for kind, given in itertools.product(
+        ("full", "tied", "diag", "spherical"), ({}, {"weights": shares})
+    ):
+        fit = fe.fit_mixture(x, 3, covariance_type=kind, n_init=2, rng=1, **given)
+        components = fit.mixture.components
+        yield fit.history.log_likelihood, fit.start, fit.mean_log_likelihood
+        yield fit.mixture.weights, components.mean, components.cov, fit.responsibilities(x)
+
+
 @group("data sets")
 def data_sets():
     yield fe.datasets.load_digits(), fe.datasets.load_galaxies(), fe.datasets.load_faithful()

@@ -25,6 +25,7 @@ MIXTURE = fe.Mixture(SHARES, COMPONENTS)
 CLASSES = fe.Categorical(SHARES)
 MODEL = fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0)
 NEAR = fe.Gaussian([0.5], scale=0.75)
+FACTORS = fe.LinearGaussian(WEIGHTS.T, [[1.0], [0.5], [0.25]], noise_cov=1.0)
 ESTIMATE = fe.estimate(MODEL, NEAR, 1000, rng=0)
 # As a fitted GaussianMixture of scikit-learn.
 FITTED = SimpleNamespace(
@@ -70,6 +71,8 @@ CHAINS = np.round(np.random.default_rng(1).normal(size=(600, 1)) * 8) / 8
 RATIOS = np.round((P.log_prob(CHAINS) - Q.log_prob(CHAINS)) * 64).reshape(2, 300) / 64
 with quiet():
     BRIDGE, OTHER_BRIDGE = (fe.bridge(CHAINS, P, rng=seed) for seed in (0, 1))
+
+MIXTURE_FIT = fe.fit_mixture(WEIGHTS[0, :, None], 2, init=MIXTURE)
 
 DRAWS = {"model": P, "q": Q, "n_samples": 50, "rng": 0}
 
@@ -170,6 +173,11 @@ CALLS = {
         {"model": P, "start": X[:, :1], "target_se": 0.125, "round_size": 50, "rng": 0},
     ),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
+    "fit": (fe.fit, {"model": MODEL, "q0": NEAR, "method": "lbfgs", "n_eval": 50, "rng": 0}),
+    "fit of a model": (
+        fe.fit,
+        {"model": FACTORS, "wrt": "model", "noise": "diagonal", "tol": 0.125, "max_iter": 50},
+    ),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "exact_elbo": (fe.exact_elbo, {"model": MODEL, "q": NEAR}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
@@ -192,6 +200,18 @@ CALLS = {
         fe.plotting.plot_convergence,
         {"estimates": [ESTIMATE], "exact": np.array([-1.0, -2.0])},
     ),
+    "fit_mixture": (
+        fe.fit_mixture,
+        {
+            "x": WEIGHTS[0, :, None].copy(),
+            "n_components": 2,
+            "weights": np.abs(WEIGHTS[1]),
+            "init": MIXTURE,
+            "n_init": 2,
+            "rng": 0,
+        },
+    ),
+    "MixtureFit.responsibilities": (MIXTURE_FIT.responsibilities, {"x": X[:, :1]}),
 }
 
 # Results, which are not made by users; functions without arguments, and of other libraries' models.
@@ -199,7 +219,7 @@ NOT_CALLED = {
     *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
     *("BridgeEstimate", "LooComparison"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
-    *("Expectation", "PosteriorDraws"),
+    *("Expectation", "PosteriorDraws", "Fit", "FitHistory"),
     *(
         "Adaptation",
         "AdaptationRound",
@@ -211,6 +231,7 @@ NOT_CALLED = {
         "SmoothedWeights",
         "Total",
     ),
+    *("MixtureFit", "MixtureHistory"),
     *("show_versions", "warmup", "datasets", "errors", "math", "plotting"),
 }
 
@@ -219,6 +240,10 @@ def content(value):
     """Everything in a result, as arrays in lists and dictionaries."""
     if isinstance(value, fe.Estimate):
         return value.to_dict()
+    if isinstance(value, fe.FitHistory):
+        return [value.iteration, value.elbo]
+    if isinstance(value, fe.MixtureHistory):
+        return value.log_likelihood
     if isinstance(value, tuple):
         return [content(each) for each in value]
     if isinstance(value, Axes):

@@ -228,7 +228,33 @@ RECEIVERS = {
         lambda p, q: fe.importance_resample(p, q, 10, rng=0), pairs()[::5]
     ),
     "Digits": lambda: [fe.datasets.load_digits()],
+    "MixtureFit": lambda: mixture_fits(),
+    "MixtureHistory": lambda: [fit.history for fit in mixture_fits()],
 }
+
+
+def fits_of_mixtures():
+    x = np.concatenate([_NORMAL.T, _NORMAL.T + 5.0])
+    flat = np.column_stack([x, x[:, 0], np.full(len(x), 1e-320)])
+    for points in (
+        x,
+        1e-300 * x,
+        1e300 * x,
+        x + np.array([1e9, -1e-300]),
+        flat,
+        x[:1] * [[1.0], [2.0]],
+    ):
+        for kind in ("full", "tied", "diag", "spherical"):
+            yield points, {"covariance_type": kind, "n_init": 2}
+    yield x, {"weights": np.geomspace(1e-320, 1e300, len(x)), "n_init": 2}
+    yield x, {"init": fe.Mixture([1e-320, 1.0], fe.Gaussian([[0.0, 0.0], [1e3, 0.0]], scale=9.0))}
+
+
+@functools.cache
+def mixture_fits():
+    calls = fits_of_mixtures()
+    return [fe.fit_mixture(x, 2, rng=0, **given) for x, given in itertools.islice(calls, 0, 28, 5)]
+
 
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
 LEVELS = (5e-324, np.float64(5e-324), np.array(1e-310), 1e-300, 1e-16, 0.5, 0.95, 1.0 - 2.0**-53)
@@ -385,6 +411,9 @@ FUNCTIONS = {
     "plotting.plot": drawn(lambda est: fe.plotting.plot(est, "pareto_k"), fe.summarize),
     "plotting.plot_bounds": drawn(fe.plotting.plot_bounds, fe.summarize),
     "plotting.plot_convergence": drawn(fe.plotting.plot_convergence, lambda r: [fe.summarize(r)]),
+    "fit_mixture": lambda: [
+        (fe.fit_mixture, (x, 2), {"rng": 0, **given}) for x, given in fits_of_mixtures()
+    ],
     "plotting.plot_pareto_k": drawn(
         fe.plotting.plot_pareto_k, lambda rows: fe.summarize(rows).pareto_k
     ),
@@ -396,6 +425,8 @@ FUNCTIONS = {
 
 # Each call of these has another answer.
 CHANGING = {"LogWeightAccumulator.update", "LogWeightAccumulator.merge"}
+# The answer of these has times.
+TIMED = {"fit_mixture"}
 
 # Made like a fitted mixture of scikit-learn.
 SKLEARN = SimpleNamespace(
@@ -433,6 +464,7 @@ METHODS = {
     "save": lambda acc: [],
     "load": lambda acc: [],
     "plot": lambda est: [],
+    "responsibilities": lambda fit: [(fit.mixture.components.mean,)],
 }
 
 
@@ -481,7 +513,7 @@ def test_nothing_is_raised_and_nothing_changes(name):
             raised.append((error, function, given, options))
             continue
         answered += 1
-        if name not in CHANGING:
+        if name not in CHANGING | TIMED:
             with np.errstate(all="ignore"), quiet():
                 plain = function(*given, **options)
             for (field, got), (_, expected) in zip(leaves(result), leaves(plain), strict=True):

@@ -158,9 +158,9 @@ def test_constant_features_are_named():
 
 
 def test_a_heywood_case_is_named():
-    """Correlations of .9, .9 and .5 ask for a loading above 1: .9 x .9 / .5 = 1.62."""
+    """Correlations of .8, .8 and .5 ask for a squared loading of 1.28."""
     rng = np.random.default_rng(0)
-    cov = np.array([[1.0, 0.9, 0.9], [0.9, 1.0, 0.5], [0.9, 0.5, 1.0]])
+    cov = np.array([[1.0, 0.8, 0.8], [0.8, 1.0, 0.5], [0.8, 0.5, 1.0]])
     e = rng.normal(size=(50, 3))
     e -= e.mean(axis=0)
     x = e @ np.linalg.inv(np.linalg.cholesky(e.T @ e / 50)).T @ np.linalg.cholesky(cov).T
@@ -170,7 +170,7 @@ def test_a_heywood_case_is_named():
     assert fit.converged
     np.testing.assert_allclose(fit.model.noise_cov[0], 1e-6 * x[:, 0].var(), rtol=1e-6)
     # With the first feature as the factor, the others have what it leaves of them.
-    np.testing.assert_allclose(fit.model.noise_cov[1:], 1.0 - 0.9**2, rtol=1e-4)
+    np.testing.assert_allclose(fit.model.noise_cov[1:], 1.0 - 0.8**2, rtol=1e-4)
 
 
 def test_units_of_features_do_not_matter():

@@ -87,6 +87,10 @@ OBJECTS = {
     "BridgeEstimate": (BRIDGE, lambda result: result.confidence_interval()),
     "LooComparison": (fe.loo_compare([LEFT_OUT, LEFT_OUT]), repr),
     "BoundTable": (ESTIMATE.bounds(), repr),
+    "MixtureFit": (
+        fe.fit_mixture(fe.datasets.load_faithful(), 2, rng=0, n_init=2),
+        lambda fit: [fit.bic, fit.responsibilities([[2.0, 50.0]])],
+    ),
 }
 COPIES = {
     "itself": lambda thing: thing,

@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 
+import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import public_api
@@ -30,6 +31,7 @@ from fuzz_strategies import (
     comparable,
     counts,
     estimates,
+    finite,
     fitted_mixtures,
     floats,
     gaussian_arguments,
@@ -268,6 +270,22 @@ FUNCTIONS = {
         target_se=st.just(0.1),
         max_evaluations=st.just(3000),
     ),
+    "fit_mixture": keywords(
+        {
+            "covariance_type": st.sampled_from(["full", "tied", "diag", "spherical"]),
+            "init": mixtures(),
+            "n_init": st.integers(1, 2),
+            "max_iter": st.integers(1, 30),
+            "var_floor": st.sampled_from([1e-12, 1e-3, 0.5]),
+            "rng": _seeds,
+        },
+        x=st.integers(1, 3).flatmap(
+            lambda d: hnp.arrays(
+                np.float64, st.tuples(st.integers(1, 20), st.just(d)), elements=finite
+            )
+        ),
+        n_components=st.integers(1, 3),
+    ),
     "kl_divergence": st.one_of(
         st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
         st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
@@ -322,6 +340,11 @@ def _adaptation():
     return build(fe.adapt, fe.Gaussian([0.0], scale=1.0), target_se=0.1, round_size=50, rng=0)
 
 
+@functools.cache
+def _mixture_fit():
+    return build(fe.fit_mixture, fe.datasets.load_faithful(), 2, rng=0, n_init=1)
+
+
 RECEIVERS = {
     "Gaussian": gaussians(),
     "StudentT": students(),
@@ -348,6 +371,8 @@ RECEIVERS = {
     "Expectation": pairs().map(lambda pair: build(fe.expectation, "mean", **pair, n_samples=20)),
     "PosteriorDraws": pairs().map(lambda pair: build(fe.importance_resample, **pair, n=5, rng=0)),
     "Digits": st.builds(fe.datasets.load_digits),
+    "MixtureFit": st.builds(_mixture_fit),
+    "MixtureHistory": st.builds(lambda: _mixture_fit().history),
 }
 
 
@@ -368,6 +393,9 @@ METHODS = {
     **_distribution_methods("Mixture"),
     **_distribution_methods("Categorical"),
     "Proposals.log_prob": lambda qs: keywords(z=points(qs)),
+    "MixtureFit.responsibilities": lambda fit: keywords(
+        x=hnp.arrays(np.float64, (3, fit.mixture.dim), elements=finite)
+    ),
     "Proposals.counts": lambda qs: keywords(
         n_samples=counts | st.lists(counts, min_size=len(qs.qs), max_size=len(qs.qs))
     ),
@@ -389,6 +417,7 @@ METHODS = {
         {"kind": st.sampled_from(["bounds", "pareto_k"]), "point": st.none() | st.just(0)}
     ),
     "Adaptation.plot": lambda each: st.just({}),
+    "MixtureFit.plot": lambda each: st.just({}),
     "Total.confidence_interval": lambda each: keywords(
         {"confidence_level": _levels}, quantity=_quantities
     ),

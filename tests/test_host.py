@@ -1,6 +1,7 @@
 """Models whose density a function of NumPy, torch or JAX computes on the host, in batches."""
 
 import functools
+import itertools
 import traceback
 import tracemalloc
 
@@ -9,6 +10,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
+from fastelbo.engine import gradient_states
 from fastelbo.errors import InvalidInputError, InvalidWeightError, UnsupportedDTypeError
 from fastelbo.kernels.draws.blocks import CHUNK, LANES
 from fastelbo.models.host import Batch, HostDensity
@@ -540,3 +542,70 @@ def test_a_device_is_refused_before_it_is_asked():
     request = EstimateRequest(model(), Q, (7,), 10, 1, 0, "float64", StateForm((), 0))
     with pytest.raises(InvalidInputError, match='backend must be "auto", "cpu" or "numpy"'):
         refuse_host_densities(request)
+
+
+# --- gradients of bounds ------------------------------------------------------------------------
+
+
+def gradient_of_one(z, x):
+    return 2.0 * (x - z @ LOADINGS.T) @ LOADINGS
+
+
+def with_gradient(kind, request):
+    """The linear model as a function on the host whose gradient is known."""
+    if kind == "grad":
+        return model(grad=gradient_of_one)
+    if kind == "torch":
+        pytest.importorskip("torch")
+        return model(of_torch, array_namespace="torch")
+    jnp = request.getfixturevalue("jax").numpy
+    loadings = jnp.asarray(LOADINGS)
+
+    def of_jax(z, x):
+        residual = x - z @ loadings.T
+        return CONST - (residual * residual).sum(-1)
+
+    return model(of_jax, array_namespace="jax")
+
+
+GRADIENTS = [(1, "stl"), (3, "dreg"), (5, "vimco"), (40, "total"), (700, "dreg")]
+
+
+@pytest.mark.parametrize("kind", ["grad", "torch", "jax"])
+def test_gradients_of_bounds_are_those_of_the_same_model(kind, request):
+    host = with_gradient(kind, request)
+    student = fe.StudentT(5.0, POSTERIOR.mean, scale=0.7)
+    for q, (k, estimator) in itertools.product((Q, student), GRADIENTS):
+        options = {"n_samples": 2800, "k": k, "estimator": estimator, "wrt": "q", "rng": 1}
+        got, expected = (fe.elbo_gradient(each, q, **options) for each in (host, LINEAR))
+        assert got.value.value == pytest.approx(float(expected.value.value), rel=1e-12)
+        for name, bound in got.gradients.items():
+            other = expected.gradients[name]
+            np.testing.assert_allclose(bound.value, other.value, rtol=1e-9, atol=1e-11)
+            np.testing.assert_allclose(bound.se, other.se, rtol=1e-9, atol=1e-11)
+    mixed, expected = (
+        fe.elbo_gradient(each, MIXTURE, 600, k=2, wrt="q", rng=1) for each in (host, LINEAR)
+    )
+    for name, bound in mixed.gradients.items():
+        np.testing.assert_allclose(bound.value, expected.gradients[name].value, rtol=1e-9)
+
+
+def test_bits_of_gradients_do_not_depend_on_launches(monkeypatch):
+    options = {"n_samples": 20_000, "k": 3, "wrt": "q", "rng": 1, "per_point": True}
+    host = model(grad=gradient_of_one)
+    whole = fe.elbo_gradient(host, Q, **options)
+    for name, value in (("_FIRST_WORK", 1), ("SLICE_NUMBERS", 1)):
+        monkeypatch.setattr(gradient_states, name, value)
+        part = fe.elbo_gradient(host, Q, **options, n_threads=1)
+        for parameter, (mean, se) in part.gradients.items():
+            np.testing.assert_array_equal(mean, whole.gradients[parameter].value)
+            np.testing.assert_array_equal(se, whole.gradients[parameter].se)
+
+
+def test_gradients_need_a_gradient_of_the_function():
+    with pytest.raises(InvalidInputError, match=r'grad=.*"torch" or "jax"'):
+        fe.elbo_gradient(model(), Q, 50)
+    # A score needs none.
+    score = fe.elbo_gradient(model(), Q, 50, k=5, estimator="vimco", rng=0)
+    expected = fe.elbo_gradient(LINEAR, Q, 50, k=5, estimator="vimco", rng=0, wrt="q")
+    np.testing.assert_allclose(score.mean.value, expected.mean.value, rtol=1e-9)

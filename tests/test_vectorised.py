@@ -18,6 +18,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
+from fastelbo.kernels.cpu import mixture_em
 from fastelbo.kernels.draws import blocks, densities, radial, rotation, sampling, sobol
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import selection, sums
@@ -125,6 +126,21 @@ def set_ranks(coarse, n, rank):
     selection._set_ranks(coarse, n, rank)
 
 
+@kernel
+def mixture_room():
+    return mixture_em._make_room(2, DIM, 1)
+
+
+@kernel
+def share_out(work, n):
+    mixture_em._share_out(2, work, n)
+
+
+@kernel
+def add_moments(whitened, work, n):
+    mixture_em._add_moments(whitened, work, n)
+
+
 # For each loop, the instructions that do the work, and their least number on vector registers. The
 # numbers follow from the loops: ten rounds of two products for Philox, ten terms of a polynomial,
 # half as many for float32.
@@ -159,6 +175,10 @@ EXPECTED = {
     "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
     # Two sums, of four terms each before they are stored.
     "product_sums": {r"vfn?m(add|sub)\d+pd": 8},
+    # An exponential, a logarithm and a division.
+    "share_out": polynomial("pd") | {"vdivpd": 2, "vmulpd": 2},
+    # Tiles of eight products and of four.
+    "add_moments": {r"vfn?m(add|sub)\d+pd": 20, "vmulpd": 1, "vsubpd": 1},
     # Exponentials, squares, deviations from means, and weights times deviations.
     "push_moments": polynomial("pd") | {r"vmulpd": 6, r"vsubpd": 1, r"vfn?m(add|sub)\d+pd": 23},
 }
@@ -188,6 +208,7 @@ def signatures():
     vector, integer, key = numba.float64[::1], numba.int64, numba.uint64
     work = numba.typeof(workspace(np.empty(0)))
     matrix = numba.float64[:, ::1]
+    whitened = mixture_em.Whitened(*(as_constant(np.zeros((2,) * axes)) for axes in (1, 2, 3)))
     places, ranks, words = numba.int64[::1], numba.int32[::1], numba.uint32[::1]
     return {
         "take_above": (vector, integer, numba.float64, vector, places),
@@ -198,6 +219,8 @@ def signatures():
         "student_factors": (vector, vector, numba.float64, key, integer),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
         "push_moments": (vector, vector, matrix, integer, numba.typeof(moments_room(DIM))),
+        "share_out": (numba.typeof(mixture_room()), integer),
+        "add_moments": (numba.typeof(whitened), numba.typeof(mixture_room()), integer),
         "product_sums": (vector, vector, vector, integer, matrix),
         **signatures_of(numba.float64, ""),
         **signatures_of(numba.float32, "_single"),

@@ -61,10 +61,11 @@ def exact_elbo(model: LinearGaussian | MixtureModel, q: LocationScale | Categori
 
     Examples
     --------
-    The ELBO of the posterior is the log evidence:
-
     >>> import fastelbo as fe
     >>> model = fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0)
+
+    The ELBO of the posterior is the log evidence:
+
     >>> float(fe.exact_elbo(model, model.exact_posterior()).round(6)[0])
     -1.515512
     >>> float(fe.exact_elbo(model, fe.Gaussian([0.0], scale=1.0)).round(6)[0])
@@ -123,11 +124,11 @@ def _of_linear(
     per_point: bool,
 ) -> ElboGradient:
     features, dim = model.loadings.shape
-    sums: dict[str, _Sum] = {}
+    sums: dict[str, PointSums] = {}
 
-    def of(name: str, own: tuple[int, ...], values: Floats) -> _Sum:
+    def of(name: str, own: tuple[int, ...], values: Floats) -> PointSums:
         if name not in sums:
-            sums[name] = _Sum(shape, shape if per_point else own, values.shape[1:])
+            sums[name] = PointSums(shape, shape if per_point else own, values.shape[1:])
         return sums[name]
 
     elbo = np.empty(math.prod(shape))
@@ -181,7 +182,7 @@ def _of_classes(
             f'"{other}"'
         )
     own = shape if per_point else q.batch_shape
-    sums = _Sum(shape, own, q.probs.shape[-1:])
+    sums = PointSums(shape, own, q.probs.shape[-1:])
     log_weights = np.log(model.mixture.weights)
     for points, rows in _parts(shape, model.x.shape[-1] * model.n_classes):
         log_prob = MixtureModel(points.select(model.x, 1), model.mixture).component_log_prob()
@@ -195,7 +196,7 @@ def _of_classes(
     return _exact(elbo if per_point else elbo.sum(), {"logits": sums.total()})
 
 
-class _Sum:
+class PointSums:
     """The gradients of data points, summed over those that share a parameter."""
 
     def __init__(

@@ -43,7 +43,7 @@ class _Start(NamedTuple):
     noise: Floats
     isotropic: bool
     shift: float  # what units and other features add to the log-likelihood of a data point
-    count: int  # data points
+    points: int
 
 
 class _Found(NamedTuple):
@@ -142,11 +142,11 @@ def _by_profile(start: _Start, options: FitOptions, recorder: Recorder) -> _Foun
     def record(log_noise: Floats) -> None:
         nonlocal iteration
         iteration += 1
-        value = start.count * (last + start.shift)
-        recorder.add(iteration, value, 0.0, start.count * evaluations)
+        value = start.points * (last + start.shift)
+        recorder.add(iteration, value, 0.0, start.points * evaluations)
 
     first = np.clip(np.log(start.noise), least, 0.0)
-    recorder.add(0, start.count * (-loss(first)[0] + start.shift), 0.0, start.count)
+    recorder.add(0, start.points * (-loss(first)[0] + start.shift), 0.0, start.points)
     most = options.max_iter or _MOST_STEPS["lbfgs"]
     result = minimize(
         loss, first, jac=True, method="L-BFGS-B", bounds=[(least, 0.0)] * len(first),
@@ -170,7 +170,7 @@ def _by_em(start: _Start, options: FitOptions, recorder: Recorder) -> _Found:
     for iteration in range(most + 1):
         value, new, residual = em_step(start.cov, loadings, noise)
         recorder.add(
-            iteration, start.count * (value + start.shift), 0.0, start.count * (iteration + 1)
+            iteration, start.points * (value + start.shift), 0.0, start.points * (iteration + 1)
         )
         ratio = (value - before) / gain if math.isfinite(gain) and gain > 0.0 else 0.0
         gain = value - before

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from ..errors import ConstantWeightsWarning, FitNotConvergedWarning, InvalidInputError
 from ..models.categorical import Categorical
-from ..models.host import HostDensity
 from ..models.linear_gaussian import LinearGaussian
 from ..models.location_scale import Gaussian
 from ..models.mixture_model import MixtureModel
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..random import RandomState, philox_key, pilot_key
 from ..results.fit import Fit
-from ..validation import as_choice, as_count, as_flag, as_number, shown
+from ..validation import as_choice, as_flag, shown
+from .adam import adam
 from .closed_fits import closed_q
 from .common_draws import common_draws
 from .factor_analysis import fit_linear_gaussian
 from .fit_evaluation import evaluate
+from .fit_requests import (
+    count_or_none,
+    positive_or_none,
+    refuse_of_adam,
+    require_model,
+    require_q0,
+)
 from .fitted import FitOptions, Fitted, Recorder
+from .mixture_model_fit import fit_classes
 from .requests import kind_of
 from .variational_newton import newton
 
@@ -32,8 +38,6 @@ _NOISES = ("isotropic", "diagonal")
 # Which of the keys that are made from the one of the call is that of fresh draws. Methods take
 # others below it.
 _FRESH = 2**30
-# Draws that are not stochastic gradients have no use for these.
-_OF_ADAM = ("batch_size", "learning_rate")
 
 
 def fit(
@@ -121,7 +125,7 @@ def fit(
     **Draws.** "newton" takes natural gradients of each data point's Gaussian, "lbfgs" fits any
     other q. Both keep one set of draws, whose second moments are exact, so that they find the best
     q of a quadratic log density to rounding. "adam" draws anew at each step: "auto" takes it for a
-    ``batch_size``, and for models that are functions of arrays.
+    ``batch_size`` or ``learning_rate``.
 
     **Models.** ``wrt="model"`` fits loadings, offset and noise of a LinearGaussian with a Gaussian
     prior by maximum likelihood, with all leading axes of x as data points:
@@ -132,6 +136,9 @@ def fit(
       set of variances by eigenvectors (Joreskog, 1967), or by "em" (Rubin and Thayer, 1982), which
       starts at the model's own loadings, may need thousands of steps, and may end at a lower
       maximum. Both need the sample covariance alone, and start at the model's own noise variances.
+
+    Of a MixtureModel it fits the mixture, by "em" from where it is, as `fit_mixture`, which also
+    has several starts and other options.
 
     The number of loadings is that of the model. A noise matrix is refused: it could be the whole
     covariance, without any loadings. Loadings are known up to a rotation. Columns are orthogonal in
@@ -169,20 +176,22 @@ def fit(
     (20,)
     """
     # Methods, and the fresh draws, warn at the line that called this function.
-    with warnings.catch_warnings(record=True) as caught:
+    with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = _fit(
-            model, q0, as_choice(wrt, "wrt", ("q", "model")),
-            as_choice(method, "method", _METHODS), noise,
-            None if n_eval is None else as_count(n_eval, "n_eval", least=0),
-            FitOptions(
-                wrt=wrt, n_samples=_count(n_samples, "n_samples"),
-                max_iter=_count(max_iter, "max_iter"), tol=_positive(tol, "tol"),
-                batch_size=_count(batch_size, "batch_size"),
-                learning_rate=_positive(learning_rate, "learning_rate"), key=philox_key(rng),
-                n_threads=_count(n_threads, "n_threads"), progress=as_flag(progress, "progress"),
-            ),
-        )  # fmt: skip
+        options = FitOptions(
+            wrt=as_choice(wrt, "wrt", ("q", "model")),
+            n_samples=count_or_none(n_samples, "n_samples"),
+            max_iter=count_or_none(max_iter, "max_iter"),
+            tol=positive_or_none(tol, "tol"),
+            batch_size=count_or_none(batch_size, "batch_size"),
+            learning_rate=positive_or_none(learning_rate, "learning_rate"),
+            key=philox_key(rng),
+            n_threads=count_or_none(n_threads, "n_threads"),
+            progress=as_flag(progress, "progress"),
+        )
+        fresh = count_or_none(n_eval, "n_eval", least=0)
+        used, fitted = _method(model, q0, as_choice(method, "method", _METHODS), noise, options)
+        found = _result(used, fitted, fresh, options)
     for each in caught:
         # A q that is exact has equal weights.
         if not issubclass(each.category, ConstantWeightsWarning):
@@ -190,26 +199,15 @@ def fit(
     return found
 
 
-def _fit(
-    model: Any, q0: Any, wrt: str, method: str, noise: Any, n_eval: int | None, options: FitOptions
-) -> Fit:
-    recorder = Recorder()
-    _require_model(model)
-    _require_q0(model, q0)
-    if noise is not None:
-        as_choice(noise, "noise", _NOISES)
-        if wrt == "q" or not isinstance(model, LinearGaussian):
-            raise InvalidInputError(
-                'noise must be left out unless wrt="model" and the model is a LinearGaussian, got '
-                f"{noise!r}"
-            )
-    used, fitted = (_of_q if wrt == "q" else _of_model)(model, q0, method, noise, options)
-    is_posterior = fitted.q is None
+def _result(method: str, fitted: Fitted, n_eval: int | None, options: FitOptions) -> Fit:
+    """What was fitted, with what it reached."""
+    recorder, is_posterior = Recorder(), fitted.q is None
     q = fitted.model.exact_posterior() if is_posterior else fitted.q
     fresh = pilot_key(options.key, _FRESH)
     reached = evaluate(fitted.model, q, is_posterior, n_eval, fresh, options.n_threads)
     history = fitted.history
     if history is None:
+        # A closed form, whose time is that of the exact posterior.
         recorder.add(0, float(reached.elbo.value), float(reached.elbo.se), 0)
         history = recorder.history
     if not fitted.converged:
@@ -219,7 +217,7 @@ def _fit(
             stacklevel=2,
         )
     return Fit(
-        q=q, model=fitted.model, **reached._asdict(), method=used,
+        q=q, model=fitted.model, **reached._asdict(), method=method,
         n_iter=int(history.iteration[-1]) if len(history) else 0, converged=fitted.converged,
         message=fitted.message, history=history,
     )  # fmt: skip
@@ -228,10 +226,31 @@ def _fit(
 # --- which method --------------------------------------------------------------------------------
 
 
-def _of_q(model: Any, q0: Any, method: str, noise: Any, options: FitOptions) -> tuple[str, Fitted]:
+def _method(
+    model: Any, q0: Any, method: str, noise: Any, options: FitOptions
+) -> tuple[str, Fitted]:
+    """The method that was used, and what it found."""
+    require_model(model)
+    require_q0(model, q0)
+    of_model = options.wrt == "model"
+    if noise is not None:
+        as_choice(noise, "noise", _NOISES)
+        if not of_model or not isinstance(model, LinearGaussian):
+            raise InvalidInputError(
+                'noise must be left out unless wrt="model" and the model is a LinearGaussian, got '
+                f"{noise!r}"
+            )
+    if of_model:
+        return _of_model(model, q0, method, noise, options)
+    return _of_q(model, q0, method, options)
+
+
+def _of_q(model: Any, q0: Any, method: str, options: FitOptions) -> tuple[str, Fitted]:
+    if method == "auto" and (options.batch_size or options.learning_rate):
+        method = "adam"
     closed = closed_q(model, q0) if method in ("auto", "closed") else None
     if closed is not None:
-        _refuse_of_adam("closed", options)
+        refuse_of_adam("a closed form", options)
         exact = q0 is None
         return "closed", Fitted(None if exact else closed, model, None, True, "closed form")
     if method == "closed":
@@ -249,11 +268,7 @@ def _of_q(model: Any, q0: Any, method: str, noise: Any, options: FitOptions) -> 
     start = _default_q(model) if q0 is None else q0
     own = start.batch_shape == model.batch_shape
     if method == "auto":
-        parts = (model.prior, model.likelihood)
-        if options.batch_size or any(isinstance(part, HostDensity) for part in parts):
-            method = "adam"
-        else:
-            method = "newton" if own and isinstance(start, Gaussian) else "lbfgs"
+        method = "newton" if own and isinstance(start, Gaussian) else "lbfgs"
     if method == "newton" and not (own and isinstance(start, Gaussian)):
         raise InvalidInputError(
             'q0 must be a Gaussian with the batch of the model for method="newton", '
@@ -270,10 +285,11 @@ def _of_model(
             f'q0 must be left out for wrt="model", whose q is the exact posterior; got {shown(q0)}'
         )
     if isinstance(model, MixtureModel):
-        raise InvalidInputError('wrt must be "q" for a MixtureModel; fit_mixture fits mixtures')
+        refuse_of_adam("maximum likelihood", options)
+        return fit_classes(model, method, options)
     if not isinstance(model, LinearGaussian):
         raise InvalidInputError(
-            'wrt must be "q" unless the model is a LinearGaussian: a '
+            'wrt must be "q" unless the model is a LinearGaussian or a MixtureModel: a '
             f"{kind_of(model)} has no parameters to fit"
         )
     form = model.likelihood.noise_form if noise is None else noise
@@ -282,20 +298,16 @@ def _of_model(
             'noise must be "isotropic" or "diagonal" for a model with a noise matrix and '
             'wrt="model": a fitted matrix would be the whole covariance of x, without loadings'
         )
-    _refuse_of_adam("maximum likelihood", options)
+    refuse_of_adam("maximum likelihood", options)
     return fit_linear_gaussian(model, method, form == "isotropic", options)
 
 
 def _stochastic(method: str, model: Any, q0: Any, options: FitOptions) -> Fitted:
     """The fit by draws."""
     if method != "adam":
-        _refuse_of_adam(method, options)
-    if method == "newton":
-        return newton(model, q0, options)
-    if method == "lbfgs":
-        return common_draws(model, q0, options)
-    found: Fitted = import_module("..adam", __name__).adam(model, q0, options)
-    return found
+        refuse_of_adam(f'"{method}"', options)
+    fitted = {"newton": newton, "lbfgs": common_draws, "adam": adam}[method]
+    return fitted(model, q0, options)
 
 
 def _default_q(model: Any) -> Gaussian:
@@ -303,63 +315,3 @@ def _default_q(model: Any) -> Gaussian:
     shape = (*model.batch_shape, model.dim)
     eye = np.eye(model.dim)
     return Gaussian(np.zeros(shape), scale_tril=np.broadcast_to(eye, (*shape, model.dim)))
-
-
-# --- arguments -----------------------------------------------------------------------------------
-
-
-def _require_model(model: Any) -> None:
-    if isinstance(model, type) or not isinstance(model, (LatentModel, ExactModel)):
-        raise InvalidInputError(
-            "model must be a Model, a distribution over vectors, a LinearGaussian or a "
-            f"MixtureModel; got {kind_of(model)}"
-        )
-
-
-def _require_q0(model: Any, q0: Any) -> None:
-    if q0 is None:
-        return
-    if isinstance(model, ExactModel):
-        if not isinstance(q0, Categorical) or q0.probs.shape[-1] != model.n_classes:
-            raise InvalidInputError(
-                f"q0 must be a Categorical of {model.n_classes} classes, as the mixture has "
-                f"components; got {q0!r}"
-            )
-    elif isinstance(q0, type) or not isinstance(q0, Proposal):
-        raise InvalidInputError(f"q0 must be a distribution over vectors; got {kind_of(q0)}")
-    elif q0.dim != model.dim:
-        raise InvalidInputError(
-            f"q0 must have the dimension of the model, {model.dim}; got {q0.dim}"
-        )
-    batch = model.batch_shape
-    shape = q0.batch_shape
-    fits = len(shape) <= len(batch) and all(
-        size in (1, other) for size, other in zip(shape[::-1], batch[::-1], strict=False)
-    )
-    if not fits:
-        raise InvalidInputError(
-            f"q0 must have the batch of the model, {batch}, or one that broadcasts to it; got "
-            f"{shape}"
-        )
-
-
-def _refuse_of_adam(method: str, options: FitOptions) -> None:
-    for name in _OF_ADAM:
-        if getattr(options, name) is not None:
-            raise InvalidInputError(
-                f'{name} must be left out unless method="adam", got {getattr(options, name)} for '
-                f'"{method}"'
-            )
-
-
-def _count(value: Any, name: str) -> int | None:
-    return None if value is None else as_count(value, name)
-
-
-def _positive(value: Any, name: str) -> float | None:
-    if value is None:
-        return None
-    number = as_number(value, name)
-    if not 0.0 < number < math.inf:
-        raise InvalidInputError(f"{name} must be positive and finite, got {number}")
-    return number

@@ -20,7 +20,7 @@ from ..kernels.cpu.launch import sample
 from ..kernels.draws.blocks import Cut, Plan, Sampler, Term
 from ..models.host import HostDensity
 from ..models.plans import draw_sampler
-from ..models.protocol import Points
+from ..models.protocol import Frame, Points
 from ..validation import Floats
 from .task import EstimateRequest
 
@@ -28,6 +28,8 @@ from .task import EstimateRequest
 Range = tuple[int, int]
 # plans(ranges): the plan for those draws of some data points.
 Plans = Callable[[list[Range]], Plan]
+# plans(first, stop): the same for one range, and gradients of the log joint density.
+SlopedPlans = Callable[[int, int], tuple[Plan, Floats]]
 _ALIGNMENT = 64
 # Most values at once: 4 MB, and as much again where batches are put together.
 _MOST_VALUES = 2**19
@@ -89,7 +91,7 @@ def plans_of(
             if (name, j) not in sources:
                 end = request.n_samples if len(ranges) == 1 else (j + 1) * request.cut.draws
                 sources[name, j] = _Values(densities[name], request, rows, n_threads, end)
-            parts.append(sources[name, j].at(first, stop))
+            parts.append(sources[name, j].at(first, stop)[0])
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
     def with_values(ranges: list[Range]) -> Plan:
@@ -105,8 +107,39 @@ def plans_of(
     return with_values if densities else lambda ranges: plan
 
 
+def slopes_of(
+    request: EstimateRequest,
+    rows: slice | NDArray[np.int64],
+    n_threads: int | None,
+    wanted: bool,
+) -> SlopedPlans:
+    """As `plans_of`, with the gradients of the host densities in the coordinates of the draws.
+
+    ``plans(first, stop)`` is the plan for these draws, and the sum of the gradients, of shape
+    (points, D, stop - first), if they are ``wanted``.
+    """
+    plan, densities = request.plan(rows), host_densities(request)
+    sources = {
+        name: _Values(density, request, rows, n_threads, request.n_samples, wanted)
+        for name, density in densities.items()
+    }
+
+    def with_slopes(first: int, stop: int) -> tuple[Plan, Floats]:
+        terms: dict[str, Any] = {}
+        total = np.zeros((1, 0, 0))
+        for name, source in sources.items():
+            values, *slopes = source.at(first, stop)
+            own: Term = getattr(plan, name)
+            terms[name] = own._replace(values=constant(values), first_draw=first)
+            for each in slopes:
+                total = total + each if total.size else each
+        return plan._replace(**terms), constant(total)
+
+    return with_slopes
+
+
 class _Values:
-    """The values of a host density at the draws of some data points."""
+    """The values of a host density at the draws of some data points, and its gradients if asked."""
 
     def __init__(
         self,
@@ -115,41 +148,54 @@ class _Values:
         rows: slice | NDArray[np.int64],
         n_threads: int | None,
         end: int,
+        slopes: bool = False,
     ) -> None:
         self._density, self._request, self._n_threads = density, request, n_threads
         self._end = end  # no batch has a draw from here on
         self._rows = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
         self._batch = density.batch(request.n_samples, request.points)
-        self._sampler = draw_sampler(
-            request.q, Points(request.batch, rows), request.precision, request.design
-        )
-        # The values from draw ``first`` on that are known: the rest of the last batch.
-        self._first, self._known = 0, np.empty((len(self._rows), 0))
+        points = Points(request.batch, rows)
+        self._sampler = draw_sampler(request.q, points, request.precision, request.design)
+        self._frame = request.q.source(points).frame if slopes else None
+        # What is known from draw ``first`` on: the rest of the last batch.
+        count = len(self._rows)
+        self._first, self._known = 0, [np.empty((count, 0))]
+        if slopes:
+            self._known.append(np.empty((count, request.q.dim, 0)))
 
-    def at(self, first: int, stop: int) -> Floats:
-        """Values (count, stop - first) of draws first to stop."""
+    def at(self, first: int, stop: int) -> list[Floats]:
+        """Values (count, stop - first) of draws first to stop, and gradients (count, D, ...)."""
         known, start = self._known, self._first
-        if not start <= first <= start + known.shape[1]:
-            start, known = first // self._batch.draws * self._batch.draws, known[:, :0]
-        parts, end = [known], start + known.shape[1]
+        if not start <= first <= start + known[0].shape[1]:
+            start = first // self._batch.draws * self._batch.draws
+            known = [each[..., :0] for each in known]
+        parts, end = [known], start + known[0].shape[1]
         while end < stop:
             parts.append(self._next(end))
-            end += parts[-1].shape[1]
-        values = np.concatenate(parts, axis=1) if len(parts) > 1 else known
-        self._first, self._known = stop, values[:, stop - start :].copy()
-        return values[:, first - start : stop - start]
+            end += parts[-1][0].shape[1]
+        whole = known
+        if len(parts) > 1:
+            whole = [np.concatenate(each, axis=-1) for each in zip(*parts, strict=True)]
+        self._first, self._known = stop, [each[..., stop - start :].copy() for each in whole]
+        return [each[..., first - start : stop - start] for each in whole]
 
-    def _next(self, first: int) -> Floats:
-        """Values of the batches that begin at draw ``first``."""
+    def _next(self, first: int) -> list[Floats]:
+        """What belongs to the batches that begin at draw ``first``."""
         draws = min(self._batch.draws, self._end - first)
-        out = np.empty((len(self._rows), draws))
+        out = [np.empty((*each.shape[:-1], draws)) for each in self._known]
         own = math.prod(self._density.batch_shape)
-        for i in range(0, len(out), self._batch.points):
+        for i in range(0, len(self._rows), self._batch.points):
             members = slice(i, i + self._batch.points)
             rows = self._rows[members]
             z = self._draws(members, constant(rows), first, draws)
             # Data have one axis of data points, the last axis of the batch to which they broadcast.
-            out[members] = self._density.values(z, rows % own, self._batch).T
+            where = z, rows % own, self._batch
+            if self._frame is None:
+                out[0][members] = self._density.values(*where).T
+            else:
+                values, slopes = self._density.value_and_gradient(*where)
+                out[0][members] = values.T
+                out[1][members] = _chained(slopes, self._frame, members)
         return out
 
     def _draws(self, members: slice, rows: NDArray[np.int64], first: int, draws: int) -> Floats:
@@ -162,6 +208,21 @@ class _Values:
             n_threads=self._n_threads, out=out,
         )  # fmt: skip
         return out
+
+
+def _chained(slopes: Floats, frame: Frame, members: slice) -> Floats:
+    """T' slopes (members, D, draws), for slopes (draws, members, D) in z = centre + T v."""
+    turned = np.transpose(slopes, (1, 2, 0))
+
+    def part(array: Floats) -> Floats:
+        return array if len(array) == 1 else array[members]
+
+    # What leaves the range of floats is not finite, which is refused.
+    with np.errstate(all="ignore"):
+        if frame.scale_tril is not None:
+            back = np.swapaxes(part(frame.scale_tril), 1, 2)
+            return np.asarray(back @ np.ascontiguousarray(turned))
+        return turned if frame.scale is None else turned * part(frame.scale)[..., None]
 
 
 def _members(sampler: Sampler, members: slice) -> Sampler:

@@ -9,8 +9,9 @@ from ..arrays.inputs import as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import launch, new_counter
-from ..kernels.draws.blocks import SUPPLIED
+from ..kernels.draws.blocks import CALLED, NO_CALL, SUPPLIED, Call, Term
 from ..validation import Floats, require_finite
+from .called import CalledDensity
 from .distributions import Elliptical
 from .joint import by_member
 from .lowering import exact_centre
@@ -50,11 +51,11 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
         prior, likelihood = (each.term(own, frame) for each in (model.prior, model.likelihood))
     if SUPPLIED in (prior.kind, likelihood.kind):
         raise InvalidInputError("model must have a density that is known at any z")
-    counter = new_counter()
+    counter, calls = new_counter(), gradient_calls(model, prior, likelihood)
     work = values.size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
     launch(
-        gradients.joint_slopes, prior, likelihood, constant(frame.centre), constant(points),
-        values, slopes, counter, work=work, counter=counter,
+        gradients.joint_slopes, prior, likelihood, calls, constant(frame.centre),
+        constant(points), values, slopes, counter, work=work, counter=counter,
     )  # fmt: skip
     return values.reshape(shape), slopes.reshape(*shape, model.dim)
 
@@ -64,3 +65,16 @@ def _centre(model: LatentModel, points: Points) -> Floats:
     if isinstance(model.prior, Elliptical):
         return exact_centre(model.prior._components, points)
     return np.zeros((1, model.dim))
+
+
+def gradient_calls(model: LatentModel, prior: Term, likelihood: Term) -> tuple[Call, Call]:
+    """What kernels call for gradients of users' functions among prior and likelihood."""
+    return _gradient_call(model.prior, prior), _gradient_call(model.likelihood, likelihood)
+
+
+def _gradient_call(density: object, term: Term) -> Call:
+    if term.kind != CALLED:
+        return NO_CALL
+    if not isinstance(density, CalledDensity):
+        raise InvalidInputError(f"model must have a gradient, got {density!r}")
+    return density._gradient_call

@@ -69,7 +69,7 @@ class FitHistory(Frozen):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fit:
+class Fit(Frozen):
     """What was fitted, and how good it is; see `fastelbo.fit`.
 
     Attributes
@@ -105,9 +105,9 @@ class Fit:
     >>> model = fe.LinearGaussian([[1.0, 2.0]], [[1.0, 0.5], [0.0, 1.0]], noise_cov=1.0)
     >>> fit = fe.fit(model, fe.Gaussian([0.0, 0.0], scale=1.0))
     >>> print(fit.summary())
-                                sum        a data point
-            elbo  -3.8361 +- 0.0000  -3.8361 +- 0.0000
-    log_evidence  -3.8110 +- 0.0000  -3.8110 +- 0.0000
+                           sum  a data point
+            elbo  -3.6487 +- 0  -3.6487 +- 0
+    log_evidence  -3.6202 +- 0  -3.6202 +- 0
     closed: closed form
     """
 
@@ -124,6 +124,9 @@ class Fit:
     converged: bool
     message: str
     history: FitHistory
+
+    def __post_init__(self) -> None:
+        self._set(**vars(self))
 
     def plot(self, x: str = "iteration", *, ax: Axes | None = None) -> Axes:
         """The ELBO, summed over data points, as it rose; at its end the one from fresh draws.
@@ -153,6 +156,7 @@ class Fit:
             _LABELS[x], self.elbo, self.log_evidence, ax=ax,
         )  # fmt: skip
 
+    @np.errstate(all="ignore")
     def summary(self) -> str:
         """A table of ELBO and log evidence: their sums, and their means over data points."""
         count = max(1, self.elbo_per_point.value.size)
