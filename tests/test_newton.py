@@ -157,6 +157,21 @@ def test_subsets_of_functions_of_arrays():
     np.testing.assert_allclose(slopes, data[rows] - z - (z - [0.0, 1.0]) / 4.0)
 
 
+def test_subsets_of_a_compiled_function():
+    def log_likelihood(z, x):
+        return -0.5 * ((x[0] - z[0]) ** 2 + 3.0 * (x[1] - z[1]) ** 2)
+
+    data = np.arange(10.0).reshape(5, 2)
+    prior = fe.Gaussian([0.0, 1.0], scale=2.0)
+    model = fe.Model(log_likelihood=log_likelihood, prior=prior, data=data)
+    rows, z = np.array([3, 0]), RNG.normal(size=(4, 2, 2))
+    value, slopes = joint_slopes(model, (5,), rows, z)
+    away = data[rows] - z
+    expected = -0.5 * (away**2 @ [1.0, 3.0]) + prior.log_prob(z)
+    np.testing.assert_allclose(value, expected)
+    np.testing.assert_allclose(slopes, away * [1.0, 3.0] - (z - [0.0, 1.0]) / 4.0)
+
+
 # --- other log densities ------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from ..frozen import Frozen
 from ..kernels.draws.blocks import Term
 from ..validation import Floats
-from .called import CalledDensity
 from .host import HostDensity
 from .protocol import Frame, LatentModel, LogDensity, Points
 from .slopes import log_joint_and_gradient
@@ -54,6 +54,11 @@ class _Part(Frozen):
     def work(self) -> int:
         return self.whole.work
 
+    @property
+    def _gradient_call(self) -> Any:
+        """Of a user's function, which calls the data points by their places in the whole."""
+        return self.whole._gradient_call  # type: ignore[attr-defined]
+
     def term(self, points: Points, frame: Frame) -> Term:
         return self.whole.term(Points(self.batch, self.rows[points.rows]), frame)
 
@@ -67,18 +72,13 @@ def joint_slopes(
     shapes gets ``most`` data points, if there are not more: so it is compiled once where n varies.
     """
     parts = (model.prior, model.likelihood)
-    called = [part for part in parts if isinstance(part, (HostDensity, CalledDensity))]
-    if not called:
+    if not any(isinstance(part, HostDensity) for part in parts):
         return log_joint_and_gradient(Subset(model, batch, rows), z)
     values, slopes = np.zeros(z.shape[:2]), np.zeros(z.shape)
     for part in parts:
         own = _numbers(part, batch)[rows]
         if isinstance(part, HostDensity):
             value, slope = _of_host(part, own, z, most)
-        elif isinstance(part, CalledDensity):
-            each = [part.value_and_gradient(z[:, i], int(own[i])) for i in range(len(own))]
-            value = np.stack([value for value, _ in each], axis=1)
-            slope = np.stack([slope for _, slope in each], axis=1)
         else:
             value, slope = log_joint_and_gradient(Subset(Alone(part), batch, rows), z)
         values += value
