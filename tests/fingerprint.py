@@ -551,6 +551,19 @@ def adapted():
         yield found.q.weights, found.q.components.mean, found.q.components.scale_tril
 
 
+@group("fit")
+def fits():
+    x = fe.datasets.load_digits().images[:200]
+    model = fe.LinearGaussian(x, np.eye(64)[:, 20:23], noise_cov=1.0)
+    for noise in ("isotropic", "diagonal"):
+        fit = fe.fit(model, wrt="model", noise=noise)
+        yield fit.model.loadings, fit.model.noise_cov, fit.model.offset, fit.history.elbo
+    for q0 in (fe.Gaussian(np.zeros((200, 3)), scale=1.0), fe.Gaussian(np.zeros(3), scale=1.0)):
+        for method in ("closed", "newton" if q0.batch_shape else "lbfgs"):
+            fit = fe.fit(model, q0, method=method, rng=1)
+            yield fit.q.mean, fit.q.scale, fit.elbo, fit.history.iteration, fit.history.elbo
+
+
 @group("fit_mixture")
 def fitted_mixtures():
     x = fe.datasets.load_faithful()

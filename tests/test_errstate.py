@@ -228,6 +228,8 @@ RECEIVERS = {
         lambda p, q: fe.importance_resample(p, q, 10, rng=0), pairs()[::5]
     ),
     "Digits": lambda: [fe.datasets.load_digits()],
+    "Fit": lambda: made(lambda model, given: fe.fit(model, rng=0, **given), list(fits())[::4]),
+    "FitHistory": lambda: [fe.fit(fe.LinearGaussian([1.0], [[1.0]], noise_cov=1.0)).history],
     "MixtureFit": lambda: mixture_fits(),
     "MixtureHistory": lambda: [fit.history for fit in mixture_fits()],
 }
@@ -254,6 +256,25 @@ def fits_of_mixtures():
 def mixture_fits():
     calls = fits_of_mixtures()
     return [fe.fit_mixture(x, 2, rng=0, **given) for x, given in itertools.islice(calls, 0, 28, 5)]
+
+
+def fits():
+    """Calls of `fit`: closed, by draws, and of models."""
+    for model in linear_models():
+        yield model, {}
+        q0 = fe.Gaussian(np.zeros((*model.batch_shape, model.dim)), scale=1.0)
+        yield model, {"q0": q0}
+        yield model, {"q0": q0, "method": "newton", "max_iter": 5, "n_eval": 20}
+    for model in mixture_models():
+        yield model, {}
+        yield model, {"wrt": "model"}
+    x = np.concatenate([_NORMAL.T, _NORMAL.T + 5.0])
+    x = np.column_stack([x, x[:, 0] * 1e-3, x[::-1, 1]])
+    for points in (x, 1e-150 * x, 1e-300 * x, 1e150 * x, x + 1e9, x[:3], np.ones_like(x)):
+        for noise in (1.0, np.full(4, 1e-3)):
+            model = fe.LinearGaussian(points, np.ones((4, 1)), noise_cov=noise)
+            yield model, {"wrt": "model"}
+            yield model, {"wrt": "model", "method": "em", "max_iter": 5}
 
 
 QUANTITIES = ("log_evidence", "elbo", "expected_log_likelihood", "kl", "jensen_gap")
@@ -411,6 +432,7 @@ FUNCTIONS = {
     "plotting.plot": drawn(lambda est: fe.plotting.plot(est, "pareto_k"), fe.summarize),
     "plotting.plot_bounds": drawn(fe.plotting.plot_bounds, fe.summarize),
     "plotting.plot_convergence": drawn(fe.plotting.plot_convergence, lambda r: [fe.summarize(r)]),
+    "fit": lambda: [(fe.fit, (model,), {"rng": 0, **given}) for model, given in fits()],
     "fit_mixture": lambda: [
         (fe.fit_mixture, (x, 2), {"rng": 0, **given}) for x, given in fits_of_mixtures()
     ],
@@ -426,7 +448,7 @@ FUNCTIONS = {
 # Each call of these has another answer.
 CHANGING = {"LogWeightAccumulator.update", "LogWeightAccumulator.merge"}
 # The answer of these has times.
-TIMED = {"fit_mixture"}
+TIMED = {"Fit", "FitHistory", "fit", "fit_mixture"}
 
 # Made like a fitted mixture of scikit-learn.
 SKLEARN = SimpleNamespace(

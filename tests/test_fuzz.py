@@ -270,6 +270,14 @@ FUNCTIONS = {
         target_se=st.just(0.1),
         max_evaluations=st.just(3000),
     ),
+    "fit": st.integers(1, 2).flatmap(
+        lambda d: keywords(
+            {"q0": gaussians(d), "wrt": st.sampled_from(["q", "model"]), "rng": _seeds},
+            model=linear_models(d),
+            max_iter=st.just(3),
+            n_eval=st.integers(0, 50),
+        )
+    ),
     "fit_mixture": keywords(
         {
             "covariance_type": st.sampled_from(["full", "tied", "diag", "spherical"]),
@@ -341,6 +349,11 @@ def _adaptation():
 
 
 @functools.cache
+def _fit():
+    return build(fe.fit, fe.LinearGaussian([[1.0], [2.0]], [[1.0]], noise_cov=1.0))
+
+
+@functools.cache
 def _mixture_fit():
     return build(fe.fit_mixture, fe.datasets.load_faithful(), 2, rng=0, n_init=1)
 
@@ -371,6 +384,8 @@ RECEIVERS = {
     "Expectation": pairs().map(lambda pair: build(fe.expectation, "mean", **pair, n_samples=20)),
     "PosteriorDraws": pairs().map(lambda pair: build(fe.importance_resample, **pair, n=5, rng=0)),
     "Digits": st.builds(fe.datasets.load_digits),
+    "Fit": st.builds(_fit),
+    "FitHistory": st.builds(lambda: _fit().history),
     "MixtureFit": st.builds(_mixture_fit),
     "MixtureHistory": st.builds(lambda: _mixture_fit().history),
 }
@@ -418,6 +433,7 @@ METHODS = {
     ),
     "Adaptation.plot": lambda each: st.just({}),
     "MixtureFit.plot": lambda each: st.just({}),
+    "Fit.plot": lambda each: keywords(x=st.sampled_from(["iteration", "seconds"])),
     "Total.confidence_interval": lambda each: keywords(
         {"confidence_level": _levels}, quantity=_quantities
     ),

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..results.fit import FitHistory
 
 
@@ -54,4 +56,4 @@ class Recorder:
     def history(self) -> FitHistory:
         """All entries so far."""
         columns = zip(*self._rows, strict=True) if self._rows else ((),) * 5
-        return FitHistory(*columns)
+        return FitHistory(*map(np.array, columns))

@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConstantWeightsWarning, FitNotConvergedWarning, InvalidInputError
+from ..errors import (
+    ConstantWeightsWarning,
+    FastElboError,
+    FitNotConvergedWarning,
+    InvalidInputError,
+)
 from ..models.categorical import Categorical
 from ..models.linear_gaussian import LinearGaussian
 from ..models.location_scale import Gaussian
@@ -190,7 +195,16 @@ def fit(
             progress=as_flag(progress, "progress"),
         )
         fresh = count_or_none(n_eval, "n_eval", least=0)
-        used, fitted = _method(model, q0, as_choice(method, "method", _METHODS), noise, options)
+        how = as_choice(method, "method", _METHODS)
+        try:
+            used, fitted = _method(model, q0, how, noise, options)
+        except np.linalg.LinAlgError as error:
+            if isinstance(error, FastElboError):
+                raise
+            raise InvalidInputError(
+                "model and q0 must differ less in size: on the way to the fit, a matrix of them "
+                f"cannot be inverted ({error})"
+            ) from None
         found = _result(used, fitted, fresh, options)
     for each in caught:
         # A q that is exact has equal weights.
@@ -306,6 +320,8 @@ def _stochastic(method: str, model: Any, q0: Any, options: FitOptions) -> Fitted
     """The fit by draws."""
     if method != "adam":
         refuse_of_adam(f'"{method}"', options)
+    if 0 in model.batch_shape:
+        return Fitted(q0, model, None, True, "there are no data points")
     fitted = {"newton": newton, "lbfgs": common_draws, "adam": adam}[method]
     return fitted(model, q0, options)
 

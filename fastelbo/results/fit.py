@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+@dataclass(frozen=True, repr=False, eq=False)
 class FitHistory(Frozen):
     """How the ELBO rose, one entry an iteration that was recorded.
 
@@ -47,14 +48,14 @@ class FitHistory(Frozen):
     elbo_se: Floats
     evaluations: Integers
 
-    def __init__(
-        self, iteration: Any, seconds: Any, elbo: Any, elbo_se: Any, evaluations: Any
-    ) -> None:
+    def __post_init__(self) -> None:
+        counts = ("iteration", "evaluations")
         self._set(
-            iteration=np.array(iteration, np.int64), seconds=np.array(seconds, np.float64),
-            elbo=np.array(elbo, np.float64), elbo_se=np.array(elbo_se, np.float64),
-            evaluations=np.array(evaluations, np.int64),
-        )  # fmt: skip
+            **{
+                name: np.array(value, np.int64 if name in counts else np.float64)
+                for name, value in vars(self).items()
+            }
+        )
 
     def __len__(self) -> int:
         return len(self.iteration)
