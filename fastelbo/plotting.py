@@ -172,6 +172,23 @@ def plot_bounds(
     return ax
 
 
+def plot_mixture_fit(
+    seconds: Floats, log_likelihood: Floats, others: Floats, *, ax: Axes | None = None
+) -> Axes:
+    """The mean log likelihood of a fit as it rose, and where other starts ended."""
+    if ax is None:
+        ax = new_figure().add_subplot()
+    colour, marker = _EVIDENCE
+    ax.plot(seconds, log_likelihood, color=colour, marker=marker, markersize=4, label="kept start")
+    for number, value in enumerate(others):
+        label = f"ends of {len(others)} other starts" if number == 0 else None
+        ax.axhline(float(value), color=_BOUNDS[0][0], linewidth=0.5, label=label)
+    ax.set_xlabel("seconds")
+    ax.set_ylabel("nats a data point")
+    _finish(ax, "mean log likelihood")
+    return ax
+
+
 def plot_pareto_k(pareto_k: ArrayLike, threshold: float = 0.7, *, ax: Axes | None = None) -> Axes:
     """Pareto k-hat of each data point, with the upper limits of good and of bad values.
 
@@ -322,23 +339,6 @@ def plot_convergence(
     if exact is not None:
         _decade_ticks(ax)
     _finish(ax, _band_title(reference.size))
-    return ax
-
-
-def plot_mixture_fit(
-    seconds: Floats, log_likelihood: Floats, others: Floats, *, ax: Axes | None = None
-) -> Axes:
-    """The mean log likelihood of a fit as it rose, and where other starts ended."""
-    if ax is None:
-        ax = new_figure().add_subplot()
-    colour, marker = _EVIDENCE
-    ax.plot(seconds, log_likelihood, color=colour, marker=marker, markersize=4, label="kept start")
-    for number, value in enumerate(others):
-        label = f"ends of {len(others)} other starts" if number == 0 else None
-        ax.axhline(float(value), color=_BOUNDS[0][0], linewidth=0.5, label=label)
-    ax.set_xlabel("seconds")
-    ax.set_ylabel("nats a data point")
-    _finish(ax, "mean log likelihood")
     return ax
 
 
