@@ -66,10 +66,8 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
     values, slopes = values.reshape(shape), slopes.reshape(*shape, model.dim)
     spread = np.broadcast_to(given, slopes.shape)
     for density in on_host:
-        for total, each in zip(
-            (values, slopes), density.log_prob_and_gradient(spread), strict=True
-        ):
-            total += each
+        own_values, own_slopes = density.log_prob_and_gradient(spread)
+        values, slopes = values + own_values, slopes + own_slopes
     return values, slopes
 
 
