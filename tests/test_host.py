@@ -14,6 +14,7 @@ from fastelbo.engine import gradient_states
 from fastelbo.errors import InvalidInputError, InvalidWeightError, UnsupportedDTypeError
 from fastelbo.kernels.draws.blocks import CHUNK, LANES
 from fastelbo.models.host import Batch, HostDensity
+from fastelbo.models.slopes import log_joint_and_gradient
 from fastelbo.models.terms import Supplied
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
@@ -609,3 +610,15 @@ def test_gradients_need_a_gradient_of_the_function():
     score = fe.elbo_gradient(model(), Q, 50, k=5, estimator="vimco", rng=0)
     expected = fe.elbo_gradient(LINEAR, Q, 50, k=5, estimator="vimco", rng=0, wrt="q")
     np.testing.assert_allclose(score.mean.value, expected.mean.value, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["grad", "torch", "jax"])
+def test_gradients_at_given_points(kind, request):
+    host, z = with_gradient(kind, request), np.random.default_rng(4).normal(size=(3, 7, 2))
+    values, slopes = log_joint_and_gradient(host, z)
+    expected, of_linear = log_joint_and_gradient(LINEAR, z)
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    np.testing.assert_allclose(slopes, of_linear, rtol=1e-9, atol=1e-11)
+    single = log_joint_and_gradient(host, z[0, 0])
+    assert single[0].shape == (7,)
+    np.testing.assert_allclose(single[1][0], slopes[0, 0], rtol=1e-12)

@@ -131,6 +131,12 @@ def _of_linear(
             sums[name] = PointSums(shape, shape if per_point else own, values.shape[1:])
         return sums[name]
 
+    def add(whole: PointSums, rows: slice, part: Floats, summed: bool) -> None:
+        if summed:
+            whole.add_sum(part)
+        else:
+            whole.add(rows, part)
+
     elbo = np.empty(math.prod(shape))
     width = features + 8 * dim**2
     if per_point and "model" in wrt:
@@ -153,16 +159,14 @@ def _of_linear(
         if "model" in wrt:
             parts = linear_elbo.gradients_of_likelihood(model, white, points, count, not per_point)
             for name, part in zip(("loadings", "offset", "noise_cov"), parts, strict=True):
-                whole = of(name, (), part)
-                if per_point:
-                    whole.add(rows, part)
-                else:
-                    whole.add_sum(part)
+                add(of(name, (), part), rows, part, not per_point)
             own = model.prior._parameter_shapes()
             own_scale = own["scale_tril" if model.prior.scale is None else "scale"]
-            of_mean, of_cov = linear_elbo.gradients_of_prior(white)
-            of("prior_mean", own["mean"], of_mean).add(rows, of_mean)
-            of("prior_cov", own_scale, of_cov).add(rows, of_cov)
+            together = not per_point and math.prod(model.prior.batch_shape) == 1
+            found = linear_elbo.gradients_of_prior(white, count, together)
+            names = ("prior_mean", own["mean"]), ("prior_cov", own_scale)
+            for (name, batch), part in zip(names, found, strict=True):
+                add(of(name, batch, part), rows, part, together)
     value = elbo.reshape(shape) if per_point else elbo.sum()
     return _exact(value, {name: each.total() for name, each in sums.items()})
 

@@ -79,13 +79,15 @@ def gradients_of_q(model: LinearGaussian, white: Whitened) -> tuple[Floats, Floa
 
 
 @_unflagged
-def gradients_of_prior(white: Whitened) -> tuple[Floats, Floats]:
-    """Of the prior's mean (n or 1, D), and of its covariance (n or 1, D, D), all entries free."""
-    back = _transpose(white.inverse)
-    square = white.inflation[:, None, None] * (white.ratio @ _transpose(white.ratio))
-    inner = white.shift[..., :, None] * white.shift[..., None, :] + square
-    inner = inner - np.eye(inner.shape[-1])
-    return _product(back, white.shift), 0.5 * (back @ inner @ white.inverse)
+def gradients_of_prior(white: Whitened, count: int, summed: bool) -> tuple[Floats, Floats]:
+    """Of the prior's mean (g, D), and of its covariance (g, D, D), all entries free.
+
+    g = 1 if summed over the ``count`` data points, for a prior that all share; else g = n.
+    """
+    shift, back = _grouped(white.shift, count, summed), _transpose(white.inverse)
+    square = _transpose(shift) @ shift + _spread(white.ratio, white.inflation, count, summed)
+    inner = square - shift.shape[1] * np.eye(square.shape[-1])
+    return _product(back, shift.sum(1)), 0.5 * (back @ inner @ white.inverse)
 
 
 @_unflagged
@@ -96,34 +98,43 @@ def gradients_of_likelihood(
 
     Sums over the ``count`` data points are taken of the moments, not of the gradients.
     """
-    groups, size = (1, count) if summed else (count, 1)
-
-    def grouped(array: Floats) -> Floats:
-        spread = np.broadcast_to(array, (count, *array.shape[1:]))
-        return spread.reshape(groups, size, *array.shape[1:])
-
     whitener = model.likelihood.reduced.whitener
     residual = points.select(model.x, 1) - model.offset - white.mean @ model.loadings.T
     if whitener.shape[0] == 1:
-        pull, loadings = residual * whitener * whitener, model.loadings * (whitener * whitener).T
+        precision = whitener * whitener
+        pull = residual * whitener * whitener
+        loadings = model.loadings * whitener.T * whitener.T
     else:
-        pull, loadings = (
-            (residual @ whitener.T) @ whitener,
-            whitener.T @ (whitener @ model.loadings),
-        )
-    pull = grouped(pull)
-    root = grouped(np.sqrt(white.inflation)[:, None, None] * white.tril)
-    # The roots of all data points of a group side by side.
-    beside = np.swapaxes(root, 1, 2).reshape(groups, model.dim, size * model.dim)
-    spread = loadings @ (beside @ _transpose(beside))
-    of_loadings = _transpose(pull) @ grouped(white.mean) - spread
+        precision = whitener.T @ whitener
+        pull = residual @ whitener.T @ whitener
+        loadings = whitener.T @ (whitener @ model.loadings)
+    pull = _grouped(pull, count, summed)
+    spread = loadings @ _spread(white.tril, white.inflation, count, summed)
+    of_loadings = _transpose(pull) @ _grouped(white.mean, count, summed) - spread
     if model.noise_cov.ndim == 1:
         square = (pull**2).sum(1) + (spread * loadings).sum(-1)
-        of_noise = 0.5 * (square - size * (whitener * whitener))
     else:
         square = _transpose(pull) @ pull + spread @ loadings.T
-        of_noise = 0.5 * (square - size * (whitener.T @ whitener))
-    return of_loadings, pull.sum(1), of_noise
+    return of_loadings, pull.sum(1), 0.5 * (square - pull.shape[1] * precision)
+
+
+def _grouped(array: Floats, count: int, summed: bool) -> Floats:
+    """Entries of data points (n or 1, ...), as (1, n, ...) if summed, else (n, 1, ...)."""
+    own = np.broadcast_to(array, (count, *array.shape[1:]))
+    return own[None] if summed else own[:, None]
+
+
+def _spread(tril: Floats, inflation: Floats, count: int, summed: bool) -> Floats:
+    """rho L L' of each data point (n, D, D), or their sum (1, D, D)."""
+    root = np.sqrt(inflation)[:, None, None] * tril
+    if len(root) == 1:
+        square = root @ _transpose(root)
+        return count * square if summed else np.broadcast_to(square, (count, *square.shape[1:]))
+    if not summed:
+        return np.asarray(root @ _transpose(root))
+    # The roots of all data points side by side.
+    beside = np.swapaxes(root, 0, 1).reshape(root.shape[-1], root.shape[0] * root.shape[-1])
+    return np.asarray(beside @ beside.T)[None]
 
 
 def scale_matrix(q: LocationScale, points: Points) -> Floats:

@@ -12,9 +12,11 @@ from ..kernels.cpu.launch import launch, new_counter
 from ..kernels.draws.blocks import CALLED, NO_CALL, SUPPLIED, Call, Term
 from ..validation import Floats, require_finite
 from .distributions import Elliptical
+from .host import HostDensity
 from .joint import by_member
 from .lowering import exact_centre
 from .protocol import Frame, LatentModel, Points
+from .terms import Zero
 
 # Fixed cost of a draw, in multiply-adds.
 _DRAW_WORK = 64
@@ -46,8 +48,12 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
     values, slopes = np.empty(points.shape[:2]), np.empty(points.shape)
     own = Points(batch)
     frame = Frame(_centre(model, own), None, None)
+    parts = model.prior, model.likelihood
+    on_host = [each for each in parts if isinstance(each, HostDensity)]
     with np.errstate(all="ignore"):
-        prior, likelihood = (each.term(own, frame) for each in (model.prior, model.likelihood))
+        prior, likelihood = (
+            (Zero(model.dim) if each in on_host else each).term(own, frame) for each in parts
+        )
     if SUPPLIED in (prior.kind, likelihood.kind):
         raise InvalidInputError("model must have a density that is known at any z")
     counter, calls = new_counter(), gradient_calls(model, prior, likelihood)
@@ -56,7 +62,12 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
         gradients.joint_slopes, prior, likelihood, calls, constant(frame.centre),
         constant(points), values, slopes, counter, work=work, counter=counter,
     )  # fmt: skip
-    return values.reshape(shape), slopes.reshape(*shape, model.dim)
+    values, slopes = values.reshape(shape), slopes.reshape(*shape, model.dim)
+    spread = np.broadcast_to(given, slopes.shape)
+    for density in on_host:
+        own_values, own_slopes = density.log_prob_and_gradient(spread)
+        values, slopes = values + own_values, slopes + own_slopes
+    return values, slopes
 
 
 def _centre(model: LatentModel, points: Points) -> Floats:
