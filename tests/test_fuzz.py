@@ -279,7 +279,7 @@ FUNCTIONS = {
             q=gaussians(d) | students(d),
             n_samples=st.integers(4, 20),
         )
-    ),  # fmt: skip
+    ),
     "exact_elbo": st.one_of(
         st.integers(1, 3).flatmap(
             lambda d: keywords(model=linear_models(d), q=gaussians(d) | students(d))

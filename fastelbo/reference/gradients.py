@@ -50,8 +50,8 @@ def elbo_gradients(
     log_q = log_density(q, z, shape, points, draws)
     parts = (model.prior, model.likelihood)
     log_p = sum(log_density(each, z, shape, points, draws) for each in parts)
-    l = np.reshape(log_p - log_q, (len(points), n_groups, k))
-    bound, w, a, b = coefficients(l, estimator, alpha)
+    log_weight = np.reshape(log_p - log_q, (len(points), n_groups, k))
+    bound, w, a, b = coefficients(log_weight, estimator, alpha)
     mean, full, inverse = _scale(own, len(points))
     y = np.einsum("nde,nke->nkd", inverse, z - mean[:, None])
     rho = np.ones(y.shape[:2])
@@ -85,12 +85,15 @@ def elbo_gradients(
     return found
 
 
-def coefficients(l: Array, estimator: str, alpha: float) -> tuple[Array, Array, Array, Array]:
+def coefficients(
+    log_weight: Array, estimator: str, alpha: float
+) -> tuple[Array, Array, Array, Array]:
     """(bound, weights of the model, a, b) of log weights (..., k)."""
+    l = log_weight  # noqa: E741
     k = l.shape[-1]
     power = 1.0 - alpha if estimator == "renyi" else 1.0
     w = softmax(power * l, axis=-1)
-    if power == 0.0:
+    if power == 0.0:  # noqa: SIM108
         bound = l.mean(axis=-1)
     else:
         bound = (logsumexp(power * l, axis=-1) - np.log(k)) / power

@@ -1,7 +1,7 @@
 """CPU drivers of gradients: at given points, and of bounds, in groups of draws.
 
-A chunk has whole groups: as many as fit into `CHUNK` draws, and one if none does. So has a block, if
-a group fits into one. Where a group is small, lanes are permuted: draw j of group g is in lane
+A chunk has whole groups: as many as fit into `CHUNK` draws, and one if none does. So has a block,
+if a group fits into one. Where a group is small, lanes are permuted: draw j of group g is in lane
 j m + g of a block of m groups, so that sums over the draws of a group are loops of unit stride over
 the groups. A group that is larger than a block is drawn twice: once for its log weights, and once
 for products, which have coefficients that depend on all of them.
@@ -164,7 +164,7 @@ def _push_small(asked, i, index, key, start, stop, work, room, coefficients, row
             state, rows, asked.left, asked.right, size, groups, across, sums, work.partial_sums
         )
         state[COUNT] += float(groups)
-        if not _total(state) == 0.0:
+        if _total(state) != 0.0:
             _note_slopes(state, asked, rows, first, n, size, groups, across)
         group += groups
 
@@ -212,7 +212,7 @@ def _push_large(asked, i, index, key, start, stop, work, room, coefficients, row
             total = 0.0
             for p in range(sums.shape[0]):
                 total += sums[p] - sums[p]
-            if not total == 0.0:
+            if total != 0.0:
                 _note_slopes(state, asked, rows, draw, n, size, 1, False)
         push_sums(state, coefficients.bound[0], sums)
         state[COUNT] += 1.0
