@@ -180,6 +180,7 @@ CALLS = {
     ),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "exact_elbo": (fe.exact_elbo, {"model": MODEL, "q": NEAR}),
+    "elbo_gradient": (fe.elbo_gradient, {"model": MODEL, "q": NEAR, "n_samples": 100, "rng": 0}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
     "Estimate.confidence_interval": (
         ESTIMATE.confidence_interval,
