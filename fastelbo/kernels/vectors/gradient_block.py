@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
 from ..jit.compile import native
 from . import derivatives, processor
 from .agreement import require_agreement
 from .arguments import unpacker
 from .binding import bound
-from .block import WIDTH, BlockFunction, views
+from .block import GRADIENT_SIGNATURE, WIDTH, BlockFunction, views
 from .errors import NotCompiled, explained
 from .gradient_views import as_items, dual_views, writer
 from .rewriting import Rewriter
@@ -25,12 +23,6 @@ assert derivatives  # registers the rules of dual numbers
 
 # Most partials at once: code grows with their number. More coordinates take several passes.
 MOST_PARTIALS = 16
-
-_POINTER = types.CPointer(types.float64)
-# Of the machine code of gradients, for `call_gradient_block`.
-SIGNATURE = types.int64(
-    types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER, _POINTER
-)
 
 
 def partials_of(dim: int) -> int:
@@ -59,7 +51,7 @@ def compile_duals(
     def make() -> Any:
         density = native(rewriter.rewritten(plain, (*(False for _ in before), True)))
         entry = _by_duals(density, before, after, kind, has_data, stride, form)
-        return native(entry, SIGNATURE), density
+        return native(entry, GRADIENT_SIGNATURE), density
 
     return _compiled(make, plain, rewriter)
 
@@ -84,7 +76,7 @@ def compile_given(
             for plain, before, _ in pair
         ]
         entry = _by_function(codes, pair, kind, has_data, stride, width)
-        return native(entry, SIGNATURE), *codes
+        return native(entry, GRADIENT_SIGNATURE), *codes
 
     return _compiled(make, pair[1].function, rewriter)
 
