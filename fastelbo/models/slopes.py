@@ -9,12 +9,14 @@ from ..arrays.inputs import as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import launch, new_counter
-from ..kernels.draws.blocks import SUPPLIED
+from ..kernels.draws.blocks import CALLED, SUPPLIED, ZERO, Term
 from ..validation import Floats, require_finite
+from .called import CalledDensity
 from .distributions import Elliptical
+from .host import HostDensity
 from .joint import by_member
 from .lowering import exact_centre
-from .protocol import Frame, LatentModel, Points
+from .protocol import Frame, LatentModel, LogDensity, Points
 
 # Fixed cost of a draw, in multiply-adds.
 _DRAW_WORK = 64
@@ -47,16 +49,42 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
     own = Points(batch)
     frame = Frame(_centre(model, own), None, None)
     with np.errstate(all="ignore"):
-        prior, likelihood = (each.term(own, frame) for each in (model.prior, model.likelihood))
-    if SUPPLIED in (prior.kind, likelihood.kind):
-        raise InvalidInputError("model must have a density that is known at any z")
-    counter = new_counter()
-    work = values.size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
-    launch(
-        gradients.joint_slopes, prior, likelihood, constant(frame.centre), constant(points),
-        values, slopes, counter, work=work, counter=counter,
-    )  # fmt: skip
+        terms = [gradient_term(each, own, frame) for each in (model.prior, model.likelihood)]
+
+    def fill(rows: slice) -> None:
+        counter = new_counter()
+        work = values[rows].size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
+        launch(
+            gradients.joint_slopes, *terms, constant(frame.centre), constant(points[rows]),
+            values[rows], slopes[rows], counter, work=work, counter=counter,
+        )  # fmt: skip
+
+    fill(slice(None))
+    if any(each.kind == CALLED for each in terms):
+        # A block ends at the first draw at which a function raises an error.
+        for k in np.flatnonzero(np.isnan(values).any(axis=1)):
+            fill(slice(k, k + 1))
+    for part in (model.prior, model.likelihood):
+        if isinstance(part, HostDensity):
+            value, slope = part.log_prob_and_gradient(points.reshape(-1, *batch, model.dim))
+            values += value.reshape(values.shape)
+            slopes += slope.reshape(slopes.shape)
     return values.reshape(shape), slopes.reshape(*shape, model.dim)
+
+
+def gradient_term(density: LogDensity, points: Points, frame: Frame) -> Term:
+    """The term of a density for kernels of gradients: a user's function comes with its slopes.
+
+    That of a function on the host has neither values nor slopes.
+    """
+    term = density.term(points, frame)
+    if isinstance(density, HostDensity):
+        return term._replace(kind=ZERO)
+    if term.kind == SUPPLIED:
+        raise InvalidInputError("model must have a density that is known at any z")
+    return (
+        term._replace(call=density._gradient_call) if isinstance(density, CalledDensity) else term
+    )
 
 
 def _centre(model: LatentModel, points: Points) -> Floats:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..draws.blocks import LANES, make_workspace, row_of
 from ..draws.slopes import make_slope_room, slope_block
 from ..jit.compile import block

@@ -19,12 +19,14 @@ from ..jit.compile import block, borrower
 from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
+from ..vectors.calls import call_gradient_block
 from .blocks import CALLED, ELLIPTICAL, LANES, TILE, padded, row_of
 from .densities import (
     add_term,
     add_tile,
     given_block,
     move,
+    place_block,
     square_norm_identity,
 )
 from .far import _ROOT_UNIT, _residual, far_distance, has_zero, mend_far
@@ -214,6 +216,37 @@ def elliptical_slopes(density, i, v, dim, work, room, n, out, slopes):
 
 
 @borrower
+def called_slopes(term, i, v, dim, work, room, n, out, slopes):
+    """Add the gradient of a user's density to slopes, and set out to its value.
+
+    The machine code of the term is that of value and gradient in z = F v - t. Both are NaN from the
+    first draw on that it refuses.
+    """
+    density, call, form = term.density, term.call, room.form
+    place_block(density, i, v, n, work.packed)
+    z, row = work.packed[:dim], np.int64(term.values[row_of(i, term.values.shape[0]), 0])
+    passed, failed = 0, n + 1
+    while failed - passed > 1:
+        # All draws at first.
+        middle = n if failed > n else (passed + failed) // 2
+        if call_gradient_block(call.function, call.arguments, z, row, middle, out, form) == 0:
+            passed = middle
+        else:
+            failed = middle
+    if passed < n:
+        for k in range(passed, n):
+            out[k] = np.nan
+        for d in range(dim):
+            for k in range(passed, n):
+                form[d, k] = np.nan
+    for d in range(dim):
+        for k in range(n):
+            form[d, k] = -form[d, k]
+    factor = density.factor[row_of(i, density.factor.shape[0]), 0]
+    take_transposed(factor, density.factor.shape[2], form, dim, n, slopes)
+
+
+@borrower
 def slope_block(term, i, first, v, dim, work, room, n, out, slopes):
     """Add the gradient of a log density to slopes, and set out to its value.
 
@@ -222,6 +255,6 @@ def slope_block(term, i, first, v, dim, work, room, n, out, slopes):
     if term.kind == ELLIPTICAL:
         elliptical_slopes(term.density, i, v, dim, work, room, n, out, slopes)
     elif term.kind == CALLED:
-        fill(out, n, np.nan)
+        called_slopes(term, i, v, dim, work, room, n, out, slopes)
     else:
         given_block(term, i, first, n, out)
