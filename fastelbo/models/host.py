@@ -112,6 +112,11 @@ class HostDensity:
         return Supplied(np.empty(0), self.dim).term(points, frame)
 
     @property
+    def has_gradient(self) -> bool:
+        """Whether there is a gradient: a function of the user's, or that of torch or JAX."""
+        return self.gradient is not None or self._arrays.differentiates
+
+    @property
     def compiles_shapes(self) -> bool:
         """Whether the function is compiled for each shape of its arguments."""
         return self._arrays.compiles_shapes
