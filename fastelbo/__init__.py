@@ -5,6 +5,8 @@ from .engine.accumulator import LogWeightAccumulator
 from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
+from .engine.exact_gradients import exact_elbo
+from .engine.gradients import elbo_gradient
 from .engine.expectation import expectation
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
@@ -76,6 +78,8 @@ __all__ = [
     "errors",
     "ess",
     "estimate",
+    "elbo_gradient",
+    "exact_elbo",
     "expectation",
     "from_bridgestan",
     "from_numpyro",

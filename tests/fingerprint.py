@@ -170,6 +170,7 @@ def closed_forms():
             yield name, model.exact_log_evidence(), *parameters(posterior)
             if isinstance(q, fe.Gaussian) and isinstance(posterior, fe.Gaussian):
                 yield fe.kl_divergence(q, q), fe.kl_divergence(q, model.prior)
+                yield fe.exact_elbo(model, q)
 
 
 def parameters(distribution):

@@ -171,6 +171,7 @@ CALLS = {
     ),
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
+    "exact_elbo": (fe.exact_elbo, {"model": MODEL, "q": NEAR}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
     "Estimate.confidence_interval": (
         ESTIMATE.confidence_interval,

@@ -374,6 +374,14 @@ FUNCTIONS = {
         for name in ("Gaussian", "Categorical")
         for q, p in itertools.product(DISTRIBUTIONS[name](), repeat=2)
     ],
+    "exact_elbo": lambda: [
+        *[
+            (fe.exact_elbo, (model, q), {})
+            for model in linear_models()
+            for q in DISTRIBUTIONS["Gaussian"]() + DISTRIBUTIONS["StudentT"]()
+        ],
+        *[(fe.exact_elbo, (model, model.exact_posterior()), {}) for model in mixture_models()],
+    ],
     "plotting.plot": drawn(lambda est: fe.plotting.plot(est, "pareto_k"), fe.summarize),
     "plotting.plot_bounds": drawn(fe.plotting.plot_bounds, fe.summarize),
     "plotting.plot_convergence": drawn(fe.plotting.plot_convergence, lambda r: [fe.summarize(r)]),

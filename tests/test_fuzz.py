@@ -272,6 +272,12 @@ FUNCTIONS = {
         st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
         st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
     ),
+    "exact_elbo": st.one_of(
+        st.integers(1, 3).flatmap(
+            lambda d: keywords(model=linear_models(d), q=gaussians(d) | students(d))
+        ),
+        keywords(model=mixture_models(), q=categoricals()),
+    ),
     "plotting.plot": keywords(estimate=estimates(), kind=st.sampled_from(["bounds", "pareto_k"])),
     "plotting.plot_bounds": keywords(
         {"exact": real_array | floats, "point": st.none() | st.integers(-2, 2)},

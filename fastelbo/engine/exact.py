@@ -25,11 +25,7 @@ def exact_estimate(
             )
     if not isinstance(q, Categorical):
         raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {kind_of(q)}")
-    if q.probs.shape[-1] != model.n_classes:
-        raise InvalidInputError(
-            "q must have as many classes as the mixture has components, "
-            f"{model.n_classes}; got {q.probs.shape[-1]}"
-        )
+    require_classes(model, q)
     log_evidence, likelihood, kl, gap = backend.expectations(model, q.probs)
     shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
@@ -42,3 +38,12 @@ def exact_estimate(
         relative_variance=unknown, pareto_k=unknown, pareto_k_elbo=unknown, n_zero=zero,
         independent=shape == model.batch_shape,
     )  # fmt: skip
+
+
+def require_classes(model: ExactModel, q: Categorical) -> None:
+    """Raise an error unless q is over the components of the mixture."""
+    if q.probs.shape[-1] != model.n_classes:
+        raise InvalidInputError(
+            "q must have as many classes as the mixture has components, "
+            f"{model.n_classes}; got {q.probs.shape[-1]}"
+        )

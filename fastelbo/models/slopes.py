@@ -9,7 +9,7 @@ from ..arrays.inputs import as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import launch, new_counter
-from ..kernels.draws.blocks import CALLED, SUPPLIED, ZERO, Term
+from ..kernels.draws.blocks import CALLED, NO_CALL, SUPPLIED, ZERO, Call, Term
 from ..validation import Floats, require_finite
 from .called import CalledDensity
 from .distributions import Elliptical
@@ -49,18 +49,22 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
     own = Points(batch)
     frame = Frame(_centre(model, own), None, None)
     with np.errstate(all="ignore"):
-        terms = [gradient_term(each, own, frame) for each in (model.prior, model.likelihood)]
+        prior, likelihood = (_term(each, own, frame) for each in (model.prior, model.likelihood))
+    if SUPPLIED in (prior.kind, likelihood.kind):
+        raise InvalidInputError("model must have a density that is known at any z")
+    calls = gradient_calls(model, prior, likelihood)
 
     def fill(rows: slice) -> None:
         counter = new_counter()
         work = values[rows].size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
         launch(
-            gradients.joint_slopes, *terms, constant(frame.centre), constant(points[rows]),
-            values[rows], slopes[rows], counter, work=work, counter=counter,
+            gradients.joint_slopes, prior, likelihood, calls, constant(frame.centre),
+            constant(points[rows]), values[rows], slopes[rows], counter,
+            work=work, counter=counter,
         )  # fmt: skip
 
     fill(slice(None))
-    if any(each.kind == CALLED for each in terms):
+    if CALLED in (prior.kind, likelihood.kind):
         # A block ends at the first draw at which a function raises an error.
         for k in np.flatnonzero(np.isnan(values).any(axis=1)):
             fill(slice(k, k + 1))
@@ -72,19 +76,10 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
     return values.reshape(shape), slopes.reshape(*shape, model.dim)
 
 
-def gradient_term(density: LogDensity, points: Points, frame: Frame) -> Term:
-    """The term of a density for kernels of gradients: a user's function comes with its slopes.
-
-    That of a function on the host has neither values nor slopes.
-    """
+def _term(density: LogDensity, points: Points, frame: Frame) -> Term:
+    """A term; that of a function on the host is added apart, and is 0 here."""
     term = density.term(points, frame)
-    if isinstance(density, HostDensity):
-        return term._replace(kind=ZERO)
-    if term.kind == SUPPLIED:
-        raise InvalidInputError("model must have a density that is known at any z")
-    return (
-        term._replace(call=density._gradient_call) if isinstance(density, CalledDensity) else term
-    )
+    return term._replace(kind=ZERO) if isinstance(density, HostDensity) else term
 
 
 def _centre(model: LatentModel, points: Points) -> Floats:
@@ -92,3 +87,16 @@ def _centre(model: LatentModel, points: Points) -> Floats:
     if isinstance(model.prior, Elliptical):
         return exact_centre(model.prior._components, points)
     return np.zeros((1, model.dim))
+
+
+def gradient_calls(model: LatentModel, prior: Term, likelihood: Term) -> tuple[Call, Call]:
+    """What kernels call for gradients of users' functions among prior and likelihood."""
+    return _gradient_call(model.prior, prior), _gradient_call(model.likelihood, likelihood)
+
+
+def _gradient_call(density: object, term: Term) -> Call:
+    if term.kind != CALLED:
+        return NO_CALL
+    if not isinstance(density, CalledDensity):
+        raise InvalidInputError(f"model must have a gradient, got {density!r}")
+    return density._gradient_call

@@ -210,7 +210,7 @@ def padded(dim):
 
 
 @block
-def _aligned(rows, like):
+def aligned_rows(rows, like):
     """Rows that start at a line of the cache, which the vectors of users' functions then fit."""
     room = np.empty(rows * LANES + _LINE, like.dtype)
     first = -(np.int64(room.ctypes.data) // room.itemsize) % _LINE
@@ -222,7 +222,7 @@ def make_workspace(dim, like, counter=None):
     """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``."""
     return Workspace(
         np.zeros((padded(dim), LANES), like.dtype),
-        _aligned(padded(dim), like),
+        aligned_rows(padded(dim), like),
         np.empty((4, LANES), like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),

@@ -17,28 +17,28 @@ from .blocks import row_of
 from .radial import GAUSSIAN, STUDENT_T
 
 # A factor and a coordinate are each multiplied by this: a distance by its square.
-_ROOT_UNIT = 2.0**-500
+ROOT_UNIT = 2.0**-500
 _LOG_UNIT = -1000.0 * math.log(2.0)
 # Squares of numbers below it do not overflow.
 _SMALL = 1e150
 
 
 @borrower
-def _residual(density, i, c, v, j, k):
+def far_residual(density, i, c, v, j, k):
     """Entry j of F_c (v - shift_c) - t_c for lane k, times 2^-1000, in float64."""
     rows = density.factor.shape[2]
     if rows == 0:
-        return np.float64(v[j, k]) * _ROOT_UNIT * _ROOT_UNIT
+        return np.float64(v[j, k]) * ROOT_UNIT * ROOT_UNIT
     factor = density.factor[row_of(i, density.factor.shape[0]), c]
     target = density.target[row_of(i, density.target.shape[0]), c]
     shift = density.shift[row_of(i, density.shift.shape[0])]
-    result = -np.float64(target[j]) * _ROOT_UNIT * _ROOT_UNIT
+    result = -np.float64(target[j]) * ROOT_UNIT * ROOT_UNIT
     for d in range(j if rows == 1 else 0, j + 1):
-        place = np.float64(v[d, k]) * _ROOT_UNIT
+        place = np.float64(v[d, k]) * ROOT_UNIT
         if shift.shape[0] > 0:
-            place -= np.float64(shift[c, d]) * _ROOT_UNIT
+            place -= np.float64(shift[c, d]) * ROOT_UNIT
         entry = factor[0, d] if rows == 1 else factor[j, d]
-        result += np.float64(entry) * _ROOT_UNIT * place
+        result += np.float64(entry) * ROOT_UNIT * place
     return result
 
 
@@ -47,9 +47,9 @@ def far_distance(density, i, c, v, dim, k):
     """(peak, sum) such that |F_c (v - shift_c) - t_c|^2 = (2^1000 peak)^2 sum, for lane k."""
     peak, total = 0.0, 0.0
     for j in range(dim):
-        peak = max(peak, abs(_residual(density, i, c, v, j, k)))
+        peak = max(peak, abs(far_residual(density, i, c, v, j, k)))
     for j in range(dim):
-        part = _residual(density, i, c, v, j, k) / peak
+        part = far_residual(density, i, c, v, j, k) / peak
         total += part * part
     return peak, total
 
@@ -57,16 +57,16 @@ def far_distance(density, i, c, v, dim, k):
 @borrower
 def _far_log_radial(density, i, c, dim, peak, total):
     """g_c(s) of a squared distance as `far_distance` returns it."""
-    distance = peak / _ROOT_UNIT
+    distance = peak / ROOT_UNIT
     if density.radial == STUDENT_T:
         df = np.float64(density.df[row_of(i, density.df.shape[0]), c])
         if df < np.inf:
             power = 0.5 * (df + dim)
-            ratio = distance / math.sqrt(df) / _ROOT_UNIT
+            ratio = distance / math.sqrt(df) / ROOT_UNIT
             if ratio < _SMALL:
                 return -power * log1p(ratio * ratio * total)
             return -power * ((2.0 * (log(peak) - _LOG_UNIT) - log(df)) + log(total))
-    distance = distance / _ROOT_UNIT
+    distance = distance / ROOT_UNIT
     return -(0.5 * total * distance) * distance
 
 

@@ -20,16 +20,17 @@ from ..jit.threads import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from ..vectors.calls import call_gradient_block
-from .blocks import CALLED, ELLIPTICAL, LANES, TILE, padded, row_of
+from .blocks import CALLED, ELLIPTICAL, LANES, TILE, aligned_rows, padded, row_of
 from .densities import (
     add_term,
     add_tile,
+    elliptical_block,
     given_block,
     move,
     place_block,
     square_norm_identity,
 )
-from .far import _ROOT_UNIT, _residual, far_distance, has_zero, mend_far
+from .far import ROOT_UNIT, far_residual, far_distance, has_zero, mend_far
 from .radial import STUDENT_T, log_radial
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
@@ -45,10 +46,11 @@ class SlopeRoom(NamedTuple):
 
 
 @block
-def make_slope_room(dim, components):
-    """Allocate a `SlopeRoom` for terms of at most so many components."""
+def make_slope_room(dim, prior, likelihood):
+    """Allocate a `SlopeRoom` for two terms."""
+    components = max(prior.density.log_const.shape[1], likelihood.density.log_const.shape[1])
     return SlopeRoom(
-        np.zeros((padded(dim), LANES)),
+        aligned_rows(padded(dim), np.empty(0)),
         np.empty((max(1, components), LANES)),
         np.empty(LANES),
         np.zeros((padded(dim), LANES)),
@@ -133,10 +135,10 @@ def _far_form(density, i, c, df, v, dim, weight, square, n, form):
         if not square[k] < np.inf:
             peak, total = far_distance(density, i, c, v, dim, k)
             root = math.sqrt(total)
-            distance = peak / _ROOT_UNIT / _ROOT_UNIT * root
+            distance = peak / ROOT_UNIT / ROOT_UNIT * root
             share = weight[k] * (df + dim) / (df / distance + distance)
             for j in range(dim):
-                form[j, k] = share * (_residual(density, i, c, v, j, k) / peak / root)
+                form[j, k] = share * (far_residual(density, i, c, v, j, k) / peak / root)
 
 
 @borrower
@@ -216,45 +218,62 @@ def elliptical_slopes(density, i, v, dim, work, room, n, out, slopes):
 
 
 @borrower
-def called_slopes(term, i, v, dim, work, room, n, out, slopes):
-    """Add the gradient of a user's density to slopes, and set out to its value.
+def _called_slopes(term, call, i, v, dim, work, room, n, out, slopes):
+    """Add the gradient of a user's density, chained by the frame, to slopes, and set out.
 
-    The machine code of the term is that of value and gradient in z = F v - t. Both are NaN from the
-    first draw on that it refuses.
+    NaN from the first draw on that the function refuses.
     """
-    density, call, form = term.density, term.call, room.form
+    density, form = term.density, room.form
     place_block(density, i, v, n, work.packed)
     z, row = work.packed[:dim], np.int64(term.values[row_of(i, term.values.shape[0]), 0])
-    passed, failed = 0, n + 1
+    passed, failed, tried = 0, n + 1, n
     while failed - passed > 1:
-        # All draws at first.
-        middle = n if failed > n else (passed + failed) // 2
-        if call_gradient_block(call.function, call.arguments, z, row, middle, out, form) == 0:
-            passed = middle
+        if call_gradient_block(call.function, call.arguments, z, row, tried, out, form) == 0:
+            passed = tried
         else:
-            failed = middle
-    if passed < n:
-        for k in range(passed, n):
-            out[k] = np.nan
-        for d in range(dim):
-            for k in range(passed, n):
-                form[d, k] = np.nan
+            failed = tried
+        tried = (passed + failed) // 2
+    if 0 < passed < n:
+        call_gradient_block(call.function, call.arguments, z, row, passed, out, form)
+    for k in range(passed, n):
+        out[k] = np.nan
     for d in range(dim):
         for k in range(n):
-            form[d, k] = -form[d, k]
+            form[d, k] = -form[d, k] if k < passed else np.nan
+    for d in range(dim, padded(dim)):
+        fill(form[d], n, 0.0)
     factor = density.factor[row_of(i, density.factor.shape[0]), 0]
     take_transposed(factor, density.factor.shape[2], form, dim, n, slopes)
 
 
 @borrower
-def slope_block(term, i, first, v, dim, work, room, n, out, slopes):
+def slope_block(term, call, i, first, v, dim, work, room, n, out, slopes):
     """Add the gradient of a log density to slopes, and set out to its value.
 
-    A density that is not known away from the draws counts as one of gradient 0.
+    ``call`` is that of the gradient of a user's function. A density that is not known away from
+    the draws counts as one of gradient 0.
     """
     if term.kind == ELLIPTICAL:
         elliptical_slopes(term.density, i, v, dim, work, room, n, out, slopes)
     elif term.kind == CALLED:
-        called_slopes(term, i, v, dim, work, room, n, out, slopes)
+        _called_slopes(term, call, i, v, dim, work, room, n, out, slopes)
     else:
         given_block(term, i, first, n, out)
+
+
+@borrower
+def weigh_with_slopes(plan, calls, i, first, work, room, n):
+    """As `weigh_block`, for an elliptical q; ``room.slopes`` is the gradient of the log joint.
+
+    ``work.square`` is then the squared norm of a standardised draw.
+    """
+    v, dim, slopes = work.v, plan.dim, room.slopes
+    for d in range(padded(dim)):
+        fill(slopes[d], n, 0.0)
+    slope_block(plan.prior, calls[0], i, first, v, dim, work, room, n, work.log_prior, slopes)
+    slope_block(
+        plan.likelihood, calls[1], i, first, v, dim, work, room, n, work.log_likelihood, slopes
+    )
+    elliptical_block(plan.q.density, i, v, dim, work, n, work.log_q)
+    for k in range(n):
+        work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])

@@ -27,7 +27,7 @@ def make_partial_sums():
 
 
 @exact
-def _close(partial):
+def close_sums(partial):
     """The sum of the partial sums."""
     for j in range(8):
         partial[j] = (partial[j] + partial[j + 8]) + (partial[j + 16] + partial[j + 24])
@@ -54,7 +54,7 @@ def sum_all(x, n, partial_sums):
             partial[j] += x[first + j]
     for k in range(full, n):
         partial[k - full] += x[k]
-    return _close(partial)
+    return close_sums(partial)
 
 
 @borrower
@@ -89,7 +89,7 @@ def finite_sum(x, n, partial_sums):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
             partial[j] += value if abs(value) < np.inf else 0.0
-    return count, _close(partial)
+    return count, close_sums(partial)
 
 
 @scalar
@@ -114,7 +114,7 @@ def square_deviations(x, mean, n, partial_sums):
         for j in range(min(PARTIAL_SUMS, n - first)):
             deviation = _deviation(x[first + j], mean)
             partial[j] += deviation * deviation
-    return _close(partial)
+    return close_sums(partial)
 
 
 @scalar
@@ -190,7 +190,7 @@ def peak_and_sum(x, n, partial_sums):
             value = x[first + j]
             peak[j] = value if value > peak[j] else peak[j]
             partial[j] += value
-    return largest(peak, PARTIAL_SUMS), _close(partial)
+    return largest(peak, PARTIAL_SUMS), close_sums(partial)
 
 
 @borrower
@@ -238,7 +238,7 @@ def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
             second_w[j] += dw * dw
             second_x[j] += dx * dx
             co_moment[j] += dw * dx
-    return _close(second_w), _close(second_x), _close(co_moment)
+    return close_sums(second_w), close_sums(second_x), close_sums(co_moment)
 
 
 @borrower
@@ -261,4 +261,4 @@ def product_sums(x, y, z, n, partial_sums):
         for j in range(min(PARTIAL_SUMS, n - first)):
             with_x[j] += x[first + j] * z[first + j]
             with_y[j] += y[first + j] * z[first + j]
-    return _close(with_x), _close(with_y)
+    return close_sums(with_x), close_sums(with_y)

@@ -1,0 +1,129 @@
+"""Gradients from draws of a single location-scale q: launches, folds, and sums over data points."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays.inputs import constant
+from ..errors import AllWeightsZeroWarning, InvalidWeightError
+from ..kernels.cpu import gradients
+from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
+from ..kernels.draws.blocks import CHUNK
+from ..kernels.state.product_moments import BAD_SLOPE, BAD_WEIGHT, EMPTY, HEAD
+from ..models.gradient_plan import Asked, lower, order, parameters
+from ..models.protocol import Points
+from ..progress import Tick
+from ..validation import Floats
+from ..weights.bounds import Bound
+from ..weights.diagnostics import refuse_bad_weights
+from .bad_draws import about_draw
+from .exact_gradients import PointSums
+from .task import EstimateRequest
+
+# Multiply-adds of the first launch, and the fixed cost of a draw.
+_FIRST_WORK = 2**28
+_DRAW_WORK = 64
+
+
+class Sampled(NamedTuple):
+    """The bound and the gradients, and how many data points have a group without a weight."""
+
+    value: Bound
+    gradients: dict[str, Bound]
+    empty: int
+
+
+def sampled_gradient(
+    asked: Asked,
+    request: EstimateRequest,
+    n_groups: int,
+    per_point: bool,
+    n_threads: int | None,
+    tick: Tick,
+) -> Sampled:
+    """The bound and its gradients from ``n_groups`` groups of draws of each data point."""
+    wanted, batch = parameters(asked), request.batch
+    bounds, size = order(wanted), HEAD + 2
+    size += 2 * int(bounds[-1])
+    sums = {
+        each.name: tuple(
+            PointSums(batch, batch if per_point else each.batch, each.event) for _ in range(2)
+        )
+        for each in wanted
+    }
+    value = tuple(PointSums(batch, batch if per_point else (), ()) for _ in range(2))
+    linear = asked.of_model
+    own = request.work + (0 if linear is None else (linear.loadings.size + asked.q.dim**2))
+    work = asked.k * (3 * request.work + _DRAW_WORK) + int(bounds[-1]) * asked.k
+    most, empty = max(1, SLICE_NUMBERS // (size + own)), 0
+    pace = Pace(max(1, _FIRST_WORK // work))
+    for lo in range(0, request.points, most):
+        rows = slice(lo, min(lo + most, request.points))
+        lowered = lower(asked, Points(batch, rows), wanted)
+        states = _folded(lowered.plan, request, rows, n_groups, size, work, n_threads, pace, tick)
+        _refuse(request, rows, states)
+        without = states[:, EMPTY] > 0.0
+        empty += int(without.sum())
+        count = (size - HEAD) // 2
+        means, squares = states[:, HEAD : HEAD + count], states[:, HEAD + count :]
+        with np.errstate(all="ignore"):
+            spread = squares / (n_groups * (n_groups - 1.0))
+            means[without], spread[without] = np.nan, np.nan
+            means[without, 0] = -np.inf
+            value[0].add(rows, means[:, 0])
+            value[1].add(rows, spread[:, 0])
+            means = means[:, 1:] * lowered.factor + lowered.added
+            spread = spread[:, 1:] * lowered.factor**2
+            for each, first, stop in zip(wanted, bounds[:-1], bounds[1:], strict=True):
+                for total, numbers in zip(sums[each.name], (means, spread), strict=True):
+                    total.add(rows, each.spread(numbers[:, first:stop]))
+    with np.errstate(all="ignore"):
+        found = {name: Bound(a.total(), np.sqrt(b.total())) for name, (a, b) in sums.items()}
+        return Sampled(Bound(value[0].total(), np.sqrt(value[1].total())), found, empty)
+
+
+def _folded(plan, request, rows, n_groups, size, work, n_threads, pace, tick):  # type: ignore[no-untyped-def]
+    """The states of some data points, from all chunks of their groups."""
+    points = rows.stop - rows.start
+    per_chunk = max(1, CHUNK // plan.size)
+    chunks = -(-n_groups // per_chunk)
+    prefix = np.zeros((points, size))
+    prefix[:, [BAD_WEIGHT, BAD_SLOPE]] = -1.0
+    places = constant(np.arange(rows.start, rows.stop))
+    first = 0
+    while first < chunks:
+        most = max(1, SLICE_NUMBERS // (points * size))
+        step = min(chunks - first, most, max(1, pace.size // (points * per_chunk)))
+        states, counter = np.empty((points, step, size)), new_counter()
+        groups = min(n_groups, (first + step) * per_chunk) - first * per_chunk
+        with pace:
+            launch(
+                gradients.gradient_states, plan, np.uint64(request.key), request.first_index,
+                places, n_groups, first, states, counter, n_threads=n_threads,
+                work=points * groups * work, counter=counter,
+            )  # fmt: skip
+        launch(gradients.fold_gradients, states, prefix, n_threads=n_threads)
+        tick(points * groups * plan.size)
+        first += step
+    return prefix
+
+
+def _refuse(request: EstimateRequest, rows: slice, states: Floats) -> None:
+    """Errors for bad log weights, and for gradients that are not finite."""
+    weight, slope = states[:, BAD_WEIGHT], states[:, BAD_SLOPE]
+    if (weight >= 0.0).any():
+        i = int(np.argmax(weight >= 0.0))
+        bad = np.zeros(rows.start + i + 1)
+        bad[-1] = 1.0
+        where = np.full(len(bad), weight[i])
+        refuse_bad_weights(bad, where, lambda i, k: about_draw(request, i, k))
+    if (slope >= 0.0).any():
+        i = int(np.argmax(slope >= 0.0))
+        point, draw = rows.start + i, int(slope[i])
+        raise InvalidWeightError(
+            f"the gradient at data point {point}, draw {draw}, is not finite, and its weight is "
+            f"not 0. {about_draw(request, point, draw)}"
+        )
