@@ -71,9 +71,10 @@ class Model(Frozen):
         Names of the coordinates.
     grad : callable, optional
         Gradient of the density in z: a function of the same arguments that returns D numbers, as a
-        vector or a tuple. Without it, that of a compiled function follows from its source, by dual
-        numbers, at about D / 2 times the cost of the density; that of torch and JAX is theirs. With
-        ``vectorized``, it returns an array of the shape of z.
+        vector or a tuple, or the pair of log density and gradient, which is faster. Without it,
+        that of a compiled function follows from its source, by dual numbers, at about 2 D / 3 times
+        the cost of the density; that of torch and JAX is theirs. With ``vectorized``, it returns an
+        array of the shape of z.
 
     Raises
     ------
