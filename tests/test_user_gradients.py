@@ -171,6 +171,18 @@ def test_one_draw_at_a_time():
     np.testing.assert_array_equal(slopes, -z)
 
 
+def steered_gradient(z):
+    return (-z[0] + 0.0 * int(z[0]),)
+
+
+def test_a_gradient_one_draw_at_a_time():
+    with pytest.warns(OneDrawAtATimeWarning, match="grad steered_gradient") as caught:
+        model = fe.Model(log_joint=lambda z: -0.5 * z[0] ** 2, dim=1, grad=steered_gradient)
+    assert caught[0].filename == __file__
+    z = RNG.normal(size=(40, 1))
+    np.testing.assert_array_equal(log_joint_and_gradient(model, z)[1], -z)
+
+
 def raises_above_one(z):
     if z[0] > 1.0:
         raise ValueError("math domain error")

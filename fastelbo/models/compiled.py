@@ -53,6 +53,10 @@ class CompiledDensity(CalledDensity):
             self._set(gradient_has_value=value is not None)
             for each in found:
                 self._require_gradient(gradient, *each)
+            of_gradient = self._built_gradient.reason
+            if reason is None and of_gradient is not None:
+                warning = _one_at_a_time(gradient, of_gradient)
+                warnings.warn(warning, OneDrawAtATimeWarning, stacklevel=4)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -147,9 +147,7 @@ class Model(Frozen):
             )  # fmt: skip
         else:
             _refuse_host_options(array_namespace, device, batch_size)
-            density = CompiledDensity(
-                function, size, data=data, params=params, argument=name, grad=grad
-            )
+            density = _compiled(name, function, size, data, params, grad)
         self._set(likelihood=density, prior=Zero(size) if prior is None else prior)
         _ = self.batch_shape
 
@@ -269,6 +267,10 @@ def _refuse_host_options(array_namespace: str, device: object, batch_size: objec
                 f"{name} is for functions of many draws: give vectorized=True with it; got "
                 f"{shown(value)}"
             )
+
+
+def _compiled(name: str, function: Any, dim: int, data: Any, params: Any, grad: Any) -> LogDensity:
+    return CompiledDensity(function, dim, data=data, params=params, argument=name, grad=grad)
 
 
 def _on_host(
