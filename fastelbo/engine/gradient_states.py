@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays.inputs import constant
-from ..errors import AllWeightsZeroWarning, InvalidWeightError
+from ..errors import InvalidWeightError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
@@ -18,7 +17,6 @@ from ..models.protocol import Points
 from ..progress import Tick
 from ..validation import Floats
 from ..weights.bounds import Bound
-from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
 from .exact_gradients import PointSums
 from .task import EstimateRequest
@@ -116,10 +114,11 @@ def _refuse(request: EstimateRequest, rows: slice, states: Floats) -> None:
     weight, slope = states[:, BAD_WEIGHT], states[:, BAD_SLOPE]
     if (weight >= 0.0).any():
         i = int(np.argmax(weight >= 0.0))
-        bad = np.zeros(rows.start + i + 1)
-        bad[-1] = 1.0
-        where = np.full(len(bad), weight[i])
-        refuse_bad_weights(bad, where, lambda i, k: about_draw(request, i, k))
+        point, draw = rows.start + i, int(weight[i])
+        raise InvalidWeightError(
+            f"the log weight of data point {point}, draw {draw}, is NaN or +inf: a density "
+            f"overflowed, or q is 0 where the model is positive. {about_draw(request, point, draw)}"
+        )
     if (slope >= 0.0).any():
         i = int(np.argmax(slope >= 0.0))
         point, draw = rows.start + i, int(slope[i])

@@ -47,7 +47,9 @@ class Asked(NamedTuple):
     @property
     def of_model(self) -> LinearGaussian | None:
         """The model, where its gradients are asked for."""
-        return self.model if "model" in self.wrt and isinstance(self.model, LinearGaussian) else None
+        return (
+            self.model if "model" in self.wrt and isinstance(self.model, LinearGaussian) else None
+        )
 
     @property
     def by_scores(self) -> bool:
@@ -274,9 +276,7 @@ def _scores(model: LinearGaussian, points: Points, frame: Frame) -> tuple[Floats
         own = prior_precision(prior, points)
         moved = centre - points.select(prior.mean, 1)
         shift = (own @ moved[..., None])[..., 0]
-        affine = np.concatenate(
-            [np.broadcast_to(affine, (len(own), features, dim)), own], axis=1
-        )
+        affine = np.concatenate([np.broadcast_to(affine, (len(own), features, dim)), own], axis=1)
         count = max(len(start), len(shift))
         start = np.concatenate(
             [np.broadcast_to(each, (count, each.shape[1])) for each in (start, shift)], axis=1

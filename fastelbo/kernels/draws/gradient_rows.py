@@ -10,7 +10,7 @@ Scores of the model are affine in ``delta = z - m``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,11 +58,11 @@ class GradientPlan(NamedTuple):
 
 
 @borrower
-def _set_g(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows):
+def _set_g(asked, i, dim, work, slopes, form, coefficients, first, n, rows):
     """The rows of G; for estimators without gradients of log p also those of ``own``."""
     density, where = asked.plan.q.density, asked.rows
     a, both, b = coefficients.slope, coefficients.both, coefficients.score
-    df, heavy, rho = np.inf, False, work.norm
+    df, heavy, rho, first = np.inf, False, work.norm, np.uint64(first)
     if density.radial == STUDENT_T:
         df = density.df[row_of(i, density.df.shape[0]), 0]
         heavy = df < np.inf
@@ -74,8 +74,10 @@ def _set_g(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows)
         y, slope, out = work.v[d], slopes[d], form[d]
         if asked.slopes:
             for k in range(n):
-                pulled = a[first + k] * slope[k] if a[first + k] != 0.0 else 0.0
-                out[k] = -(pulled + both[first + k] * (rho[k] * y[k]))
+                pulled = (
+                    a[first + np.uint64(k)] * slope[k] if a[first + np.uint64(k)] != 0.0 else 0.0
+                )
+                out[k] = -(pulled + both[first + np.uint64(k)] * (rho[k] * y[k]))
         else:
             for k in range(n):
                 out[k] = -rho[k] * y[k]
@@ -93,15 +95,15 @@ def _set_g(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows)
         y, here, out, e = work.v[d], g[d], rows[where.own + d], own[d]
         for k in range(n):
             out[k] = here[k] * y[k] - e
-            here[k] = b[first + k] * here[k]
+            here[k] = b[first + np.uint64(k)] * here[k]
     for k in range(n):
-        rows[where.score, k] = b[first + k]
+        rows[where.score, k] = b[first + np.uint64(k)]
 
 
 @borrower
-def _set_model(asked: Any, i, dim, work, coefficients, first, n, rows):
+def _set_model(asked, i, dim, work, coefficients, first, n, rows):
     """The rows of z, of the scores of the model, and of these times their coefficients."""
-    where, v = asked.rows, work.v
+    where, v, first = asked.rows, work.v, np.uint64(first)
     z = rows[where.z : where.z + padded(dim)]
     scale = asked.scale[row_of(i, asked.scale.shape[0])]
     if scale.shape[0] == 1:
@@ -132,14 +134,14 @@ def _set_model(asked: Any, i, dim, work, coefficients, first, n, rows):
         for r in range(count):
             score, out = rows[where.model + r], rows[where.weighted + r]
             for k in range(n):
-                w = weight[first + k]
+                w = weight[first + np.uint64(k)]
                 out[k] = w * score[k] if w != 0.0 else 0.0
                 # What counts for nothing may be infinite, in the factor beside it too.
                 score[k] = score[k] if w != 0.0 else 0.0
 
 
 @borrower
-def set_rows(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows):
+def set_rows(asked, i, dim, work, slopes, form, coefficients, first, n, rows):
     """Fill the rows that are asked for; the coefficients of lane 0 are at ``first``."""
     where = asked.rows
     if where.g >= 0:

@@ -9,6 +9,8 @@ The partial sums are those of `sums`.
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..jit.compile import borrower
 from .sums import PARTIAL_SUMS, close_sums
 
@@ -68,24 +70,26 @@ def shifted_product_sums(x, y, n, shift, partial_sums):
 @borrower
 def grouped_products(x, y, size, count, out):
     """out[g] = the sum over j of x y, at j count + g, for j < size: groups lie across the block."""
+    # An unsigned index is not looked at for a sign.
+    step = np.uint64(count)
     for j in range(0, size, 4):
-        first, left = j * count, size - j
-        second = first + count
-        third = second + count
-        fourth = third + count
-        if left >= 4:
+        first = np.uint64(j * count)
+        second, third, fourth = first + step, first + step + step, first + step + step + step
+        if size - j >= 4:
             for g in range(count):
+                k = np.uint64(g)
                 before = 0.0 if j == 0 else out[g]
-                value = before + x[first + g] * y[first + g]
-                value += x[second + g] * y[second + g]
-                value += x[third + g] * y[third + g]
-                out[g] = value + x[fourth + g] * y[fourth + g]
+                value = before + x[first + k] * y[first + k]
+                value += x[second + k] * y[second + k]
+                value += x[third + k] * y[third + k]
+                out[g] = value + x[fourth + k] * y[fourth + k]
             continue
-        for r in range(left):
-            here = first + r * count
+        for r in range(size - j):
+            here = np.uint64((j + r) * count)
             for g in range(count):
+                k = np.uint64(g)
                 before = 0.0 if j + r == 0 else out[g]
-                out[g] = before + x[here + g] * y[here + g]
+                out[g] = before + x[here + k] * y[here + k]
 
 
 @borrower
@@ -95,6 +99,8 @@ def range_product(x, y, start, stop, partial_sums):
     for j in range(PARTIAL_SUMS):
         partial[j] = 0.0
     for first in range(0, n, PARTIAL_SUMS):
+        here = np.uint64(start + first)
         for j in range(min(PARTIAL_SUMS, n - first)):
-            partial[j] += x[start + first + j] * y[start + first + j]
+            k = here + np.uint64(j)
+            partial[j] += x[k] * y[k]
     return close_sums(partial)

@@ -66,22 +66,22 @@ def _across(x, power, size, count, out):
     for g in range(count):
         top[g], total[g] = power * x[g], 0.0
     for j in range(1, size):
-        first = j * count
+        first = np.uint64(j * count)
         for g in range(count):
-            value = power * x[first + g]
+            value = power * x[first + np.uint64(g)]
             top[g] = value if value > top[g] else top[g]
     for j in range(size):
-        first = j * count
+        first = np.uint64(j * count)
         for g in range(count):
-            w[first + g] = exp_normal(power * x[first + g] - top[g])
-            total[g] += w[first + g]
+            w[first + np.uint64(g)] = exp_normal(power * x[first + np.uint64(g)] - top[g])
+            total[g] += w[first + np.uint64(g)]
     for g in range(count):
         # No weight is positive.
         total[g] = total[g] if top[g] > -np.inf else 0.0
     for j in range(size):
-        first = j * count
+        first = np.uint64(j * count)
         for g in range(count):
-            w[first + g] = w[first + g] / total[g] if total[g] > 0.0 else 0.0
+            w[first + np.uint64(g)] = w[first + np.uint64(g)] / total[g] if total[g] > 0.0 else 0.0
 
 
 @borrower
