@@ -8,8 +8,8 @@ from .engine.estimation import estimate
 from .engine.exact_gradients import exact_elbo
 from .engine.expectation import expectation
 from .engine.fitting import fit
-from .engine.mixture_fit import fit_mixture
 from .engine.gradients import elbo_gradient
+from .engine.mixture_fit import fit_mixture
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights

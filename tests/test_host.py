@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import pickle
 import traceback
 import tracemalloc
 
@@ -259,6 +260,50 @@ def test_torch_and_its_own_gradients():
     got = fe.log_weights(joint(function, array_namespace="torch"), Q, 10, rng=3)
     expected = fe.log_weights(joint(lambda z: -0.5 * (z * z).sum(-1)), Q, 10, rng=3)
     np.testing.assert_allclose(got, expected, rtol=1e-14)
+
+
+def gradients_of(function, namespace, **options):
+    """Values and slopes of a model of X at draws of each data point, and those of LINEAR."""
+    host = model(function, array_namespace=namespace, **options)
+    z = np.random.default_rng(5).normal(size=(900, 7, 2))
+    got, expected = (log_joint_and_gradient(m, z) for m in (host, LINEAR))
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-12)
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-12)
+    return host
+
+
+def test_gradients_of_torch():
+    torch = pytest.importorskip("torch")
+    gradients_of(of_torch, "torch")
+    gradients_of(lambda z, x: of_torch(z.mul_(1.0), x), "torch")  # it may write to its z
+
+    def by_hand(z, x):
+        loadings = torch.from_numpy(LOADINGS)
+        return 2.0 * (x - z @ loadings.T) @ loadings
+
+    gradients_of(lambda z, x: of_torch(z.detach(), x), "torch", grad=by_hand)
+    constant = joint(lambda z: torch.zeros(len(z)), array_namespace="torch")
+    with pytest.raises(InvalidInputError, match="no gradient in z"):
+        log_joint_and_gradient(constant, np.zeros(2))
+
+
+def test_gradients_of_jax(jax):
+    shapes = []
+
+    def of_jax(z, x):
+        shapes.append((z.shape, x.shape))  # as it is traced
+        residual = x - z @ jax.numpy.asarray(LOADINGS).T
+        return CONST - (residual * residual).sum(-1)
+
+    host = gradients_of(of_jax, "jax")
+    traced = len(shapes)
+    assert traced == len(set(shapes))
+    log_joint_and_gradient(host, np.zeros((900, 7, 2)))
+    assert len(shapes) == traced  # compiled once a shape
+    again = pickle.loads(pickle.dumps(model(of_one, data=None, array_namespace="jax")))
+    values, slopes = again.likelihood.value_and_gradient(np.zeros((3, 1, 2)), np.zeros(1, int))
+    assert values.shape == (3, 1)
+    np.testing.assert_allclose(slopes[0, 0], 2.0 * X[0] @ LOADINGS, rtol=1e-12)
 
 
 def test_torch_sees_the_draws_without_a_copy(monkeypatch):

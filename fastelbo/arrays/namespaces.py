@@ -27,6 +27,8 @@ class Namespace(Protocol):
 
     # Whether a function is compiled anew for each shape of its arguments.
     compiles_shapes: bool
+    # Whether it has gradients.
+    differentiates: bool
 
     def keep(self, data: Any, name: str) -> Any:
         """A private copy of data."""
@@ -69,7 +71,7 @@ def _contiguous(rows: Rows) -> slice | Rows:
 class NumPy:
     """Arrays of NumPy. Data are read-only."""
 
-    compiles_shapes = False
+    compiles_shapes = differentiates = False
 
     def keep(self, data: Any, name: str) -> Any:
         kept = np.array(as_array(data, name))
@@ -96,6 +98,7 @@ class Torch:
     """Tensors of torch. A function runs without gradients, unless those in z are asked for."""
 
     compiles_shapes = False
+    differentiates = True
 
     def __init__(self, device: Any) -> None:
         torch = optional("torch", 'array_namespace="torch"', "torch")
@@ -159,6 +162,7 @@ class Jax:
 
     # A new shape takes a compiler longer than a whole batch takes.
     compiles_shapes = True
+    differentiates = True
 
     def __init__(self, device: Any) -> None:
         jax = optional("jax", 'array_namespace="jax"', "jax")

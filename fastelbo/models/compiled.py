@@ -18,7 +18,7 @@ from ..kernels.vectors.errors import NotCompiled
 from ..validation import Floats
 from .called import CalledDensity
 from .function import UserFunction, line_of, raised_at, user_function
-from .gradient_check import plain_gradient, require_gradient
+from .gradient_check import plain_gradient, require_gradient, require_value
 from .probe import compare, plain_value, probe, require_all_coordinates, short
 
 
@@ -32,13 +32,14 @@ class CompiledDensity(CalledDensity):
     on_device: ClassVar[bool] = True
     function: UserFunction
     gradient: UserFunction | None  # in z, if the user gives it
+    gradient_has_value: bool  # whether it returns both
 
     def __init__(
         self, given: Any, dim: int, *, data: Any, params: Any, argument: str, grad: Any = None
     ) -> None:
         function = user_function(argument, given, data, params)
         gradient = None if grad is None else user_function("grad", grad, data, params)
-        self._set(dim=dim, function=function, gradient=gradient)
+        self._set(dim=dim, function=function, gradient=gradient, gradient_has_value=False)
         found = probe(function, dim)
         reason = self._built.reason
         if reason is not None:
@@ -46,8 +47,16 @@ class CompiledDensity(CalledDensity):
         compare(function, found, self._values)
         if argument == "log_joint":
             require_all_coordinates(function, found, self._values)
-        for z, i, _ in found if gradient else ():
-            self._require_gradient(z, i)
+        if gradient is not None:
+            z, i, _ = found[0]
+            value, _ = plain_gradient(gradient, z, i)
+            self._set(gradient_has_value=value is not None)
+            for each in found:
+                self._require_gradient(gradient, *each)
+            of_gradient = self._built_gradient.reason
+            if reason is None and of_gradient is not None:
+                warning = _one_at_a_time(gradient, of_gradient)
+                warnings.warn(warning, OneDrawAtATimeWarning, stacklevel=4)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -115,16 +124,23 @@ class CompiledDensity(CalledDensity):
     def _gradient_arguments(self) -> Arguments:
         if self.gradient is None:
             return self._arguments
-        return Arguments(self.function.data, (self.function.values, self.gradient.values))
+        own = (self.gradient.values,)
+        values = own if self.gradient_has_value else (self.function.values, *own)
+        return Arguments(self.function.data, values)
 
     @cached_property
     def _built_gradient(self) -> Built:
         """The machine code of value and gradient, compiled when it is first needed."""
         function, gradient = self.function, self.gradient
         try:
+            functions: tuple[Any, ...] = (function.code,)
+            if gradient is not None:
+                functions = (
+                    (gradient.code,) if self.gradient_has_value else (*functions, gradient.code)
+                )
             return build_gradient(
-                function.code, None if gradient is None else gradient.code,
-                self._gradient_arguments, function.data is not None, dim=self.dim, stride=LANES,
+                functions, self._gradient_arguments, function.data is not None,
+                dim=self.dim, stride=LANES, by_duals=gradient is None,
             )  # fmt: skip
         except NotCompiled as error:
             if gradient is not None:
@@ -138,12 +154,12 @@ class CompiledDensity(CalledDensity):
                 "arguments that returns D numbers"
             ) from error
 
-    def _require_gradient(self, z: Floats, i: int) -> None:
-        """Check the gradient that the user gave, at one draw."""
-        gradient = self.gradient
-        assert gradient is not None
+    def _require_gradient(self, gradient: UserFunction, z: Floats, i: int, value: float) -> None:
+        """Check the gradient that the user gave, at one draw where the density is ``value``."""
         point = None if gradient.data is None else i
-        slopes = plain_gradient(gradient, z, i)
+        beside, slopes = plain_gradient(gradient, z, i)
+        if beside is not None:
+            require_value(gradient.label, z, beside, value)
         require_gradient(gradient.label, z, point, slopes, lambda rows: self._values(rows, i))
         _, compiled = self.value_and_gradient(z[None], i)
         if not np.allclose(compiled[0], slopes, rtol=1e-6, atol=1e-6, equal_nan=True):

@@ -19,10 +19,12 @@ _TOLERANCE = 1e-6
 # Of the value over a step: its rounding, and that of sums inside it.
 _ROUNDING = 1e-13
 _LANES = 512
+_VECTORS = (tuple, list, np.ndarray)
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
-def plain_gradient(gradient: UserFunction, z: Floats, i: int) -> Floats:
-    """What a user's gradient returns in plain Python: D real numbers."""
+def plain_gradient(gradient: UserFunction, z: Floats, i: int) -> tuple[float | None, Floats]:
+    """What a user's gradient returns in plain Python: the value or None, and D real numbers."""
     try:
         result = called(gradient, z, i)
     except (ArithmeticError, ValueError) as error:
@@ -32,17 +34,29 @@ def plain_gradient(gradient: UserFunction, z: Floats, i: int) -> Floats:
             f"{gradient.label} raised {type(error).__name__}: {error} at "
             f"{raised_at(error, gradient)}, called with z = {short(z)}"
         ) from error
-    if isinstance(result, (tuple, list, np.ndarray)):
+    value, vector = None, result
+    if isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], _VECTORS):
+        value, vector = result
+    if isinstance(vector, _VECTORS) and (value is None or isinstance(value, _NUMBERS)):
         try:
-            slopes = np.asarray(result)
+            slopes = np.asarray(vector)
         except ValueError:  # of rows of different lengths
             slopes = np.empty(0)
         if slopes.shape == z.shape and slopes.dtype.kind in "fiub":
-            return slopes.astype(np.float64)
+            return None if value is None else float(value), slopes.astype(np.float64)
     raise InvalidInputError(
         f"{gradient.label} returned {shown(result)} of type {type(result).__name__}; expected the "
-        f"gradient in z, a tuple or a vector of {len(z)} real numbers"
+        f"gradient in z, a tuple or a vector of {len(z)} real numbers, or the log density and it"
     )
+
+
+def require_value(label: str, z: Floats, got: float, value: float) -> None:
+    """Raise an error unless the value beside a gradient is that of the log density."""
+    if not np.isclose(got, value, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
+        raise InvalidInputError(
+            f"{label} returned {got!r} beside the gradient, where the log density is {value!r}, at "
+            f"z = {short(z)}; expected the same number, with its constants"
+        )
 
 
 def require_gradient(

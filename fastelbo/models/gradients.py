@@ -1,17 +1,17 @@
-"""Gradients of log p(x, z): those of Stan, torch and JAX, or central differences."""
+"""Gradients of log p(x, z) at one point: those that a model has, or central differences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from ..optional import optional
+from ..errors import InvalidInputError
 from ..validation import Floats
+from .called import CalledDensity
 from .counted import CountedJoint
 from .host import HostDensity
-from .stan import StanDensity
+from .slopes import log_joint_and_gradient
 
 # Steps of differences, in units in which log p(x, z) changes by about 1: the error of the truncated
 # series and that of rounding are far below what a search needs.
@@ -38,80 +38,29 @@ def differences(joint: CountedJoint, z: Floats, scale: Floats) -> tuple[float, F
 
 
 def known_gradient(joint: CountedJoint) -> Gradient | None:
-    """The gradient that the model's library computes, if it does. A call counts as one point."""
+    """The gradient of a user's model, if it has one. A call counts as one point."""
     model = joint.model
-    own = _gradient_of(model.likelihood)
-    if own is None:
+    if not any(map(_has_gradient, (model.likelihood, model.prior))):
         return None
-    flat = bool(getattr(model, "is_joint", False))
 
     def both(z: Floats) -> tuple[float, Floats]:
         joint.evaluations += 1
-        value, slope = own(z)
-        if flat:
-            return value, slope
-        prior = _Prior(model)
-        steps = np.maximum(1.0, abs(z))
-        log_prior, change = differences(prior, z, steps)
-        return value + log_prior, slope + change
+        if not np.isfinite(z).all():
+            return -np.inf, np.zeros(len(z))
+        value, slope = log_joint_and_gradient(model, z)
+        return float(value), np.where(np.isfinite(slope), slope, 0.0)
 
     return both
 
 
-class _Prior(CountedJoint):
-    """The prior alone, for differences that cost nothing beside the likelihood."""
-
-    def __call__(self, z: Floats) -> Floats:
-        return np.asarray(self.model.prior.log_prob(z))  # type: ignore[attr-defined]
-
-
-def _gradient_of(density: Any) -> Gradient | None:
-    if isinstance(density, StanDensity):
-        return _of_stan(density)
-    kind = type(getattr(density, "_arrays", None)).__name__
-    if isinstance(density, HostDensity) and kind == "Torch":
-        return _of_torch(density)
-    if isinstance(density, HostDensity) and kind == "Jax":
-        return _of_jax(density)
-    return None
-
-
-def _of_stan(density: StanDensity) -> Gradient | None:
-    function = getattr(density.function, "log_density_gradient", None)
-    if function is None:
-        return None
-
-    def gradient(z: Floats) -> tuple[float, Floats]:
-        try:
-            value, slope = function(np.array(z), propto=False, jacobian=True)
-        except RuntimeError:  # as where a Stan program rejects z
-            return float("nan"), np.zeros(len(z))
-        return float(value), np.asarray(slope, dtype=np.float64)
-
-    return gradient
-
-
-def _of_torch(density: HostDensity) -> Gradient:
-    torch = optional("torch", 'array_namespace="torch"', "torch")
-    device = getattr(density._arrays, "_device", None)
-
-    def gradient(z: Floats) -> tuple[float, Floats]:
-        rows = torch.from_numpy(np.array(z)[None]).to(device)
-        rows.requires_grad_(True)
-        with torch.enable_grad():
-            value = density.function(rows).sum()
-            (slope,) = torch.autograd.grad(value, rows)
-        return float(value.detach()), slope[0].cpu().double().numpy()
-
-    return gradient
-
-
-def _of_jax(density: HostDensity) -> Gradient:
-    jax = optional("jax", 'array_namespace="jax"', "jax")
-    summed = jax.jit(jax.value_and_grad(lambda rows: density.function(rows).sum()))
-
-    def gradient(z: Floats) -> tuple[float, Floats]:
-        value, slope = summed(jax.numpy.asarray(z[None]))
-        return float(value), np.asarray(slope[0], dtype=np.float64)
-
-    return gradient
+def _has_gradient(density: object) -> bool:
+    """Whether a function of the user's has a gradient: its own, or that of its library."""
+    if isinstance(density, HostDensity):
+        return density.has_gradient
+    if not isinstance(density, CalledDensity):
+        return False
+    try:
+        _ = density._gradient_call
+    except InvalidInputError:
+        return False
+    return True

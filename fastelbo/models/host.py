@@ -20,7 +20,7 @@ from ..arrays.namespaces import Namespace, namespace
 from ..errors import InvalidInputError, UnsupportedDTypeError
 from ..kernels.draws.blocks import LANES, Term
 from ..validation import Floats, as_count, shown
-from .gradient_check import require_gradient
+from .gradient_check import require_gradient, require_value
 from .joint import by_member
 from .probe import probe_points
 from .protocol import Frame, Points
@@ -110,6 +110,11 @@ class HostDensity:
     def term(self, points: Points, frame: Frame) -> Term:
         """A term without values: the engine fills in the values at the draws."""
         return Supplied(np.empty(0), self.dim).term(points, frame)
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether there is a gradient: a function of the user's, or that of torch or JAX."""
+        return self.gradient is not None or self._arrays.differentiates
 
     @property
     def compiles_shapes(self) -> bool:
@@ -210,14 +215,19 @@ class HostDensity:
         if self.gradient is None:
             found = self._call(self._differentiated, self._name, z, data)
             return self._densities(found[0], z.shape), as_unchecked_floats(found[1], "the gradient")
-        values = self._result(np.array(z), data)
-        found = as_unchecked_floats(self._call(self.gradient, "grad", z, data), "what grad returns")
-        if found.shape != z.shape:
+        shape, again = z.shape, np.array(z)
+        found = self._call(self.gradient, "grad", z, data)
+        if isinstance(found, tuple) and len(found) == 2:
+            values, found = self._densities(found[0], shape), found[1]
+        else:
+            values = self._result(again, data)
+        slopes = as_unchecked_floats(found, "what grad returns")
+        if slopes.shape != shape:
             raise InvalidInputError(
-                f"grad must return the gradient of each draw, of shape {z.shape} as z; "
-                f"{described(self.gradient)} returned shape {found.shape}"
+                f"grad must return the gradient of each draw, of shape {shape} as z, or the log "
+                f"densities and it; {described(self.gradient)} returned shape {slopes.shape}"
             )
-        return values, found
+        return values, slopes
 
     def _require_gradient(self) -> None:
         """Check the gradient that the user gave, at three draws."""
@@ -226,13 +236,18 @@ class HostDensity:
         probes = probe_points(self.dim)
         for z, i in zip(probes, (0, last // 2, last), strict=True):
             row = np.array([i])
-            _, slopes = self.value_and_gradient(z[None, None], row)
+            value, slopes = self.value_and_gradient(np.array(z[None, None]), row)
+            label, own = (
+                f"grad {described(self.gradient)}",
+                self.values(np.array(z[None, None]), row),
+            )
+            require_value(label, z, float(value[0, 0]), float(own[0, 0]))
 
             def values(rows: Floats, row: NDArray[np.int64] = row) -> Floats:
-                return self.values(rows[:, None], row)[:, 0]
+                return self.values(np.array(rows[:, None]), row)[:, 0]
 
             point = i if self.batch_shape else None
-            require_gradient(f"grad {described(self.gradient)}", z, point, slopes[0, 0], values)
+            require_gradient(label, z, point, slopes[0, 0], values)
 
     def _call(self, function: Any, name: str, z: Any, data: tuple[Any, ...]) -> Any:
         """What a function returns; an error has a note with the shapes."""

@@ -9,14 +9,14 @@ from ..arrays.inputs import as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import launch, new_counter
-from ..kernels.draws.blocks import CALLED, NO_CALL, SUPPLIED, Call, Term
+from ..kernels.draws.blocks import CALLED, NO_CALL, SUPPLIED, ZERO, Call, Term
 from ..validation import Floats, require_finite
+from .called import CalledDensity
 from .distributions import Elliptical
 from .host import HostDensity
 from .joint import by_member
 from .lowering import exact_centre
-from .protocol import Frame, LatentModel, Points
-from .terms import Zero
+from .protocol import Frame, LatentModel, LogDensity, Points
 
 # Fixed cost of a draw, in multiply-adds.
 _DRAW_WORK = 64
@@ -48,26 +48,38 @@ def log_joint_and_gradient(model: LatentModel, z: ArrayLike) -> tuple[Floats, Fl
     values, slopes = np.empty(points.shape[:2]), np.empty(points.shape)
     own = Points(batch)
     frame = Frame(_centre(model, own), None, None)
-    parts = model.prior, model.likelihood
-    on_host = [each for each in parts if isinstance(each, HostDensity)]
     with np.errstate(all="ignore"):
-        prior, likelihood = (
-            (Zero(model.dim) if each in on_host else each).term(own, frame) for each in parts
-        )
+        prior, likelihood = (_term(each, own, frame) for each in (model.prior, model.likelihood))
     if SUPPLIED in (prior.kind, likelihood.kind):
         raise InvalidInputError("model must have a density that is known at any z")
-    counter, calls = new_counter(), gradient_calls(model, prior, likelihood)
-    work = values.size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
-    launch(
-        gradients.joint_slopes, prior, likelihood, calls, constant(frame.centre),
-        constant(points), values, slopes, counter, work=work, counter=counter,
-    )  # fmt: skip
-    values, slopes = values.reshape(shape), slopes.reshape(*shape, model.dim)
-    spread = np.broadcast_to(given, slopes.shape)
-    for density in on_host:
-        own_values, own_slopes = density.log_prob_and_gradient(spread)
-        values, slopes = values + own_values, slopes + own_slopes
-    return values, slopes
+    calls = gradient_calls(model, prior, likelihood)
+
+    def fill(rows: slice) -> None:
+        counter = new_counter()
+        work = values[rows].size * (2 * (model.prior.work + model.likelihood.work) + _DRAW_WORK)
+        launch(
+            gradients.joint_slopes, prior, likelihood, calls, constant(frame.centre),
+            constant(points[rows]), values[rows], slopes[rows], counter,
+            work=work, counter=counter,
+        )  # fmt: skip
+
+    fill(slice(None))
+    if CALLED in (prior.kind, likelihood.kind):
+        # A block ends at the first draw at which a function raises an error.
+        for k in np.flatnonzero(np.isnan(values).any(axis=1)):
+            fill(slice(k, k + 1))
+    for part in (model.prior, model.likelihood):
+        if isinstance(part, HostDensity):
+            value, slope = part.log_prob_and_gradient(points.reshape(-1, *batch, model.dim))
+            values += value.reshape(values.shape)
+            slopes += slope.reshape(slopes.shape)
+    return values.reshape(shape), slopes.reshape(*shape, model.dim)
+
+
+def _term(density: LogDensity, points: Points, frame: Frame) -> Term:
+    """A term; that of a function on the host is added apart, and is 0 here."""
+    term = density.term(points, frame)
+    return term._replace(kind=ZERO) if isinstance(density, HostDensity) else term
 
 
 def _centre(model: LatentModel, points: Points) -> Floats:
@@ -85,7 +97,6 @@ def gradient_calls(model: LatentModel, prior: Term, likelihood: Term) -> tuple[C
 def _gradient_call(density: object, term: Term) -> Call:
     if term.kind != CALLED:
         return NO_CALL
-    call = getattr(density, "_gradient_call", None)
-    if not isinstance(call, Call):
+    if not isinstance(density, CalledDensity):
         raise InvalidInputError(f"model must have a gradient, got {density!r}")
-    return call
+    return density._gradient_call

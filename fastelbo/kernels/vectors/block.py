@@ -67,6 +67,8 @@ def views(width: int, stride: int) -> tuple[Any, Any]:
 _POINTER = types.CPointer(types.float64)
 # Of the machine code of block functions, for `call_block`.
 SIGNATURE = types.int64(types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER)
+# With the gradient, for `call_gradient_block`.
+GRADIENT_SIGNATURE = types.int64(*SIGNATURE.args, _POINTER)
 
 
 def compile_block(

@@ -44,32 +44,38 @@ def build(
 
 
 def build_gradient(
-    function: Any, gradient: Any, arguments: Arguments, has_data: bool, *, dim: int, stride: int
+    functions: tuple[Any, ...],
+    arguments: Arguments,
+    has_data: bool,
+    *,
+    dim: int,
+    stride: int,
+    by_duals: bool,
 ) -> Built:
     """The same of a function and its gradient, for `calls.call_gradient_block`.
 
-    The gradient is a function, and the params of both are a pair of tuples; or it is None, for that
-    of the source of the function.
+    The gradient is that of dual numbers; or one of two functions returns it, or one function both,
+    and the params are a tuple of those of each function.
     """
-    functions = (function,) if gradient is None else (function, gradient)
 
     def compile_for(width: int | None, reason: NotCompiled | None) -> tuple[Built, Any]:
         from . import gradient_block
         from .block import WIDTH
 
-        if gradient is None:
+        if by_duals:
             width = width or gradient_block.width_of(dim)
             block = gradient_block.compile_duals(
-                function, arguments.kind, has_data, dim=dim, stride=stride, width=width
+                *functions, arguments.kind, has_data, dim=dim, stride=stride, width=width
             )
         else:
             width = width or WIDTH
             block = gradient_block.compile_given(
-                function, gradient, arguments.kind, has_data, stride=stride, width=width
+                functions, arguments.kind, has_data, stride=stride, width=width
             )
         return Built(block.address, width, reason, block.keep), _state(block.keep)
 
-    return _found(_key(functions, arguments, has_data, stride, "gradient", dim), compile_for)
+    more = "gradient", dim, by_duals
+    return _found(_key(functions, arguments, has_data, stride, *more), compile_for)
 
 
 # (width or None for the most, reason) -> what was built, and the form of it that can be kept.

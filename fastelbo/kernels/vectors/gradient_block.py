@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import types
-
 from ..jit.compile import native
 from . import derivatives, processor
 from .agreement import require_agreement
 from .arguments import unpacker
 from .binding import bound
-from .block import WIDTH, BlockFunction, views
+from .block import GRADIENT_SIGNATURE, WIDTH, BlockFunction, views
 from .errors import NotCompiled, explained
-from .gradient_views import as_items, dual_views, writer
+from .gradient_views import as_items, dual_views, point, writer
 from .rewriting import Rewriter
 from .types import Form
 
@@ -25,12 +23,6 @@ assert derivatives  # registers the rules of dual numbers
 
 # Most partials at once: code grows with their number. More coordinates take several passes.
 MOST_PARTIALS = 16
-
-_POINTER = types.CPointer(types.float64)
-# Of the machine code of gradients, for `call_gradient_block`.
-SIGNATURE = types.int64(
-    types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER, _POINTER
-)
 
 
 def partials_of(dim: int) -> int:
@@ -58,35 +50,34 @@ def compile_duals(
 
     def make() -> Any:
         density = native(rewriter.rewritten(plain, (*(False for _ in before), True)))
-        entry = _by_duals(density, before, after, kind, has_data, stride, form)
-        return native(entry, SIGNATURE), density
+        entry = _by_duals(density, before, after, kind, stride, form)
+        return native(entry, GRADIENT_SIGNATURE), density
 
     return _compiled(make, plain, rewriter)
 
 
 def compile_given(
-    function: Any, gradient: Any, kind: Any, has_data: bool, *, stride: int,
-    width: int = WIDTH,
-) -> BlockFunction:  # fmt: skip
-    """The same, with a function that returns the gradient.
+    functions: tuple[Any, ...], kind: Any, has_data: bool, *, stride: int, width: int = WIDTH
+) -> BlockFunction:
+    """The same of a function and one that returns its gradient.
 
-    ``kind`` is that of a tuple of the params of both functions.
+    One function alone returns both. ``kind`` is that of a tuple of the params of each.
     """
     rewriter = Rewriter(width, native)
-    pair = [
+    found = [
         bound(each, 1 + has_data + len(own))
-        for each, own in zip((function, gradient), kind.types[1].types, strict=True)
+        for each, own in zip(functions, kind.types[1].types, strict=True)
     ]
 
     def make() -> Any:
         codes = [
             native(rewriter.rewritten(plain, (*(False for _ in before), True)))
-            for plain, before, _ in pair
+            for plain, before, _ in found
         ]
-        entry = _by_function(codes, pair, kind, has_data, stride, width)
-        return native(entry, SIGNATURE), *codes
+        make_entry = _by_two if len(codes) == 2 else _by_one
+        return native(make_entry(codes, found, kind, stride, width), GRADIENT_SIGNATURE), *codes
 
-    return _compiled(make, pair[1].function, rewriter)
+    return _compiled(make, found[-1].function, rewriter)
 
 
 def _compiled(make: Any, plain: Any, rewriter: Rewriter) -> BlockFunction:
@@ -105,72 +96,61 @@ def _compiled(make: Any, plain: Any, rewriter: Rewriter) -> BlockFunction:
 # --- dual numbers -------------------------------------------------------------------------------
 
 
-def _by_duals(
-    density: Any, before: Any, after: Any, kind: Any, has_data: bool, stride: int, form: Form
-) -> Any:
+def _by_duals(density: Any, before: Any, after: Any, kind: Any, stride: int, form: Form) -> Any:
     """The loop over passes and lanes. z is a vector of dual numbers, whose values are replaced."""
     room, begin, fill, put = dual_views(form, stride)
     unpack = unpacker(kind)
     width, partials = form
 
-    if has_data:
-
-        def entry(arguments, z, dim, i, n, out, slopes):
-            data, params = unpack(arguments)
-            duals = room(dim)
-            for first in range(0, dim, partials):
-                begin(duals, first)
-                for k in range(0, n, width):
-                    fill(duals, z, k)
-                    value = density(*before, duals, data[i], *params, *after)
-                    put(out, slopes, dim, first, k, value)
-            return 0
-
-    else:
-
-        def entry(arguments, z, dim, i, n, out, slopes):
-            _, params = unpack(arguments)
-            duals = room(dim)
-            for first in range(0, dim, partials):
-                begin(duals, first)
-                for k in range(0, n, width):
-                    fill(duals, z, k)
-                    value = density(*before, duals, *params, *after)
-                    put(out, slopes, dim, first, k, value)
-            return 0
+    def entry(arguments, z, dim, i, n, out, slopes):
+        data, params = unpack(arguments)
+        duals = room(dim)
+        for first in range(0, dim, partials):
+            begin(duals, first)
+            for k in range(0, n, width):
+                fill(duals, z, k)
+                value = density(*before, duals, *point(data, i), *params, *after)
+                put(out, slopes, dim, first, k, value)
+        return 0
 
     return entry
 
 
-def _by_function(
-    codes: list[Any], pair: list[Any], kind: Any, has_data: bool, stride: int, width: int
-) -> Any:
+# --- functions of the user's --------------------------------------------------------------------
+
+
+def _by_two(codes: Any, found: Any, kind: Any, stride: int, width: int) -> Any:
     column, put = views(width, stride)
     put_all = writer(width, stride)
     unpack = unpacker(kind)
     density, gradient = codes
-    (_, before, after), (_, before_g, after_g) = pair
+    (_, before, after), (_, before_g, after_g) = found
 
-    if has_data:
+    def entry(arguments, z, dim, i, n, out, slopes):
+        data, (params, params_g) = unpack(arguments)
+        for k in range(0, n, width):
+            own = column(z, dim, k)
+            value = density(*before, own, *point(data, i), *params, *after)
+            items = gradient(*before_g, own, *point(data, i), *params_g, *after_g)
+            put(out, k, value)
+            put_all(slopes, dim, k, as_items(width, items))
+        return 0
 
-        def entry(arguments, z, dim, i, n, out, slopes):
-            data, (params, params_g) = unpack(arguments)
-            for k in range(0, n, width):
-                value = density(*before, column(z, dim, k), data[i], *params, *after)
-                items = gradient(*before_g, column(z, dim, k), data[i], *params_g, *after_g)
-                put(out, k, value)
-                put_all(slopes, dim, k, as_items(width, items))
-            return 0
+    return entry
 
-    else:
 
-        def entry(arguments, z, dim, i, n, out, slopes):
-            _, (params, params_g) = unpack(arguments)
-            for k in range(0, n, width):
-                value = density(*before, column(z, dim, k), *params, *after)
-                items = gradient(*before_g, column(z, dim, k), *params_g, *after_g)
-                put(out, k, value)
-                put_all(slopes, dim, k, as_items(width, items))
-            return 0
+def _by_one(codes: Any, found: Any, kind: Any, stride: int, width: int) -> Any:
+    column, put = views(width, stride)
+    put_all = writer(width, stride)
+    unpack = unpacker(kind)
+    (both,), ((_, before, after),) = codes, found
+
+    def entry(arguments, z, dim, i, n, out, slopes):
+        data, (params,) = unpack(arguments)
+        for k in range(0, n, width):
+            value, items = both(*before, column(z, dim, k), *point(data, i), *params, *after)
+            put(out, k, value)
+            put_all(slopes, dim, k, as_items(width, items))
+        return 0
 
     return entry

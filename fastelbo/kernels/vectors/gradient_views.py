@@ -17,6 +17,18 @@ from .temporaries import empty
 from .types import DOUBLE, NUMBERS, Form, Lanes, LaneVector, Mask
 
 
+def point(data: Any, i: int) -> tuple[Any, ...]:
+    """Data point i as an argument, or no argument if there are no data."""
+    return () if data is None else (data[i],)
+
+
+@overload(point)
+def _point(data, i):
+    if isinstance(data, types.NoneType):
+        return lambda data, i: ()
+    return lambda data, i: (data[i],)
+
+
 def _place(builder: Any, pointer: Any, width: int, *offset: Any) -> Any:
     """Where the lanes from ``pointer[sum of offset]`` on are."""
     for each in offset:
