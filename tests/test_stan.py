@@ -53,6 +53,21 @@ int bs_log_density(const bs_model *m, bool propto, bool jacobian, const double *
   *value = propto ? total - 1000.0 : total;
   return 0;
 }
+int bs_log_density_gradient(const bs_model *m, bool propto, bool jacobian, const double *theta,
+                            double *value, double *gradient, char **error) {
+  int status = bs_log_density(m, propto, jacobian, theta, value, error);
+  if (status) return status;
+  double tau = exp(theta[1]), square = tau * tau / 25.0;
+  gradient[0] = -theta[0] / 25.0;
+  gradient[1] = (jacobian ? 1.0 : 0.0) - 2.0 * square / (1.0 + square);
+  for (int j = 0; j < 8; ++j) {
+    double pull = (Y[j] - theta[0] - tau * theta[2 + j]) / (SIGMA[j] * SIGMA[j]);
+    gradient[0] += pull;
+    gradient[1] += tau * pull * theta[2 + j];
+    gradient[2 + j] = tau * pull - theta[2 + j];
+  }
+  return 0;
+}
 """
 Y = (28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0)
 SIGMA = (15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0)
@@ -206,6 +221,19 @@ def test_copies_share_the_model_in_memory(library):
         pickle.dumps(model)
     del model
     assert [each.log_joint(z) for each in copies] == [expected] * 2
+
+
+def test_gradients(library):
+    """By its C function; a draw that Stan refuses has neither value nor gradient."""
+    theirs = fe.from_bridgestan(StanModel(library, "5.0")).likelihood
+    ours = fe.Model(log_joint=log_joint, dim=10, params=(Y, SIGMA)).likelihood
+    z = np.random.default_rng(3).normal(size=(1100, 10))
+    z[700, 0] = 5.1
+    (value, slope), (same, exact) = (each.value_and_gradient(z) for each in (theirs, ours))
+    assert np.flatnonzero(np.isnan(value)).tolist() == [700]
+    kept = np.arange(len(z)) != 700
+    np.testing.assert_allclose(value[kept], same[kept], rtol=1e-12)
+    np.testing.assert_allclose(slope[kept], exact[kept], rtol=1e-12, atol=1e-12)
 
 
 def test_a_device_is_refused(library):

@@ -37,7 +37,11 @@ class Namespace(Protocol):
         ...
 
     def call(self, function: Callable[..., Any], z: Array, others: tuple[Any, ...]) -> Any:
-        """``function(z, *others)``, as an array or what `as_array` reads as one."""
+        """``function(z, *others)``, as an array or what `as_array` reads as one; or two of them."""
+        ...
+
+    def differentiated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function for `call`: what ``function`` returns, and the gradient of its sum in z."""
         ...
 
 
@@ -80,9 +84,16 @@ class NumPy:
     def call(self, function: Callable[..., Any], z: Array, others: tuple[Any, ...]) -> Any:
         return function(z, *others)
 
+    def differentiated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        raise InvalidInputError(
+            "a function of NumPy's arrays has no gradient of its own: give it as grad=, a function "
+            "of the same arguments that returns an array of the shape of z, or take "
+            'array_namespace="torch" or "jax"'
+        )
+
 
 class Torch:
-    """Tensors of torch. A function runs without gradients."""
+    """Tensors of torch. A function runs without gradients, unless those in z are asked for."""
 
     compiles_shapes = False
 
@@ -111,7 +122,31 @@ class Torch:
             result = function(torch.from_numpy(z).to(self._device), *others)
         if versions != [_version(other) for other in others]:
             raise InvalidInputError("the function wrote to its data, which later calls read again")
-        return result.detach().cpu() if isinstance(result, torch.Tensor) else result
+        if isinstance(result, tuple):
+            return tuple(_on_cpu(torch, each) for each in result)
+        return _on_cpu(torch, result)
+
+    def differentiated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        torch = optional("torch", 'array_namespace="torch"', "torch")
+
+        def both(z: Any, *others: Any) -> Any:
+            z.requires_grad_(True)
+            with torch.enable_grad():
+                # A function may write to what it gets, but not to a leaf of the graph.
+                values = function(z.clone(), *others)
+                if not getattr(values, "requires_grad", False):
+                    raise InvalidInputError(
+                        "the function has no gradient in z: its values do not follow from z by "
+                        "operations of torch; give the gradient as grad="
+                    )
+                (slopes,) = torch.autograd.grad(values.sum(), z)
+            return values, slopes
+
+        return both
+
+
+def _on_cpu(torch: Any, result: Any) -> Any:
+    return result.detach().cpu() if isinstance(result, torch.Tensor) else result
 
 
 def _version(value: Any) -> Any:
@@ -154,7 +189,24 @@ class Jax:
         _require_x64(jax, z, "z")
         # The draws are private: JAX may use their memory.
         result = function(jax.device_put(z, self._device, may_alias=True), *others)
+        if isinstance(result, tuple):
+            return tuple(map(np.asarray, result))
         return np.asarray(result) if isinstance(result, jax.Array) else result
+
+    def differentiated(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        jax = optional("jax", 'array_namespace="jax"', "jax")
+
+        def summed(z: Any, *others: Any) -> Any:
+            values = function(z, *others)
+            return values.sum(), values
+
+        both = jax.jit(jax.value_and_grad(summed, has_aux=True))
+
+        def swapped(z: Any, *others: Any) -> Any:
+            (_, values), slopes = both(z, *others)
+            return values, slopes
+
+        return swapped
 
 
 def _require_x64(jax: Any, array: Array, name: str) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_floats, constant
+from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import drivers
 from ..kernels.cpu.launch import launch, new_counter
 from ..kernels.draws.blocks import CALLED, LANES, Call, Term
 from ..kernels.draws.radial import GAUSSIAN
-from ..kernels.vectors.calls import call_block
+from ..kernels.vectors.calls import call_block, call_gradient_block
 from ..validation import Floats
 from . import lowering
 from .joint import by_member
@@ -44,6 +45,11 @@ class CalledDensity(Frozen):
     def _call(self) -> Call:
         """The block function. It lives as long as this object."""
         raise NotImplementedError
+
+    @property
+    def _gradient_call(self) -> Call:
+        """The block function of value and gradient, for `call_gradient_block`."""
+        raise InvalidInputError(f"{self!r} has no gradient")
 
     def plain_log_prob(self, z: Floats, i: int) -> float:
         """Its value without kernels, for one draw of data point i."""
@@ -78,6 +84,29 @@ class CalledDensity(Frozen):
         for member, i in enumerate(members):
             self._repeat(points[:, member], int(i), out[:, member])
         return out.reshape(shape)
+
+    def value_and_gradient(self, z: Floats, i: int = 0) -> tuple[Floats, Floats]:
+        """Values (n,) and gradients (n, D) at draws z (n, D) of data point i, on this thread.
+
+        A draw at which the function raises an error has NaN.
+        """
+        call = self._gradient_call
+        values, slopes = np.full(len(z), np.nan), np.full(z.shape, np.nan)
+        room, out, rows = np.zeros((self.dim, LANES)), np.empty(LANES), np.empty((self.dim, LANES))
+        first = 0
+        while first < len(z):
+            part = z[first : first + LANES]
+            room[:, : len(part)], out[:] = part.T, np.nan
+            status = call_gradient_block(
+                call.function, call.arguments, room, i, len(part), out, rows
+            )
+            # It ends at the first draw, of so many lanes, that raises an error: they come alone.
+            written = out[: len(part)]
+            done = int(np.isnan(written).argmax()) if status else len(part)
+            values[first : first + done] = written[:done]
+            slopes[first : first + done] = rows[:, :done].T
+            first += done + bool(status)
+        return values, slopes
 
     def _repeat(self, z: Floats, i: int, out: Floats) -> None:
         """Fill in what a block left out: it ends at the first draw that raises an error."""

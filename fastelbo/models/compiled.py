@@ -12,13 +12,14 @@ from ..errors import InvalidInputError, OneDrawAtATimeWarning
 from ..kernels.cpu.launch import ELEMENT_WORK
 from ..kernels.draws.blocks import LANES, Call
 from ..kernels.vectors.arguments import Arguments
-from ..kernels.vectors.building import Built, build
+from ..kernels.vectors.building import Built, build, build_gradient
 from ..kernels.vectors.calls import call_block
 from ..kernels.vectors.errors import NotCompiled
 from ..validation import Floats
 from .called import CalledDensity
 from .function import UserFunction, line_of, raised_at, user_function
-from .probe import compare, plain_value, probe, require_all_coordinates
+from .gradient_check import plain_gradient, require_gradient
+from .probe import compare, plain_value, probe, require_all_coordinates, short
 
 
 class CompiledDensity(CalledDensity):
@@ -30,10 +31,14 @@ class CompiledDensity(CalledDensity):
     # The function can be compiled for a device, too: see `engine.cuda_functions`.
     on_device: ClassVar[bool] = True
     function: UserFunction
+    gradient: UserFunction | None  # in z, if the user gives it
 
-    def __init__(self, given: Any, dim: int, *, data: Any, params: Any, argument: str) -> None:
+    def __init__(
+        self, given: Any, dim: int, *, data: Any, params: Any, argument: str, grad: Any = None
+    ) -> None:
         function = user_function(argument, given, data, params)
-        self._set(dim=dim, function=function)
+        gradient = None if grad is None else user_function("grad", grad, data, params)
+        self._set(dim=dim, function=function, gradient=gradient)
         found = probe(function, dim)
         reason = self._built.reason
         if reason is not None:
@@ -41,6 +46,8 @@ class CompiledDensity(CalledDensity):
         compare(function, found, self._values)
         if argument == "log_joint":
             require_all_coordinates(function, found, self._values)
+        for z, i, _ in found if gradient else ():
+            self._require_gradient(z, i)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -99,6 +106,51 @@ class CompiledDensity(CalledDensity):
                 "and functions of math and numpy on numbers and vectors; vectorized=True takes any "
                 "function of many draws, and runs it as it is"
             ) from error
+
+    @property
+    def _gradient_call(self) -> Call:
+        return Call(self._built_gradient.address, self._gradient_arguments.address)
+
+    @cached_property
+    def _gradient_arguments(self) -> Arguments:
+        if self.gradient is None:
+            return self._arguments
+        return Arguments(self.function.data, (self.function.values, self.gradient.values))
+
+    @cached_property
+    def _built_gradient(self) -> Built:
+        """The machine code of value and gradient, compiled when it is first needed."""
+        function, gradient = self.function, self.gradient
+        try:
+            return build_gradient(
+                function.code, None if gradient is None else gradient.code,
+                self._gradient_arguments, function.data is not None, dim=self.dim, stride=LANES,
+            )  # fmt: skip
+        except NotCompiled as error:
+            if gradient is not None:
+                raise InvalidInputError(
+                    f"{gradient.label} cannot be compiled: {error.reason}, at "
+                    f"{place_of(error, gradient)}"
+                ) from error
+            raise InvalidInputError(
+                f"{function.label} has no gradient of its own: {error.reason}, at "
+                f"{place_of(error, function)}; give the gradient as grad=, a function of the same "
+                "arguments that returns D numbers"
+            ) from error
+
+    def _require_gradient(self, z: Floats, i: int) -> None:
+        """Check the gradient that the user gave, at one draw."""
+        gradient = self.gradient
+        assert gradient is not None
+        point = None if gradient.data is None else i
+        slopes = plain_gradient(gradient, z, i)
+        require_gradient(gradient.label, z, point, slopes, lambda rows: self._values(rows, i))
+        _, compiled = self.value_and_gradient(z[None], i)
+        if not np.allclose(compiled[0], slopes, rtol=1e-6, atol=1e-6, equal_nan=True):
+            raise InvalidInputError(
+                f"{gradient.label} returned {slopes} in Python and {compiled[0]} compiled, at z = "
+                f"{short(z)}: it does something that the compiler reads in another way"
+            )
 
     def _values(self, z: Floats, i: int) -> Floats:
         """Values at a few draws z (n, D) of data point i, on this thread."""

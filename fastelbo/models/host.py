@@ -20,7 +20,9 @@ from ..arrays.namespaces import Namespace, namespace
 from ..errors import InvalidInputError, UnsupportedDTypeError
 from ..kernels.draws.blocks import LANES, Term
 from ..validation import Floats, as_count, shown
+from .gradient_check import require_gradient
 from .joint import by_member
+from .probe import probe_points
 from .protocol import Frame, Points
 from .terms import Supplied
 
@@ -59,6 +61,9 @@ class HostDensity:
         About how many rows of z a call has, k n with data. By default it follows from the shapes.
     name : str
         What error messages call the function.
+    grad : callable, optional
+        Its gradient in z, a function of the same arguments that returns an array of the shape of z.
+        By default, that of torch or JAX.
     """
 
     family: ClassVar[str] = "host"
@@ -74,12 +79,13 @@ class HostDensity:
         device: Any = None,
         batch_size: int | None = None,
         name: str = "log_joint",
+        grad: Callable[..., Any] | None = None,
     ) -> None:
         if not callable(function):
             raise InvalidInputError(f"{name} must be a function, got {shown(function)}")
         self.dim = as_count(dim, "dim")
         self.batch_size = None if batch_size is None else as_count(batch_size, "batch_size")
-        self.function, self._name = function, name
+        self.function, self._name, self.gradient = function, name, grad
         self._arrays: Namespace = namespace(array_namespace, device)
         self._data = None if data is None else self._arrays.keep(data, "data")
         self.batch_shape: tuple[int, ...] = ()
@@ -91,6 +97,12 @@ class HostDensity:
                     f"data must have at least one data point on its first axis, got shape {shape}"
                 )
             self.batch_shape, self._width = shape[:1], math.prod(shape[1:])
+        if grad is not None:
+            self._require_gradient()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy makes its own of what follows from the function.
+        return {name: each for name, each in vars(self).items() if name != "_differentiated"}
 
     def __repr__(self) -> str:
         return f"HostDensity({described(self.function)}, dim={self.dim})"
@@ -122,48 +134,121 @@ class HostDensity:
         The function may write to z. A ``batch`` is the shape that other calls have, at least (k,
         n): a function that is compiled for shapes gets z of that shape.
         """
+        (values,) = self._shaped(lambda z, x: (self._result(z, x),), z, rows, batch)
+        return values
+
+    def value_and_gradient(
+        self, z: Any, rows: NDArray[np.int64], batch: Batch | None = None
+    ) -> tuple[Floats, Floats]:
+        """The same with the gradients in z: (k, n) and (k, n, D)."""
+        values, slopes = self._shaped(self._results, z, rows, batch)
+        return values, slopes
+
+    def _shaped(
+        self,
+        call: Callable[[Any, tuple[Any, ...]], tuple[Floats, ...]],
+        z: Any,
+        rows: NDArray[np.int64],
+        batch: Batch | None,
+    ) -> list[Floats]:
+        """What ``call(z, data)`` gives for the shape of a batch, without what fills it up."""
         draws, points, dim = z.shape
         wanted = batch if batch and self.compiles_shapes else Batch(draws, points)
         if self._data is None:
             # A number of rows that is also D would hide a sum over the wrong axis.
             size = math.prod(wanted)
             size += size == dim > 1
-            flat = self._result(_padded(z.reshape(draws * points, dim), 0, size), ())
-            return flat[: draws * points].reshape(draws, points)
+            results = call(_padded(z.reshape(draws * points, dim), 0, size), ())
+            rest = (each[: draws * points] for each in results)
+            return [each.reshape(draws, points, *each.shape[1:]) for each in rest]
         # As would numbers of draws and of data points that are the same.
         size = wanted.draws + (wanted.draws == wanted.points > 1)
         rows = _padded(rows, 0, wanted.points)
         x = self._arrays.rows(self._data, rows)
-        values = self._result(_padded(_padded(z, 1, wanted.points), 0, size), (x,))
-        return values[:draws, :points]
+        results = call(_padded(_padded(z, 1, wanted.points), 0, size), (x,))
+        return [each[:draws, :points] for each in results]
 
     def log_prob(self, z: ArrayLike) -> Floats:
         """Log densities at z (..., D), whose leading axes broadcast against `batch_shape`."""
+        (values,) = self._at(lambda *part: (self.values(*part),), z, ((),))
+        return values
+
+    def log_prob_and_gradient(self, z: ArrayLike) -> tuple[Floats, Floats]:
+        """The same with the gradients in z, of shape (..., D)."""
+        values, slopes = self._at(self.value_and_gradient, z, ((), (self.dim,)))
+        return values, slopes
+
+    def _at(
+        self, call: Callable[..., tuple[Floats, ...]], z: ArrayLike, shapes: tuple[Any, ...]
+    ) -> list[Floats]:
+        """Results of the given shapes at z (..., D), in batches."""
         given, shape, batch = by_member(as_unchecked_floats(z, "z"), self.dim, self.batch_shape)
         draws, members = len(given), math.prod(batch)
-        out = np.empty((draws, members))
+        results = [np.empty((draws, members, *each)) for each in shapes]
         own = np.resize(np.arange(math.prod(self.batch_shape)), members)
-        if out.size:
+        if draws * members:
             size = self.batch(draws, members)
             for k in range(0, draws, size.draws):
                 for i in range(0, members, size.points):
                     part = np.s_[k : k + size.draws, i : i + size.points]
                     # A private copy, as the function may write to it.
-                    out[part] = self.values(np.array(given[part]), own[part[1]], size)
-        return out.reshape(shape)
+                    found = call(np.array(given[part]), own[part[1]], size)
+                    for out, each in zip(results, found, strict=True):
+                        out[part] = each
+        return [out.reshape(*shape, *each) for out, each in zip(results, shapes, strict=True)]
 
     def _result(self, z: Any, data: tuple[Any, ...]) -> Floats:
         """What the function returns, as floats of the shape of z without its last axis."""
+        return self._densities(self._call(self.function, self._name, z, data), z.shape)
+
+    @functools.cached_property
+    def _differentiated(self) -> Callable[..., Any]:
+        return self._arrays.differentiated(self.function)
+
+    def _results(self, z: Any, data: tuple[Any, ...]) -> tuple[Floats, Floats]:
+        """The same, and the gradients, of the shape of z."""
+        if self.gradient is None:
+            found = self._call(self._differentiated, self._name, z, data)
+            return self._densities(found[0], z.shape), as_unchecked_floats(found[1], "the gradient")
+        values = self._result(np.array(z), data)
+        found = as_unchecked_floats(self._call(self.gradient, "grad", z, data), "what grad returns")
+        if found.shape != z.shape:
+            raise InvalidInputError(
+                f"grad must return the gradient of each draw, of shape {z.shape} as z; "
+                f"{described(self.gradient)} returned shape {found.shape}"
+            )
+        return values, found
+
+    def _require_gradient(self) -> None:
+        """Check the gradient that the user gave, at three draws."""
+        assert self.gradient is not None
+        last = math.prod(self.batch_shape) - 1
+        probes = probe_points(self.dim)
+        for z, i in zip(probes, (0, last // 2, last), strict=True):
+            row = np.array([i])
+            _, slopes = self.value_and_gradient(z[None, None], row)
+
+            def values(rows: Floats, row: NDArray[np.int64] = row) -> Floats:
+                return self.values(rows[:, None], row)[:, 0]
+
+            point = i if self.batch_shape else None
+            require_gradient(f"grad {described(self.gradient)}", z, point, slopes[0, 0], values)
+
+    def _call(self, function: Any, name: str, z: Any, data: tuple[Any, ...]) -> Any:
+        """What a function returns; an error has a note with the shapes."""
         shape, dtype = z.shape, z.dtype
         try:
-            result = self._arrays.call(self.function, z, data)
+            return self._arrays.call(function, z, data)
         except Exception as error:
             shapes = "".join(f", x of shape {tuple(x.shape)}" for x in data)
             error.add_note(
-                f"fastelbo called {self._name}, {described(self.function)}, with z of shape "
+                f"fastelbo called {name}, {described(function)}, with z of shape "
                 f"{shape} and dtype {dtype}{shapes}"
             )
             raise
+
+    def _densities(self, result: Any, shape: tuple[int, ...]) -> Floats:
+        """Log densities, one a draw, as floats."""
         what = f"{self._name} must return one log density a draw, real numbers of shape "
         what += f"{shape[:-1]} for z of shape {shape}; {described(self.function)} returned "
         if "bool" in str(getattr(result, "dtype", "")):

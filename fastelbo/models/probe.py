@@ -52,7 +52,7 @@ def probe(function: UserFunction, dim: int) -> list[tuple[Floats, int, float]]:
         points = probe_points(dim)
         raise InvalidInputError(
             f"{function.label} {problem}{line} at each of {len(points)} probes z, the first "
-            f"{_short(points[0])}; expected {_EXPECTED[function.argument]}"
+            f"{short(points[0])}; expected {_EXPECTED[function.argument]}"
         ) from refused
     z, i, value = found[0]
     again = plain_value(function, z, i)
@@ -66,11 +66,16 @@ def probe(function: UserFunction, dim: int) -> list[tuple[Floats, int, float]]:
 
 def plain_value(function: UserFunction, z: Floats, i: int) -> float:
     """The function's value in plain Python. Errors of a domain are left as they are."""
+    return _real(function, called(function, z, i))
+
+
+def called(function: UserFunction, z: Floats, i: int) -> Any:
+    """What the function returns in plain Python; see `plain_value`."""
     own = np.array(z)
     own.setflags(write=False)
     try:
         with np.errstate(all="ignore"):
-            value = function(own, i)
+            return function(own, i)
     except ArithmeticError:
         raise
     except Exception as error:
@@ -86,9 +91,8 @@ def plain_value(function: UserFunction, z: Floats, i: int) -> float:
             hint = f". z has dim = {len(z)} coordinates"
         raise InvalidInputError(
             f"{function.label} raised {_text(error)} at {raised_at(error, function)}, called with "
-            f"z = {_short(z)}{'' if function.data is None else f' and data[{i}]'}{hint}"
+            f"z = {short(z)}{'' if function.data is None else f' and data[{i}]'}{hint}"
         ) from error
-    return _real(function, value)
 
 
 def _real(function: UserFunction, value: Any) -> float:
@@ -139,7 +143,7 @@ def compare(
             outcome = "stopped, or gave nan," if stopped else f"gave {got!r}"
             raise InvalidInputError(
                 f"{function.label} returned {value!r} in Python and {outcome} compiled, at z = "
-                f"{_short(z)}: it does something that the compiler reads in another way, such as "
+                f"{short(z)}: it does something that the compiler reads in another way, such as "
                 "integers beyond 64 bits, a return of None for some z, or a file that was edited "
                 "after it was imported"
             )
@@ -173,7 +177,8 @@ def require_all_coordinates(
     )
 
 
-def _short(z: Floats) -> str:
+def short(z: Floats) -> str:
+    """A draw in messages."""
     return np.array2string(z, threshold=6, edgeitems=2, precision=4, separator=", ")
 
 

@@ -51,6 +51,12 @@ class StanDensity(CalledDensity):
         return Call(self._block.address, self._arguments.address)
 
     @cached_property
+    def _gradient_call(self) -> Call:
+        from ..kernels.vectors.foreign import foreign_gradient_block
+
+        return Call(foreign_gradient_block(LANES).address, self._gradient_arguments.address)
+
+    @cached_property
     def _block(self) -> Any:
         from ..kernels.vectors.foreign import foreign_block
 
@@ -58,9 +64,22 @@ class StanDensity(CalledDensity):
 
     @cached_property
     def _arguments(self) -> Any:
+        return self._words("bs_log_density")
+
+    @cached_property
+    def _gradient_arguments(self) -> Any:
+        if not hasattr(self.function.stanlib, "bs_log_density_gradient"):
+            raise InvalidInputError(
+                "model has no gradient: its library has no bs_log_density_gradient, which that of "
+                "BridgeStan 2 has"
+            )
+        return self._words("bs_log_density_gradient")
+
+    def _words(self, name: str) -> Any:
+        """What a block function reads that calls a C function of the library."""
         from ..kernels.vectors.foreign import foreign_arguments
 
-        address = ctypes.cast(self.function.stanlib.bs_log_density, ctypes.c_void_p).value
+        address = ctypes.cast(getattr(self.function.stanlib, name), ctypes.c_void_p).value
         return foreign_arguments(int(address or 0), int(self.function.model))
 
     @property

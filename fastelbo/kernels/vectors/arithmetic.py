@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from llvmlite import ir
 
 from ..math import elementary
 from .division import divide
+from .duals import on_duals
 from .operations import operation
 from .trace import constant, intrinsic, square_root, vector_function
 from .types import number_of
@@ -51,7 +53,7 @@ def _subtract(builder: Any, x: Any, y: Any) -> Any:
     return builder.fsub(x, y)
 
 
-operation(operator.truediv, operator.itruediv, np.divide, arity=2)(divide)
+quotient = operation(operator.truediv, operator.itruediv, np.divide, arity=2)(divide)
 
 
 @operation(operator.neg, np.negative, arity=1)
@@ -196,33 +198,35 @@ operation(math.copysign, np.copysign, arity=2)(
 def _extreme(symbol: str, keeps_nan: bool) -> Callable[..., Any]:
     """Python's min and max by comparison; NumPy's are NaN if one argument is."""
 
-    def emit(builder: Any, x: Any, *others: Any) -> Any:
-        for y in others:
-            if keeps_nan:
-                first = builder.or_(
-                    builder.fcmp_ordered(f"{symbol}=", x, y), builder.fcmp_unordered("uno", x, x)
-                )
-                x = builder.select(first, x, y)
-            else:
-                x = builder.select(builder.fcmp_ordered(symbol, y, x), y, x)
-        return x
+    def emit(builder: Any, x: Any, y: Any) -> Any:
+        if not keeps_nan:
+            return builder.select(builder.fcmp_ordered(symbol, y, x), y, x)
+        first = builder.or_(
+            builder.fcmp_ordered(f"{symbol}=", x, y), builder.fcmp_unordered("uno", x, x)
+        )
+        return builder.select(first, x, y)
 
     return emit
 
 
+def _of_many(target: Any, symbol: str) -> Callable[..., Any]:
+    pair = on_duals(_extreme(symbol, keeps_nan=False), (target,), gives_mask=False)
+    return lambda builder, *values: functools.reduce(functools.partial(pair, builder), values)
+
+
 # Arguments of min and max in one call.
 _MOST = 16
-smaller, larger = _extreme("<", keeps_nan=False), _extreme(">", keeps_nan=False)
+smaller, larger = _of_many(builtins.min, "<"), _of_many(builtins.max, ">")
 for _count in range(2, _MOST + 1):
-    operation(builtins.min, arity=_count)(smaller)
-    operation(builtins.max, arity=_count)(larger)
+    operation(builtins.min, arity=_count, composed=True)(smaller)
+    operation(builtins.max, arity=_count, composed=True)(larger)
 minimum = operation(np.minimum, arity=2)(_extreme("<", keeps_nan=True))
 maximum = operation(np.maximum, arity=2)(_extreme(">", keeps_nan=True))
 operation(np.fmin, arity=2)(lambda builder, x, y: intrinsic(builder, "minnum", x, y))
 operation(np.fmax, arity=2)(lambda builder, x, y: intrinsic(builder, "maxnum", x, y))
 
 
-@operation(np.clip, arity=3)
+@operation(np.clip, arity=3, composed=True)
 def _clip(builder: Any, x: Any, low: Any, high: Any) -> Any:
     return minimum(builder, maximum(builder, x, low), high)
 

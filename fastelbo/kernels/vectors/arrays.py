@@ -25,9 +25,20 @@ from numba.core.typing.templates import (
 )
 from numba.cpython import slicing
 
+from .duals import parts
 from .errors import READ_ONLY
 from .operations import is_floats, lowers, typer
-from .types import DOUBLE, INDEX, NUMBERS, LaneIterator, Lanes, LaneVector, Mask
+from .types import (
+    DOUBLE,
+    INDEX,
+    NUMBERS,
+    LaneIterator,
+    Lanes,
+    LaneVector,
+    Mask,
+    is_dual,
+    with_partials,
+)
 
 
 def constant(number: int) -> Any:
@@ -39,37 +50,47 @@ def opened(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return cgutils.create_struct_proxy(kind)(context, builder, value=value)
 
 
-def _place(builder: Any, vector: Any, width: int, index: Any) -> Any:
+def _places(builder: Any, kind: Any, vector: Any, index: Any) -> list[Any]:
+    """Where an item is: its value, and its partials."""
     start = builder.gep(vector.data, [builder.mul(index, vector.step)])
-    return builder.bitcast(start, ir.VectorType(DOUBLE, width).as_pointer())
+    first = builder.bitcast(start, ir.VectorType(DOUBLE, kind.width).as_pointer())
+    return [first, *(builder.gep(first, [constant(1 + k)]) for k in range(kind.form.partials))]
 
 
 def load(builder: Any, kind: Any, vector: Any, index: Any) -> Any:
     """Item ``index`` as floats in lanes; masks as 0 and 1."""
-    return builder.load(_place(builder, vector, kind.width, index), align=8)
+    places = _places(builder, kind, vector, index)
+    value, *partials = (builder.load(each, align=8) for each in places)
+    return with_partials(builder, kind.form, value, partials)
 
 
 def store(builder: Any, kind: Any, vector: Any, index: Any, value: Any) -> None:
     """Write an item, of floats or bits."""
-    if value.type.element != DOUBLE:
-        value = builder.uitofp(value, ir.VectorType(DOUBLE, kind.width))
-    builder.store(value, _place(builder, vector, kind.width, index), align=8)
+    if not is_dual(value.type):
+        if value.type.element != DOUBLE:
+            value = builder.uitofp(value, ir.VectorType(DOUBLE, kind.width))
+        value = with_partials(builder, kind.form, value)
+    places = _places(builder, kind, vector, index)
+    for part, place in zip(parts(builder, value), places, strict=True):
+        builder.store(part, place, align=8)
 
 
 def as_item(builder: Any, kind: Any, value: Any) -> Any:
     """Floats as an item of a vector: bits if it holds masks."""
-    zero = ir.Constant(value.type, [0.0] * kind.width)
-    return builder.fcmp_unordered("!=", value, zero) if kind.is_mask else value
+    if not kind.is_mask:
+        return value
+    number = parts(builder, value)[0]
+    return builder.fcmp_unordered("!=", number, ir.Constant(number.type, [0.0] * kind.width))
 
 
 def new(context: Any, builder: Any, kind: Any, size: Any) -> Any:
     """A vector with memory of its own."""
     vector = opened(context, builder, kind, None)
-    bytes_ = builder.mul(size, constant(kind.width * 8))
+    bytes_ = builder.mul(size, constant(kind.item_size * 8))
     vector.meminfo = context.nrt.meminfo_alloc(builder, bytes_)
     data = context.nrt.meminfo_data(builder, vector.meminfo)
     vector.data = builder.bitcast(data, DOUBLE.as_pointer())
-    vector.size, vector.step = size, constant(kind.width)
+    vector.size, vector.step = size, constant(kind.item_size)
     return vector
 
 
@@ -144,7 +165,7 @@ def _getitem_typed(context: Any, args: Any) -> Any:
     if isinstance(index, types.SliceType):
         return signature(vector, vector, index)
     if is_floats(index) and isinstance(index.dtype, types.Integer):
-        return signature(LaneVector(vector.width, True, vector.is_mask), vector, index)
+        return signature(LaneVector(vector.form, True, vector.is_mask), vector, index)
     return None
 
 
@@ -215,7 +236,7 @@ def _setitem_typed(context: Any, args: Any) -> Any:
     if not isinstance(value, (*NUMBERS, Lanes, Mask)):
         return None
     if isinstance(index, (types.Integer, types.SliceType)):
-        return signature(types.none, vector, index, Lanes(vector.width))
+        return signature(types.none, vector, index, Lanes(*vector.form))
     return None
 
 

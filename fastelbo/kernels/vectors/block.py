@@ -19,7 +19,7 @@ from .binding import bound
 from .calls import call_block
 from .errors import NotCompiled, explained
 from .rewriting import Rewriter
-from .types import DOUBLE, NUMBERS, Lanes, LaneVector, Mask
+from .types import DOUBLE, NUMBERS, Form, Lanes, LaneVector, Mask
 
 assert elementwise  # registers all operations
 
@@ -34,8 +34,9 @@ class BlockFunction(NamedTuple):
     keep: Any
 
 
-def _views(width: int, stride: int) -> tuple[Any, Any]:
-    kind = LaneVector(width, writable=False)
+def views(width: int, stride: int) -> tuple[Any, Any]:
+    """Compiled functions: the vector z of the lanes from k on, and what writes a value there."""
+    kind = LaneVector(Form(width), writable=False)
 
     @intrinsic
     def column(typing_context, z, dim, k):
@@ -66,6 +67,8 @@ def _views(width: int, stride: int) -> tuple[Any, Any]:
 _POINTER = types.CPointer(types.float64)
 # Of the machine code of block functions, for `call_block`.
 SIGNATURE = types.int64(types.int64, _POINTER, types.int64, types.int64, types.int64, _POINTER)
+# With the gradient, for `call_gradient_block`.
+GRADIENT_SIGNATURE = types.int64(*SIGNATURE.args, _POINTER)
 
 
 def compile_block(
@@ -103,7 +106,7 @@ def _entry(
 
     To fill it with NaN before would take as long as a short density does.
     """
-    column, put = _views(width, stride)
+    column, put = views(width, stride)
     unpack = unpacker(kind)
 
     if has_data:

@@ -40,9 +40,46 @@ def build(
     compile_for = _compiler(function, arguments, has_data, stride)
     if width is not None:
         return compile_for(width, None)[0]
-    key = _key(function, arguments, has_data, stride)
+    return _found(_key((function,), arguments, has_data, stride), compile_for)
+
+
+def build_gradient(
+    function: Any, gradient: Any, arguments: Arguments, has_data: bool, *, dim: int, stride: int
+) -> Built:
+    """The same of a function and its gradient, for `calls.call_gradient_block`.
+
+    The gradient is a function, and the params of both are a pair of tuples; or it is None, for that
+    of the source of the function.
+    """
+    functions = (function,) if gradient is None else (function, gradient)
+
+    def compile_for(width: int | None, reason: NotCompiled | None) -> tuple[Built, Any]:
+        from . import gradient_block
+        from .block import WIDTH
+
+        if gradient is None:
+            width = width or gradient_block.width_of(dim)
+            block = gradient_block.compile_duals(
+                function, arguments.kind, has_data, dim=dim, stride=stride, width=width
+            )
+        else:
+            width = width or WIDTH
+            block = gradient_block.compile_given(
+                function, gradient, arguments.kind, has_data, stride=stride, width=width
+            )
+        return Built(block.address, width, reason, block.keep), _state(block.keep)
+
+    return _found(_key(functions, arguments, has_data, stride, "gradient", dim), compile_for)
+
+
+# (width or None for the most, reason) -> what was built, and the form of it that can be kept.
+_Compile = Callable[[int | None, NotCompiled | None], tuple[Built, Any]]
+
+
+def _found(key: str | None, compile_for: _Compile) -> Built:
+    """The machine code from the disk cache, or compiled."""
     cache = None if key is None else user_code_cache()
-    found = cache and cache.load(key, _loaded)
+    found: Built | None = cache and cache.load(key, _loaded)
     if found is not None:
         return found
     built, state = _widest(compile_for)
@@ -51,24 +88,21 @@ def build(
     return built
 
 
-def _widest(compile_for: Any) -> Any:
+def _widest(compile_for: _Compile) -> Any:
     """The function for many draws at once, or else for one."""
-    from .block import WIDTH
-
     try:
-        return compile_for(WIDTH, None)
+        return compile_for(None, None)
     except NotCompiled as error:
         if not error.one_lane:
             raise
         return compile_for(1, error)
 
 
-def _compiler(
-    function: Any, arguments: Arguments, has_data: bool, stride: int
-) -> Callable[[int, NotCompiled | None], tuple[Built, Any]]:
-    def compile_for(width: int, reason: NotCompiled | None) -> tuple[Built, Any]:
-        from .block import compile_block
+def _compiler(function: Any, arguments: Arguments, has_data: bool, stride: int) -> _Compile:
+    def compile_for(width: int | None, reason: NotCompiled | None) -> tuple[Built, Any]:
+        from .block import WIDTH, compile_block
 
+        width = width or WIDTH
         block = compile_block(function, arguments.kind, has_data, stride=stride, width=width)
         return Built(block.address, width, reason, block.keep), _state(block.keep)
 
@@ -78,15 +112,17 @@ def _compiler(
 # --- the disk cache -----------------------------------------------------------------------------
 
 
-def _key(function: Any, arguments: Arguments, has_data: bool, stride: int) -> str | None:
+def _key(
+    functions: tuple[Any, ...], arguments: Arguments, has_data: bool, stride: int, *more: Any
+) -> str | None:
     """All that the machine code depends on, beside the source of the kernels."""
     try:
-        own = fingerprint(function)
+        own = tuple(map(fingerprint, functions))
     except (NoFingerprintError, RecursionError, ValueError):
         return None
     versions = numba.__version__, np.__version__, scipy.__version__
     processor = cpu_target.target_context.codegen().magic_tuple()
-    return repr((own, arguments.description, has_data, stride, versions, processor))
+    return repr((own, arguments.description, has_data, stride, more, versions, processor))
 
 
 def _state(dispatcher: Any) -> Any:

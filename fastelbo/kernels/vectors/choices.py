@@ -10,9 +10,11 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import overload
 
+from .arithmetic import where
 from .arrays import raise_if
+from .duals import parts
 from .operations import OURS, lowers, typer
-from .trace import intrinsic
+from .trace import constant, intrinsic
 from .types import DOUBLE, INDEX, NUMBERS, Lanes, Mask
 
 _TRUTHS = (Mask, types.Boolean)
@@ -61,7 +63,7 @@ def _choose_typed(context: Any, args: Any) -> Any:
         if not all(isinstance(each, (*_TRUTHS, *NUMBERS, Lanes)) for each in branches):
             return None
         are_masks = all(isinstance(each, _TRUTHS) for each in branches)
-        kind = (Mask if are_masks else Lanes)(condition.width)
+        kind = (Mask if are_masks else Lanes)(*condition.form)
     return signature(kind, condition, kind, kind)
 
 
@@ -69,7 +71,7 @@ def _choose_typed(context: Any, args: Any) -> Any:
 def _choose(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     condition, x, y = args
     if isinstance(sig.args[0], Mask):
-        return builder.select(condition, x, y)
+        return where(builder, condition, x, y)
     for each in (x, y):
         context.nrt.incref(builder, sig.return_type, each)
     context.nrt.decref(builder, sig.return_type, builder.select(condition, y, x))
@@ -79,7 +81,7 @@ def _choose(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 @typer(truth)
 def _truth_typed(context: Any, args: Any) -> Any:
     (x,) = args
-    return signature(Mask(x.width), x) if isinstance(x, (Lanes, Mask)) else None
+    return signature(Mask(*x.form), x) if isinstance(x, (Lanes, Mask)) else None
 
 
 @lowers(truth, types.Any)
@@ -87,14 +89,15 @@ def _truth(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     (x,) = args
     if isinstance(sig.args[0], Mask):
         return x
-    return builder.fcmp_unordered("!=", x, ir.Constant(x.type, [0.0] * x.type.count))
+    value = parts(builder, x)[0]
+    return builder.fcmp_unordered("!=", value, constant(value, 0.0))
 
 
 def _masks_typed(context: Any, args: Any) -> Any:
-    widths = {each.width for each in args if isinstance(each, Mask)}
-    if len(widths) != 1 or not all(isinstance(each, _TRUTHS) for each in args):
+    forms = {each.form for each in args if isinstance(each, Mask)}
+    if len(forms) != 1 or not all(isinstance(each, _TRUTHS) for each in args):
         return None
-    mask = Mask(*widths)
+    mask = Mask(*forms.pop())
     return signature(mask, *(mask for _ in args))
 
 
@@ -151,7 +154,7 @@ def _bool_typed(context: Any, args: Any) -> Any:
 
 @lowers(builtins.bool, types.Any)
 def _bool(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    value = builder.extract_element(args[0], ir.Constant(ir.IntType(32), 0))
+    value = builder.extract_element(parts(builder, args[0])[0], ir.Constant(ir.IntType(32), 0))
     if isinstance(sig.args[0], Mask):
         return value
     return builder.fcmp_unordered("!=", value, ir.Constant(DOUBLE, 0.0))
@@ -167,10 +170,11 @@ def _int_typed(context: Any, args: Any) -> Any:
 @lowers(builtins.int, types.Any)
 def _int(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     first = ir.Constant(ir.IntType(32), 0)
-    value = builder.extract_element(args[0], first)
+    vector = parts(builder, args[0])[0]
+    value = builder.extract_element(vector, first)
     if isinstance(sig.args[0], Mask):
         return builder.zext(value, INDEX)
-    size = builder.extract_element(intrinsic(builder, "fabs", args[0]), first)
+    size = builder.extract_element(intrinsic(builder, "fabs", vector), first)
     outside = builder.fcmp_unordered(">=", size, ir.Constant(DOUBLE, 2.0**63))
     raise_if(context, builder, outside, OverflowError, "an integer is beyond 64 bits")
     return builder.fptosi(value, INDEX)

@@ -26,8 +26,8 @@ from .arrays import (
     store,
 )
 from .operands import Reader, broadcast, reader
-from .operations import IN_PLACE, OPERATIONS, Operation, is_floats, lowers, typer, width_of
-from .types import Lanes, LaneVector, splat
+from .operations import IN_PLACE, OPERATIONS, Operation, form_of, is_floats, lowers, typer
+from .types import Lanes, LaneVector
 
 assert functions  # registers its operations
 
@@ -40,7 +40,7 @@ def _lower(alike: list[Operation], in_place: bool = False) -> Callable[..., Any]
         kind = sig.return_type
         operation = by_kind.get(kind.is_mask, alike[-1])
         operands = [
-            reader(context, builder, each, value, kind.width, mask)
+            reader(context, builder, each, value, kind.form, mask)
             for each, value, mask in zip(sig.args, args, operation.takes_masks, strict=True)
         ]
         size = broadcast(context, builder, operands)
@@ -52,7 +52,7 @@ def _lower(alike: list[Operation], in_place: bool = False) -> Callable[..., Any]
             return out._getvalue()
         result = out._getvalue()
         left = opened(context, builder, kind, args[0])
-        _, read = reader(context, builder, kind, result, kind.width, kind.is_mask)
+        _, read = reader(context, builder, kind, result, kind.form, kind.is_mask)
         with cgutils.for_range(builder, size) as loop:
             store(builder, kind, left, loop.index, read(loop.index))
         context.nrt.decref(builder, kind, result)
@@ -70,6 +70,12 @@ for _target, _operations in OPERATIONS.items():
 # --- reductions ---------------------------------------------------------------------------------
 
 
+def _number(context: Any, builder: Any, kind: Any, number: float) -> Any:
+    """A number as a value in lanes."""
+    constant = context.get_constant(types.float64, number)
+    return context.cast(builder, constant, types.float64, kind)
+
+
 def _fold(emit: Callable[..., Any], start: float | None) -> Callable[..., Any]:
     """A fold of the items in their order; without a start, of at least one item."""
 
@@ -81,7 +87,7 @@ def _fold(emit: Callable[..., Any], start: float | None) -> Callable[..., Any]:
             raise_if(context, builder, empty, ValueError, "the vector has no items")
             first, begin = load(builder, kind, vector, constant(0)), constant(1)
         else:
-            first = splat(builder, context.get_constant(types.float64, start), kind.width)
+            first = _number(context, builder, kind.item, start)
             begin = constant(0)
         total = cgutils.alloca_once_value(builder, first)
         with cgutils.for_range(builder, vector.size, start=begin) as loop:
@@ -98,8 +104,8 @@ _sum = _fold(arithmetic.add, 0.0)
 def _mean(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     total = _sum(context, builder, sig, args)
     size = opened(context, builder, sig.args[0], args[0]).size
-    count = splat(builder, builder.sitofp(size, total.type.element), sig.args[0].width)
-    return builder.fdiv(total, count)
+    count = context.cast(builder, size, types.intp, sig.return_type)
+    return arithmetic.quotient(builder, total, count)
 
 
 # NumPy's function, which is the method, too; Python's one differs where items are NaN.
@@ -120,7 +126,7 @@ _REDUCTIONS: dict[str, dict[Any, Callable[..., Any]]] = {
 
 def _reduced(args: Any) -> Any:
     if len(args) == 1 and isinstance(args[0], LaneVector):
-        return signature(Lanes(args[0].width), args[0])
+        return signature(Lanes(*args[0].form), args[0])
     return None
 
 
@@ -136,7 +142,7 @@ for _name, _forms in _REDUCTIONS.items():
 def _method(name: str) -> Any:
     @bound_function(f"lanes.{name}")
     def resolve(self: Any, kind: Any, args: Any, kws: Any) -> Any:
-        return None if args or kws else signature(Lanes(kind.width), recvr=kind)
+        return None if args or kws else signature(Lanes(*kind.form), recvr=kind)
 
     return resolve
 
@@ -151,21 +157,21 @@ for _name in _REDUCTIONS:
 def _product_typed(context: Any, args: Any) -> Any:
     if len(args) != 2 or not any(isinstance(each, LaneVector) for each in args):
         return None
-    width, (a, b) = width_of(args), args
-    if width is None:
+    form, (a, b) = form_of(args), args
+    if form is None:
         return None
     if all(isinstance(each, LaneVector) or is_floats(each) for each in args):
-        return signature(Lanes(width), a, b)
+        return signature(Lanes(*form), a, b)
     if is_floats(a, 2) or is_floats(b, 2):
-        return signature(LaneVector(width), a, b)
+        return signature(LaneVector(form), a, b)
     return None
 
 
 def _dots(
-    context: Any, builder: Any, width: int, size: Any, rows: list[Reader], second: Reader
+    context: Any, builder: Any, kind: Any, size: Any, rows: list[Reader], second: Reader
 ) -> list[Any]:
     """Inner products of rows with one vector, each summed in the order of its items."""
-    zero = splat(builder, context.get_constant(types.float64, 0.0), width)
+    zero = _number(context, builder, kind, 0.0)
     totals = [cgutils.alloca_once_value(builder, zero) for _ in rows]
     with cgutils.for_range(builder, size) as loop:
         item = second(loop.index)
@@ -176,13 +182,12 @@ def _dots(
 
 
 def _inner(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    width = sig.return_type.width
     operands = [
-        reader(context, builder, kind, value, width, False)
+        reader(context, builder, kind, value, sig.return_type.form, False)
         for kind, value in zip(sig.args, args, strict=True)
     ]
     size = broadcast(context, builder, operands)
-    return _dots(context, builder, width, size, [operands[0][1]], operands[1][1])[0]
+    return _dots(context, builder, sig.return_type, size, [operands[0][1]], operands[1][1])[0]
 
 
 def _matrix(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -192,7 +197,7 @@ def _matrix(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     at = 0 if matrix_first else 1
     sizes = array_sizes(context, builder, sig.args[at], args[at])
     rows, columns = sizes if matrix_first else reversed(sizes)
-    size, read = reader(context, builder, sig.args[1 - at], args[1 - at], kind.width, False)
+    size, read = reader(context, builder, sig.args[1 - at], args[1 - at], kind.form, False)
     broadcast(context, builder, [(size, None), (columns, None)])
     out = new(context, builder, kind, rows)
 
@@ -200,13 +205,13 @@ def _matrix(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         def element(column: Any) -> Any:
             place = (index, column) if matrix_first else (column, index)
             number = array_item(context, builder, sig.args[at], args[at], *place)
-            return context.cast(builder, number, sig.args[at].dtype, Lanes(kind.width))
+            return context.cast(builder, number, sig.args[at].dtype, kind.item)
 
         return element
 
     def multiply(first: Any, count: int) -> None:
         places = [builder.add(first, constant(k)) for k in range(count)]
-        totals = _dots(context, builder, kind.width, columns, [*map(row, places)], read)
+        totals = _dots(context, builder, kind.item, columns, [*map(row, places)], read)
         for place, total in zip(places, totals, strict=True):
             store(builder, kind, out, place, total)
 

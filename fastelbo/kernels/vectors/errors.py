@@ -69,7 +69,7 @@ _PLACE = re.compile(r'File "([^"\n]+)", line (\d+)|(?:at|from) (\S+?) \((\d+)\)'
 # stands earlier wins.
 _REASONS = [
     (r"NRT required|_ol_array_allocate|allocate_uninitialized", "it makes an array or a list"),
-    (r"\b(?:bool|int)\((?:Mask|Lanes)\(\d+\)\)", "control flow or an index depends on z"),
+    (r"\b(?:bool|int)\((?:Mask|Lanes)\([\d, ]+\)\)", "control flow or an index depends on z"),
     (re.escape(READ_ONLY), READ_ONLY),
     (r"Cannot modify readonly|setitem\(readonly|'NoneType' object has no attribute 'args'",
      "it writes to data, to a parameter or to a global array; write to a copy"),
@@ -81,7 +81,7 @@ _REASONS = [
     (r"Untyped global name '_?(\w+)'", "{0} has no compiled form"),
     (r"exception_match\(|yield in a closure", "try and generators have no compiled form"),
     (r">>> choose\((?:Mask|bool).*LaneVector", "z chooses one of two vectors"),
-    (r"found for signature:\s*>>> (?:range|getitem)\(.*Lanes\(1\)",
+    (r"found for signature:\s*>>> (?:range|getitem)\(.*Lanes\(1[\d, ]*\)",
      "an index or a count is a float; int(...) makes it an integer"),
     (r"found for signature:\s*>>> (.+?)\n", "`{0}` has no compiled form"),
     (r"NameError: name '(\w+)' is not defined", "there is no name {0}"),
@@ -101,8 +101,8 @@ _TYPES = [
     (r"Literal\[str\]\([^)]*\)", "str"),
     (r"Literal\[\w+\]\(([^)]*)\)", r"\1"),
     (r"LaneVector\(\d+, [^)]*\)", "vector"),
-    (r"Lanes\(\d+\)", "float"),
-    (r"Mask\(\d+\)", "bool"),
+    (r"Lanes\([\d, ]+\)", "float"),
+    (r"Mask\([\d, ]+\)", "bool"),
     (r"readonly |unaligned ", ""),
     (r"array\((\w+), (\d)d, \w\)", r"array(\1, \2d)"),
     (r"unicode_type", "str"),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils
 from numba.extending import overload
 
 from .operations import IN_PLACE, OURS, operation
+from .trace import intrinsic
 
 
 def product_plus(a: Any, b: Any, c: Any) -> Any:
@@ -40,20 +39,17 @@ def subtract_product(c: Any, a: Any, b: Any) -> Any:
     return c
 
 
-def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """a b + c of values in lanes."""
-    kind = a.type
-    signature = ir.FunctionType(kind, [kind] * 3)
-    name = f"llvm.fmuladd.v{kind.count}f64"
-    return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), [a, b, c])
+    return intrinsic(builder, "fmuladd", a, b, c)
 
 
 def _plus(builder: Any, c: Any, a: Any, b: Any) -> Any:
-    return multiply_add(builder, a, b, c)
+    return _multiply_add(builder, a, b, c)
 
 
 def _minus(builder: Any, c: Any, a: Any, b: Any) -> Any:
-    return multiply_add(builder, builder.fneg(a), b, c)
+    return _multiply_add(builder, builder.fneg(a), b, c)
 
 
 IN_PLACE.update({add_product, subtract_product})
@@ -63,14 +59,14 @@ operation(product_plus, **_MASKS)(lambda builder, a, b, c: builder.or_(builder.a
 operation(plus_product, add_product, **_MASKS)(
     lambda builder, c, a, b: builder.or_(c, builder.and_(a, b))
 )
-operation(product_plus, arity=3)(multiply_add)
+multiply_add = operation(product_plus, arity=3)(_multiply_add)
 operation(product_minus, arity=3)(lambda builder, a, b, c: _product_minus(builder, a, b, c))
 operation(plus_product, add_product, arity=3)(_plus)
 operation(minus_product, subtract_product, arity=3)(_minus)
 
 
 def _product_minus(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return multiply_add(builder, a, b, builder.fneg(c))
+    return _multiply_add(builder, a, b, builder.fneg(c))
 
 
 def _plain(function: Any) -> None:

@@ -21,13 +21,13 @@ from .arrays import (
     store,
 )
 from .operations import lowers
-from .types import Lanes, LaneVector, Mask
+from .types import Form, Lanes, LaneVector, Mask
 
 Reader = Callable[[Any], Any]
 
 
 def reader(
-    context: Any, builder: Any, kind: Any, value: Any, width: int, mask: bool
+    context: Any, builder: Any, kind: Any, value: Any, form: Form, mask: bool
 ) -> tuple[Any, Reader]:
     """(size or None, index -> item) of an operand: a vector, an array or a value."""
     if isinstance(kind, LaneVector):
@@ -38,7 +38,7 @@ def reader(
             return as_item(builder, kind, item) if mask else item
 
         return vector.size, of_vector
-    target = (Mask if mask else Lanes)(width)
+    target = (Mask if mask else Lanes)(*form)
     if isinstance(kind, types.Array):
         (size,) = array_sizes(context, builder, kind, value)
 
@@ -76,7 +76,7 @@ def overwrite(context: Any, builder: Any, kind: Any, vector: Any, source: Any) -
 def _set_items(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     kind, _, source_kind = sig.args
     view = sliced(context, builder, sig, args)
-    source = reader(context, builder, source_kind, args[2], kind.width, kind.is_mask)
+    source = reader(context, builder, source_kind, args[2], kind.form, kind.is_mask)
     broadcast(context, builder, [(view.size, None), source])
     overwrite(context, builder, kind, view, source)
     return context.get_dummy_value()

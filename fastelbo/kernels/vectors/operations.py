@@ -15,8 +15,9 @@ from numba.core import errors
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
+from .duals import on_duals
 from .errors import READ_ONLY
-from .types import NUMBERS, Lanes, LaneVector, Mask
+from .types import NUMBERS, Form, Lanes, LaneVector, Mask
 
 
 class Operation(NamedTuple):
@@ -39,10 +40,10 @@ IN_PLACE: set[Any] = {
 OURS = (Lanes, Mask, LaneVector)
 
 
-def width_of(args: Any) -> int | None:
-    """The number of lanes of the arguments; None if none of them is in lanes."""
-    widths = {each.width for each in args if isinstance(each, OURS)}
-    return widths.pop() if len(widths) == 1 else None
+def form_of(args: Any) -> Form | None:
+    """The form of the arguments; None if none of them is in lanes."""
+    forms = {each.form for each in args if isinstance(each, OURS)}
+    return forms.pop() if len(forms) == 1 else None
 
 
 def is_floats(kind: Any, ndim: int = 1) -> bool:
@@ -82,18 +83,18 @@ def lowers(target: Any, *kinds: Any) -> Callable[[Any], Any]:
     return lower_builtin(Own(target), *kinds)
 
 
-def _of_values(operation: Operation, args: Any, width: int) -> Any:
+def _of_values(operation: Operation, args: Any, form: Form) -> Any:
     wanted = []
     for kind, takes_mask in zip(args, operation.takes_masks, strict=True):
         if takes_mask and not isinstance(kind, (Mask, types.Boolean)):
             return None
         if not isinstance(kind, (*NUMBERS, Lanes, Mask)):
             return None
-        wanted.append((Mask if takes_mask else Lanes)(width))
-    return signature((Mask if operation.gives_mask else Lanes)(width), *wanted)
+        wanted.append((Mask if takes_mask else Lanes)(*form))
+    return signature((Mask if operation.gives_mask else Lanes)(*form), *wanted)
 
 
-def _of_vectors(operation: Operation, args: Any, width: int) -> Any:
+def _of_vectors(operation: Operation, args: Any, form: Form) -> Any:
     for kind, takes_mask in zip(args, operation.takes_masks, strict=True):
         if takes_mask and not (
             isinstance(kind, (Mask, types.Boolean))
@@ -103,7 +104,7 @@ def _of_vectors(operation: Operation, args: Any, width: int) -> Any:
             return None
         if not isinstance(kind, (*NUMBERS, *OURS)) and not is_floats(kind):
             return None
-    return signature(LaneVector(width, is_mask=operation.gives_mask), *args)
+    return signature(LaneVector(form, is_mask=operation.gives_mask), *args)
 
 
 def _in_place(left: Any, found: Any) -> Any:
@@ -117,27 +118,36 @@ def _in_place(left: Any, found: Any) -> Any:
 def _register(target: Any) -> None:
     @typer(target)
     def typed(context: Any, args: Any) -> Any:
-        width = width_of(args)
-        if width is None:
+        form = form_of(args)
+        if form is None:
             return None
         many = any(isinstance(each, (LaneVector, types.Array)) for each in args)
         if many and target in (min, max):  # Python has no order of vectors
             return None
         for operation in OPERATIONS[target]:
             if operation.arity == len(args):
-                found = (_of_vectors if many else _of_values)(operation, args, width)
+                found = (_of_vectors if many else _of_values)(operation, args, form)
                 if found is not None:
                     return _in_place(args[0], found) if target in IN_PLACE else found
         return None
 
 
 def operation(
-    *targets: Any, arity: int, gives_mask: bool = False, takes_masks: tuple[bool, ...] | None = None
+    *targets: Any,
+    arity: int,
+    gives_mask: bool = False,
+    takes_masks: tuple[bool, ...] | None = None,
+    composed: bool = False,
 ) -> Callable[[Any], Any]:
-    """Decorate an emitter: it is what each of the targets does to values in lanes."""
+    """Decorate an emitter: it is what each of the targets does to values in lanes.
+
+    What it returns emits on dual numbers, too: by the rule of one of the targets, or, if it is
+    ``composed``, as it consists of calls of such emitters.
+    """
     masks = takes_masks or (False,) * arity
 
-    def add(emit: Callable[..., Any]) -> Any:
+    def add(on_values: Callable[..., Any]) -> Any:
+        emit = on_values if composed else on_duals(on_values, targets, gives_mask)
         entry = Operation(emit, arity, gives_mask, masks)
 
         def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -29,6 +29,11 @@ def rows_at_once() -> int:
     return 4 if _has("avx512f") else 1
 
 
+def lanes_beside(partials: int) -> int:
+    """Lanes of a number with so many partials: more, where a sum of them stays in registers."""
+    return 8 if _has("avx512f") or partials <= 8 else 4
+
+
 def scales(width: int) -> bool:
     """Whether `scaled` is there, for vectors of a width."""
     return width % _SCALED == 0 and _has("avx512f")

@@ -59,8 +59,8 @@ class Rewriter:
 
     rewrite: type[Rewrite]  # of one function
 
-    def __init__(self, width: int, compile_helper: Compile) -> None:
-        self.width, self._compile = width, compile_helper
+    def __init__(self, width: int, compile_helper: Compile, partials: int = 0) -> None:
+        self.width, self.partials, self._compile = width, partials, compile_helper
         self._done: dict[Any, Any] = {}
 
     @property
@@ -221,7 +221,7 @@ class Rewrite(ast.NodeTransformer):
             (items,) = node.args
             if isinstance(items, (ast.List, ast.Tuple)) and self.depends.of(items):
                 items = ast.Tuple([self.visit(each) for each in items.elts], ast.Load())
-                return self._called(packed, [ast.Constant(self.owner.width), items], node)
+                return self._called(packed, [*self._form(), items], node)
         if not isinstance(target, types.FunctionType) or target.__module__ is None:
             return self._as_is(node)
         if target.__module__.partition(".")[0] in _FOREIGN or serves_lanes(target):
@@ -258,6 +258,10 @@ class Rewrite(ast.NodeTransformer):
             for each in values
         ]
 
+    def _form(self) -> list[ast.expr]:
+        """The form of new vectors, as literals."""
+        return [ast.Constant(self.owner.width), ast.Constant(self.owner.partials)]
+
     # --- statements
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
@@ -273,7 +277,7 @@ class Rewrite(ast.NodeTransformer):
             function = self._meaning(value.func)
             if function in _MAKERS if callable(function) else False:
                 maker, number = _MAKERS[function]
-                args: list[Any] = [ast.Constant(self.owner.width), self.visit(value.args[0])]
+                args: list[Any] = [*self._form(), self.visit(value.args[0])]
                 args += [] if number is None else [ast.Constant(number)]
                 node.value = self._called(maker, args, value)
                 return node

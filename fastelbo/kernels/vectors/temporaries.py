@@ -15,23 +15,23 @@ from numba.extending import overload
 
 from .arrays import array_sizes, constant, load, new, opened, raise_if, store
 from .operations import OURS, is_floats, lowers, typer
-from .types import NUMBERS, Lanes, LaneVector, Mask
+from .types import NUMBERS, Form, Lanes, LaneVector, Mask
 
 # Items of a vector; bytes of more could overflow.
 _MOST = 2**32
 
 
-def empty(width: int, size: Any) -> Any:
+def empty(width: int, partials: int, size: Any) -> Any:
     """``np.empty`` of a size, or like a vector."""
     return np.empty(np.shape(size) if np.ndim(size) else size)
 
 
-def filled(width: int, size: Any, number: float) -> Any:
+def filled(width: int, partials: int, size: Any, number: float) -> Any:
     """``np.full`` of a size, or like a vector."""
     return np.full(np.shape(size) if np.ndim(size) else size, number)
 
 
-def packed(width: int, items: Any) -> Any:
+def packed(width: int, partials: int, items: Any) -> Any:
     """``np.array`` of numbers and values in lanes."""
     return np.array(items)
 
@@ -66,25 +66,29 @@ def _is_size(kind: Any) -> bool:
     return isinstance(kind, (types.Integer, LaneVector)) or is_floats(kind)
 
 
+def _vector(form: Any) -> Any:
+    """The type of a new vector, from the types of the literals that say its form."""
+    if not all(isinstance(each, types.IntegerLiteral) for each in form):
+        return None
+    return LaneVector(Form(*(each.literal_value for each in form)))
+
+
 @typer(empty)
 def _empty_typed(context: Any, args: Any) -> Any:
-    width, size = args
-    if not isinstance(width, types.IntegerLiteral) or not _is_size(size):
-        return None
-    return signature(LaneVector(width.literal_value), *args)
+    *form, size = args
+    kind = _vector(form)
+    return signature(kind, *args) if kind and _is_size(size) else None
 
 
 @typer(filled)
 def _filled_typed(context: Any, args: Any) -> Any:
-    width, size, _ = args
-    if not isinstance(width, types.IntegerLiteral) or not _is_size(size):
-        return None
-    lanes = width.literal_value
-    return signature(LaneVector(lanes), width, size, Lanes(lanes))
+    *form, size, _ = args
+    kind = _vector(form)
+    return signature(kind, *form, size, kind.item) if kind and _is_size(size) else None
 
 
 def _made(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    kind, size = sig.args[1], args[1]
+    kind, size = sig.args[2], args[2]
     if isinstance(kind, LaneVector):
         size = opened(context, builder, kind, size).size
     elif isinstance(kind, types.Array):
@@ -96,34 +100,33 @@ def _made(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return new(context, builder, sig.return_type, size)
 
 
-@lowers(empty, types.Integer, types.Any)
+@lowers(empty, types.Integer, types.Integer, types.Any)
 def _empty(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return _made(context, builder, sig, args)._getvalue()
 
 
-@lowers(filled, types.Integer, types.Any, Lanes)
+@lowers(filled, types.Integer, types.Integer, types.Any, Lanes)
 def _filled(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     vector = _made(context, builder, sig, args)
     with cgutils.for_range(builder, vector.size) as loop:
-        store(builder, sig.return_type, vector, loop.index, args[2])
+        store(builder, sig.return_type, vector, loop.index, args[3])
     return vector._getvalue()
 
 
 @typer(packed)
 def _packed_typed(context: Any, args: Any) -> Any:
-    width, items = args
-    allowed = (*NUMBERS, Lanes, Mask)
-    if not isinstance(width, types.IntegerLiteral) or not isinstance(items, types.BaseTuple):
+    *form, items = args
+    allowed, kind = (*NUMBERS, Lanes, Mask), _vector(form)
+    if kind is None or not isinstance(items, types.BaseTuple):
         return None
     if not all(isinstance(each, allowed) for each in items.types):
         return None
-    lanes = width.literal_value
-    return signature(LaneVector(lanes), width, types.UniTuple(Lanes(lanes), len(items)))
+    return signature(kind, *form, types.UniTuple(kind.item, len(items)))
 
 
-@lowers(packed, types.Integer, types.UniTuple)
+@lowers(packed, types.Integer, types.Integer, types.UniTuple)
 def _packed(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    items = cgutils.unpack_tuple(builder, args[1])
+    items = cgutils.unpack_tuple(builder, args[2])
     vector = new(context, builder, sig.return_type, constant(len(items)))
     for index, item in enumerate(items):
         store(builder, sig.return_type, vector, constant(index), item)
@@ -133,7 +136,7 @@ def _packed(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 @typer(copied)
 def _copied_typed(context: Any, args: Any) -> Any:
     (x,) = args
-    return signature(LaneVector(x.width, True, x.is_mask), x) if isinstance(x, LaneVector) else None
+    return signature(LaneVector(x.form, True, x.is_mask), x) if isinstance(x, LaneVector) else None
 
 
 @lowers(copied, LaneVector)
