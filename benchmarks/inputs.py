@@ -63,9 +63,9 @@ class Evidence(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Task ``mixture_em`` -> (mean log likelihood before the last step, weights, means).
+    """Task ``mixture_em`` -> mean log likelihood before the last of so many passes over the points.
 
-    So many steps of EM from a mixture with full covariances.
+    From a mixture with full covariances, by steps that gain no less than those of EM.
     """
 
     points: Floats

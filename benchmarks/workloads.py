@@ -264,7 +264,7 @@ def _fits() -> list[Workload]:
     return [
         Workload(
             "ELBO gradient, digits", "gradients", "gradient/diagonal", "draw", _gradient,
-            {"n": 512, "k": 1000}, {"n": 5, "k": 700},
+            {"n": 1797, "k": 1000}, {"n": 5, "k": 700},
         ),
         Workload(
             "mixture EM, full", "gradients", "mixture_em", "term", _em,

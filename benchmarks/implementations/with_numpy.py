@@ -359,7 +359,7 @@ def _mixture_em(inputs: Start) -> Callable[[], Any]:
         mixture = inputs.mixture
         for _ in range(inputs.steps):
             evidence, mixture = step(mixture)
-        return evidence, mixture.weights, mixture.components.mean
+        return evidence
 
     return run
 

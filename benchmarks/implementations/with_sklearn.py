@@ -40,7 +40,7 @@ def _mixture_em(inputs: Start) -> Callable[[], Any]:
             len(parts.mean), init_params="random_from_data", reg_covar=0.0, tol=0.0,
             max_iter=inputs.steps, **start,
         ).fit(inputs.points)  # fmt: skip
-        return fit.lower_bound_, fit.weights_, fit.means_
+        return fit.lower_bound_
 
     return run
 
