@@ -82,7 +82,7 @@ def _mixture_em(inputs: Start) -> Callable[[], Any]:
             inputs.points, inputs.mixture.weights.size, init=inputs.mixture,
             max_iter=inputs.steps, tol=0.0,
         )  # fmt: skip
-        return fit.history.log_likelihood[-1], fit.mixture.weights, fit.mixture.components.mean
+        return fit.history.log_likelihood[-1]
 
     return run
 
