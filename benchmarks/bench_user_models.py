@@ -18,8 +18,10 @@ from fastelbo.kernels.draws.blocks import LANES
 from fastelbo.kernels.jit.internals import UNCOUNTED
 from fastelbo.kernels.vectors.arguments import Arguments
 from fastelbo.kernels.vectors.block import call_block, compile_block
+from fastelbo.kernels.vectors.calls import call_gradient_block
+from fastelbo.kernels.vectors.gradient_block import compile_duals, compile_given, width_of
 
-from .user_models import BATCHES, BLOCKS, MODELS
+from .user_models import BATCHES, BLOCKS, GRADIENTS, MODELS
 
 # Draws, and draws in one call of the array libraries: the best of 1024 to 65536.
 _DRAWS, _BATCH = 2**15, 4096
@@ -136,5 +138,86 @@ def test_density(timed, benchmark, small, name, peer):
     n = _DRAWS // 16 if small else _DRAWS
     answer = timed(PEERS[peer](name, n), f"user models: {name}")
     np.testing.assert_allclose(np.ravel(answer), _expected(name, n), rtol=1e-9, atol=1e-9)
+    if not benchmark.disabled:
+        benchmark.extra_info["ns a draw"] = 1e9 * benchmark.stats.stats.median / n
+
+
+# --- value and gradient --------------------------------------------------------------------------
+
+
+def _slopes(name: str, n: int, by_hand: bool) -> Callable[[], Any]:
+    model = MODELS[name]
+    options: Any = {"stride": LANES}
+    if by_hand:
+        arguments = Arguments(None, (model.params, model.params))
+        block = compile_given(
+            model.function, GRADIENTS[name], arguments.kind, False, **options
+        )  # fmt: skip
+    else:
+        arguments = Arguments(None, model.params)
+        block = compile_duals(
+            model.function, arguments.kind, False, dim=model.dim, width=width_of(model.dim),
+            **options,
+        )  # fmt: skip
+
+    @numba.njit(**UNCOUNTED)
+    def run(address, words, z, out, slopes):
+        for b in range(z.shape[0]):
+            call_gradient_block(address, words, z[b], 0, LANES, out[b], slopes[b])
+        return out, slopes
+
+    z = _blocks(name, n)
+    out, slopes = np.empty((z.shape[0], LANES)), np.empty(z.shape)
+
+    def call() -> Any:  # holds the block and the arguments
+        return run(block.address, arguments.address, z, out, slopes)
+
+    call.kept = block, arguments  # type: ignore[attr-defined]
+    return call
+
+
+def _jax_slopes(name: str, n: int) -> Callable[[], Any]:
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    params = tuple(map(jnp.asarray, MODELS[name].params))
+    parts = [jnp.asarray(z) for z in np.split(MODELS[name].draws(n), max(1, n // _BATCH))]
+    one = jax.jit(
+        jax.vmap(
+            jax.value_and_grad(lambda z, *params: BATCHES[name](jnp, z, *params)),
+            (0, *[None] * len(params)),
+        )
+    )
+
+    def call() -> Any:
+        values, slopes = zip(*(one(z, *params) for z in parts), strict=True)
+        slopes = np.concatenate([np.asarray(each) for each in slopes])
+        blocks = slopes.reshape(-1, LANES, slopes.shape[1]).swapaxes(1, 2)
+        return np.concatenate([np.asarray(each) for each in values]), blocks
+
+    return call
+
+
+GRADIENT_PEERS = {
+    "fastelbo by duals": functools.partial(_slopes, by_hand=False),
+    "fastelbo by grad=": functools.partial(_slopes, by_hand=True),
+    "jax": _jax_slopes,
+}
+
+
+@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize(
+    "peer", [each for each in GRADIENT_PEERS if each != "jax" or importlib.util.find_spec(each)]
+)
+def test_gradient(timed, benchmark, small, name, peer):
+    n = _DRAWS // 16 if small else _DRAWS
+    values, slopes = timed(GRADIENT_PEERS[peer](name, n), f"gradients of user models: {name}")
+    np.testing.assert_allclose(np.ravel(values), _expected(name, n), rtol=1e-9, atol=1e-9)
+    model = MODELS[name]
+    for b in range(len(slopes)):
+        z = model.draws(n)[b * LANES + 7]
+        by_hand = GRADIENTS[name](z, *model.params)
+        np.testing.assert_allclose(slopes[b][:, 7], by_hand, rtol=1e-9, atol=1e-9)
     if not benchmark.disabled:
         benchmark.extra_info["ns a draw"] = 1e9 * benchmark.stats.stats.median / n

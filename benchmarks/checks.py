@@ -18,7 +18,7 @@ from scipy.special import logsumexp as scipy_logsumexp
 import fastelbo as fe
 
 from .implementations.with_numpy import log_weights
-from .inputs import Evidence, Floats, Points, Responsibilities, Rows
+from .inputs import Evidence, Floats, Images, Points, Responsibilities, Rows, Start
 
 Check = Callable[[Any, str], None]
 
@@ -229,6 +229,82 @@ def _few_draws(inputs: Evidence) -> tuple[Floats, Floats, Floats]:
     w = np.exp(drawn - drawn.max(axis=-1, keepdims=True))
     variance = w.var(axis=-1) / w.mean(axis=-1) ** 2
     return drawn.mean(axis=-1), variance, drawn.std(axis=-1)
+
+
+# --- gradients and fits ----------------------------------------------------------------------
+
+
+def gradient(inputs: Evidence) -> Check:
+    """Compare with closed forms, within errors that are computed too.
+
+    Along the path, the slope at m + s y is ``a - B (s y)`` with B = W' W + 1 - s^-2 and W whitened.
+    """
+    model, q, n_samples = inputs
+    sd, scale = np.sqrt(model.noise_cov), np.broadcast_to(q.scale, q.mean.shape)
+    loadings, x = model.loadings / sd[:, None], (model.x - model.offset) / sd
+    residual = x - q.mean @ loadings.T
+    precision = loadings.T @ loadings + np.eye(q.dim)
+    exact = residual @ loadings - q.mean
+    exact_scale = 1.0 - scale**2 * np.diagonal(precision)
+    bend = precision - (1.0 / scale**2)[:, :, None] * np.eye(q.dim)
+    moves = (bend**2 @ (scale**2)[:, :, None])[..., 0]
+    spread = np.sqrt(moves)
+    # The square of s_d h_d y_d has at most this mean.
+    square = scale**2 * (exact**2 + 3.0 * moves)
+    elbo = -0.5 * (
+        sd.size * np.log(2.0 * np.pi) + 2.0 * np.log(sd).sum() + (residual**2).sum(axis=1)
+        + (q.mean**2).sum(axis=1) + (scale**2 * np.diagonal(precision)).sum(axis=1)
+    ) + np.log(scale).sum(axis=1) + 0.5 * q.dim  # fmt: skip
+
+    def check(answer: Any, precision: str) -> None:
+        value, mean, log_scale = map(np.asarray, answer)
+        root = np.sqrt(n_samples)
+        assert (np.abs(mean - exact) <= _Z * spread / root + 1e-9).all()
+        assert (np.abs(log_scale - exact_scale) <= _Z * np.sqrt(square) / root + 1e-9).all()
+        # A bias that all data points share.
+        error = (mean - exact).mean(axis=0)
+        assert (np.abs(error) < _Z * spread.mean(axis=0) / root / np.sqrt(len(exact)) + 1e-9).all()
+        assert abs(np.mean(value - elbo)) < _Z * np.sqrt(q.dim) / root
+
+    return check
+
+
+def mixture_em(inputs: Start) -> Check:
+    """Compare with so many steps of EM by SciPy's densities."""
+    mixture, points = inputs.mixture, inputs.points
+    for _ in range(inputs.steps):
+        joint = np.log(mixture.weights) + _component_log_probs(mixture, points)
+        top = scipy_logsumexp(joint, axis=-1)
+        shares = np.exp(joint - top[:, None])
+        mass = shares.sum(axis=0)
+        mean = shares.T @ points / mass[:, None]
+        cov = np.stack([
+            (share[:, None] * (points - own)).T @ (points - own) / total
+            for share, own, total in zip(shares.T, mean, mass, strict=True)
+        ])  # fmt: skip
+        mixture = fe.Mixture(mass / mass.sum(), fe.Gaussian(mean, cov=cov))
+
+    def check(answer: Any, precision: str) -> None:
+        assert float(answer) >= top.mean() - 1e-8 * abs(top.mean())
+        # No more than a Gaussian for each few points could have.
+        assert float(answer) < top.mean() + 1.0
+
+    return check
+
+
+# Mean log evidence of the varying pixels at the maximum likelihood of so many factors. Those of a
+# maximum that is not there would be below.
+_BEST = {10: -123.15580004}
+
+
+def factor_analysis(inputs: Images) -> Check:
+    """Compare with a known maximum; a mean per data point."""
+
+    def check(answer: Any, precision: str) -> None:
+        if inputs.factors in _BEST:
+            assert abs(float(answer) - _BEST[inputs.factors]) < 1e-3
+
+    return check
 
 
 # --- random numbers --------------------------------------------------------------------------

@@ -52,11 +52,32 @@ class Evidence(NamedTuple):
     - ``evidence/shape``: the same, with extreme numbers of data points and draws
     - ``evidence/mixture``: model and q are mixtures with diagonal components
     - ``evidence/any``: linear-Gaussian model, any prior, any q
+
+    Task ``gradient/diagonal``, of the first of these -> (ELBO, its gradient by the mean, by the log
+    scale) of each data point, by the path through the draws alone (STL).
     """
 
     model: Any
     q: Any
     n_samples: int
+
+
+class Start(NamedTuple):
+    """Task ``mixture_em`` -> mean log likelihood before the last of so many passes over the points.
+
+    From a mixture with full covariances, by steps that gain no less than those of EM.
+    """
+
+    points: Floats
+    mixture: fe.Mixture
+    steps: int
+
+
+class Images(NamedTuple):
+    """Task ``factor_analysis`` -> mean log evidence at the maximum likelihood."""
+
+    x: Floats
+    factors: int
 
 
 class Normals(NamedTuple):
@@ -149,6 +170,23 @@ def two_mixtures(components: int, dim: int, k: int) -> Evidence:
         parts.mean + 0.1 * rng.normal(size=parts.mean.shape), scale=1.15 * parts.scale
     )
     return Evidence(target, fe.Mixture(target.weights, near), k)
+
+
+def em_start(n: int, components: int, dim: int) -> Start:
+    """Draws of a mixture, and a start from which EM converges slowly."""
+    rng = np.random.default_rng(0)
+    truth = _mixture(rng, components, dim, full=True)
+    points = truth.sample(n, rng=1)
+    mean = points[rng.choice(n, components, replace=False)]
+    tril = np.broadcast_to(np.linalg.cholesky(np.cov(points.T)), (components, dim, dim))
+    start = fe.Mixture(np.full(components, 1 / components), fe.Gaussian(mean, scale_tril=tril))
+    return Start(points, start, steps=10)
+
+
+def varying_pixels(factors: int) -> Images:
+    """The pixels of the digits that are not constant."""
+    images = fe.datasets.load_digits().images
+    return Images(images[:, images.std(axis=0) > 0.0], factors)
 
 
 # Noise so small that the data nearly determine the latents; otherwise few draws would not suffice.

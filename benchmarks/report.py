@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 OURS = "fastelbo"
 # Columns, from left to right. Implementations that are not listed follow.
 PEERS = (
-    "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "numpyro", "torch",
+    "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "jax in blocks", "jax reduced", "numpyro", "torch",
     "torch compiled", "c_plain", "c_blocked",
 )  # fmt: skip
 
@@ -42,13 +43,14 @@ class Run(NamedTuple):
     threads: dict[str, dict[int, float]]  # seconds by workload and number of threads
     startup: list[tuple[str, float]]
     memory: dict[str, dict[int, float]]  # bytes by implementation and number of draws
+    fits: dict[str, float]  # seconds until a fit is at its target
     machine: dict[str, Any]
 
 
 def read(path: Path) -> Run:
     """Read a run. The fields of ``extra_info`` tell the kind of a benchmark."""
     data = json.loads(path.read_text())
-    run = Run([], {}, [], {}, data["machine_info"])
+    run = Run([], {}, [], {}, {}, data["machine_info"])
     for benchmark in data["benchmarks"]:
         info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
         if "ns_per_unit" in info:
@@ -57,6 +59,8 @@ def read(path: Path) -> Run:
             run.threads.setdefault(info["workload"], {})[info["threads"]] = seconds
         elif "peak_bytes" in info:
             run.memory.setdefault(info["implementation"], {})[info["draws"]] = info["peak_bytes"]
+        elif "seconds_to_target" in info:
+            run.fits[info["fit"]] = info["seconds_to_target"]
         elif "what" in info:
             run.startup.append((info["what"], info.get("seconds", seconds)))
     return run
@@ -137,6 +141,20 @@ def memory_table(run: Run) -> str:
     return _table(["MB for K draws of one data point", *(f"K = {k:,}" for k in draws)], rows)
 
 
+def fits_table(run: Run) -> str:
+    """Times of fits until they are there, and over fastelbo's."""
+    ours = run.fits.get(OURS)
+    rows = [
+        [
+            name,
+            f"{seconds:.3g}" if math.isfinite(seconds) else "never",
+            _number(seconds / ours if ours and math.isfinite(seconds) else None),
+        ]
+        for name, seconds in run.fits.items()
+    ]
+    return _table(["mean-field fit of the digits to within 0.01 nats", "s", "over fastelbo's"], rows)
+
+
 def machine_line(run: Run) -> str:
     """Processor, measured rates and versions."""
     machine = run.machine
@@ -158,6 +176,8 @@ def render(run: Run) -> str:
     parts = []
     if run.timings:
         parts += [peers_table(run), kernels_table(run)]
+    if run.fits:
+        parts.append(fits_table(run))
     if run.startup:
         parts.append(startup_table(run))
     if run.memory:

@@ -1,8 +1,9 @@
 """Five log densities that users write: the function of one draw, and what its peers need.
 
-A peer gets the same draws z (n, D). `MODELS` has each density as a user writes it, for one draw;
-`BATCHES` as a user of arrays writes it, for all draws, in any array library; `BLOCKS` as a writer
-of kernels does, in loops over a block z (D, LANES) of draws with fastelbo's scalars.
+A peer gets the same draws z (n, D). `MODELS` has each density as a user writes it, for one draw, and
+`GRADIENTS` some gradients; `BATCHES` as a user of arrays writes it, for all draws, in any array
+library; `BLOCKS` as a writer of kernels does, in loops over a block z (D, LANES) of draws with
+fastelbo's scalars.
 """
 
 from __future__ import annotations
@@ -79,6 +80,23 @@ def poisson(z, x, y):
             eta += x[i, j] * z[j]
         lp += y[i] * eta - math.exp(eta)
     return lp
+
+
+# --- the gradient of one draw ---------------------------------------------------------------------
+
+
+def schools_gradient(z, y, sigma):
+    tau = math.exp(z[1])
+    ratio = (tau / 5.0) ** 2
+    slope = np.zeros(z.shape[0])
+    slope[0] = -z[0] / 25.0
+    slope[1] = 1.0 - 2.0 * ratio / (1.0 + ratio)
+    for j in range(y.shape[0]):
+        r = (y[j] - z[0] - tau * z[2 + j]) / (sigma[j] * sigma[j])
+        slope[0] += r
+        slope[1] += r * tau * z[2 + j]
+        slope[2 + j] = r * tau - z[2 + j]
+    return slope
 
 
 # --- all draws, with arrays (`xp` is NumPy, JAX's or PyTorch) -------------------------------------
@@ -198,6 +216,7 @@ def _models() -> dict[str, UserModel]:
 
 
 MODELS = _models()
+GRADIENTS = {"schools": schools_gradient}
 BATCHES = {
     "logistic": logistic_batch, "schools": schools_batch, "banana": banana_batch,
     "linear Gaussian": linear_gaussian_batch, "poisson": poisson_batch,

@@ -156,6 +156,33 @@ def _digits(n: int, k: int) -> Problem:
     return _estimate(given, given.model.exact_log_evidence())
 
 
+def _gradient(n: int, k: int) -> Problem:
+    given = inputs.digits(n, k)
+    dim, model = given.q.dim, given.model
+    # Beside the draw and its log weight, which is summed alone: the slope by the triangle once more,
+    # and sums and sums of squares of it and of its product with the draw.
+    operations = _evidence_operations(model, given.q) - REDUCE + 3
+    operations += dim * (dim + 1) / 2 + 2 * dim + 7 * dim
+    return Problem(given, n * k, operations, 0.0, checks.gradient(given))
+
+
+def _em(n: int, components: int, dim: int) -> Problem:
+    given = inputs.em_start(n, components, dim)
+    # A responsibility, and its share of the moments of the points.
+    operations = _norm_operations(dim, True) + ADD_COMPONENT + EXP + 1
+    operations += 1 + dim + dim * (dim + 1) / 2
+    units = n * components * given.steps
+    return Problem(given, units, operations, 8.0 * dim / components, checks.mixture_em(given))
+
+
+def _factors(factors: int) -> Problem:
+    given = inputs.varying_pixels(factors)
+    n, features = given.x.shape
+    # The covariance alone must be computed from the data.
+    operations = features * (features + 1) / 2
+    return Problem(given, n, operations, 8.0 * features, checks.factor_analysis(given))
+
+
 def _two_mixtures(components: int, dim: int, k: int) -> Problem:
     return _estimate(inputs.two_mixtures(components, dim, k), np.zeros(()))
 
@@ -233,6 +260,23 @@ def _mixtures() -> list[Workload]:
     ]  # fmt: skip
 
 
+def _fits() -> list[Workload]:
+    return [
+        Workload(
+            "ELBO gradient, digits", "gradients", "gradient/diagonal", "draw", _gradient,
+            {"n": 1797, "k": 1000}, {"n": 5, "k": 700},
+        ),
+        Workload(
+            "mixture EM, full", "gradients", "mixture_em", "term", _em,
+            {"n": 100_000, "components": 8, "dim": 8}, {"n": 700, "components": 3, "dim": 3},
+        ),
+        Workload(
+            "factor analysis, digits", "gradients", "factor_analysis", "image", _factors,
+            {"factors": 10}, {"factors": 2},
+        ),
+    ]  # fmt: skip
+
+
 def _random() -> list[Workload]:
     return [
         Workload(
@@ -279,5 +323,7 @@ def _smoothing() -> list[Workload]:
 
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
-    for workload in (*_estimates(), *_mixtures(), *_random(), *_reductions(), *_smoothing())
+    for workload in (
+        *_estimates(), *_mixtures(), *_fits(), *_random(), *_reductions(), *_smoothing()
+    )  # fmt: skip
 }

@@ -34,19 +34,24 @@ def script(name):
 
 @pytest.fixture
 def benchmarks(tmp_path):
-    """The file that throughput.py reads."""
+    """The file that throughput.py and fit.py read."""
     path = tmp_path / "out.json"
     rows = [
         {"extra_info": {"workload": f"work {i}", "implementation": peer, "unit": "draw",
                         "ns_per_unit": 2.0, "floor_ns_per_unit": 1.0}}
         for i in range(5) for peer in ("fastelbo", "scipy")
     ]  # fmt: skip
+    rows += [
+        {"extra_info": {"fit": fit, "trace": [[0.0, 9.0], [0.1, 0.5], [0.2, 0.0]],
+                        "seconds_to_target": 0.2}}
+        for fit in ("fastelbo", "fastelbo, L-BFGS", "numpyro, 600 steps at 0.1")
+    ]  # fmt: skip
     path.write_text(json.dumps({"benchmarks": rows}))
     return path
 
 
 def needed(name, benchmarks):
-    return [str(benchmarks)] if name == "throughput" else []
+    return [str(benchmarks)] if name in ("throughput", "fit") else []
 
 
 def test_every_script_has_a_figure():
@@ -91,10 +96,20 @@ def test_help_of_every_script(name, capsys):
     assert f"{name}-small.png" in "".join(shown.split())
 
 
-@pytest.mark.parametrize("name", ["convergence", "throughput"])
+@pytest.mark.parametrize("name", ["convergence", "throughput", "fit"])
 def test_a_small_figure_is_written_to_the_current_folder(name, benchmarks, tmp_path):
     module = script(name)
     module.main([*needed(name, benchmarks), "--small"])
     assert (tmp_path / f"{name}-small.png").read_bytes()[:4] == PNG
     module.main([*needed(name, benchmarks), "--small", "--out", "there.png"])
     assert (tmp_path / "there.png").read_bytes()[:4] == PNG
+
+
+@pytest.mark.statistical
+def test_slopes_of_signal_to_noise_ratios():
+    """-1/2 for the total gradient (Rainforth et al., 2018), +1/2 for DReG (Tucker et al., 2019)."""
+    module = script("gradient_snr")
+    sizes = [k for k in module.SIZES if k >= 10]
+    ratios = module.signal_to_noise(60_000, sizes)
+    for name, power in (("total", -0.5), ("dreg", 0.5)):
+        assert abs(module.slope(ratios[name], sizes)[0] - power) < 0.05

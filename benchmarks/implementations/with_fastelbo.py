@@ -9,7 +9,17 @@ import numpy as np
 
 import fastelbo as fe
 
-from ..inputs import Draws, Evidence, Normals, Points, Responsibilities, Rows, SobolNormals
+from ..inputs import (
+    Draws,
+    Evidence,
+    Images,
+    Normals,
+    Points,
+    Responsibilities,
+    Rows,
+    SobolNormals,
+    Start,
+)
 
 
 def _logsumexp(inputs: Rows) -> Callable[[], Any]:
@@ -54,6 +64,40 @@ def evidence(inputs: Evidence, n_threads: int | None = None) -> Callable[[], Any
     return run
 
 
+def _gradient(inputs: Evidence) -> Callable[[], Any]:
+    """With standard errors, which no other implementation gives."""
+
+    def run() -> Any:
+        found = fe.elbo_gradient(
+            inputs.model, inputs.q, inputs.n_samples, wrt="log_scale", per_point=True, rng=0
+        )
+        return found.value.value, found.mean.value, found.log_scale.value
+
+    return run
+
+
+def _mixture_em(inputs: Start) -> Callable[[], Any]:
+    def run() -> Any:
+        fit = fe.fit_mixture(
+            inputs.points, inputs.mixture.weights.size, init=inputs.mixture,
+            max_iter=inputs.steps, tol=0.0,
+        )  # fmt: skip
+        return fit.history.log_likelihood[-1]
+
+    return run
+
+
+def _factor_analysis(inputs: Images) -> Callable[[], Any]:
+    start = np.eye(inputs.x.shape[1], inputs.factors)
+    model = fe.LinearGaussian(inputs.x, start, noise_cov=np.ones(inputs.x.shape[1]))
+
+    def run() -> Any:
+        fitted = fe.fit(model, wrt="model").model
+        return fitted.exact_log_evidence().mean()
+
+    return run
+
+
 # Coordinates of a draw, when the draws are there for their standard normals alone.
 _DIM = 16
 
@@ -88,6 +132,9 @@ IMPLEMENTATIONS = {
         "psis": _psis,
         "mixture_log_prob": _mixture_log_prob,
         "mixture_model": _mixture_model,
+        "gradient": _gradient,
+        "mixture_em": _mixture_em,
+        "factor_analysis": _factor_analysis,
         "evidence": evidence,
         "normals": _normals,
         "sobol_normals": _sobol_normals,

@@ -117,6 +117,70 @@ def _evidence(dtype: Any, inputs: Evidence) -> Callable[[], Any]:
     return timed(run, jax.random.key(0), *(jnp.asarray(array, dtype) for array in arrays))
 
 
+def _gradient(inputs: Evidence) -> Callable[[], Any]:
+    """ELBO and gradient by mean and log scale of each data point, as a user writes it.
+
+    `jax.value_and_grad`, of all draws of all data points at once.
+    """
+    model, q, n_samples = inputs
+
+    def elbo(free: Any, key: Any, x: Any, loadings: Any, offset: Any, sd: Any) -> Any:
+        mean, log_scale = free
+        scale = jnp.exp(log_scale)
+        z = mean + scale * jax.random.normal(key, (n_samples, mean.size))
+        # The path through the draws alone.
+        log_q = norm.logpdf(z, *jax.lax.stop_gradient((mean, scale))).sum(axis=-1)
+        log_likelihood = norm.logpdf(x, z @ loadings.T + offset, sd).sum(axis=-1)
+        return (log_likelihood + norm.logpdf(z).sum(axis=-1) - log_q).mean()
+
+    def run(key: Any, x: Any, mean: Any, log_scale: Any, *shared: Any) -> Any:
+        one = jax.vmap(jax.value_and_grad(elbo), ((0, 0), 0, 0, None, None, None))
+        value, slopes = one((mean, log_scale), jax.random.split(key, len(x)), x, *shared)
+        return value, *slopes
+
+    log_scale = np.log(np.broadcast_to(q.scale, q.mean.shape))
+    arrays = (model.x, q.mean, log_scale, model.loadings, model.offset, np.sqrt(model.noise_cov))
+    return timed(run, jax.random.key(0), *map(jnp.asarray, arrays))
+
+
+def _gradient_in_blocks(reduced: bool, inputs: Evidence) -> Callable[[], Any]:
+    """The same, of a block of data points after the other and with the noise whitened.
+
+    If ``reduced``, the density is that of the least squares solution: the loadings are factored
+    once, which is not timed.
+    """
+    model, q, n_samples = inputs
+    whitened = model.loadings / np.sqrt(model.noise_cov)[:, None]
+    x = (model.x - model.offset) / np.sqrt(model.noise_cov)
+    const = -0.5 * np.log(2.0 * np.pi * model.noise_cov).sum() * np.ones(len(x))
+    if reduced:
+        basis, whitened = np.linalg.qr(whitened)
+        rest = x - x @ basis @ basis.T
+        x, const = x @ basis, const - 0.5 * (rest**2).sum(axis=1)
+
+    def elbo(free: Any, key: Any, x: Any, const: Any, loadings: Any) -> Any:
+        mean, log_scale = free
+        scale = jnp.exp(log_scale)
+        z = mean + scale * jax.random.normal(key, (n_samples, mean.size))
+        log_q = norm.logpdf(z, *jax.lax.stop_gradient((mean, scale))).sum(axis=-1)
+        log_likelihood = const - 0.5 * ((x - z @ loadings.T) ** 2).sum(axis=-1)
+        return (log_likelihood + norm.logpdf(z).sum(axis=-1) - log_q).mean()
+
+    def run(key: Any, x: Any, const: Any, mean: Any, log_scale: Any, loadings: Any) -> Any:
+        def point(data: Any) -> Any:
+            key, x, const, *free = data
+            value, slopes = jax.value_and_grad(elbo)(tuple(free), key, x, const, loadings)
+            return value, *slopes
+
+        keys = jax.random.split(key, len(x))
+        block = max(1, BLOCK_DRAWS // n_samples)
+        return jax.lax.map(point, (keys, x, const, mean, log_scale), batch_size=block)
+
+    log_scale = np.log(np.broadcast_to(q.scale, q.mean.shape))
+    arrays = (jnp.asarray(each) for each in (x, const, q.mean, log_scale, whitened))
+    return timed(run, jax.random.key(0), *arrays)
+
+
 def _evidence_mixture(dtype: Any, inputs: Evidence) -> Callable[[], Any]:
     """One target and one q, both mixtures with diagonal components."""
     target, q, n_samples = inputs
@@ -180,6 +244,11 @@ _TASKS = {
     "gaussian_sample": _gaussian_sample,
 }
 IMPLEMENTATIONS = {
-    "jax": {task: partial(prepare, jnp.float64) for task, prepare in _TASKS.items()},
+    "jax": {
+        **{task: partial(prepare, jnp.float64) for task, prepare in _TASKS.items()},
+        "gradient/diagonal": _gradient,
+    },
+    "jax in blocks": {"gradient/diagonal": partial(_gradient_in_blocks, False)},
+    "jax reduced": {"gradient/diagonal": partial(_gradient_in_blocks, True)},
     "jax float32": {task: partial(prepare, jnp.float32) for task, prepare in _TASKS.items()},
 }

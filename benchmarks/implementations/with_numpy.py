@@ -13,7 +13,7 @@ from scipy.special import gammaln
 import fastelbo as fe
 
 from ..forms import LOG_2PI
-from ..inputs import Draws, Evidence, Floats, Normals, Points, Responsibilities, Rows
+from ..inputs import Draws, Evidence, Floats, Normals, Points, Responsibilities, Rows, Start
 
 # Numbers in the largest temporary array of a block of draws, by which the speed is best.
 _BLOCK = 2**17
@@ -305,6 +305,65 @@ def _evidence(inputs: Evidence) -> Callable[[], Any]:
     return run
 
 
+# --- gradients and fits ----------------------------------------------------------------------
+
+
+def _gradient(inputs: Evidence) -> Callable[[], Any]:
+    """By hand, along the path through the draws alone."""
+    model, q, n_samples = inputs
+    sd = np.sqrt(model.noise_cov)
+    loadings, x = model.loadings / sd[:, None], (model.x - model.offset) / sd
+    const = -0.5 * sd.size * LOG_2PI - np.log(sd).sum()
+    scale = np.broadcast_to(q.scale, q.mean.shape)
+    step = max(1, _BLOCK // (n_samples * sd.size))
+
+    def block(b: slice, rng: np.random.Generator) -> tuple[Floats, ...]:
+        y = rng.standard_normal((len(x[b]), n_samples, q.dim))
+        z = q.mean[b, None] + scale[b, None] * y
+        residual = x[b, None] - z @ loadings.T
+        slope = residual @ loadings - z + y / scale[b, None]
+        terms = (y * y).sum(axis=-1) - (z * z).sum(axis=-1) - (residual * residual).sum(axis=-1)
+        value = const + 0.5 * terms.mean(axis=1) + np.log(scale[b]).sum(axis=1)
+        return value, slope.mean(axis=1), scale[b] * (slope * y).mean(axis=1)
+
+    def run() -> tuple[Any, ...]:
+        rng = np.random.default_rng(0)
+        parts = [block(slice(lo, lo + step), rng) for lo in range(0, len(x), step)]
+        return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+    return run
+
+
+def _mixture_em(inputs: Start) -> Callable[[], Any]:
+    """Expectation by the blocks of `_mixture_model`, maximisation by products of matrices."""
+    points = inputs.points
+
+    def step(mixture: fe.Mixture) -> tuple[float, fe.Mixture]:
+        density, evidence = _Mixture(mixture), 0.0
+        count, dim = mixture.weights.size, points.shape[1]
+        mass, first, second = np.zeros(count), np.zeros((count, dim)), np.zeros((count, dim, dim))
+        for b in _blocks(points):
+            joint = density.joint(points[None, b])[:, 0]
+            top = _logsumexp(joint, 0)
+            evidence += top.sum()
+            shares = np.exp(joint - top)
+            mass += shares.sum(axis=1)
+            first += shares @ points[b]
+            for c in range(count):
+                second[c] += (shares[c, :, None] * points[b]).T @ points[b]
+        mean = first / mass[:, None]
+        cov = second / mass[:, None, None] - mean[:, :, None] * mean[:, None, :]
+        return evidence / len(points), fe.Mixture(mass / mass.sum(), fe.Gaussian(mean, cov=cov))
+
+    def run() -> Any:
+        mixture = inputs.mixture
+        for _ in range(inputs.steps):
+            evidence, mixture = step(mixture)
+        return evidence
+
+    return run
+
+
 # --- random numbers --------------------------------------------------------------------------
 
 
@@ -339,6 +398,8 @@ IMPLEMENTATIONS = {
         "mixture_log_prob": _mixture_log_prob,
         "mixture_model": _mixture_model,
         "evidence": _evidence,
+        "gradient/diagonal": _gradient,
+        "mixture_em": _mixture_em,
         "normals": _normals,
         "gaussian_sample": _gaussian_sample,
     }

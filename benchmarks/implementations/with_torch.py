@@ -147,6 +147,40 @@ def _evidence(style: Style, inputs: Evidence) -> Prepared:
     return run
 
 
+def _gradient(inputs: Evidence) -> Prepared:
+    """ELBO and gradient by mean and log scale of each data point, by autograd.
+
+    Along the path through the draws alone.
+    """
+    model, q, n_samples = inputs
+    loadings, sd = _tensor(model.loadings).T, _tensor(np.sqrt(model.noise_cov))
+    data = [
+        _tensor(np.broadcast_to(array, (len(model.x), array.shape[-1]))).split(
+            max(1, _DRAWS // n_samples)
+        )
+        for array in (model.x - model.offset, q.mean, np.log(q.scale))
+    ]
+
+    def elbo(x: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
+        scale = log_scale.exp()
+        z = Normal(mean, scale, validate_args=False).rsample((n_samples,))
+        held = Normal(mean.detach(), scale.detach(), validate_args=False)
+        log_prior = Normal(torch.zeros_like(mean), 1.0, validate_args=False).log_prob(z)
+        log_likelihood = Normal(z @ loadings, sd, validate_args=False).log_prob(x)
+        return (log_likelihood.sum(-1) + log_prior.sum(-1) - held.log_prob(z).sum(-1)).mean(0)
+
+    def block(x: torch.Tensor, *start: torch.Tensor) -> Any:
+        free = [each.detach().requires_grad_() for each in start]
+        value = elbo(x, *free)
+        return value.detach(), *torch.autograd.grad(value.sum(), free)
+
+    def run() -> Any:
+        torch.manual_seed(0)
+        return _concatenate([block(*each) for each in zip(*data, strict=True)])
+
+    return run
+
+
 def _evidence_mixture(style: Style, inputs: Evidence) -> Prepared:
     """One target and one q, both mixtures of diagonal Gaussians."""
     target, q = style.joint(inputs.model), style.joint(inputs.q)
@@ -210,6 +244,7 @@ _COMPILED = Style(torch.compile, _by_hand)
 IMPLEMENTATIONS = {
     "torch": {
         **{task: partial(prepare, _EAGER) for task, prepare in _TASKS.items()},
+        "gradient/diagonal": _gradient,
         "normals": _normals,
         "gaussian_sample": _gaussian_sample,
     },
