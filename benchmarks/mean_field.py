@@ -40,7 +40,9 @@ class Problem:
         self.shape = (len(self.model.x), self.model.dim)
         mean = self.model.exact_posterior().mean
         cov = self.model.exact_posterior().cov[0]
-        self._best = self.elbo(mean, np.broadcast_to(np.diag(np.linalg.inv(cov)) ** -0.5, self.shape))
+        self._best = self.elbo(
+            mean, np.broadcast_to(np.diag(np.linalg.inv(cov)) ** -0.5, self.shape)
+        )
 
     def elbo(self, mean: Any, scale: Any) -> float:
         """The mean over data points."""

@@ -152,7 +152,9 @@ def fits_table(run: Run) -> str:
         ]
         for name, seconds in run.fits.items()
     ]
-    return _table(["mean-field fit of the digits to within 0.01 nats", "s", "over fastelbo's"], rows)
+    return _table(
+        ["mean-field fit of the digits to within 0.01 nats", "s", "over fastelbo's"], rows
+    )
 
 
 def machine_line(run: Run) -> str:

@@ -1,7 +1,7 @@
 """Five log densities that users write: the function of one draw, and what its peers need.
 
-A peer gets the same draws z (n, D). `MODELS` has each density as a user writes it, for one draw, and
-`GRADIENTS` some gradients; `BATCHES` as a user of arrays writes it, for all draws, in any array
+A peer gets the same draws z (n, D). `MODELS` has each density as a user writes it, for one draw,
+and `GRADIENTS` some gradients; `BATCHES` as a user of arrays writes it, for all draws, in any array
 library; `BLOCKS` as a writer of kernels does, in loops over a block z (D, LANES) of draws with
 fastelbo's scalars.
 """

@@ -159,8 +159,8 @@ def _digits(n: int, k: int) -> Problem:
 def _gradient(n: int, k: int) -> Problem:
     given = inputs.digits(n, k)
     dim, model = given.q.dim, given.model
-    # Beside the draw and its log weight, which is summed alone: the slope by the triangle once more,
-    # and sums and sums of squares of it and of its product with the draw.
+    # Beside the draw and its log weight, which is summed alone: the slope by the triangle once
+    # more, and sums and sums of squares of it and of its product with the draw.
     operations = _evidence_operations(model, given.q) - REDUCE + 3
     operations += dim * (dim + 1) / 2 + 2 * dim + 7 * dim
     return Problem(given, n * k, operations, 0.0, checks.gradient(given))
@@ -324,6 +324,11 @@ def _smoothing() -> list[Workload]:
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        *_estimates(), *_mixtures(), *_fits(), *_random(), *_reductions(), *_smoothing()
+        *_estimates(),
+        *_mixtures(),
+        *_fits(),
+        *_random(),
+        *_reductions(),
+        *_smoothing(),
     )  # fmt: skip
 }

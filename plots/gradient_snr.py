@@ -1,8 +1,8 @@
 """Signal-to-noise ratio of the gradient of a bound of k weights, against k, for each estimator.
 
-The total gradient by q's mean has a ratio that falls as k^(-1/2) (Rainforth et al., 2018), the doubly
-reparameterised one a ratio that rises as k^(1/2) (Tucker et al., 2019). Dashed lines are fits over
-k = 10 to 320. Takes about half a minute.
+The total gradient by q's mean has a ratio that falls as k^(-1/2) (Rainforth et al., 2018), the
+doubly reparameterised one a ratio that rises as k^(1/2) (Tucker et al., 2019). Dashed lines are
+fits over k = 10 to 320. Takes about half a minute.
 
     python plots/gradient_snr.py [--small] [--out PATH]
 """
