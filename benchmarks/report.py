@@ -20,7 +20,8 @@ BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 OURS = "fastelbo"
 # Columns, from left to right. Implementations that are not listed follow.
 PEERS = (
-    "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "jax in blocks", "jax reduced", "numpyro", "torch",
+    "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "jax in blocks",
+    "jax reduced", "numpyro", "torch",
     "torch compiled", "c_plain", "c_blocked",
 )  # fmt: skip
 
