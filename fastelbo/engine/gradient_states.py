@@ -11,6 +11,7 @@ from ..errors import InvalidWeightError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
+from ..kernels.draws.gradient_rows import GradientPlan
 from ..kernels.state.product_moments import BAD_SLOPE, BAD_WEIGHT, EMPTY, HEAD
 from ..models.gradient_plan import Asked, lower, order, parameters
 from ..models.protocol import Points
@@ -83,7 +84,17 @@ def sampled_gradient(
         return Sampled(Bound(value[0].total(), np.sqrt(value[1].total())), found, empty)
 
 
-def _folded(plan, request, rows, n_groups, size, work, n_threads, pace, tick):  # type: ignore[no-untyped-def]
+def _folded(
+    plan: GradientPlan,
+    request: EstimateRequest,
+    rows: slice,
+    n_groups: int,
+    size: int,
+    work: int,
+    n_threads: int | None,
+    pace: Pace,
+    tick: Tick,
+) -> Floats:
     """The states of some data points, from all chunks of their groups."""
     points = rows.stop - rows.start
     per_chunk = max(1, CHUNK // plan.size)
