@@ -101,8 +101,9 @@ def elbo_gradient(
         Draws of a group: 1 for the ELBO.
     estimator : {"auto", "total", "stl", "dreg", "renyi", "rws", "vimco", "score", "siwae", "exact"}
         By default "stl" for k = 1 and "dreg" for k > 1; for a Mixture and k > 1 "siwae"
-        (Morningstar et al., 2021), whose groups have k draws of each component; for a Categorical "exact".
-        "exact" is the closed form of a `LinearGaussian` with a Gaussian or Student-t q.
+        (Morningstar et al., 2021), whose groups have k draws of each component; for a Categorical
+        "exact". "exact" is also the closed form of a `LinearGaussian` with a Gaussian or Student-t
+        q.
     wrt : str or sequence of str, optional
         Among "q", "model" and "log_scale", which is "q" with the gradient by the logarithm of a
         diagonal scale in the place of that by the scale. By default "q", and for a LinearGaussian
