@@ -21,8 +21,7 @@ OURS = "fastelbo"
 # Columns, from left to right. Implementations that are not listed follow.
 PEERS = (
     "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "jax in blocks",
-    "jax reduced", "numpyro", "torch",
-    "torch compiled", "c_plain", "c_blocked",
+    "jax reduced", "numpyro", "torch", "torch compiled", "c_plain", "c_blocked",
 )  # fmt: skip
 
 

@@ -330,5 +330,5 @@ WORKLOADS: dict[str, Workload] = {
         *_random(),
         *_reductions(),
         *_smoothing(),
-    )  # fmt: skip
+    )
 }

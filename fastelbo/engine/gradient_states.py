@@ -110,7 +110,18 @@ def _plans(
     return with_values
 
 
-def _folded(plans, k, request, rows, n_groups, size, work, n_threads, pace, tick):  # type: ignore[no-untyped-def]
+def _folded(
+    plans: _Plans,
+    k: int,
+    request: EstimateRequest,
+    rows: slice,
+    n_groups: int,
+    size: int,
+    work: int,
+    n_threads: int | None,
+    pace: Pace,
+    tick: Tick,
+) -> Floats:
     """The states of some data points, from all chunks of their groups."""
     points = rows.stop - rows.start
     per_chunk = max(1, CHUNK // k)

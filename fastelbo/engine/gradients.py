@@ -78,7 +78,8 @@ def elbo_gradient(
     - ``sum_j wbar_j^2 h_j J_j`` for "dreg", doubly reparameterised (Tucker et al., 2019),
     - ``sum_j (alpha wbar_j + (1 - alpha) wbar_j^2) h_j J_j`` for "renyi", with wbar of
       ``(1 - alpha) l`` and Renyi's bound in the place of L (Li and Turner, 2016),
-    - ``sum_j (wbar_j - wbar_j^2) h_j J_j`` for "rws", the wake update (Bornschein and Bengio, 2015),
+    - ``sum_j (wbar_j - wbar_j^2) h_j J_j`` for "rws", the wake update
+      (Bornschein and Bengio, 2015),
     - ``sum_j (L - L_-j - wbar_j) s_j`` for "vimco", L_-j with the geometric mean of the other
       weights in the place of w_j (Mnih and Rezende, 2016),
     - ``sum_j (L - wbar_j) s_j`` for "score" (Ranganath et al., 2014).
@@ -99,9 +100,10 @@ def elbo_gradient(
     k : int
         Draws of a group: 1 for the ELBO.
     estimator : {"auto", "total", "stl", "dreg", "renyi", "rws", "vimco", "score", "siwae", "exact"}
-        By default "stl" for k = 1 and "dreg" for k > 1; for a Mixture and k > 1 "siwae" (Morningstar
-        et al., 2021), whose groups have k draws of each component; for a Categorical "exact".
-        "exact" is the closed form of a `LinearGaussian` with a Gaussian or Student-t q.
+        By default "stl" for k = 1 and "dreg" for k > 1; for a Mixture and k > 1 "siwae"
+        (Morningstar et al., 2021), whose groups have k draws of each component; for a Categorical
+        "exact". "exact" is also the closed form of a `LinearGaussian` with a Gaussian or Student-t
+        q.
     wrt : str or sequence of str, optional
         Among "q", "model" and "log_scale", which is "q" with the gradient by the logarithm of a
         diagonal scale in the place of that by the scale. By default "q", and for a LinearGaussian
@@ -157,7 +159,8 @@ def elbo_gradient(
     as_choice(backend, "backend", ("auto", "cpu", "cuda", "numpy"))
     if backend == "cuda":
         raise InvalidInputError(
-            'backend must be "auto", "cpu" or "numpy": gradients are computed on the CPU; got "cuda"'
+            'backend must be "auto", "cpu" or "numpy": gradients are computed on the CPU; got '
+            '"cuda"'
         )
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     per_point, progress = as_flag(per_point, "per_point"), as_flag(progress, "progress")

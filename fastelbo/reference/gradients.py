@@ -62,7 +62,7 @@ def elbo_gradients(
     u = np.einsum("nde,nkd->nke", inverse, rho[..., None] * y)
     slope = np.zeros_like(z)
     if estimator not in ("vimco", "score"):
-        slope = sum(slopes(each, z, shape, points) for each in parts)
+        slope = np.add(*(slopes(each, z, shape, points) for each in parts))
     flat_a, flat_b, flat_w = (each.reshape(z.shape[:2])[..., None] for each in (a, b, w))
     path = np.where(flat_a == 0.0, 0.0, flat_a * (slope + u)) + flat_b * u
 
@@ -158,7 +158,7 @@ def _elliptical_slopes(dist: Any, z: Array) -> Array:
         df = np.broadcast_to(dist.parameter, len(z))[:, None, None]
         square = (y * y).sum(axis=-1, keepdims=True)
         y = np.where(df < np.inf, (df + z.shape[-1]) / (df + square), 1.0) * y
-    return -np.einsum("nde,nkd->nke", inverse, y)
+    return np.asarray(-np.einsum("nde,nkd->nke", inverse, y))
 
 
 def _pull(likelihood: Any, z: Array, shape: tuple[int, ...], points: NDArray[np.intp]) -> Array:

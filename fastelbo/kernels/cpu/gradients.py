@@ -149,7 +149,7 @@ def _note_slopes(state, asked, rows, first, n, size, groups, across):
     if state[BAD_SLOPE] >= 0.0:
         return
     least = n
-    for r in range(1, asked.rows.count):
+    for r in range(1, asked.rows.height):
         for k in range(n):
             if not abs(rows[r, k]) < np.inf:
                 least = min(least, _draw_of(k, size, groups, across))
@@ -259,7 +259,7 @@ def gradient_states(
     per_chunk = max(1, CHUNK // size)
     work = make_workspace(plan.dim, plan.sampler.location, counter)
     room = make_slope_room(plan.dim, plan.prior, plan.likelihood)
-    rows = np.zeros((asked.rows.count, LANES))
+    rows = np.zeros((asked.rows.height, LANES))
     fill(rows[0], LANES, 1.0)
     coefficients = make_coefficients(max(size, LANES), LANES)
     logs = np.empty(size if size > LANES else 0)

@@ -34,7 +34,7 @@ class Rows(NamedTuple):
     z: int  # D rows, padded
     model: int  # scores of the model, padded
     weighted: int  # the same times wbar
-    count: int
+    height: int  # of all together
 
 
 class GradientPlan(NamedTuple):

@@ -2,8 +2,8 @@
 
 Of a group of k draws with log weights l_j, ``wbar = softmax(l)`` and the bound is
 ``L = log mean exp(l)``. With h the gradient of log p - log q at a draw, J the derivative of the
-draw by the parameters phi of q, and s that of log q by phi at a fixed draw, the gradient of the group is
-``sum_j (a_j h_j J_j + b_j s_j)``:
+draw by the parameters phi of q, and s that of log q by phi at a fixed draw, the gradient of
+the group is ``sum_j (a_j h_j J_j + b_j s_j)``:
 
 =======  ===========================================  =======================
 name     a                                            b
