@@ -65,7 +65,7 @@ def build_gradient(
         if by_duals:
             width = width or gradient_block.width_of(dim)
             block = gradient_block.compile_duals(
-                *functions, arguments.kind, has_data, dim=dim, stride=stride, width=width
+                functions[0], arguments.kind, has_data, dim=dim, stride=stride, width=width
             )
         else:
             width = width or WIDTH
