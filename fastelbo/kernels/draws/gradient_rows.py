@@ -57,7 +57,7 @@ class GradientPlan(NamedTuple):
     start: NDArray[np.float64]  # (N or 1, scores), padded
     # Gradients of supplied log densities in v, (N, D, draws), draw ``given_first`` on; (1, 0, 0).
     given: NDArray[np.float64]
-    given_first: int
+    given_first: int = 0
 
 
 @borrower
