@@ -6,8 +6,8 @@ from .engine.adaptation import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
 from .engine.exact_gradients import exact_elbo
-from .engine.gradients import elbo_gradient
 from .engine.expectation import expectation
+from .engine.gradients import elbo_gradient
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights
@@ -74,11 +74,11 @@ __all__ = [
     "datasets",
     "defensive",
     "draw",
+    "elbo_gradient",
     "elbo_terms",
     "errors",
     "ess",
     "estimate",
-    "elbo_gradient",
     "exact_elbo",
     "expectation",
     "from_bridgestan",

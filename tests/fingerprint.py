@@ -171,6 +171,9 @@ def closed_forms():
             if isinstance(q, fe.Gaussian) and isinstance(posterior, fe.Gaussian):
                 yield fe.kl_divergence(q, q), fe.kl_divergence(q, model.prior)
                 yield fe.exact_elbo(model, q)
+                for k in (1, 3, 40):
+                    found = fe.elbo_gradient(model, q, 80, k=k, rng=1)
+                    yield found.value, *found.gradients.values()
 
 
 def parameters(distribution):

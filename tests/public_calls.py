@@ -172,6 +172,7 @@ CALLS = {
     "draw": (fe.draw, {"q": fe.Gaussian(X, scale=1.0), "i": 2, "k": 3, "key": 5}),
     "kl_divergence": (fe.kl_divergence, {"q": Q, "p": P}),
     "exact_elbo": (fe.exact_elbo, {"model": MODEL, "q": NEAR}),
+    "elbo_gradient": (fe.elbo_gradient, {"model": MODEL, "q": NEAR, "n_samples": 100, "rng": 0}),
     "Estimate.iw_elbo": (ESTIMATE.iw_elbo, {"k": 10}),
     "Estimate.confidence_interval": (
         ESTIMATE.confidence_interval,

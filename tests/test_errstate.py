@@ -374,6 +374,11 @@ FUNCTIONS = {
         for name in ("Gaussian", "Categorical")
         for q, p in itertools.product(DISTRIBUTIONS[name](), repeat=2)
     ],
+    "elbo_gradient": lambda: [
+        (fe.elbo_gradient, (model, q, 20), {"rng": 0})
+        for model in linear_models()
+        for q in DISTRIBUTIONS["Gaussian"]() + DISTRIBUTIONS["StudentT"]()
+    ],
     "exact_elbo": lambda: [
         *[
             (fe.exact_elbo, (model, q), {})

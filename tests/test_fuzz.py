@@ -272,6 +272,14 @@ FUNCTIONS = {
         st.integers(1, 3).flatmap(lambda d: keywords(q=gaussians(d), p=gaussians(d))),
         st.integers(1, 3).flatmap(lambda c: keywords(q=categoricals(c), p=categoricals(c))),
     ),
+    "elbo_gradient": st.integers(1, 3).flatmap(
+        lambda d: keywords(
+            {"k": st.integers(1, 4), "per_point": st.booleans()},
+            model=linear_models(d),
+            q=gaussians(d) | students(d),
+            n_samples=st.integers(4, 20),
+        )
+    ),
     "exact_elbo": st.one_of(
         st.integers(1, 3).flatmap(
             lambda d: keywords(model=linear_models(d), q=gaussians(d) | students(d))

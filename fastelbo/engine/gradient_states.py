@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from ..arrays.inputs import constant
-from ..errors import AllWeightsZeroWarning, InvalidWeightError
+from ..errors import InvalidWeightError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
@@ -20,7 +19,6 @@ from ..models.protocol import Points
 from ..progress import Tick
 from ..validation import Floats
 from ..weights.bounds import Bound
-from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
 from .exact_gradients import PointSums
 from .host import group_size, host_densities, slopes_of
@@ -112,7 +110,18 @@ def _plans(
     return with_values
 
 
-def _folded(plans, k, request, rows, n_groups, size, work, n_threads, pace, tick):  # type: ignore[no-untyped-def]
+def _folded(
+    plans: _Plans,
+    k: int,
+    request: EstimateRequest,
+    rows: slice,
+    n_groups: int,
+    size: int,
+    work: int,
+    n_threads: int | None,
+    pace: Pace,
+    tick: Tick,
+) -> Floats:
     """The states of some data points, from all chunks of their groups."""
     points = rows.stop - rows.start
     per_chunk = max(1, CHUNK // k)
@@ -146,10 +155,11 @@ def _refuse(request: EstimateRequest, rows: slice, states: Floats) -> None:
     weight, slope = states[:, BAD_WEIGHT], states[:, BAD_SLOPE]
     if (weight >= 0.0).any():
         i = int(np.argmax(weight >= 0.0))
-        bad = np.zeros(rows.start + i + 1)
-        bad[-1] = 1.0
-        where = np.full(len(bad), weight[i])
-        refuse_bad_weights(bad, where, lambda i, k: about_draw(request, i, k))
+        point, draw = rows.start + i, int(weight[i])
+        raise InvalidWeightError(
+            f"the log weight of data point {point}, draw {draw}, is NaN or +inf: a density "
+            f"overflowed, or q is 0 where the model is positive. {about_draw(request, point, draw)}"
+        )
     if (slope >= 0.0).any():
         i = int(np.argmax(slope >= 0.0))
         point, draw = rows.start + i, int(slope[i])

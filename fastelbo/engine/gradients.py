@@ -23,6 +23,7 @@ from ..weights.diagnostics import warn
 from .exact_gradients import exact_gradient
 from .gradient_states import sampled_gradient
 from .mixture_gradients import MixtureTask, mixture_gradient
+from .plain_gradients import plain_gradient
 from .requests import kind_of, new_request
 
 _KINDS = {
@@ -177,6 +178,8 @@ def elbo_gradient(
     if n_groups == 0:
         raise InvalidInputError(f"k must be at most n_samples = {request.n_samples}, got {k}")
     if isinstance(q, Mixture):
+        if backend == "numpy":
+            raise InvalidInputError('backend must be "auto" or "cpu" for a Mixture q; got "numpy"')
         task = MixtureTask(
             model, q, n_groups, k, name, wanted, request.key, request.first_index, threads
         )
@@ -194,7 +197,11 @@ def elbo_gradient(
         )
     asked = Asked(model, q, wanted, _KINDS[name], 0.0 if order is None else order, k)
     with progress_bar(progress, request.points * n_groups * k) as tick:
-        found = sampled_gradient(asked, request, n_groups, per_point, threads, tick)
+        if backend == "numpy":
+            found = plain_gradient(asked, name, request, n_groups, per_point)
+            tick(request.points * n_groups * k)
+        else:
+            found = sampled_gradient(asked, request, n_groups, per_point, threads, tick)
     if found.empty:
         warn(
             AllWeightsZeroWarning,

@@ -219,7 +219,7 @@ def lower(asked: Asked, points: Points, wanted: list[Parameter]) -> Lowered:
     )  # fmt: skip
     lowered = GradientPlan(
         made, calls, asked.kind, asked.alpha, asked.k, slopes, rows_of(asked),
-        *map(constant, (*arrays, _NO_GIVEN)), given_first=0,
+        *map(constant, (*arrays, _NO_GIVEN)),
     )  # fmt: skip
     factor, added = _readings(asked, points, frame, own, wanted)
     return Lowered(lowered, factor, added)

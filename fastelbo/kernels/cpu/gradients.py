@@ -1,7 +1,7 @@
 """CPU drivers of gradients: at given points, and of bounds, in groups of draws.
 
-A chunk has whole groups: as many as fit into `CHUNK` draws, and one if none does. So has a block, if
-a group fits into one. Where a group is small, lanes are permuted: draw j of group g is in lane
+A chunk has whole groups: as many as fit into `CHUNK` draws, and one if none does. So has a block,
+if a group fits into one. Where a group is small, lanes are permuted: draw j of group g is in lane
 j m + g of a block of m groups, so that sums over the draws of a group are loops of unit stride over
 the groups. A group that is larger than a block is drawn twice: once for its log weights, and once
 for products, which have coefficients that depend on all of them.
@@ -16,7 +16,7 @@ from ..draws.densities import square_norm_identity, weigh_block
 from ..draws.gradient_rows import set_rows
 from ..draws.sampling import sample_block
 from ..draws.slopes import make_slope_room, slope_block, weigh_with_slopes
-from ..jit.compile import block, borrower
+from ..jit.compile import block, borrower, scalar
 from ..jit.threads import stopped
 from ..math.copies import copy, copy_to, fill, load_rows, store_rows
 from ..state.estimators import make_coefficients, set_coefficients
@@ -25,6 +25,7 @@ from ..state.product_moments import (
     BAD_WEIGHT,
     COUNT,
     EMPTY,
+    HEAD,
     add_products,
     clear_moments,
     first_bad,
@@ -124,28 +125,36 @@ def _weigh(asked, i, first, work, room, n):
         square_norm_identity(work.v, padded(asked.plan.dim), n, work.square)
 
 
+@scalar
+def _draw_of(k, size, groups, across):
+    """The number of the draw in lane k, from the first of the block on."""
+    return (k % groups) * size + k // groups if across else k
+
+
 @borrower
 def _note_weights(state, log_weight, first, n, size, groups, across):
     """Note the first bad log weight."""
-    bad = first_bad(log_weight, n)
-    if bad >= 0 and state[BAD_WEIGHT] < 0.0:
-        draw = first + (bad % groups) * size + bad // groups if across else first + bad
-        state[BAD_WEIGHT] = draw
+    if state[BAD_WEIGHT] >= 0.0 or first_bad(log_weight, n) < 0:
+        return
+    least = n
+    for k in range(n):
+        if not log_weight[k] < np.inf:
+            least = min(least, _draw_of(k, size, groups, across))
+    state[BAD_WEIGHT] = first + least
 
 
 @borrower
 def _note_slopes(state, asked, rows, first, n, size, groups, across):
     """Note the first draw of whose gradient a number is not finite."""
-    where = asked.rows
     if state[BAD_SLOPE] >= 0.0:
         return
-    for r in range(1, where.count):
+    least = n
+    for r in range(1, asked.rows.count):
         for k in range(n):
             if not abs(rows[r, k]) < np.inf:
-                state[BAD_SLOPE] = (
-                    first + (k % groups) * size + k // groups if across else first + k
-                )
-                return
+                least = min(least, _draw_of(k, size, groups, across))
+    if least < n:
+        state[BAD_SLOPE] = first + least
 
 
 @borrower
@@ -185,16 +194,16 @@ def _push_small(asked, i, index, key, start, stop, work, room, coefficients, row
             state, rows, asked.left, asked.right, size, groups, across, sums, work.partial_sums
         )
         state[COUNT] += float(groups)
-        if not abs(_total(state)) < np.inf:
+        if _total(state) != 0.0:
             _note_slopes(state, asked, rows, first, n, size, groups, across)
         group += groups
 
 
 @borrower
 def _total(state):
-    """A number that is not finite if a mean is not."""
+    """0, or NaN if a mean is not finite."""
     total = 0.0
-    for p in range(4, 4 + (state.shape[0] - 4) // 2):
+    for p in range(HEAD, HEAD + (state.shape[0] - HEAD) // 2):
         total += state[p] - state[p]
     return total
 
@@ -233,7 +242,7 @@ def _push_large(asked, i, index, key, start, stop, work, room, coefficients, row
             total = 0.0
             for p in range(sums.shape[0]):
                 total += sums[p] - sums[p]
-            if not total == 0.0:
+            if total != 0.0:
                 _note_slopes(state, asked, rows, draw, n, size, 1, False)
         push_sums(state, coefficients.bound[0], sums)
         state[COUNT] += 1.0

@@ -10,7 +10,7 @@ Scores of the model are affine in ``delta = z - m``.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,11 +57,11 @@ class GradientPlan(NamedTuple):
     start: NDArray[np.float64]  # (N or 1, scores), padded
     # Gradients of supplied log densities in v, (N, D, draws), draw ``given_first`` on; (1, 0, 0).
     given: NDArray[np.float64]
-    given_first: int
+    given_first: int = 0
 
 
 @borrower
-def _set_g(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows):
+def _set_g(asked, i, dim, work, slopes, form, coefficients, first, n, rows):
     """The rows of G; for estimators without gradients of log p also those of ``own``."""
     density, where = asked.plan.q.density, asked.rows
     a, both, b = coefficients.slope, coefficients.both, coefficients.score
@@ -77,7 +77,9 @@ def _set_g(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows)
         y, slope, out = work.v[d], slopes[d], form[d]
         if asked.slopes:
             for k in range(n):
-                pulled = a[first + np.uint64(k)] * slope[k] if a[first + np.uint64(k)] != 0.0 else 0.0
+                pulled = (
+                    a[first + np.uint64(k)] * slope[k] if a[first + np.uint64(k)] != 0.0 else 0.0
+                )
                 out[k] = -(pulled + both[first + np.uint64(k)] * (rho[k] * y[k]))
         else:
             for k in range(n):
@@ -102,7 +104,7 @@ def _set_g(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows)
 
 
 @borrower
-def _set_model(asked: Any, i, dim, work, coefficients, first, n, rows):
+def _set_model(asked, i, dim, work, coefficients, first, n, rows):
     """The rows of z, of the scores of the model, and of these times their coefficients."""
     where, v, first = asked.rows, work.v, np.uint64(first)
     z = rows[where.z : where.z + padded(dim)]
@@ -142,7 +144,7 @@ def _set_model(asked: Any, i, dim, work, coefficients, first, n, rows):
 
 
 @borrower
-def set_rows(asked: Any, i, dim, work, slopes, form, coefficients, first, n, rows):
+def set_rows(asked, i, dim, work, slopes, form, coefficients, first, n, rows):
     """Fill the rows that are asked for; the coefficients of lane 0 are at ``first``."""
     where = asked.rows
     if where.g >= 0:

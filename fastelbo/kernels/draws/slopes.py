@@ -30,7 +30,7 @@ from .densities import (
     place_block,
     square_norm_identity,
 )
-from .far import ROOT_UNIT, far_residual, far_distance, has_zero, mend_far
+from .far import ROOT_UNIT, far_distance, far_residual, has_zero, mend_far
 from .radial import STUDENT_T, log_radial
 
 _ZERO, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)

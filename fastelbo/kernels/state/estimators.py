@@ -1,8 +1,8 @@
 """Coefficients of the draws of a group in each estimator of a gradient.
 
 Of a group of k draws with log weights l_j, ``wbar = softmax(l)`` and the bound is
-``L = log mean exp(l)``. With h the gradient of log p - log q at a draw, J the derivative of the draw
-by the parameters phi of q, and s that of log q by phi at a fixed draw, the gradient of the group is
+``L = log mean exp(l)``. With h the gradient of log p - log q at a draw, J the derivative of the
+draw by the parameters phi of q, and s that of log q by phi at a fixed draw, the gradient of the group is
 ``sum_j (a_j h_j J_j + b_j s_j)``:
 
 =======  ===========================================  =======================
@@ -176,7 +176,7 @@ def set_coefficients(kind, alpha, x, size, count, across, partial_sums, out):
             for j in range(size):
                 k = g * step + j * stride
                 b[k] = out.bound[g] - w[k] if out.total[g] > 0.0 else 0.0
-    if kind == VIMCO or kind == SCORE:
+    if kind in (VIMCO, SCORE):
         for k in range(n):
             a[k], both[k] = 0.0, b[k]
         return

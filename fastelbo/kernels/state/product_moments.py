@@ -47,7 +47,7 @@ def _append(state, p, count, n, shift, first, second):
     """Append n values with those sums about a shift."""
     offset = first / n
     m2 = second - first * offset
-    merge_one(state, p, count, n, shift + offset, m2 if m2 > 0.0 or not m2 == m2 else 0.0)
+    merge_one(state, p, count, n, shift + offset, m2 if m2 > 0.0 or m2 != m2 else 0.0)
 
 
 @borrower
