@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from ..jit.compile import block, borrower
 from ..math.scalar import exp_normal, log, log_positive
+from ..math.sums import range_sum
 
 TOTAL, STL, DREG, RENYI, RWS, VIMCO, SCORE = range(7)
 
@@ -96,26 +97,10 @@ def _along(x, power, size, count, partial_sums, out):
         if top > -np.inf:
             for k in range(first, first + size):
                 w[k] = exp_normal(power * x[k] - top)
-            total = _sum(w, first, first + size)
+            total = range_sum(w, first, first + size)
         for k in range(first, first + size):
             w[k] = w[k] / total if total > 0.0 else 0.0
         out.top[g], out.total[g] = top, total
-
-
-@borrower
-def _sum(w, start, stop):
-    a = b = c = d = 0.0
-    k = start
-    while k + 4 <= stop:
-        a += w[k]
-        b += w[k + 1]
-        c += w[k + 2]
-        d += w[k + 3]
-        k += 4
-    while k < stop:
-        a += w[k]
-        k += 1
-    return (a + b) + (c + d)
 
 
 @borrower
