@@ -83,6 +83,10 @@ OBJECTS = {
         fe.importance_resample(PAIR, WIDE, 10, rng=0),
         repr,
     ),
+    "ElboGradient": (
+        fe.elbo_gradient(FACTORS, fe.Gaussian([0.0, 1.0], cov=COV), 200, rng=0),
+        lambda result: [*result.gradients.values()],
+    ),
     "Difference": (ESTIMATE - fe.summarize(LOG_WEIGHTS[::-1]), repr),
     "BridgeEstimate": (BRIDGE, lambda result: result.confidence_interval()),
     "LooComparison": (fe.loo_compare([LEFT_OUT, LEFT_OUT]), repr),
