@@ -91,6 +91,11 @@ OBJECTS = {
     "BridgeEstimate": (BRIDGE, lambda result: result.confidence_interval()),
     "LooComparison": (fe.loo_compare([LEFT_OUT, LEFT_OUT]), repr),
     "BoundTable": (ESTIMATE.bounds(), repr),
+    "Fit": (fe.fit(FACTORS, n_eval=50, rng=0), lambda fit: [fit.q.mean, fit.elbo]),
+    "FitHistory": (
+        fe.fit(FACTORS, method="newton", n_eval=50, rng=0).history,
+        lambda history: history.elbo,
+    ),
     "MixtureFit": (
         fe.fit_mixture(fe.datasets.load_faithful(), 2, rng=0, n_init=2),
         lambda fit: [fit.bic, fit.responsibilities([[2.0, 50.0]])],

@@ -116,8 +116,8 @@ def elbo_gradient(
     rng : None, int, SeedSequence or Generator
         Seed of the draws, as for `estimate`.
     backend : {"auto", "cpu", "numpy"}
-        "auto" is "cpu", the compiled kernels, on every machine. "numpy" is the plain reference, which
-        stores all draws.
+        "auto" is "cpu", the compiled kernels, on every machine. "numpy" is the plain reference,
+        which stores all draws.
     first_index : int
         Address of the first data point, for a minibatch of a data set.
     n_threads : int, optional
