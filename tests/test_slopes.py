@@ -43,7 +43,9 @@ def test_values_and_differences(name):
     z = points(model, q, 7)
     values, slopes = log_joint_and_gradient(model, z)
     exact = model.log_joint(z)
-    np.testing.assert_allclose(values, exact, rtol=1e-12, atol=1e-12 * np.abs(exact).max())
+    # Residuals of x = 100 and noise of .001 keep eleven digits.
+    tol = 1e-10 if "far" in name else 1e-12
+    np.testing.assert_allclose(values, exact, rtol=tol, atol=tol * np.abs(exact).max())
     assert slopes.shape == z.shape
     # Where noise is small, so is the step, but values are quadratic there.
     check_differences(model.log_joint, z, slopes, 1e-5 if "small" not in name else 1e-3, 1e-6)
@@ -72,7 +74,7 @@ def test_a_mixture_prior_against_plain_numpy():
     value = value - 0.5 * np.linalg.slogdet(2.0 * np.pi * model.noise_cov)[1]
     slope = slope + pull @ model.loadings
     np.testing.assert_allclose(values, value, rtol=1e-11)
-    np.testing.assert_allclose(slopes, slope, rtol=1e-9, atol=1e-9 * np.abs(slope).max(0))
+    np.testing.assert_allclose(slopes, slope, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("df", [None, 3.0])
@@ -100,7 +102,8 @@ def test_where_squares_overflow():
     values, slopes = log_joint_and_gradient(t, z)
     np.testing.assert_allclose(values, t.log_prob(z), rtol=1e-12)
     # Far away, the gradient is -(df + D) z / |z|^2.
-    np.testing.assert_allclose(slopes[0], -6.0 * np.array([0.0, -1.0 / 4e250]), rtol=1e-9, atol=0)
+    expected = 6.0 / 4e250 * np.array([-1e200 / 4e250, 1.0])
+    np.testing.assert_allclose(slopes[0], expected, rtol=1e-9, atol=0)
 
 
 def own_density(z, x):
