@@ -30,6 +30,7 @@ from .results.bayes_factors import bayes_factor
 from .results.estimate import Estimate
 from .results.expectation import Expectation
 from .results.fit import Fit, FitHistory
+from .results.gradient import ElboGradient
 from .results.mixture_fit import MixtureFit, MixtureHistory
 from .results.posterior_draws import PosteriorDraws
 from .results.total import Total
@@ -54,6 +55,7 @@ __all__ = [
     "BridgeEstimate",
     "Categorical",
     "Difference",
+    "ElboGradient",
     "ElboTerms",
     "Estimate",
     "Expectation",

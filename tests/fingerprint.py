@@ -327,6 +327,7 @@ def users_models():
         for model in (joint, given):
             yield function.__name__, everything(fe.estimate(model, q, CHUNK + 777, rng=5))
             yield model.log_joint(z), fe.log_weights(model, q, 100, rng=6)
+        yield joint.log_joint_gradient(z) if function is not by_one_draw else ()
     host = fe.Model(log_joint=by_batches, dim=2, data=data, vectorized=True, batch_size=300)
     yield everything(fe.estimate(host, q, 1000, rng=7)), fe.draw(q, 2, 9, key=12)
 

@@ -130,6 +130,11 @@ CALLS = {
     "Model": (values_of_model, {"log_joint": own_density, "dim": 1, "data": X, "params": (X,)}),
     "Model.log_joint": (OWN.log_joint, {"z": X[:, :1]}),
     "LinearGaussian.log_joint": (MODEL.log_joint, {"z": np.array([[0.5], [0.25]])}),
+    "Model.log_joint_gradient": (OWN.log_joint_gradient, {"z": X[:, :1]}),
+    "LinearGaussian.log_joint_gradient": (
+        MODEL.log_joint_gradient,
+        {"z": np.array([[0.5], [0.25]])},
+    ),
     "MixtureModel": (fe.MixtureModel, {"x": X[:, :1], "mixture": MIXTURE}),
     "Gaussian.log_prob": (Q.log_prob, {"z": X[:, :1]}),
     "Mixture.log_prob": (MIXTURE.log_prob, {"z": X[:, :1]}),
@@ -220,7 +225,7 @@ NOT_CALLED = {
     *("from_bridgestan", "from_numpyro", "from_pymc", "from_torch"),
     *("BridgeEstimate", "LooComparison"),
     *("Bound", "Difference", "ElboTerms", "Estimate", "LooResult", "SmoothedWeights", "Total"),
-    *("Expectation", "PosteriorDraws", "Fit", "FitHistory"),
+    *("Expectation", "PosteriorDraws", "Fit", "FitHistory", "ElboGradient"),
     *(
         "Adaptation",
         "AdaptationRound",

@@ -231,6 +231,10 @@ RECEIVERS = {
     "Fit": lambda: made(lambda model, given: fe.fit(model, rng=0, **given), list(fits())[::4]),
     "FitHistory": lambda: [fe.fit(fe.LinearGaussian([1.0], [[1.0]], noise_cov=1.0)).history],
     "MixtureFit": lambda: mixture_fits(),
+    "ElboGradient": lambda: made(
+        lambda model, q: fe.elbo_gradient(model, q, 20, rng=0),
+        itertools.product(linear_models(), DISTRIBUTIONS["Gaussian"]()),
+    ),
     "MixtureHistory": lambda: [fit.history for fit in mixture_fits()],
 }
 
@@ -475,6 +479,7 @@ METHODS = {
     "log_joint": lambda m: [
         (np.reshape(POINTS, (-1, *(1,) * len(m.batch_shape), 1)) * np.ones(m.dim),)
     ],
+    "log_joint_gradient": lambda m: METHODS["log_joint"](m),
     "source": lambda q: [(Points(q.batch_shape),)],
     "term": lambda q: [(Points(q.batch_shape), q.source(Points(q.batch_shape)).frame)],
     "expectations": lambda m: [(np.full(m.n_classes, 1 / m.n_classes), mixture_expectations)],

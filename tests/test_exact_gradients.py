@@ -6,6 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 from cases import scales, triangles
+from gradient_answers import MEAN_A, MODEL_A, PRIOR_A, TRIL_A, A
 from scipy.special import softmax
 
 import fastelbo as fe
@@ -17,16 +18,7 @@ from fastelbo.models.location_scale import LocationScale
 from fastelbo.results.gradient import PARAMETERS, ElboGradient
 
 BOTH = ("q", "model")
-A = {
-    "x": [1.0, -1.0, 0.5],
-    "loadings": [[1.0, 0.5], [2.0, -1.0], [0.0, 1.5]],
-    "offset": [0.1, -0.2, 0.3],
-    "noise_cov": [0.5, 1.0, 0.25],
-}
-PRIOR_A = {"mean": [0.5, 0.0], "cov": [[1.0, 0.3], [0.3, 2.0]]}
-MEAN_A, TRIL_A = [0.2, -0.3], [[0.6, 0.0], [0.1, 0.5]]
 MIXTURE_PRIOR = fe.Mixture([1.0], fe.Gaussian([[0.0]], scale=1.0))
-MODEL_A = fe.LinearGaussian(**A, prior=fe.Gaussian(**PRIOR_A))
 
 
 def values(model, q, wrt=BOTH, per_point=False):

@@ -83,10 +83,19 @@ OBJECTS = {
         fe.importance_resample(PAIR, WIDE, 10, rng=0),
         repr,
     ),
+    "ElboGradient": (
+        fe.elbo_gradient(FACTORS, fe.Gaussian([0.0, 1.0], cov=COV), 200, rng=0),
+        lambda result: [*result.gradients.values()],
+    ),
     "Difference": (ESTIMATE - fe.summarize(LOG_WEIGHTS[::-1]), repr),
     "BridgeEstimate": (BRIDGE, lambda result: result.confidence_interval()),
     "LooComparison": (fe.loo_compare([LEFT_OUT, LEFT_OUT]), repr),
     "BoundTable": (ESTIMATE.bounds(), repr),
+    "Fit": (fe.fit(FACTORS, n_eval=50, rng=0), lambda fit: [fit.q.mean, fit.elbo]),
+    "FitHistory": (
+        fe.fit(FACTORS, method="newton", n_eval=50, rng=0).history,
+        lambda history: history.elbo,
+    ),
     "MixtureFit": (
         fe.fit_mixture(fe.datasets.load_faithful(), 2, rng=0, n_init=2),
         lambda fit: [fit.bic, fit.responsibilities([[2.0, 50.0]])],

@@ -362,6 +362,17 @@ def _fit():
 
 
 @functools.cache
+def _gradient():
+    return build(
+        fe.elbo_gradient,
+        fe.LinearGaussian([[1.0]], [[1.0]], noise_cov=1.0),
+        fe.Gaussian([0.2], scale=0.9),
+        20,
+        rng=0,
+    )
+
+
+@functools.cache
 def _mixture_fit():
     return build(fe.fit_mixture, fe.datasets.load_faithful(), 2, rng=0, n_init=1)
 
@@ -391,6 +402,7 @@ RECEIVERS = {
     "ElboTerms": pairs().map(lambda pair: build(fe.elbo_terms, **pair, n_samples=20, rng=0)),
     "Expectation": pairs().map(lambda pair: build(fe.expectation, "mean", **pair, n_samples=20)),
     "PosteriorDraws": pairs().map(lambda pair: build(fe.importance_resample, **pair, n=5, rng=0)),
+    "ElboGradient": st.builds(_gradient),
     "Digits": st.builds(fe.datasets.load_digits),
     "Fit": st.builds(_fit),
     "FitHistory": st.builds(lambda: _fit().history),
@@ -410,6 +422,10 @@ METHODS = {
     **{
         f"{name}.log_joint": lambda model: keywords(z=points(model))
         for name in ("Gaussian", "StudentT", "Mixture", "LinearGaussian", "Model")
+    },
+    **{
+        f"{name}.log_joint_gradient": lambda model: keywords(z=points(model))
+        for name in ("LinearGaussian", "Model")
     },
     **_distribution_methods("Gaussian"),
     **_distribution_methods("StudentT"),

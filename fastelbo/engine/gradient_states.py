@@ -13,6 +13,7 @@ from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
 from ..kernels.draws.gradient_rows import GradientPlan
+from ..kernels.state.estimators import VIMCO
 from ..kernels.state.product_moments import BAD_SLOPE, BAD_WEIGHT, EMPTY, HEAD
 from ..models.gradient_plan import Asked, lower, order, parameters
 from ..models.protocol import Points
@@ -70,7 +71,7 @@ def sampled_gradient(
         lowered = lower(asked, Points(batch, rows), wanted)
         plans = _plans(lowered.plan, request, rows, n_threads)
         states = _folded(plans, asked.k, request, rows, n_groups, size, work, n_threads, pace, tick)
-        _refuse(request, rows, states)
+        _refuse(asked, request, rows, states)
         without = states[:, EMPTY] > 0.0
         empty += int(without.sum())
         count = (size - HEAD) // 2
@@ -150,7 +151,7 @@ def _folded(
     return prefix
 
 
-def _refuse(request: EstimateRequest, rows: slice, states: Floats) -> None:
+def _refuse(asked: Asked, request: EstimateRequest, rows: slice, states: Floats) -> None:
     """Errors for bad log weights, and for gradients that are not finite."""
     weight, slope = states[:, BAD_WEIGHT], states[:, BAD_SLOPE]
     if (weight >= 0.0).any():
@@ -163,7 +164,10 @@ def _refuse(request: EstimateRequest, rows: slice, states: Floats) -> None:
     if (slope >= 0.0).any():
         i = int(np.argmax(slope >= 0.0))
         point, draw = rows.start + i, int(slope[i])
+        why = "and its weight is not 0"
+        if asked.kind == VIMCO:
+            why = 'as all other weights of its group are 0: estimator="vimco" compares with them'
         raise InvalidWeightError(
-            f"the gradient at data point {point}, draw {draw}, is not finite, and its weight is "
-            f"not 0. {about_draw(request, point, draw)}"
+            f"the gradient at data point {point}, draw {draw}, is not finite, {why}. "
+            f"{about_draw(request, point, draw)}"
         )

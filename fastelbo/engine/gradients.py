@@ -116,7 +116,8 @@ def elbo_gradient(
     rng : None, int, SeedSequence or Generator
         Seed of the draws, as for `estimate`.
     backend : {"auto", "cpu", "numpy"}
-        "numpy" is the plain reference, which stores all draws.
+        "auto" is "cpu", the compiled kernels, on every machine. "numpy" is the plain reference,
+        which stores all draws.
     first_index : int
         Address of the first data point, for a minibatch of a data set.
     n_threads : int, optional
@@ -136,12 +137,15 @@ def elbo_gradient(
     InvalidInputError
         If arguments are invalid, or do not fit together; the message names them.
     InvalidWeightError
-        If a log weight is NaN or +inf, or the gradient at a draw of positive weight is not finite.
+        If a log weight is NaN or +inf, or the gradient at a draw of positive weight is not finite;
+        for "vimco" also if all other weights of its group are 0. If all weights of a group are 0
+        and q is a Mixture.
 
     Warns
     -----
     AllWeightsZeroWarning
-        If all weights of a group are 0: the bound is -inf, and has no gradient.
+        If all weights of a group are 0, or one of them and ``alpha >= 1``: the bound is -inf, and
+        has no gradient.
 
     Examples
     --------
@@ -206,10 +210,13 @@ def elbo_gradient(
         else:
             found = sampled_gradient(asked, request, n_groups, per_point, threads, tick)
     if found.empty:
+        what = "all weights of a group are 0"
+        if order is not None and order >= 1.0:
+            what = f"a weight is 0, and alpha = {order:g} is not below 1"
         warn(
             AllWeightsZeroWarning,
-            f"all weights of a group are 0, for {found.empty} of {math.prod(request.batch)} data "
-            "points: their bound is -inf, and has no gradient",
+            f"{what}, for {found.empty} of {math.prod(request.batch)} data points: their bound is "
+            "-inf, and has no gradient",
             depth=-1,
         )
     biased = name == "rws" or (name == "stl" and k > 1)

@@ -54,6 +54,13 @@ def plain_gradient(
     gradients = {}
     for each in wanted:
         values = found[each.name]
+        bad = np.isfinite(bound) & ~np.isfinite(values).all(axis=tuple(range(2, values.ndim)))
+        if bad.any():
+            i, g = np.argwhere(bad)[0]
+            raise InvalidWeightError(
+                f"the gradient by {each.name} of data point {i}, draws {g * asked.k} to "
+                f"{(g + 1) * asked.k - 1}, is not finite"
+            )
         values[empty] = np.nan
         gradients[each.name] = summed(values, each.batch, each.event)
     return Sampled(summed(bound, (), ()), gradients, int(empty.sum()))

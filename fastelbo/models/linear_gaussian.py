@@ -19,6 +19,7 @@ from .linear_likelihood import LinearLikelihood
 from .location_scale import Gaussian
 from .mixture import Mixture
 from .protocol import Points
+from .slopes import log_joint_and_gradient
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -169,6 +170,37 @@ class LinearGaussian(Frozen, Generic[Prior_co]):
             If the last axis is not `dim` long, the axes do not broadcast, or z is not finite.
         """
         return log_joint_of(self, z)
+
+    def log_joint_gradient(self, z: ArrayLike) -> tuple[Floats, Floats]:
+        """log p(x, z) at ``z``, in nats, and its gradient in z.
+
+        Parameters
+        ----------
+        z : array_like, shape (..., *batch_shape, D)
+            Latent points; the leading axes broadcast against `batch_shape`.
+
+        Returns
+        -------
+        values : ndarray
+            As `log_joint`: shape ``broadcast(z.shape[:-1], batch_shape)``.
+        slopes : ndarray
+            The gradients, with an axis of length D behind it. They say nothing where log p(x, z) is
+            -inf or NaN.
+
+        Raises
+        ------
+        InvalidInputError
+            If the last axis is not `dim` long, the axes do not broadcast, or z is not finite.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> model = fe.LinearGaussian([1.0], [[2.0]], noise_cov=0.5)
+        >>> values, slopes = model.log_joint_gradient([0.25])
+        >>> slopes.tolist()
+        [1.75]
+        """
+        return log_joint_and_gradient(self, z)
 
     def __repr__(self) -> str:
         return (

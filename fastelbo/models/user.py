@@ -23,6 +23,7 @@ from .compiled import CompiledDensity
 from .host import HostDensity
 from .joint import log_joint_of
 from .protocol import LogDensity
+from .slopes import log_joint_and_gradient
 from .terms import Zero
 
 ARRAY_NAMESPACES = ("numpy", "torch", "jax")
@@ -190,6 +191,39 @@ class Model(Frozen):
             If the last axis is not `dim` long, the axes do not broadcast, or z is not finite.
         """
         return log_joint_of(self, z)
+
+    def log_joint_gradient(self, z: ArrayLike) -> tuple[Floats, Floats]:
+        """log p(x, z) at ``z``, in nats, and its gradient in z.
+
+        Parameters
+        ----------
+        z : array_like, shape (..., *batch_shape, D)
+            Points; the leading axes broadcast against `batch_shape`.
+
+        Returns
+        -------
+        values : ndarray
+            As `log_joint`: shape ``broadcast(z.shape[:-1], batch_shape)``.
+        slopes : ndarray
+            The gradients, with an axis of length D behind it. They say nothing where log p(x, z) is
+            -inf or NaN.
+
+        Raises
+        ------
+        InvalidInputError
+            If the last axis is not `dim` long, the axes do not broadcast, z is not finite, or the
+            gradient of the function is not known and was not given as ``grad``.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> def log_joint(z: list[float]) -> float:
+        ...     return -0.5 * z[0] ** 2 - z[1] ** 4
+        >>> values, slopes = fe.Model(log_joint=log_joint, dim=2).log_joint_gradient([0.5, 1.0])
+        >>> slopes.tolist()
+        [-0.5, -4.0]
+        """
+        return log_joint_and_gradient(self, z)
 
     def __repr__(self) -> str:
         what = "log_joint" if self.is_joint else "log_likelihood"
