@@ -86,6 +86,9 @@ def elbo_gradient(
 
     By a parameter of the model it is ``sum_j wbar_j`` times the gradient of log p(x, z_j).
 
+    Estimators with h need a log p(x, z) that is continuous in z: they do not see what a jump, such
+    as that to -inf at the bound of a support, adds to the gradient. "vimco" and "score" do.
+
     Parameters
     ----------
     model : LinearGaussian, Model, MixtureModel, or a distribution
@@ -137,11 +140,13 @@ def elbo_gradient(
         If arguments are invalid, or do not fit together; the message names them.
     InvalidWeightError
         If a log weight is NaN or +inf, or the gradient at a draw of positive weight is not finite.
+        For a Mixture, also if all weights of a group are 0.
 
     Warns
     -----
     AllWeightsZeroWarning
-        If all weights of a group are 0: the bound is -inf, and has no gradient.
+        If all weights of a group are 0: the bound is -inf, and has no gradient. For a Mixture, that
+        is an error.
 
     Examples
     --------
