@@ -243,6 +243,25 @@ def test_weights_of_zero_in_other_estimators(backend):
         assert np.isnan(found.mean.value).all()
 
 
+def cut_off(z):
+    return 0.0 if z[0] > 0.0 else -np.inf
+
+
+def test_scores_see_a_jump_that_paths_do_not():
+    # The log density is flat where it is finite: a path has the gradient of -log q alone.
+    model, q = fe.Model(log_joint=cut_off, dim=1), fe.Gaussian([0.5], scale=0.5)
+    by_score, by_path = (
+        fe.elbo_gradient(model, q, 40_000, k=40, estimator=name, rng=0)
+        for name in ("vimco", "total")
+    )
+    assert by_score.value == by_path.value
+    assert abs(by_path.mean.value[0]) < 1e-12
+    below = int((q.sample(40_000, rng=0) <= 0.0).sum())
+    assert by_path.note.startswith(f"{below} draws have weight 0")
+    assert by_score.note == ""
+    assert by_score.mean.value[0] > 4.5 * by_score.mean.se[0]
+
+
 def test_one_group_has_no_error():
     gradient = fe.elbo_gradient(one_dimension(), fe.Gaussian([0.2], scale=0.9), 10, k=10, rng=0)
     assert gradient.n_groups == 1

@@ -339,6 +339,16 @@ def test_what_is_refused():
     assert np.isfinite(gradient(ONE, far, 5, 2, "siwae").value.value)
 
 
+def cut_off(z):
+    return -z[0] if z[0] > 0.0 else -np.inf
+
+
+@pytest.mark.parametrize(("k", "match"), [(1, "log weight is -inf"), (2, "are all -inf")])
+def test_a_group_of_weights_of_zero_is_an_error(k, match):
+    with pytest.raises(InvalidWeightError, match=match):
+        fe.elbo_gradient(fe.Model(log_joint=cut_off, dim=1), TWO, 20_000, k=k, rng=0)
+
+
 # --- models on the host -------------------------------------------------------------------------
 
 LOADINGS = np.random.default_rng(8).normal(size=(3, 2))

@@ -14,7 +14,7 @@ from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
 from ..kernels.draws.gradient_rows import GradientPlan
 from ..kernels.state.estimators import VIMCO
-from ..kernels.state.product_moments import BAD_SLOPE, BAD_WEIGHT, EMPTY, HEAD
+from ..kernels.state.product_moments import BAD_SLOPE, BAD_WEIGHT, EMPTY, HEAD, ZEROS
 from ..models.gradient_plan import Asked, lower, order, parameters
 from ..models.protocol import Points
 from ..progress import Tick
@@ -31,11 +31,12 @@ _DRAW_WORK = 64
 
 
 class Sampled(NamedTuple):
-    """The bound and the gradients, and how many data points have a group without a weight."""
+    """Bound and gradients; data points that have a group without a weight; draws of weight 0."""
 
     value: Bound
     gradients: dict[str, Bound]
     empty: int
+    zeros: int
 
 
 def sampled_gradient(
@@ -60,7 +61,7 @@ def sampled_gradient(
     linear = asked.of_model
     own = request.work + (0 if linear is None else (linear.loadings.size + asked.q.dim**2))
     work = asked.k * (3 * request.work + _DRAW_WORK) + int(bounds[-1]) * asked.k
-    group, empty = group_size(request), 0
+    group, empty, zeros = group_size(request), 0, 0
     if host_densities(request):
         own += (asked.q.dim + 1) * max(CHUNK, asked.k)
     # Slices begin where batches of a function on the host begin.
@@ -74,6 +75,7 @@ def sampled_gradient(
         _refuse(asked, request, rows, states)
         without = states[:, EMPTY] > 0.0
         empty += int(without.sum())
+        zeros += int(states[:, ZEROS].sum())
         count = (size - HEAD) // 2
         means, squares = states[:, HEAD : HEAD + count], states[:, HEAD + count :]
         with np.errstate(all="ignore"):
@@ -89,7 +91,7 @@ def sampled_gradient(
                     total.add(rows, each.spread(numbers[:, first:stop]))
     with np.errstate(all="ignore"):
         found = {name: Bound(a.total(), np.sqrt(b.total())) for name, (a, b) in sums.items()}
-        return Sampled(Bound(value[0].total(), np.sqrt(value[1].total())), found, empty)
+        return Sampled(Bound(value[0].total(), np.sqrt(value[1].total())), found, empty, zeros)
 
 
 # plans(first, stop): the plan for draws first to stop.

@@ -86,6 +86,10 @@ def elbo_gradient(
 
     By a parameter of the model it is ``sum_j wbar_j`` times the gradient of log p(x, z_j).
 
+    Estimators with h need a log p(x, z) that is continuous in z: they do not see what a jump, such
+    as that to -inf at the bound of a support, adds to the gradient. "vimco" and "score" do. If a
+    draw has weight 0, ``note`` says so.
+
     Parameters
     ----------
     model : LinearGaussian, Model, MixtureModel, or a distribution
@@ -222,8 +226,19 @@ def elbo_gradient(
     biased = name == "rws" or (name == "stl" and k > 1)
     return ElboGradient(
         found.value, **found.gradients, estimator=name, k=k, alpha=order, n_samples=n_groups * k,
-        n_groups=n_groups, biased=biased, note=_BIASED[name] if biased else "",
+        n_groups=n_groups, biased=biased, note=_note(name, biased, found.zeros),
     )  # fmt: skip
+
+
+def _note(name: str, biased: bool, zeros: int) -> str:
+    """What the numbers of the result do not say."""
+    notes = [_BIASED[name]] if biased else []
+    if zeros and name not in ("vimco", "score"):
+        notes.append(
+            f"{zeros} draws have weight 0: if log p(x, z) jumps to -inf, and does not fall to it, "
+            'this gradient misses what the jump adds; estimator="vimco" and "score" do not.'
+        )
+    return " ".join(notes)
 
 
 def _estimator(name: str, q: object, k: int) -> str:

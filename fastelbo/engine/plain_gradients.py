@@ -63,4 +63,4 @@ def plain_gradient(
             )
         values[empty] = np.nan
         gradients[each.name] = summed(values, each.batch, each.event)
-    return Sampled(summed(bound, (), ()), gradients, int(empty.sum()))
+    return Sampled(summed(bound, (), ()), gradients, int(empty.sum()), int(found["zeros"].sum()))

@@ -40,7 +40,7 @@ def elbo_gradients(
     Returns
     -------
     dict
-        Arrays (N, groups, ...): "value", "mean", "scale" or "scale_tril", and with ``of_model``
+        Arrays (N, groups, ...): "value", "zeros" (draws of weight 0), "mean", "scale" or "scale_tril", and with ``of_model``
         "loadings", "offset", "noise_cov", and of a Gaussian prior "prior_mean" and "prior_cov".
     """
     points = np.arange(int(np.prod(shape)))
@@ -70,6 +70,7 @@ def elbo_gradients(
         return np.asarray(x.reshape(len(points), n_groups, k, *x.shape[2:]).sum(axis=2))
 
     found = {"value": bound, "mean": grouped(path)}
+    found["zeros"] = np.isneginf(log_weight).sum(axis=-1)
     outer = path[..., :, None] * y[..., None, :]
     diagonal = np.diagonal(full, axis1=-2, axis2=-1)
     if own.scale is not None:

@@ -26,6 +26,7 @@ from ..state.product_moments import (
     COUNT,
     EMPTY,
     HEAD,
+    ZEROS,
     add_products,
     clear_moments,
     first_bad,
@@ -133,7 +134,11 @@ def _draw_of(k, size, groups, across):
 
 @borrower
 def _note_weights(state, log_weight, first, n, size, groups, across):
-    """Note the first bad log weight."""
+    """Count weights of 0, and note the first bad log weight."""
+    zeros = np.int64(0)
+    for k in range(n):
+        zeros += np.int64(1) if log_weight[k] == -np.inf else np.int64(0)
+    state[ZEROS] += float(zeros)
     if state[BAD_WEIGHT] >= 0.0 or first_bad(log_weight, n) < 0:
         return
     least = n

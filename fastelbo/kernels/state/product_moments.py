@@ -19,9 +19,10 @@ from ..math.shifted_sums import (
 
 COUNT = 0  # groups
 EMPTY = 1  # groups of which no weight is positive
-BAD_WEIGHT = 2  # the first draw whose log weight is NaN or +inf; -1 for none
-BAD_SLOPE = 3  # the first draw whose gradient is not finite; -1 for none
-HEAD = 4  # then the means, then the second moments
+ZEROS = 2  # draws whose weight is 0
+BAD_WEIGHT = 3  # the first draw whose log weight is NaN or +inf; -1 for none
+BAD_SLOPE = 4  # the first draw whose gradient is not finite; -1 for none
+HEAD = 5  # then the means, then the second moments
 
 
 @borrower
@@ -107,6 +108,7 @@ def merge_moments(state, other):
             merge_one(state, p, count, n, other[HEAD + p], other[HEAD + m + p])
     state[COUNT] += n
     state[EMPTY] += other[EMPTY]
+    state[ZEROS] += other[ZEROS]
 
 
 @borrower
