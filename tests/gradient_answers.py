@@ -1,4 +1,4 @@
-"""Models of known gradients: bounds of one latent variable by quadrature, and one of closed form."""
+"""Models of known gradients: bounds of one latent variable by quadrature; a closed form."""
 
 import fastelbo as fe
 

@@ -40,8 +40,9 @@ def elbo_gradients(
     Returns
     -------
     dict
-        Arrays (N, groups, ...): "value", "zeros" (draws of weight 0), "mean", "scale" or "scale_tril", and with ``of_model``
-        "loadings", "offset", "noise_cov", and of a Gaussian prior "prior_mean" and "prior_cov".
+        Arrays (N, groups, ...): "value", "zeros" (draws of weight 0), "mean", "scale" or
+        "scale_tril", and with ``of_model`` "loadings", "offset", "noise_cov", and of a Gaussian
+        prior "prior_mean" and "prior_cov".
     """
     points = np.arange(int(np.prod(shape)))
     draws = np.arange(n_groups * k)
