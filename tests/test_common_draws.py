@@ -43,8 +43,13 @@ def test_a_vector_holds_q(q):
     assert copy.batch_shape == q.batch_shape
     z = RNG.normal(size=(6, 4, 3))
     np.testing.assert_allclose(copy.log_prob(z), q.log_prob(z), rtol=1e-12)
-    # Degrees of freedom are not fitted.
-    assert form.shared == (q.mean.shape[:-1] == () if hasattr(q, "df") else q.batch_shape == ())
+    # Each member has parameters of its own, even where it was given one array for all.
+    assert form.shared == (q.batch_shape == ())
+    moved = form.q(form.start + RNG.normal(size=form.start.shape))
+    own = moved.components if isinstance(q, fe.Mixture) else moved
+    scale = own.scale if own.scale_tril is None else own.scale_tril[..., 0]
+    assert scale.shape == (*own.batch_shape, 3)
+    assert len(np.unique(scale[..., 0])) == np.prod(own.batch_shape)
 
 
 @each_q
@@ -163,3 +168,12 @@ def test_errors():
     with pytest.warns(FitNotConvergedWarning, match="max_iter"):
         fit = fe.fit(MODEL, fe.StudentT(5.0, np.zeros(3), scale=1.0), rng=1, max_iter=2, n_eval=0)
     assert fit.n_iter == 2
+
+
+def test_each_data_point_has_a_scale_of_its_own():
+    prior = fe.Gaussian(np.zeros((4, 2)), scale=[[0.1, 0.1], [1.0, 1.0], [3.0, 3.0], [9.0, 9.0]])
+    model = fe.LinearGaussian(np.ones((4, 2)), np.eye(2), noise_cov=1.0, prior=prior)
+    start = fe.Gaussian(np.zeros((4, 2)), scale=1.0)
+    found, best = (fe.fit(model, start, method=name, rng=0) for name in ("lbfgs", "closed"))
+    assert found.q.scale.shape == (4, 2)
+    np.testing.assert_allclose(found.elbo.value, best.elbo.value, atol=1e-6)

@@ -287,3 +287,31 @@ MIXTURE = fe.Mixture([0.5, 0.5], fe.Gaussian([[-1.0], [1.0]], scale=1.0))
 def test_what_is_refused(model, options, message):
     with pytest.raises(InvalidInputError, match=message):
         fe.fit(model, wrt="model", **options)
+
+
+def scaled_columns():
+    rng = np.random.default_rng(3)
+    loadings, sizes = rng.normal(size=(8, 2)), np.logspace(-4.0, 4.0, 8)
+    x = rng.normal(size=(300, 2)) @ loadings.T + rng.normal(size=(300, 8))
+    return x, loadings, sizes
+
+
+def test_units_do_not_change_the_maximum():
+    x, loadings, sizes = scaled_columns()
+    ours, theirs = (
+        fe.fit(fe.LinearGaussian(x * each, loadings, noise_cov=np.ones(8)), wrt="model")
+        for each in (np.ones(8), sizes)
+    )
+    shift = len(x) * np.log(sizes).sum()
+    np.testing.assert_allclose(
+        theirs.log_evidence.value + shift, ours.log_evidence.value, rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("size", [1e-150, 1e150])
+def test_em_leaves_loadings_that_have_vanished(size):
+    x, loadings, _ = scaled_columns()
+    model = fe.LinearGaussian(size * x, loadings, noise_cov=np.full(8, size) ** 2)
+    by_em, best = (fe.fit(model, wrt="model", method=name) for name in ("em", "lbfgs"))
+    assert by_em.converged
+    np.testing.assert_allclose(by_em.log_evidence.value, best.log_evidence.value, atol=1e-3)

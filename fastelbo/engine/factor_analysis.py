@@ -31,6 +31,10 @@ _MISSING = 1e-8
 _MOST_STEPS = {"lbfgs": 1000, "em": 20_000}
 _LOG_2PI = math.log(2.0 * math.pi)
 _EPS = float(np.finfo(np.float64).eps)
+# Least share of its variance at which the noise of a feature starts.
+_LEAST_START = 0.005
+# By so many nats a data point the loadings of EM may be below the best ones for its noise.
+_LOST = 1e-6
 # Features that a warning names.
 _NAMED = 10
 
@@ -145,7 +149,7 @@ def _by_profile(start: _Start, options: FitOptions, recorder: Recorder) -> _Foun
         value = start.points * (last + start.shift)
         recorder.add(iteration, value, 0.0, start.points * evaluations)
 
-    first = np.clip(np.log(start.noise), least, 0.0)
+    first = _first_noise(start, least)
     recorder.add(0, start.points * (-loss(first)[0] + start.shift), 0.0, start.points)
     most = options.max_iter or _MOST_STEPS["lbfgs"]
     result = minimize(
@@ -160,6 +164,18 @@ def _by_profile(start: _Start, options: FitOptions, recorder: Recorder) -> _Foun
     message = f"the largest gradient by log variances is {left:.1g} nats a data point"
     loadings = profile(start.cov, result.x, dim).loadings
     return _Found(loadings, np.exp(result.x), converged, message)
+
+
+def _first_noise(start: _Start, least: float) -> Floats:
+    """Log variances of the start; Joreskog's (1967), if some are not below those of the features."""
+    given = np.log(start.noise)
+    if ((given > least) & (given < 0.0)).all():
+        return np.asarray(given)
+    features, dim = start.loadings.shape
+    precision = np.diagonal(np.linalg.pinv(start.cov, hermitian=True))
+    with np.errstate(divide="ignore"):
+        unique = (1.0 - 0.5 * dim / features) / precision
+    return np.asarray(np.log(np.clip(unique, _LEAST_START, 1.0)))
 
 
 def _by_em(start: _Start, options: FitOptions, recorder: Recorder) -> _Found:
@@ -177,6 +193,13 @@ def _by_em(start: _Start, options: FitOptions, recorder: Recorder) -> _Found:
         if math.isfinite(gain) and 0.0 < ratio < 1.0:
             missing = gain / (1.0 - ratio)
         converged = missing <= tol or gain <= _EPS * abs(value)
+        if converged and iteration < most:
+            # EM cannot leave loadings of 0, nor others of too low a rank.
+            best = profile(start.cov, np.log(noise), loadings.shape[1])
+            if best.value > value + max(_LOST, 10.0 * tol):
+                loadings, before, gain, missing = best.loadings, -math.inf, math.inf, math.inf
+                converged = False
+                continue
         if converged or iteration == most:
             break
         loadings, before = new, value

@@ -140,7 +140,8 @@ def fit(
     - diagonal noise: factor analysis, by "lbfgs" on the log variances, with the loadings of each
       set of variances by eigenvectors (Joreskog, 1967), or by "em" (Rubin and Thayer, 1982), which
       starts at the model's own loadings, may need thousands of steps, and may end at a lower
-      maximum. Both need the sample covariance alone, and start at the model's own noise variances.
+      maximum. Both need the sample covariance alone, and start at the model's own noise variances;
+      "lbfgs" at Joreskog's, if some of these are not between the floor and those of the features.
 
     Of a MixtureModel it fits the mixture, by "em" from where it is, as `fit_mixture`, which also
     has several starts and other options.

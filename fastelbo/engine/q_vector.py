@@ -31,7 +31,8 @@ class QVector:
     """The parameters of a Gaussian, StudentT or Mixture in one vector.
 
     Means and logits are as they are; scales are logarithms, and so is the diagonal of a triangular
-    one. A parameter keeps the batch that it has in q: what data points share is one number.
+    one. If q has a batch, each member has parameters of its own, even where the q that was given has
+    one array for all of them.
     """
 
     def __init__(self, q: Proposal, batch: tuple[int, ...]) -> None:
@@ -51,7 +52,13 @@ class QVector:
             self._arrays.insert(0, (own.log_weight, 1))
         self._log_base, self._df = own.log_base, own.df
         self._tril = np.tril_indices(self.dim)
+        self._arrays = [(self._own(array, axes), axes) for array, axes in self._arrays]
         self._places = [self._places_of(array, axes) for array, axes in self._arrays]
+
+    def _own(self, array: Floats, axes: int) -> Floats:
+        """A parameter of each component of each member of q's batch."""
+        event = array.shape[array.ndim - axes + 1 :]
+        return np.array(np.broadcast_to(array, (*self._q.batch_shape, self.count, *event)))
 
     def _places_of(self, array: Floats, axes: int) -> NDArray[np.int64]:
         """Of each data point, which member of a parameter's own batch it has."""
