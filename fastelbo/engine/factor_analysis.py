@@ -167,7 +167,7 @@ def _by_profile(start: _Start, options: FitOptions, recorder: Recorder) -> _Foun
 
 
 def _first_noise(start: _Start, least: float) -> Floats:
-    """Log variances of the start; Joreskog's (1967), if some are not below those of the features."""
+    """Log variances of the start; Joreskog's (1967) if some are not below those of the features."""
     given = np.log(start.noise)
     if ((given > least) & (given < 0.0)).all():
         return np.asarray(given)

@@ -31,8 +31,8 @@ class QVector:
     """The parameters of a Gaussian, StudentT or Mixture in one vector.
 
     Means and logits are as they are; scales are logarithms, and so is the diagonal of a triangular
-    one. If q has a batch, each member has parameters of its own, even where the q that was given has
-    one array for all of them.
+    one. If q has a batch, each member has parameters of its own, even where the q that was given
+    has one array for all of them.
     """
 
     def __init__(self, q: Proposal, batch: tuple[int, ...]) -> None:
