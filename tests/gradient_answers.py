@@ -1,4 +1,4 @@
-"""Models of known gradients: bounds of one latent variable by quadrature; a closed form."""
+"""Models of known gradients: one latent variable, by quadrature, and two in closed form."""
 
 import fastelbo as fe
 

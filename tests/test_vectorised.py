@@ -19,11 +19,20 @@ import pytest
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
 from fastelbo.kernels.cpu import mixture_em
-from fastelbo.kernels.draws import blocks, densities, radial, rotation, sampling, sobol
+from fastelbo.kernels.draws import (
+    blocks,
+    densities,
+    gradient_rows,
+    radial,
+    rotation,
+    sampling,
+    slopes,
+    sobol,
+)
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math import selection, sums
-from fastelbo.kernels.state import moments, state
-from fastelbo.models import plans
+from fastelbo.kernels.math import selection, shifted_sums, sums
+from fastelbo.kernels.state import estimators, moments, state
+from fastelbo.models import gradient_plan, plans
 from fastelbo.models.protocol import Frame, Points
 
 pytestmark = pytest.mark.compiler
@@ -141,6 +150,36 @@ def add_moments(whitened, work, n):
     mixture_em._add_moments(whitened, work, n)
 
 
+@kernel
+def take_transposed(factor, a, n, gradient):
+    slopes.take_transposed(factor, DIM, a, DIM, n, gradient)
+
+
+@kernel
+def coefficients_room(n):
+    return estimators.make_coefficients(n, n)
+
+
+@kernel
+def softmax_across(x, size, count, out):
+    estimators._across(x, 1.0, size, count, out)
+
+
+@kernel
+def gradient_rows_of(asked, work, gradient, form, coefficients, n, rows):
+    gradient_rows.set_rows(asked, 0, DIM, work, gradient, form, coefficients, 0, n, rows)
+
+
+@kernel
+def shifted_product_sums(x, y, n, shift, partial_sums):
+    return shifted_sums.shifted_product_sums(x, y, n, shift, partial_sums)
+
+
+@kernel
+def grouped_products(x, y, size, count, out):
+    shifted_sums.grouped_products(x, y, size, count, out)
+
+
 # For each loop, the instructions that do the work, and their least number on vector registers. The
 # numbers follow from the loops: ten rounds of two products for Philox, ten terms of a polynomial,
 # half as many for float32.
@@ -175,6 +214,16 @@ EXPECTED = {
     "push_block": polynomial("pd") | {r"vaddpd": 4, r"vpmaxsq|vpcmpgtq|vmaxpd": 1},
     # Two sums, of four terms each before they are stored.
     "product_sums": {r"vfn?m(add|sub)\d+pd": 8},
+    # A tile of sixteen products of a matrix.
+    "take_transposed": {r"vfn?m(add|sub)\d+pd": 16},
+    # The largest, exponentials and shares.
+    "softmax_across": {r"vfn?m(add|sub)\d+pd": 12, "vdivpd": 1, r"v(cmp\w*|max)pd": 2},
+    # A tile each for q, for z and for the scores of the model, and products with coefficients.
+    "gradient_rows_of": {r"vfn?m(add|sub)\d+pd": 48, "vmulpd": 4},
+    # Two sums, of four terms each before they are stored.
+    "shifted_product_sums": {r"vfn?m(add|sub)\d+pd": 8},
+    # Four draws of each group before the sum is stored.
+    "grouped_products": {r"vfn?m(add|sub)\d+pd": 4},
     # An exponential, a logarithm and a division.
     "share_out": polynomial("pd") | {"vdivpd": 2, "vmulpd": 2},
     # Tiles of eight products and of four.
@@ -209,6 +258,7 @@ def signatures():
     work = numba.typeof(workspace(np.empty(0)))
     matrix = numba.float64[:, ::1]
     whitened = mixture_em.Whitened(*(as_constant(np.zeros((2,) * axes)) for axes in (1, 2, 3)))
+    coefficients = numba.typeof(coefficients_room(1))
     places, ranks, words = numba.int64[::1], numba.int32[::1], numba.uint32[::1]
     return {
         "take_above": (vector, integer, numba.float64, vector, places),
@@ -222,9 +272,30 @@ def signatures():
         "share_out": (numba.typeof(mixture_room()), integer),
         "add_moments": (numba.typeof(whitened), numba.typeof(mixture_room()), integer),
         "product_sums": (vector, vector, vector, integer, matrix),
+        "take_transposed": (numba.typeof(as_constant(np.zeros((1, 1)))), matrix, integer, matrix),
+        "softmax_across": (vector, integer, integer, coefficients),
+        "gradient_rows_of": (
+            numba.typeof(gradient_of_all()),
+            work,
+            matrix,
+            matrix,
+            coefficients,
+            integer,
+            matrix,
+        ),
+        "shifted_product_sums": (vector, vector, integer, numba.float64, matrix),
+        "grouped_products": (vector, vector, integer, integer, vector),
         **signatures_of(numba.float64, ""),
         **signatures_of(numba.float32, "_single"),
     }
+
+
+def gradient_of_all():
+    """The plan of a gradient by all parameters."""
+    model = fe.LinearGaussian(np.zeros(DIM), np.eye(DIM), noise_cov=np.eye(DIM))
+    q = fe.Gaussian(np.zeros(DIM), scale_tril=np.eye(DIM))
+    asked = gradient_plan.Asked(model, q, ("q", "model"), estimators.DREG, 0.0, 4)
+    return gradient_plan.lower(asked, Points(()), gradient_plan.parameters(asked)).plan
 
 
 def signatures_of(real, suffix):

@@ -18,7 +18,7 @@ from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..progress import progress_bar
 from ..random import RandomState
 from ..results.gradient import ElboGradient
-from ..validation import as_choice, as_count, as_flag, as_number, as_sequence
+from ..validation import as_choice, as_count, as_flag, as_number, as_sequence, shown
 from ..weights.diagnostics import warn
 from .exact_gradients import exact_gradient
 from .gradient_states import sampled_gradient
@@ -272,7 +272,7 @@ def _estimator(name: str, q: object, k: int) -> str:
 def _alpha(name: str, alpha: object) -> float | None:
     if name != "renyi":
         if alpha is not None:
-            raise InvalidInputError(f'alpha needs estimator="renyi", got alpha={alpha!r}')
+            raise InvalidInputError(f'alpha needs estimator="renyi", got alpha={shown(alpha)}')
         return None
     if alpha is None:
         raise InvalidInputError('estimator="renyi" needs alpha, the order of the bound')
