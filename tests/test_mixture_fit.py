@@ -277,6 +277,13 @@ def test_a_long_array_starts_from_some_of_its_points():
     np.testing.assert_allclose(np.sort(fit.mixture.components.mean[:, 0]), [-4.0, 4.0], atol=0.1)
 
 
+def test_single_starts_find_all_of_many_clusters():
+    x = clusters(20_000, 8, 8)
+    ends = [fe.fit_mixture(x, 8, rng=seed, n_init=1).log_likelihood / 20_000 for seed in range(3)]
+    # What scikit-learn finds from starts of k-means, at best of three.
+    np.testing.assert_allclose(ends, -13.3791, atol=1e-4)
+
+
 def test_a_start_that_ends_at_the_floor_is_not_kept():
     x = np.concatenate([np.linspace(-1.0, 1.0, 40), [0.3] * 15, np.linspace(4.0, 5.0, 20)])[:, None]
     narrow = fe.Mixture([0.1, 0.9], fe.Gaussian([[0.3], [1.0]], scale=[[1e-3], [2.0]]))

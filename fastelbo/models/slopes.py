@@ -11,7 +11,6 @@ from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import launch, new_counter
 from ..kernels.draws.blocks import CALLED, NO_CALL, SUPPLIED, ZERO, Call, Term
 from ..validation import Floats, require_finite
-from .called import CalledDensity
 from .distributions import Elliptical
 from .host import HostDensity
 from .joint import by_member
@@ -97,6 +96,8 @@ def gradient_calls(model: LatentModel, prior: Term, likelihood: Term) -> tuple[C
 def _gradient_call(density: object, term: Term) -> Call:
     if term.kind != CALLED:
         return NO_CALL
-    if not isinstance(density, CalledDensity):
+    # Some data points of a user's function have it, too.
+    call = getattr(density, "_gradient_call", None)
+    if not isinstance(call, Call):
         raise InvalidInputError(f"model must have a gradient, got {density!r}")
-    return density._gradient_call
+    return call
