@@ -393,7 +393,7 @@ def plot_fit(
     half = _BAND_SES * np.nan_to_num(elbo_se)
     ax.fill_between(x, elbo - half, elbo + half, color=colour, alpha=0.2, linewidth=0)
     for (value, se), name, style in (
-        (last, "ELBO by fresh draws", _ELBO),
+        (last, "ELBO of q", _ELBO),
         (log_evidence, "log evidence", _EVIDENCE),
     ):
         if np.abs(value) > _LARGEST_DRAWN or np.isnan(value):
@@ -402,7 +402,7 @@ def plot_fit(
         half = _BAND_SES * np.nan_to_num(se)
         ax.errorbar(
             x[-1:], [float(value)], [float(half)], color=colour, marker=marker, markersize=5,
-            linestyle="none", capsize=3, label=name if se else f"{name}, exact",
+            linestyle="none", capsize=3, label=f"{name}, {'fresh draws' if se else 'exact'}",
         )  # fmt: skip
         ax.axhline(float(value), color=colour, linewidth=0.5)
     ax.set_xlabel(label)

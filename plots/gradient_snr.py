@@ -44,7 +44,8 @@ def signal_to_noise(groups, sizes=SIZES):
             deviation[name] = found.se[0] * np.sqrt(groups)
         mean["total"] = mean["dreg"] if k > 1 else mean["stl"]
         for name, row in ratios.items():
-            row.append(mean[name] / deviation[name])
+            # RWS has no gradient at k = 1.
+            row.append(mean[name] / deviation[name] if deviation[name] > 0.0 else np.nan)
     return {name: np.array(row) for name, row in ratios.items()}
 
 

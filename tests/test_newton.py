@@ -11,7 +11,7 @@ import fastelbo as fe
 from fastelbo.demo import digits_model
 from fastelbo.engine import variational_newton
 from fastelbo.engine.fitted import FitOptions
-from fastelbo.engine.newton_steps import Diagonal, Full
+from fastelbo.engine.newton_steps import Diagonal, Full, Local
 from fastelbo.engine.variational_newton import Newton, newton
 from fastelbo.engine.whitened_draws import default_count, student_draws, whitened_draws
 from fastelbo.errors import HighParetoKWarning, InvalidInputError
@@ -323,6 +323,19 @@ def test_a_start_outside_of_the_support_is_an_error():
         run(half, 2, full=False, start=5.0)
     # Around 1.9 some draws of a scale of 1 are outside: the start is narrowed.
     assert run(half, 2, full=True, start=1.9).history.evaluations[0] > 32
+
+
+def test_a_curvature_without_an_inverse_names_its_data_point(monkeypatch):
+    def failing(scale, slope, stein):
+        if (scale > 2.0).any():
+            raise np.linalg.LinAlgError("Singular matrix")
+        return Local(slope, 1.0 + 0.0 * slope, stein, slope)
+
+    monkeypatch.setattr(Diagonal, "local", staticmethod(failing))
+    mean, scale = np.zeros((4, 2)), np.ones((4, 2))
+    scale[2] = 3.0
+    with pytest.raises(InvalidInputError, match=r"that of data point 2 has none .Singular"):
+        Newton(banana, Diagonal, mean, scale, whitened_draws(2, 32, 1), tol=1e-8, max_iter=5)
 
 
 def test_a_kink_does_not_hold_a_fit_up():

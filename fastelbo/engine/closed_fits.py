@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -15,26 +15,35 @@ from ..models.mixture_model import MixtureModel
 from ..validation import Floats
 
 
-def closed_q(model: Any, q0: Any) -> Any:
+class ClosedForm(NamedTuple):
+    """The q of the largest ELBO; None stands for the exact posterior."""
+
+    q: Any = None
+
+
+def closed_q(model: Any, q0: Any) -> ClosedForm | None:
     """The q of the family of q0 with the largest ELBO, or None where there is no closed form.
 
     Without q0 it is the exact posterior.
     """
-    if isinstance(model, MixtureModel):
-        shared = q0 is not None and q0.batch_shape != model.batch_shape
-        return _shared_classes(model, q0.batch_shape) if shared else model.exact_posterior()
-    if not isinstance(model, LinearGaussian):
+    if not isinstance(model, (LinearGaussian, MixtureModel)):
         return None
+    own = q0 is None or q0.batch_shape == model.batch_shape
+    if isinstance(model, MixtureModel):
+        if own:
+            return ClosedForm()
+        return None if q0.batch_shape else ClosedForm(_shared_classes(model))
     if q0 is None:
-        return model.exact_posterior()
+        return ClosedForm()
     if not isinstance(model.prior, Gaussian) or not isinstance(q0, Gaussian):
         return None
+    if own and q0.scale is None:
+        return ClosedForm()
     posterior = model.exact_posterior()
-    if q0.batch_shape == model.batch_shape:
-        if q0.scale is None:
-            return posterior
-        return Gaussian(posterior.mean, scale=_scale(_precision_diagonal(model), q0.mean.shape))
-    return _shared_gaussian(model, posterior, q0) if q0.batch_shape == () else None
+    if own:
+        scale = _scale(_precision_diagonal(model), q0.mean.shape)
+        return ClosedForm(Gaussian(posterior.mean, scale=scale))
+    return None if q0.batch_shape else ClosedForm(_shared_gaussian(model, posterior, q0))
 
 
 def _precision_diagonal(model: LinearGaussian) -> Floats:
@@ -71,10 +80,8 @@ def _shared_gaussian(model: LinearGaussian, posterior: Gaussian, q0: Gaussian) -
     return Gaussian(mean, scale=_scale(_precision_diagonal(model).reshape(-1, dim).mean(0), (dim,)))
 
 
-def _shared_classes(model: MixtureModel, batch: tuple[int, ...]) -> Categorical | None:
+def _shared_classes(model: MixtureModel) -> Categorical:
     """One q for all data points: proportional to w_c exp(mean of log p(x_n | c))."""
-    if batch:
-        return None
     with np.errstate(divide="ignore", under="ignore"):
         means = model.component_log_prob().reshape(-1, model.n_classes).mean(axis=0)
         return Categorical(softmax(np.log(model.mixture.weights) + means))

@@ -23,6 +23,8 @@ from .whitened_draws import default_count, student_draws, whitened_draws
 _MAX_ITER = 1000
 # Nats of a data point that the last iterations gained, where a fit ends.
 _TOL = 1e-8
+# By so many nats a data point the gradient may promise more where a line search ends.
+_PROMISED = 1e-3
 _WINDOW = 5
 # Numbers of z of a slice of data points: 4 MB.
 _SLICE = 2**19
@@ -54,10 +56,25 @@ def common_draws(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
         options={"maxiter": limit, "maxfun": 20 * limit, "maxcor": _MEMORY, "ftol": 0.0,
                  "gtol": 1e-12},
     )  # fmt: skip
-    stopped = result.status == 1
-    message = search.message or ("max_iter was reached" if stopped else "no further gain was found")
+    converged, message = _ended(search, result)
     q = objective.form.q(search.best)
-    return Fitted(q, model, search.recorder.history, not stopped, message)
+    return Fitted(q, model, search.recorder.history, converged, message)
+
+
+def _ended(search: _Search, result: Any) -> tuple[bool, str]:
+    """Whether a search converged, and what ended it."""
+    if search.message:
+        return True, search.message
+    if result.status == 1:
+        return False, "max_iter was reached"
+    slope = np.asarray(result.jac)
+    promised = 0.5 * float(slope @ (result.hess_inv @ slope))
+    if promised <= _PROMISED:
+        return True, "no further gain was found"
+    return False, (
+        f"no step raised the ELBO, though its gradient promises {promised:.1g} nats a data point, as "
+        "at an edge of the support"
+    )
 
 
 def _require_method(options: FitOptions) -> None:

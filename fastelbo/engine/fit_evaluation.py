@@ -32,13 +32,14 @@ class Reached(NamedTuple):
 def evaluate(
     model: Any, q: Any, is_posterior: bool, n_eval: int | None, key: int, n_threads: int | None
 ) -> Reached:
-    """ELBO and log evidence of q, which is the exact posterior or not.
+    """ELBO and log evidence of q, which is the exact posterior or not; k-hat by fresh draws.
 
-    Without ``n_eval``, 1000 draws a data point are made where one of both has no closed form.
+    Without ``n_eval``, draws are made of a q that is not the exact posterior, of which all would
+    have the same weight.
     """
     evidence, elbo = _exact(model, q, is_posterior)
     if n_eval is None:
-        n_eval = _FRESH_DRAWS if elbo is None or evidence is None else 0
+        n_eval = 0 if is_posterior else _FRESH_DRAWS
     found = None
     if n_eval and not isinstance(model, MixtureModel):
         found = estimate(model, q, n_eval, rng=key, backend="cpu", n_threads=n_threads)

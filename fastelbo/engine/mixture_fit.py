@@ -61,7 +61,8 @@ def fit_mixture(
         ``covariance_type``: their diagonals, the mean of those, or the mean covariance.
     n_init : int, optional
         Number of starts; by default 10, and with ``init`` 1. The first is ``init``, others are
-        drawn by k-means++ (Arthur and Vassilvitskii, 2007) from up to 16384 of the points.
+        the clusters of k-means, of up to 16384 of the points, from centres that are drawn by
+        k-means++ (Arthur and Vassilvitskii, 2007).
     max_iter : int
         Most passes over the data from a start.
     tol : float

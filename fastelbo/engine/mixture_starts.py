@@ -1,4 +1,4 @@
-"""Starts of a fit of Gaussian mixtures: centres by k-means++, and a mixture that is given."""
+"""Starts of a fit of Gaussian mixtures: clusters of k-means, and a mixture that is given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from .mixture_data import MixtureData
 Places = NDArray[np.intp]
 # A start looks at no more data points.
 _MOST_POINTS = 2**14
+# Most iterations of k-means.
+_MOST_MOVES = 20
 
 
 def drawn_start(
     data: MixtureData, kind: str, count: int, floor: float, random: np.random.Generator
 ) -> GaussianComponents:
-    """Components at the clusters of centres that were drawn from the data points (N, D).
+    """Components at the clusters of k-means, whose centres were drawn from data points (N, D).
 
     Each has the mean of its cluster. All have the variances within the clusters, and no
     covariances.
@@ -32,10 +34,12 @@ def drawn_start(
         rows = np.sort(random.choice(len(x), _MOST_POINTS, replace=False, shuffle=False))
         x, weights = x[rows], weights[rows]
     label, seeds = _clusters(x, weights, count, random)
-    total = np.bincount(label, weights, count)
-    sums = np.stack([np.bincount(label, weights * column, count) for column in x.T], axis=1)
-    filled = total > 0.0
-    mean = np.where(filled[:, None], sums / np.where(filled, total, 1.0)[:, None], x[seeds])
+    total, mean = _centres(x, weights, label, x[seeds])
+    for _ in range(_MOST_MOVES):
+        last, label = label, _nearest(x, mean)
+        if (last == label).all():
+            break
+        total, mean = _centres(x, weights, label, mean)
     gap = x - mean[label]
     variance = (weights[:, None] * gap**2).sum(axis=0) / weights.sum()
     # A cluster may have no point, if points coincide. One more for each gives it a weight.
@@ -55,17 +59,37 @@ def _clusters(
     """
     tries = 2 + int(math.log(count))
     seeds = [int(_draw(weights, 1, random)[0])]
-    nearest = _squares(x, seeds[0])
+    nearest = _squares(x, x[seeds[0]])
     label = np.zeros(len(x), np.intp)
     while len(seeds) < count:
         share = weights * nearest
         candidates = _draw(share if share.sum() > 0.0 else weights, tries, random)
-        distances = [np.minimum(nearest, _squares(x, int(seed))) for seed in candidates]
+        distances = [np.minimum(nearest, _squares(x, x[seed])) for seed in candidates]
         best = int(np.argmin([float((weights * each).sum()) for each in distances]))
         label[distances[best] < nearest] = len(seeds)
         nearest = distances[best]
         seeds.append(int(candidates[best]))
     return label, seeds
+
+
+def _centres(x: Floats, weights: Floats, label: Places, old: Floats) -> tuple[Floats, Floats]:
+    """Weights (C,) and means (C, D) of clusters; one without weight keeps its old mean."""
+    count = len(old)
+    total = np.bincount(label, weights, count)
+    sums = np.stack([np.bincount(label, weights * column, count) for column in x.T], axis=1)
+    filled = total > 0.0
+    mean = sums / np.where(filled, total, 1.0)[:, None]
+    return np.asarray(total, np.float64), np.where(filled[:, None], mean, old)
+
+
+def _nearest(x: Floats, centres: Floats) -> Places:
+    """The nearest centre of each point (Lloyd, 1982)."""
+    label, nearest = np.zeros(len(x), np.intp), np.full(len(x), np.inf)
+    for c, centre in enumerate(centres):
+        square = _squares(x, centre)
+        closer = square < nearest
+        label[closer], nearest[closer] = c, square[closer]
+    return label
 
 
 def _draw(shares: Floats, number: int, random: np.random.Generator) -> Places:
@@ -74,8 +98,8 @@ def _draw(shares: Floats, number: int, random: np.random.Generator) -> Places:
     return np.asarray(np.minimum(places, int(np.flatnonzero(shares)[-1])))
 
 
-def _squares(x: Floats, seed: int) -> Floats:
-    gap = x - x[seed]
+def _squares(x: Floats, centre: Floats) -> Floats:
+    gap = x - centre
     return np.asarray(np.einsum("nd,nd->n", gap, gap))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,26 @@ def _block_size(draws: Floats) -> int:
     return max(1, _BLOCK // draws.size)
 
 
+_Answer = TypeVar("_Answer")
+
+
+def _by_points(compute: Callable[[slice], _Answer], rows: NDArray[np.int64]) -> _Answer:
+    """What an operation on matrices of all data points gives; an error names the data point."""
+    try:
+        return compute(np.s_[:])
+    except np.linalg.LinAlgError as error:
+        reason, bad = str(error), "some data points"
+    for i, row in enumerate(rows):
+        try:
+            compute(np.s_[i : i + 1])
+        except np.linalg.LinAlgError as error:
+            reason, bad = str(error), f"data point {row}"
+            break
+    raise InvalidInputError(
+        f"model and q0 must have a curvature that has an inverse: that of {bad} has none ({reason})"
+    )
+
+
 class _State(NamedTuple):
     """q of some data points, and what the draws say of it. All arrays begin with their axis."""
 
@@ -114,7 +134,7 @@ class _State(NamedTuple):
             return np.full(len(self.rows), np.inf)
         return np.asarray(self.pairs.std(axis=1, ddof=1) / math.sqrt(count))
 
-    def part(self, keep: NDArray[np.bool_]) -> _State:
+    def part(self, keep: NDArray[np.bool_] | slice) -> _State:
         return _State(*[array[keep] for array in self])  # type: ignore[arg-type]
 
     def replace(self, new: _State, where: NDArray[np.bool_]) -> _State:
@@ -195,12 +215,19 @@ class Newton:
             if not left.all():
                 ended = ended + out.pairs.sum(axis=0)
                 at, rate, mark = at.part(left), rate[left], mark[left]
-            new = self._state(at.rows, *self._form.step(at.mean, at.scale, at.local, rate))
+            new = self._state(at.rows, *self._step(at, rate))
             evaluations += len(rate) * len(self._draws)
             better = new.elbo >= at.elbo - at.rounding
             at = at.replace(new, better)
             rate = np.where(better, np.minimum(1.0, 2.0 * rate), 0.5 * rate)
         return np.array(history)
+
+    def _step(self, at: _State, rate: Floats) -> tuple[Floats, Floats]:
+        def of(some: slice) -> tuple[Floats, Floats]:
+            part = at.part(some)
+            return self._form.step(part.mean, part.scale, part.local, rate[some])
+
+        return _by_points(of, at.rows)
 
     def _first(self, rows: NDArray[np.int64]) -> tuple[_State, int]:
         """The state at q0, narrowed where draws leave the support, and how often that was."""
@@ -229,20 +256,21 @@ class Newton:
         z[:, lost] = 0.0
         values, slopes = self._density(z, rows)
         slope = slopes.mean(axis=0)
+        # A pair of draws is e and -e: E[g e'] takes the difference of its gradients.
+        odd = (slopes[:half] - slopes[half:]).reshape(half, n * dim)
+        stein = (odd.T @ draws[:half] / len(draws)).reshape(n, dim, dim)
         lost |= ~(np.isfinite(values).all(axis=0) & np.isfinite(slope).all(axis=1))
+        lost |= ~np.isfinite(stein).all(axis=(1, 2))
         if lost.any():
-            slopes, slope, values = slopes.copy(), slope.copy(), values.copy()
-            values[:, lost], slopes[:, lost], slope[lost] = 0.0, 0.0, 0.0
+            values = values.copy()
+            values[:, lost], slope[lost], stein[lost] = 0.0, 0.0, 0.0
         entropy = self._form.log_det(scale)[:, None] + 0.5 * (
             (draws[:half] ** 2).sum(axis=1) + dim * _LOG_2PI
         )
         pairs = 0.5 * (values[:half] + values[half:]).T + entropy
         elbo = np.where(lost, -np.inf, pairs.mean(axis=1))
         rounding = _ROUNDING * (np.abs(values).mean(axis=0) + np.abs(entropy).max(axis=1))
-        # A pair of draws is e and -e: E[g e'] takes the difference of its gradients.
-        odd = (slopes[:half] - slopes[half:]).reshape(half, n * dim)
-        stein = (odd.T @ draws[:half] / len(draws)).reshape(n, dim, dim)
-        local = self._form.local(scale, slope, stein)
+        local = _by_points(lambda i: self._form.local(scale[i], slope[i], stein[i]), rows)
         return _State(rows, mean, scale, pairs, elbo, rounding, *local)
 
 

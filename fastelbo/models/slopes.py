@@ -96,6 +96,7 @@ def gradient_calls(model: LatentModel, prior: Term, likelihood: Term) -> tuple[C
 def _gradient_call(density: object, term: Term) -> Call:
     if term.kind != CALLED:
         return NO_CALL
+    # Some data points of a user's function have it, too.
     call = getattr(density, "_gradient_call", None)
     if not isinstance(call, Call):
         raise InvalidInputError(f"model must have a gradient, got {density!r}")

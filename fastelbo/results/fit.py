@@ -88,7 +88,8 @@ class Fit(Frozen):
     pareto_k : ndarray
         k-hat of the weights of the fresh draws, in the shape of the batch; NaN without draws.
     estimate : Estimate or None
-        By the fresh draws; None where ELBO and evidence are exact, and no draws were asked for.
+        By the fresh draws; None where q is the exact posterior, unless draws were asked for, and of
+        a MixtureModel, whose sums over classes need none.
     method : str
         ``"closed"``, ``"em"``, ``"newton"``, ``"lbfgs"`` or ``"adam"``.
     n_iter : int
