@@ -177,3 +177,14 @@ def test_each_data_point_has_a_scale_of_its_own():
     found, best = (fe.fit(model, start, method=name, rng=0) for name in ("lbfgs", "closed"))
     assert found.q.scale.shape == (4, 2)
     np.testing.assert_allclose(found.elbo.value, best.elbo.value, atol=1e-6)
+
+
+def beyond_zero(z):
+    return -z[0] - 0.5 * z[1] * z[1] if z[0] > 0.0 else -np.inf
+
+
+def test_an_edge_of_the_support_is_no_maximum():
+    model = fe.Model(log_joint=beyond_zero, dim=2)
+    with pytest.warns(FitNotConvergedWarning, match="though its gradient promises"):
+        found = fe.fit(model, fe.Gaussian([0.8, 0.0], scale=0.2), method="lbfgs", rng=0, n_eval=0)
+    assert not found.converged

@@ -42,9 +42,8 @@ def common_draws(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
     The search starts at q0, and keeps one set of whitened draws of each component, so that the
     ELBO is a smooth function: a sample average approximation (Giordano, Ingram and Broderick, 2024,
     Black box variational inference with a deterministic objective, JMLR 25). Free are means, logs
-    of scales, triangular scales with the log of their diagonal, and logits. What q0 shares between
-    data points stays shared. It ends when the last five iterations gained at most ``tol`` nats a
-    data point.
+    of scales, triangular scales with the log of their diagonal, and logits, of each member of q0's
+    batch. It ends when the last five iterations gained at most ``tol`` nats a data point.
     """
     _require_method(options)
     count = default_count(model.dim) * (_FOR_MIXTURES if isinstance(q0, Mixture) else 1)
