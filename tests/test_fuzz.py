@@ -74,6 +74,8 @@ DOCUMENTED |= {"r_hat", "ess_bulk", "elpd_loo_mcse"}
 # Results may be NaN: of negative sums and of no elements; of log weights alone.
 MAY_BE_NAN = {"logsumexp", "logmeanexp"}
 # NaN where a parameter makes no sense.
+# Where log p is -inf, its gradient says nothing.
+MAY_BE_NAN |= {"LinearGaussian.log_joint_gradient", "Model.log_joint_gradient"}
 MAY_BE_NAN |= {name for name in public_api.functions() if name.startswith("math.")}
 # Moments that a Student-t does not have.
 MAY_BE_NAN |= {f"{kind}.{name}" for kind in ("StudentT", "Mixture") for name in ("mean", "cov")}

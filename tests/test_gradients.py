@@ -315,6 +315,11 @@ def test_bad_pairs():
         fe.elbo_gradient(3, full)
 
 
+def test_gradients_beyond_the_largest_float_are_refused():
+    with pytest.raises(InvalidInputError, match="differ less in size"):
+        fe.elbo_gradient(one_dimension(), fe.Gaussian([0.0], scale=1e-310), 4, rng=0)
+
+
 def broken(z):
     return np.where(z[0] > 2.0, np.nan, -0.5 * z[0] ** 2)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays.inputs import constant
-from ..errors import InvalidWeightError
+from ..errors import InvalidInputError, InvalidWeightError
 from ..kernels.cpu import gradients
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace, launch, new_counter
 from ..kernels.draws.blocks import CHUNK
@@ -86,6 +86,7 @@ def sampled_gradient(
             value[1].add(rows, spread[:, 0])
             means = means[:, 1:] * lowered.factor + lowered.added
             spread = spread[:, 1:] * lowered.factor**2
+            _refuse_overflow(means[~without], spread[~without], n_groups)
             for each, first, stop in zip(wanted, bounds[:-1], bounds[1:], strict=True):
                 for total, numbers in zip(sums[each.name], (means, spread), strict=True):
                     total.add(rows, each.spread(numbers[:, first:stop]))
@@ -151,6 +152,14 @@ def _folded(
         tick(points * groups * k)
         first += step
     return prefix
+
+
+def _refuse_overflow(means: Floats, spread: Floats, n_groups: int) -> None:
+    if not np.isfinite(means).all() or (n_groups > 1 and np.isnan(spread).any()):
+        raise InvalidInputError(
+            "model and q must differ less in size: on the way to the gradient, products and ratios "
+            "of their parameters are beyond the largest float"
+        )
 
 
 def _refuse(asked: Asked, request: EstimateRequest, rows: slice, states: Floats) -> None:

@@ -188,6 +188,7 @@ class Lowered(NamedTuple):
     added: Floats  # (n or 1, products)
 
 
+@np.errstate(all="ignore")
 def lower(asked: Asked, points: Points, wanted: list[Parameter]) -> Lowered:
     """The plan of some data points. The engine puts in what a function on the host gives."""
     model, q, dim = asked.model, asked.q, asked.q.dim
