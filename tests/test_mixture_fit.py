@@ -425,3 +425,10 @@ def test_figure():
     line, *others = ax.get_lines()
     np.testing.assert_array_equal(line.get_ydata(), fit.history.log_likelihood)
     assert len(others) == 2
+
+
+def test_a_start_whose_components_coincide_is_refused():
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    start = fe.Mixture([0.3, 0.7], fe.Gaussian(np.zeros((2, 2)), scale=1.0))
+    with pytest.raises(InvalidInputError, match="components that differ"):
+        fe.fit_mixture(x, 2, init=start)

@@ -173,6 +173,13 @@ def _require_init(init: object, count: int, dim: int) -> None:
             f"init must have n_components = {count} components of {dim} coordinates, as x has; "
             f"got {init.weights.size} of {init.dim}"
         )
+    parts = init.components
+    cov = np.broadcast_to(parts.cov, (count, dim, dim)).reshape(count, -1)
+    both = np.concatenate([np.broadcast_to(parts.mean, (count, dim)), cov], axis=1)
+    if len(np.unique(both, axis=0)) < count:
+        raise InvalidInputError(
+            "init must have components that differ: those that coincide stay together"
+        )
 
 
 def _climbs(
