@@ -100,8 +100,6 @@ OBJECTS = {
         fe.fit_mixture(fe.datasets.load_faithful(), 2, rng=0, n_init=2),
         lambda fit: [fit.bic, fit.responsibilities([[2.0, 50.0]])],
     ),
-    "Fit": (fe.fit(FACTORS, fe.Gaussian(np.zeros((2, 2)), scale=1.0), rng=0), str),
-    "FitHistory": (fe.fit(FACTORS).history, repr),
 }
 COPIES = {
     "itself": lambda thing: thing,

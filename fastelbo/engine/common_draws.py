@@ -71,8 +71,8 @@ def _ended(search: _Search, result: Any) -> tuple[bool, str]:
     if promised <= _PROMISED:
         return True, "no further gain was found"
     return False, (
-        f"no step raised the ELBO, though its gradient promises {promised:.1g} nats a data point, as "
-        "at an edge of the support"
+        f"no step raised the ELBO, though its gradient promises {promised:.1g} nats a data point, "
+        "as at an edge of the support"
     )
 
 

@@ -174,6 +174,7 @@ def _require_init(init: object, count: int, dim: int) -> None:
             f"got {init.weights.size} of {init.dim}"
         )
     parts = init.components
+    assert isinstance(parts, Gaussian)
     cov = np.broadcast_to(parts.cov, (count, dim, dim)).reshape(count, -1)
     both = np.concatenate([np.broadcast_to(parts.mean, (count, dim)), cov], axis=1)
     if len(np.unique(both, axis=0)) < count:
