@@ -23,6 +23,9 @@ _FIRST_LENGTH = 4.0
 _CHANGE = 4.0
 # Of a log likelihood and its number of data points: smaller gains are rounding.
 _ROUNDING = 64 * float(np.finfo(float).eps)
+# What is left is extrapolated by the slowest of the last rates: behind an extrapolated step, what
+# converges quickly hides what does not.
+_RATES = 3
 # Smaller changes of parameters are rounding where gains are.
 _STILL = 1e-6
 
@@ -43,7 +46,7 @@ def climb(
 ) -> Climb:
     """Steps from the first components until ``tol`` nats are left, or there were ``max_iter``."""
     begin, values, seconds, passes = time.perf_counter(), [0.0][:0], [0.0][:0], 0
-    longest, left, converged = _FIRST_LENGTH, math.inf, False
+    longest, left, converged, rates = _FIRST_LENGTH, math.inf, False, [0.0][:0]
 
     def passed(at: GaussianComponents) -> tuple[float, GaussianComponents]:
         nonlocal passes
@@ -67,7 +70,8 @@ def climb(
             continue
         r = points[1] - points[0]
         v = points[2] - points[1] - r
-        left = _left(gain, float(np.linalg.norm(r)), float(np.linalg.norm(r + v)))
+        rates.append(_rate(float(np.linalg.norm(r)), float(np.linalg.norm(r + v))))
+        left = _left(gain, max(rates[-_RATES:]))
         rounding = abs(gain) <= _ROUNDING * (abs(value) + n_points)
         converged = left <= tol or (rounding and float(np.abs(r).max()) <= _STILL)
         if converged:
@@ -90,9 +94,13 @@ def climb(
     return Climb(one, values, seconds, passes, max(left, 0.0), converged)
 
 
-def _left(gain: float, before: float, after: float) -> float:
-    """What is left of a series of gains, of which each is (after / before)^2 of the last."""
+def _rate(before: float, after: float) -> float:
+    """The share of a gain that the next one is, for steps of these lengths."""
     if after >= before:
-        return math.inf if after > 0.0 else 0.0
-    rate = (after / before) ** 2
-    return max(gain, 0.0) * rate / (1.0 - rate)
+        return 1.0 if after > 0.0 else 0.0
+    return (after / before) ** 2
+
+
+def _left(gain: float, rate: float) -> float:
+    """What is left of a series of gains, of which each is that share of the last."""
+    return max(gain, 0.0) * rate / (1.0 - rate) if rate < 1.0 else math.inf
