@@ -21,7 +21,7 @@ from fastelbo.kernels.vectors.block import call_block, compile_block
 from fastelbo.kernels.vectors.calls import call_gradient_block
 from fastelbo.kernels.vectors.gradient_block import compile_duals, compile_given, width_of
 
-from .user_models import BATCHES, BLOCKS, GRADIENTS, MODELS
+from .user_models import BATCHES, BLOCKS, GRADIENTS, MODELS, schools_both
 
 # Draws, and draws in one call of the array libraries: the best of 1024 to 65536.
 _DRAWS, _BATCH = 2**15, 4096
@@ -145,20 +145,21 @@ def test_density(timed, benchmark, small, name, peer):
 # --- value and gradient --------------------------------------------------------------------------
 
 
-def _slopes(name: str, n: int, by_hand: bool) -> Callable[[], Any]:
+def _slopes(name: str, n: int, form: str) -> Callable[[], Any]:
     model = MODELS[name]
-    options: Any = {"stride": LANES}
-    if by_hand:
-        arguments = Arguments(None, (model.params, model.params))
-        block = compile_given(
-            model.function, GRADIENTS[name], arguments.kind, False, **options
-        )  # fmt: skip
-    else:
-        arguments = Arguments(None, model.params)
+    params: Any = model.params
+    if form == "duals":
+        arguments = Arguments(None, params)
         block = compile_duals(
             model.function, arguments.kind, False, dim=model.dim, width=width_of(model.dim),
-            **options,
+            stride=LANES,
         )  # fmt: skip
+    else:
+        given: Any = (model.function, GRADIENTS[name])
+        if form == "both":
+            given, params = (schools_both,), (params[0], 1.0 / params[1])
+        arguments = Arguments(None, (params,) * len(given))
+        block = compile_given(given, arguments.kind, False, stride=LANES)
 
     @numba.njit(**UNCOUNTED)
     def run(address, words, z, out, slopes):
@@ -200,8 +201,9 @@ def _jax_slopes(name: str, n: int) -> Callable[[], Any]:
 
 
 GRADIENT_PEERS = {
-    "fastelbo by duals": functools.partial(_slopes, by_hand=False),
-    "fastelbo by grad=": functools.partial(_slopes, by_hand=True),
+    "fastelbo by duals": functools.partial(_slopes, form="duals"),
+    "fastelbo by grad=": functools.partial(_slopes, form="grad"),
+    "fastelbo by grad= with the value": functools.partial(_slopes, form="both"),
     "jax": _jax_slopes,
 }
 

@@ -99,6 +99,25 @@ def schools_gradient(z, y, sigma):
     return slope
 
 
+def schools_both(z, y, precision):
+    tau = math.exp(z[1])
+    ratio = (tau / 5.0) ** 2
+    lp = -0.5 * (z[0] / 5.0) ** 2 + z[1] - math.log(1.0 + ratio)
+    slope = np.zeros(z.shape[0])
+    by_mu, by_log_tau = -0.04 * z[0], 1.0 - 2.0 * ratio / (1.0 + ratio)
+    for j in range(y.shape[0]):
+        eta = z[2 + j]
+        scaled = (y[j] - z[0] - tau * eta) * precision[j]
+        r = scaled * precision[j]
+        moved = r * tau
+        lp += -0.5 * eta * eta - 0.5 * scaled * scaled
+        by_mu += r
+        by_log_tau += moved * eta
+        slope[2 + j] = moved - eta
+    slope[0], slope[1] = by_mu, by_log_tau
+    return lp, slope
+
+
 # --- all draws, with arrays (`xp` is NumPy, JAX's or PyTorch) -------------------------------------
 
 
