@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "benchmarks"
 # Layers, from the inside out. A file or folder imports only from the lines above its own. Files of
 # one folder may import each other.
 LAYERS = [
-    {"inputs", "machine", "gpu_machine", "gpu_workloads", "user_models"},
+    {"inputs", "machine", "gpu_machine", "gpu_workloads", "user_models", "mean_field"},
     {"gpu_user_models"},
     {"forms"},
     {"implementations"},
@@ -28,6 +28,7 @@ LAYERS = [
         "bench_startup",
         "bench_cuda",
         "bench_user_models",
+        "bench_mean_field",
     },
     {"report", "gpu_report", "registers"},
 ]
