@@ -128,7 +128,7 @@ def test_modules_and_scripts_shown_exist():
     scripts = {command[0] for command in shown if command[0] != "-m"}
     assert {"benchmarks.report", "benchmarks.gpu_report"} <= modules
     assert all(importlib.util.find_spec(name) for name in modules)
-    assert scripts == {"plots/throughput.py"}
+    assert scripts == {"plots/throughput.py", "plots/fit.py"}
     for name in scripts | {code for code in INLINE if re.fullmatch(r"plots/\w+\.py", code)}:
         assert (ROOT / name).is_file(), name
 

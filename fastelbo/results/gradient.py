@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,10 @@ PARAMETERS = (
 )
 # Entries of each gradient that a repr shows.
 _SHOWN = 4
+
+# A gradient that was not asked for. Fields are typed as bounds, so that those that were can be read
+# without a test for None.
+_ABSENT: Any = None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -93,16 +98,16 @@ class ElboGradient(Frozen):
     """
 
     value: Bound
-    mean: Bound | None = None
-    scale: Bound | None = None
-    scale_tril: Bound | None = None
-    log_scale: Bound | None = None
-    logits: Bound | None = None
-    loadings: Bound | None = None
-    offset: Bound | None = None
-    noise_cov: Bound | None = None
-    prior_mean: Bound | None = None
-    prior_cov: Bound | None = None
+    mean: Bound = _ABSENT
+    scale: Bound = _ABSENT
+    scale_tril: Bound = _ABSENT
+    log_scale: Bound = _ABSENT
+    logits: Bound = _ABSENT
+    loadings: Bound = _ABSENT
+    offset: Bound = _ABSENT
+    noise_cov: Bound = _ABSENT
+    prior_mean: Bound = _ABSENT
+    prior_cov: Bound = _ABSENT
     estimator: str = "exact"
     k: int = 1
     alpha: float | None = None
