@@ -31,7 +31,7 @@ def gap(q):
     [
         fe.Gaussian(np.zeros(3), scale=1.0),
         fe.Gaussian(np.zeros(3), scale_tril=np.eye(3)),
-        fe.StudentT(5.0, np.zeros(3), scale=1.0),
+        pytest.param(fe.StudentT(5.0, np.zeros(3), scale=1.0), marks=pytest.mark.slow),
         fe.Mixture([0.4, 0.6], fe.Gaussian([[0.0] * 3, [1.0] * 3], scale=1.0)),
     ],
     ids=["diagonal", "full", "student", "mixture"],

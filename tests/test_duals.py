@@ -204,6 +204,7 @@ def test_one_draw_at_a_time():
     np.testing.assert_allclose(slopes, differences(loops, z, ()), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "dim", "data", "params"), [MODELS[1]])
 def test_widths_give_the_same_bits(function, dim, data, params):
     z = RNG.normal(size=(dim, 19))

@@ -52,6 +52,7 @@ def fitted(weights: Floats, components: Gaussian) -> Any:
     return result
 
 
+@np.errstate(all="ignore")
 def _by_kind(components: Gaussian, count: int) -> tuple[str, Floats, Floats, Floats]:
     """The most special covariance type, covariances, roots of their inverses, and the inverses."""
     dim = components.dim
