@@ -85,6 +85,7 @@ def parameter(model, q, name):
     return getattr(model, name)
 
 
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.HighParetoKWarning")
 @pytest.mark.parametrize("q_name", QS)
 @pytest.mark.parametrize("model_name", MODELS)
 def test_total_gradients_are_differences(model_name, q_name):

@@ -6,7 +6,12 @@ from cases import CASES
 from gradient_answers import BOUNDS, MEAN_A, MODEL_A, MOMENTS, NAMES, NARROW, STANDARD, TRIL_A
 
 import fastelbo as fe
-from fastelbo.errors import AllWeightsZeroWarning, InvalidInputError, InvalidWeightError
+from fastelbo.errors import (
+    AllWeightsZeroWarning,
+    HighParetoKWarning,
+    InvalidInputError,
+    InvalidWeightError,
+)
 
 ESTIMATORS = ("total", "stl", "dreg", "renyi", "rws", "vimco", "score")
 RENYI = {
@@ -148,10 +153,13 @@ def test_against_plain_numpy(name):
                 np.testing.assert_allclose(a.se, b.se, rtol=1e-8, atol=1e-8 * size, err_msg=each)
 
 
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.LowESSWarning")
 def test_same_value_as_estimate():
-    model, q = CASES["t_full-mixture-full"]()
-    estimate = fe.estimate(model, q, 900, rng=2, iw_sizes=[9], pareto_k=False)
-    for k, bound in ((1, estimate.iw_elbo(1)), (9, estimate.iw_elbo(9))):
+    # A Student-t q has no standard error at k = 1 and so few draws.
+    for name, k in (("full-gaussian-full", 1), ("t_full-mixture-full", 9)):
+        model, q = CASES[name]()
+        estimate = fe.estimate(model, q, 900, rng=2, iw_sizes=[9], pareto_k=False)
+        bound = estimate.iw_elbo(k)
         value = fe.elbo_gradient(model, q, 900, k=k, rng=2, per_point=True).value
         np.testing.assert_allclose(value.value, bound.value, rtol=1e-12)
         np.testing.assert_allclose(value.se, bound.se, rtol=1e-9)
@@ -331,3 +339,39 @@ def test_bad_draws_are_named():
     for k in (1, 4, 50, 1000):
         with pytest.raises(InvalidWeightError, match=f"data point 0, draw {first}\\b"):
             fe.elbo_gradient(model, q, 1000, k=k, rng=0)
+
+
+# --- heavy tails ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["cpu", "numpy"])
+def test_an_elbo_without_a_variance_has_no_standard_error(backend):
+    # The terms of the ELBO grow like z^2: with df = 1 they have no mean, and the ELBO is -inf.
+    model = fe.LinearGaussian([[1.0], [0.5]], [[1.0]], noise_cov=1.0)
+    q = fe.StudentT([1.0, 30.0], [[0.2], [0.3]], scale=0.9)
+    with pytest.warns(HighParetoKWarning, match="for 1 of 2 data points .the first: 0."):
+        found = fe.elbo_gradient(model, q, 10_000, per_point=True, rng=0, backend=backend)
+    for bound in (found.value, *found.gradients.values()):
+        assert np.isnan(bound.se[0]).all()
+        assert np.isfinite(bound.se[1]).all()
+    with pytest.warns(HighParetoKWarning):
+        together = fe.elbo_gradient(model, q, 10_000, rng=0, backend=backend)
+    assert np.isnan(together.value.se)
+    assert np.isnan(together.loadings.se).all()
+    assert np.isnan(together.scale.se).any()
+
+
+def test_the_components_of_a_mixture_may_have_heavy_tails():
+    model = fe.LinearGaussian([1.0], [[1.0]], noise_cov=1.0)
+    q = fe.Mixture([0.5, 0.5], fe.StudentT(1.0, [[0.2], [0.3]], scale=0.9))
+    with pytest.warns(HighParetoKWarning):
+        found = fe.elbo_gradient(model, q, 10_000, rng=0)
+    assert np.isnan(found.value.se)
+    assert all(np.isnan(bound.se).all() for bound in found.gradients.values())
+
+
+def test_a_mixture_says_that_draws_have_weight_0():
+    model = fe.Model(log_joint=cut_off, dim=1)
+    q = fe.Mixture([0.5, 0.5], fe.Gaussian([[0.5], [0.7]], scale=0.5))
+    found = fe.elbo_gradient(model, q, 400, k=20, rng=0)
+    assert "draws have weight 0" in found.note

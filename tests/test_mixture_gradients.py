@@ -39,7 +39,9 @@ SIWAE = {
 
 
 def gradient(model, q, n_groups, k=1, estimator="stl", wrt=("q",), per_point=False, **options):
-    task = MixtureTask(model, q, n_groups, k, estimator, wrt, **{"key": 3, **options})
+    sizes = np.broadcast_shapes(model.batch_shape, q.batch_shape)
+    given = {"key": 3, "heavy": np.zeros(int(np.prod(sizes)), np.bool_), **options}
+    task = MixtureTask(model, q, n_groups, k, estimator, wrt, **given)
     return mixture_gradient(task, per_point)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError, InvalidWeightError
@@ -45,6 +46,7 @@ class MixtureTask(NamedTuple):
     estimator: str  # "stl", "total" or "siwae"
     wrt: Collection[str]  # "q", "model", "log_scale"
     key: int
+    heavy: NDArray[np.bool_]  # data points without a standard error
     first_index: int = 0
     n_threads: int | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError, InvalidWeightError
@@ -44,10 +45,14 @@ def sampled_gradient(
     request: EstimateRequest,
     n_groups: int,
     per_point: bool,
+    heavy: NDArray[np.bool_],
     n_threads: int | None,
     tick: Tick,
 ) -> Sampled:
-    """The bound and its gradients from ``n_groups`` groups of draws of each data point."""
+    """The bound and its gradients from ``n_groups`` groups of draws of each data point.
+
+    ``heavy`` data points have no standard error.
+    """
     wanted, batch = parameters(asked), request.batch
     bounds, size = order(wanted), HEAD + 2
     size += 2 * int(bounds[-1])
@@ -81,12 +86,13 @@ def sampled_gradient(
         with np.errstate(all="ignore"):
             spread = squares / (n_groups * (n_groups - 1.0))
             means[without], spread[without] = np.nan, np.nan
-            means[without, 0] = -np.inf
+            means[without, 0], spread[heavy[rows], 0] = -np.inf, np.nan
             value[0].add(rows, means[:, 0])
             value[1].add(rows, spread[:, 0])
             means = means[:, 1:] * lowered.factor + lowered.added
             spread = spread[:, 1:] * lowered.factor**2
             _refuse_overflow(means[~without], spread[~without], n_groups)
+            spread[heavy[rows]] = np.nan
             for each, first, stop in zip(wanted, bounds[:-1], bounds[1:], strict=True):
                 for total, numbers in zip(sums[each.name], (means, spread), strict=True):
                     total.add(rows, each.spread(numbers[:, first:stop]))

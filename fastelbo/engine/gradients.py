@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..errors import AllWeightsZeroWarning, InvalidInputError
+from ..errors import AllWeightsZeroWarning, HighParetoKWarning, InvalidInputError
 from ..kernels.state import estimators
 from ..models.categorical import Categorical
 from ..models.gradient_plan import Asked
@@ -20,9 +20,12 @@ from ..random import RandomState
 from ..results.gradient import ElboGradient
 from ..validation import as_choice, as_count, as_flag, as_number, as_sequence, shown
 from ..weights.diagnostics import warn
+from .component_parts import MixtureTask
 from .exact_gradients import exact_gradient
+from .gradient_notes import note_of
 from .gradient_states import sampled_gradient
-from .mixture_gradients import MixtureTask, mixture_gradient
+from .gradient_tails import heavy_points
+from .mixture_gradients import mixture_gradient
 from .plain_gradients import plain_gradient
 from .requests import kind_of, new_request
 
@@ -37,16 +40,6 @@ _KINDS = {
 }
 ESTIMATORS = ("auto", *_KINDS, "siwae", "exact")
 _WRT = ("q", "model", "log_scale")
-_BIASED = {
-    "stl": (
-        "For k > 1, sticking-the-landing leaves out the mean of the scores, which is not 0: "
-        'estimator="dreg" is unbiased.'
-    ),
-    "rws": (
-        "The wake update of q follows KL(p || q) and not the bound, whose gradient "
-        'estimator="dreg" has.'
-    ),
-}
 
 
 def elbo_gradient(
@@ -147,6 +140,10 @@ def elbo_gradient(
 
     Warns
     -----
+    HighParetoKWarning
+        If k = 1, q has Student-t tails, and k-hat says that the terms of the ELBO have too heavy a
+        tail for a standard error (`Estimate.pareto_k_elbo`, from as many other draws). The standard
+        errors of these data points are NaN.
     AllWeightsZeroWarning
         If all weights of a group are 0, or one of them and ``alpha >= 1``: the bound is -inf, and
         has no gradient.
@@ -188,11 +185,21 @@ def elbo_gradient(
     n_groups = request.n_samples // k
     if n_groups == 0:
         raise InvalidInputError(f"k must be at most n_samples = {request.n_samples}, got {k}")
+    heavy = np.zeros(request.points, np.bool_) if k > 1 else heavy_points(request, threads)
+    if heavy.any():
+        warn(
+            HighParetoKWarning,
+            f"the terms of the ELBO have too heavy a tail, for {heavy.sum()} of {len(heavy)} data "
+            f"points (the first: {int(heavy.argmax())}): the bound and its gradients have no "
+            "standard error there, and may not exist; a StudentT of larger df, or a Gaussian, has "
+            "lighter tails",
+            depth=-1,
+        )
     if isinstance(q, Mixture):
         if backend == "numpy":
             raise InvalidInputError('backend must be "auto" or "cpu" for a Mixture q; got "numpy"')
         task = MixtureTask(
-            model, q, n_groups, k, name, wanted, request.key, request.first_index, threads
+            model, q, n_groups, k, name, wanted, request.key, heavy, request.first_index, threads
         )
         count = q.weights.shape[-1]
         with progress_bar(progress, request.points * n_groups * k * count) as tick:
@@ -209,10 +216,10 @@ def elbo_gradient(
     asked = Asked(model, q, wanted, _KINDS[name], 0.0 if order is None else order, k)
     with progress_bar(progress, request.points * n_groups * k) as tick:
         if backend == "numpy":
-            found = plain_gradient(asked, name, request, n_groups, per_point)
+            found = plain_gradient(asked, name, request, n_groups, per_point, heavy)
             tick(request.points * n_groups * k)
         else:
-            found = sampled_gradient(asked, request, n_groups, per_point, threads, tick)
+            found = sampled_gradient(asked, request, n_groups, per_point, heavy, threads, tick)
     if found.empty:
         what = "all weights of a group are 0"
         if order is not None and order >= 1.0:
@@ -226,19 +233,8 @@ def elbo_gradient(
     biased = name == "rws" or (name == "stl" and k > 1)
     return ElboGradient(
         found.value, **found.gradients, estimator=name, k=k, alpha=order, n_samples=n_groups * k,
-        n_groups=n_groups, biased=biased, note=_note(name, biased, found.zeros),
+        n_groups=n_groups, biased=biased, note=note_of(name, biased, found.zeros),
     )  # fmt: skip
-
-
-def _note(name: str, biased: bool, zeros: int) -> str:
-    """What the numbers of the result do not say."""
-    notes = [_BIASED[name]] if biased else []
-    if zeros and name not in ("vimco", "score"):
-        notes.append(
-            f"{zeros} draws have weight 0: if log p(x, z) jumps to -inf, and does not fall to it, "
-            'this gradient misses what the jump adds; estimator="vimco" and "score" do not.'
-        )
-    return " ".join(notes)
 
 
 def _estimator(name: str, q: object, k: int) -> str:

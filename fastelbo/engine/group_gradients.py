@@ -33,10 +33,12 @@ def siwae_groups(
     logs = np.stack([part.log_weight for part in parts])
     logs = np.where(own > 0.0, logs + np.log(own / task.k), -np.inf)
     value = logsumexp(logs, axis=(0, 3))
-    if np.isneginf(value).any():
+    empty = np.isneginf(value).any(axis=1)
+    if empty.any():
+        point = sources[0].rows.start + int(empty.argmax())
         raise InvalidWeightError(
-            "draws must have finite log weights: those of a group are all -inf, so that its bound "
-            "has no gradient"
+            f"draws must have finite log weights: those of a group of data point {point} are all "
+            "-inf, so that its bound has no gradient"
         )
     shares = np.exp(logs - value[..., None])
     found: dict[str, Floats] = {"value": value}

@@ -34,9 +34,9 @@ from ..progress import Tick, no_tick
 from ..results.gradient import ElboGradient
 from ..validation import Floats
 from ..weights.bounds import Bound
-from .component_parts import ComponentSource
-from .component_parts import MixtureTask as MixtureTask
+from .component_parts import ComponentSource, MixtureTask
 from .exact_gradients import PointSums
+from .gradient_notes import note_of
 from .group_gradients import GroupMoments, single_draws, siwae_groups
 from .requests import kind_of
 
@@ -54,13 +54,15 @@ def mixture_gradient(task: MixtureTask, per_point: bool, tick: Tick = no_tick) -
         for name, (own, event) in _shapes(task).items()
     }
     count = math.prod(batch)
-    groups, group = task.groups, task.points_of_batch
+    groups, group, zeros = task.groups, task.points_of_batch, 0
     most = group * max(1, _PART // (groups * task.k * task.numbers_of_draw) // group)
     for lo in range(0, count, most):
         rows = slice(lo, min(lo + most, count))
-        means, variances = _of_points(task, Points(batch, rows), rows, tick)
+        means, variances, none = _of_points(task, Points(batch, rows), rows, tick)
+        zeros += none
         for name, (total, spread) in sums.items():
             total.add(rows, means[name])
+            variances[name][task.heavy[rows]] = np.nan
             spread.add(rows, variances[name])
     with np.errstate(all="ignore"):
         bounds: dict[str, Any] = {
@@ -70,6 +72,7 @@ def mixture_gradient(task: MixtureTask, per_point: bool, tick: Tick = no_tick) -
     return ElboGradient(
         bounds.pop("value"), **bounds, estimator=task.estimator, k=task.k,
         n_samples=task.n_groups * task.k, n_groups=task.n_groups,
+        note=note_of(task.estimator, False, zeros),
     )  # fmt: skip
 
 
@@ -117,17 +120,21 @@ def _shapes(task: MixtureTask) -> dict[str, tuple[tuple[int, ...], tuple[int, ..
 @_unflagged
 def _of_points(
     task: MixtureTask, points: Points, rows: slice, tick: Tick
-) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Means and variances of the value and the gradients of some data points."""
+) -> tuple[dict[str, Floats], dict[str, Floats], int]:
+    """Means and variances of the value and the gradients of some data points; zero weights."""
     members = rows.stop - rows.start
     sources = [ComponentSource(task, c, points, rows) for c in range(task.q.weights.shape[-1])]
     weights = np.broadcast_to(points.select(task.q.weights, 1), (members, len(sources)))
     together = task.estimator == "siwae"
-    groups = task.groups
+    groups, zeros = task.groups, 0
     moments = [GroupMoments() for _ in (sources[:1] if together else sources)]
     for first in range(0, task.n_groups, groups):
         stop = min(first + groups, task.n_groups)
         parts = [source.at(first, stop) for source in sources]
+        zeros += sum(
+            int((np.isneginf(part.log_weight) & (weights[:, c, None, None] > 0.0)).sum())
+            for c, part in enumerate(parts)
+        )
         if together:
             moments[0].push(siwae_groups(task, sources, parts, weights))
         else:
@@ -144,4 +151,4 @@ def _of_points(
             means[name] = means.get(name, 0.0) + np.where(share > 0.0, share * mean, 0.0)
             own = np.where(share > 0.0, share**2 * each.variance(name), 0.0)
             variances[name] = variances.get(name, 0.0) + own
-    return means, variances
+    return means, variances, zeros

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidWeightError
 from ..models.gradient_plan import Asked, parameters
@@ -18,7 +19,12 @@ from .task import EstimateRequest
 
 @np.errstate(all="ignore")
 def plain_gradient(
-    asked: Asked, estimator: str, request: EstimateRequest, n_groups: int, per_point: bool
+    asked: Asked,
+    estimator: str,
+    request: EstimateRequest,
+    n_groups: int,
+    per_point: bool,
+    heavy: NDArray[np.bool_],
 ) -> Sampled:
     """As `gradient_states.sampled_gradient`, without kernels."""
     batch, points = request.batch, request.points
@@ -47,6 +53,7 @@ def plain_gradient(
         totals = [PointSums(batch, batch if per_point else own, event) for _ in range(2)]
         mean = values.mean(axis=1)
         squares = np.square(values - mean[:, None]).sum(axis=1)
+        squares[heavy] = np.nan
         totals[0].add(every, mean)
         totals[1].add(every, squares / (n_groups * (n_groups - 1.0)))
         return Bound(totals[0].total(), np.sqrt(totals[1].total()))

@@ -194,7 +194,7 @@ def _push_small(asked, i, index, key, start, stop, work, room, coefficients, row
         )  # fmt: skip
         _empty_groups(state, coefficients, groups)
         set_rows(asked, i, dim, work, room.slopes, room.form, coefficients, 0, n, rows)
-        push_bounds(state, coefficients.bound, groups, work.partial_sums)
+        push_bounds(state, coefficients.bound, rows[0], groups, work.partial_sums)
         push_products(
             state, rows, asked.left, asked.right, size, groups, across, sums, work.partial_sums
         )

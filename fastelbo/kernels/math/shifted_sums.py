@@ -19,30 +19,6 @@ _STEP = _TERMS * PARTIAL_SUMS
 
 
 @borrower
-def shifted_sums(x, n, shift, partial_sums):
-    """S1 and S2 of x[:n]."""
-    first, second = partial_sums[0], partial_sums[1]
-    for j in range(PARTIAL_SUMS):
-        first[j] = 0.0
-        second[j] = 0.0
-    whole = n - n % _STEP
-    for start in range(0, whole, _STEP):
-        for j in range(PARTIAL_SUMS):
-            one, two = first[j], second[j]
-            for term in range(_TERMS):
-                value = x[start + j + term * PARTIAL_SUMS] - shift
-                one += value
-                two += value * value
-            first[j], second[j] = one, two
-    for start in range(whole, n, PARTIAL_SUMS):
-        for j in range(min(PARTIAL_SUMS, n - start)):
-            value = x[start + j] - shift
-            first[j] += value
-            second[j] += value * value
-    return close_sums(first), close_sums(second)
-
-
-@borrower
 def shifted_product_sums(x, y, n, shift, partial_sums):
     """S1 and S2 of x[:n] y[:n]."""
     first, second = partial_sums[0], partial_sums[1]

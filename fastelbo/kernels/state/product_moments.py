@@ -14,7 +14,6 @@ from ..math.shifted_sums import (
     grouped_products,
     range_product,
     shifted_product_sums,
-    shifted_sums,
 )
 
 COUNT = 0  # groups
@@ -52,16 +51,19 @@ def _append(state, p, count, n, shift, first, second):
 
 
 @borrower
-def push_bounds(state, bound, groups, partial_sums):
+def push_bounds(state, bound, ones, groups, partial_sums):
     """Append the bounds of groups, before their products."""
     shift = bound[0]
-    first, second = shifted_sums(bound, groups, shift, partial_sums)
+    first, second = shifted_product_sums(bound, ones, groups, shift, partial_sums)
     _append(state, 0, state[COUNT], float(groups), shift, first, second)
 
 
 @borrower
 def push_products(state, rows, left, right, size, groups, across, room, partial_sums):
-    """Append the products of rows left and right of groups; the count is not changed."""
+    """Append the products of rows left and right of groups; the count is not changed.
+
+    Row 0 is 1.
+    """
     count, n = state[COUNT], float(groups)
     for p in range(left.shape[0]):
         x, y = rows[left[p]], rows[right[p]]
@@ -75,7 +77,7 @@ def push_products(state, rows, left, right, size, groups, across, room, partial_
                 for g in range(groups):
                     room[g] = range_product(x, y, g * size, (g + 1) * size, partial_sums)
             shift = room[0]
-            first, second = shifted_sums(room, groups, shift, partial_sums)
+            first, second = shifted_product_sums(room, rows[0], groups, shift, partial_sums)
         _append(state, p + 1, count, n, shift, first, second)
 
 
