@@ -87,7 +87,8 @@ def _fold(emit: Callable[..., Any], start: float | None) -> Callable[..., Any]:
             raise_if(context, builder, empty, ValueError, "the vector has no items")
             first, begin = load(builder, kind, vector, constant(0)), constant(1)
         else:
-            first = _number(context, builder, kind.item, start)
+            # Truths add up to numbers.
+            first = _number(context, builder, sig.return_type, start)
             begin = constant(0)
         total = cgutils.alloca_once_value(builder, first)
         with cgutils.for_range(builder, vector.size, start=begin) as loop:
