@@ -175,7 +175,10 @@ def test_arrays_of_other_libraries_are_taken_in_place(words):
 
 @pytest.mark.parametrize(
     ("rounded", "draws"),
-    [(True, 8192 + 600), *(pytest.param(each, 3 * 8192, marks=pytest.mark.slow) for each in (0, 1))],
+    [
+        (True, 8192 + 600),
+        *(pytest.param(each, 3 * 8192, marks=pytest.mark.slow) for each in (0, 1)),
+    ],
 )
 def test_largest_weights_of_several_chunks(rounded, draws):
     x = np.random.default_rng(1).standard_cauchy((1, draws))
