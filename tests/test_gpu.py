@@ -74,14 +74,13 @@ def both(model, q, n_samples, **options):
 DRAWS = 8192 + 1300
 
 
-# Gaussian mixtures, full, and mixtures of Student-t, with priors of two kinds.
-@on_both("name", CASES, ["mixture_full-gaussian-scalar", "every_batch"])
+@on_both("name", CASES, ["every_batch"])
 def test_small_estimates(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=(1, 7, 100)))
 
 
-@on_both("name", CASES, ["every_batch"])
+@on_both("name", CASES, ["mixture_full-gaussian-scalar"])
 def test_small_estimates_without_groups(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=()))
@@ -90,7 +89,7 @@ def test_small_estimates_without_groups(place, name):
     assert_close(*single, 1e-3)
 
 
-@on_both("name", CASES, ["mixture_full-gaussian-scalar"])
+@on_both("name", CASES, [])
 def test_small_terms_in_single_precision(place, name):
     assert_single_precision(*CASES[name](), 700, backend="cuda")
 
@@ -98,7 +97,7 @@ def test_small_terms_in_single_precision(place, name):
 GROUPS = [(2 * DRAWS, (2, 9000)), (1300, range(1, 21))]
 
 
-@on_both("groups", GROUPS, GROUPS[1:])
+@on_both("groups", GROUPS, [])
 def test_small_estimates_with_group_sizes(place, groups):
     """A group size larger than a chunk, and more group sizes than fit into shared memory."""
     n_samples, iw_sizes = groups
@@ -145,7 +144,7 @@ def test_words_are_the_same_and_normals_within_4_ulp(place):
     assert ulps(normals, expected_normals).max() <= 4.0
 
 
-@on_both("iw_sizes", [(1, 7, 100), ()], [()])
+@on_both("iw_sizes", [(1, 7, 100), ()], [])
 def test_small_runs_are_alike_to_the_bit(place, iw_sizes):
     model, q = CASES["diagonal-standard-scalar"]()
     first, second = (both(model, q, DRAWS, iw_sizes=iw_sizes)[0] for _ in range(2))
@@ -177,7 +176,7 @@ def test_arrays_of_other_libraries(library):
         np.testing.assert_array_equal(xp.asnumpy(xp.asarray(result)), result.copy_to_host())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@on_both("dtype", ["float32", "float64"], ["float64"])
 def test_small_summaries(place, dtype):
     from fastelbo.kernels.cuda import device
 
@@ -193,7 +192,7 @@ def test_small_summaries(place, dtype):
         assert_close(got, expected, 1e-9 if dtype == "float64" or not options else 5e-7)
 
 
-@on_both("dim", [1, 2, 5, 8, 13, 32, 64, 65], [5, 13])
+@on_both("dim", [1, 2, 5, 8, 13, 32, 64, 65], [13])
 def test_small_log_prob_of_full_covariances(place, dim):
     from fastelbo.kernels.cuda import device
 

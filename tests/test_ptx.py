@@ -77,11 +77,9 @@ def check(form, precision, kernel, target, budget, *, sobol=False):
 
 
 def every_kernel():
-    """Each kernel for the newest generation, one for the oldest; the others are slow."""
+    """Each kernel for the newest generation; the others are slow."""
     for case, target in itertools.product(CASES, registers.TARGETS):
-        quick = target == registers.TARGETS[-1] or (
-            target == registers.TARGETS[0] and case == CASES[0]
-        )
+        quick = target == registers.TARGETS[-1]
         if registers.compiles(case[2], target):
             yield pytest.param(*case, target, marks=() if quick else pytest.mark.slow)
 
@@ -110,9 +108,9 @@ LARGER = [
 
 
 def larger_models():
-    """Those with the most registers; the others are slow."""
+    """The one with the most registers; the others are slow."""
     for case, kernel in itertools.product(LARGER, ["states", "states without groups"]):
-        quick = kernel == "states" and case[0] in ("full gaussian, D=32", "t mixtures, D=32")
+        quick = kernel == "states" and case == LARGER[-1]
         yield pytest.param(*case, kernel, marks=() if quick else pytest.mark.slow)
 
 
@@ -128,9 +126,9 @@ def test_quasi_random_draws(kernel):
 
 
 def functions_of_users():
-    """The largest kernel of some models, for one device; the others are slow."""
+    """The largest kernel of one model, for one device; the others are slow."""
     for name, target, kernel in itertools.product(MODELS, registers.TARGETS, DRAWING):
-        quick = target == (9, 0) and kernel == DRAWING[0] and name in ("schools", "logistic")
+        quick = target == (9, 0) and kernel == DRAWING[0] and name == "schools"
         yield pytest.param(name, target, kernel, marks=() if quick else pytest.mark.slow)
 
 
