@@ -74,7 +74,7 @@ def both(model, q, n_samples, **options):
 DRAWS = 8192 + 1300
 
 
-@on_both("name", CASES, ["every_batch"])
+@on_both("name", CASES, [])
 def test_small_estimates(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=(1, 7, 100)))
@@ -117,6 +117,7 @@ def test_small_terms_of_several_q(place):
     assert_close(got, expected)
 
 
+@slow_on_the_machine
 def test_small_replicates(place):
     """Quasi-random draws: two chunks of each of two replicates, and groups across these."""
     model, q = linear(dim=3)
@@ -218,7 +219,7 @@ def test_small_mixture_model(place):
     assert_close(got, expected)
 
 
-@on_both("name", FUNCTIONS, ["schools"])
+@on_both("name", FUNCTIONS, [])
 @pytest.mark.filterwarnings("ignore::fastelbo.errors.OneDrawAtATimeWarning")
 def test_small_functions_of_users(place, name):
     model = model_of(name, 12)
