@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..draws.blocks import CHUNK
-from ..jit.compile import block, exact
+from ..jit.compile import block, borrower, exact
+from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
+from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import MAX, clear, push_log_weights, push_lowest
 from ..state.top_k import (
     THRESHOLD,
@@ -23,9 +24,11 @@ from ..state.top_k import (
     push_streams,
 )
 
-COLUMNS = 8
+COLUMNS = 16
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
+# A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
+_TILE_ROW = _PIECE + 8
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -35,7 +38,7 @@ LOW = 2
 LSE_SIZE = 3
 
 
-@block
+@borrower
 def _any_nan(x, n):
     count = np.int64(0)
     for k in range(n):
@@ -43,16 +46,16 @@ def _any_nan(x, n):
     return count > 0
 
 
-@block
+@borrower
 def _lse_piece(x, n, w, partial_sums):
     """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN."""
-    top = largest(x, n)
+    top = highest(x, n, partial_sums)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, n) else top), 0.0
     total = scale_weights(x, top, n, w, partial_sums)
     if total != total:
         return np.nan, 0.0
-    return top, sum_of_rest(w, total, n)
+    return top, sum_of_rest(w, total, n, partial_sums)
 
 
 @exact
@@ -87,25 +90,12 @@ def _row_piece(x, a, first, count):
 
 
 @block
-def copy_columns(x, a, first, b, width, count, tile):
-    """tile[j, k] = x[a, first + k, b + j]."""
-    if x.shape[2] == 1:
-        row = _row_piece(x, a, first, count)
-        for k in range(count):
-            tile[0, k] = np.float64(row[k])
-        return
-    for k in range(count):
-        for j in range(width):
-            tile[j, k] = np.float64(x[a, first + k, b + j])
-
-
-@block
 def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     length, columns = x.shape[1], x.shape[2]
     n_chunks = last_chunk - first_chunk
     tiles = (columns + COLUMNS - 1) // COLUMNS
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((COLUMNS, _PIECE))
+    tile = np.empty((COLUMNS, _TILE_ROW))
     w = np.empty(_PIECE)
     partial_sums = make_partial_sums()
     for item in range(part * items // parts, (part + 1) * items // parts):
@@ -127,7 +117,8 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             else:
                 copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
-                    top, rest = _lse_piece(tile[j], count, w, partial_sums)
+                    piece = constant(tile[j])
+                    top, rest = _lse_piece(piece, count, w, partial_sums)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 
@@ -154,7 +145,7 @@ def summaries(
     n_chunks = last_chunk - first_chunk
     tiles = (columns + COLUMNS - 1) // COLUMNS
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((COLUMNS, _PIECE))
+    tile = np.empty((COLUMNS, _TILE_ROW))
     w = np.empty(_PIECE)
     partial_sums = make_partial_sums()
     values = np.empty(_PIECE)

@@ -243,7 +243,8 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, partial_sums), n)
+    total_w = scale_weights(log_weight, top, n, w, partial_sums)
+    rest = sum_of_rest(w, total_w, n, partial_sums)
     state[MAX] = top
     state[REST_HI] = rest
     state[REST_LO] = 0.0
