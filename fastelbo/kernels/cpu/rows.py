@@ -13,7 +13,7 @@ from ..draws.blocks import CHUNK
 from ..jit.compile import block, exact
 from ..math.scalar import exp, two_sum
 from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
-from ..state.state import MAX, clear, push_log_weights, push_lowest
+from ..state.state import MAX, clear, push_log_weights
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
@@ -157,7 +157,7 @@ def summaries(
     tile = np.empty((COLUMNS, _PIECE))
     w = np.empty(_PIECE)
     partial_sums = make_partial_sums()
-    values = np.empty(_PIECE)
+    sums, values = np.empty(_PIECE), np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
     top_k = make_top_k(streams * min(COLUMNS, columns), capacity)
     slot = 0
@@ -183,12 +183,12 @@ def summaries(
             for j in range(width):
                 state = states[a, b + j, c]
                 push_log_weights(
-                    state, fresh, iw_sizes, start, tile[j], w, values, partial_sums, count
-                )
+                    state, fresh, iw_sizes, start, tile[j], tile[j], w, sums, values, partial_sums,
+                    count,
+                )  # fmt: skip
                 if capacity > 0:
                     lane, top = streams * j, fresh[MAX]
                     push_streams(top_k, lane, streams, capacity, tile[j], count, top, values)
-                    push_lowest(state, tile[j], count, partial_sums)
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
