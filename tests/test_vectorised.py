@@ -233,7 +233,7 @@ EXPECTED = {
     # Four partial sums in a register.
     "group_sums": {r"vaddpd": 1},
     # Several vectors in flight.
-    "log_means": {r"vdivpd": 4, r"vfn?m(add|sub)\d+pd": 36},
+    "log_means": {r"vdivpd": 4, r"vfn?m(add|sub)\d+pd": 18},
     "double": {r"vpxor[dq]?": 4},
     # The shifts of a permutation have 64 bits, its products 32.
     "permute": {r"vpsrlv?q": 3},

@@ -111,16 +111,18 @@ def _four_sums(typing_context, address, first, size, out, place):
         def at(base, index):
             return builder.bitcast(builder.gep(base, [index]), quad.as_pointer())
 
+        starts = [
+            builder.gep(x, [builder.add(first, builder.mul(size, _INT(i)))]) for i in range(4)
+        ]
+
         def terms(i, offset):
-            start = builder.add(first, builder.mul(size, _INT(i)))
-            return builder.load(at(x, builder.add(start, offset)), align=8)
+            return builder.load(at(starts[i], offset), align=8)
 
         partial = [cgutils.alloca_once_value(builder, terms(i, _INT(0))) for i in range(4)]
-        whole = builder.udiv(size, four)
-        with cgutils.for_range_slice(builder, _INT(1), whole, _INT(1)) as (k, _):
+        whole = builder.and_(size, _INT(-4))
+        with cgutils.for_range_slice(builder, four, whole, four) as (k, _):
             for i in range(4):
-                value = terms(i, builder.mul(k, four))
-                builder.store(builder.fadd(builder.load(partial[i]), value), partial[i])
+                builder.store(builder.fadd(builder.load(partial[i]), terms(i, k)), partial[i])
         # Of the last four terms, those that are not added yet.
         none = ir.Constant(ir.VectorType(_INT, 4), ir.Undefined)
         bound = builder.insert_element(

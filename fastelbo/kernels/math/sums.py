@@ -169,18 +169,20 @@ def smallest(x, n):
     return from_order_key(best)
 
 
+@scalar
+def _larger(a, b):
+    return a if a > b else b
+
+
 @exact
-def _close_peaks(peak, valley):
-    """The largest of the partial maxima, and the smallest of the partial minima; none is NaN."""
-    for j in range(PARTIAL_SUMS // 2):
-        above, below = peak[j + PARTIAL_SUMS // 2], valley[j + PARTIAL_SUMS // 2]
-        peak[j] = above if above > peak[j] else peak[j]
-        valley[j] = below if below < valley[j] else valley[j]
-    top, low = peak[0], valley[0]
-    for j in range(1, PARTIAL_SUMS // 2):
-        top = peak[j] if peak[j] > top else top
-        low = valley[j] if valley[j] < low else low
-    return top, low
+def _close_peaks(peak):
+    """The largest of the partial maxima, which are not NaN."""
+    for j in range(8):
+        low, high = _larger(peak[j], peak[j + 8]), _larger(peak[j + 16], peak[j + 24])
+        peak[j] = _larger(low, high)
+    for j in range(4):
+        peak[j] = _larger(peak[j], peak[j + 4])
+    return _larger(_larger(peak[0], peak[1]), _larger(peak[2], peak[3]))
 
 
 @borrower
@@ -207,8 +209,9 @@ def extremes_and_sum(x, n, partial_sums):
             peak[j] = value if value > peak[j] else peak[j]
             valley[j] = value if value < valley[j] else valley[j]
             partial[j] += value
-    top, low = _close_peaks(peak, valley)
-    return top, low, close_sums(partial)
+    for j in range(PARTIAL_SUMS):
+        valley[j] = -valley[j]
+    return _close_peaks(peak), -_close_peaks(valley), close_sums(partial)
 
 
 @borrower(interleave=4)

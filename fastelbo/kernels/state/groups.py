@@ -186,7 +186,7 @@ def finish_group(group, size):
         _reopen(group)
 
 
-@borrower(interleave=4)
+@borrower(interleave=2)
 def _set_log_means(sums, size, count, values):
     for g in range(count):
         values[g] = log_positive(sums[g] / size)
