@@ -11,7 +11,6 @@ from hypothesis.extra.numpy import arrays
 from fastelbo import reference
 from fastelbo.kernels.draws.blocks import CHUNK, LANES, make_workspace
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math.sums import make_partial_sums
 from fastelbo.kernels.state import state
 
 SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
@@ -32,11 +31,6 @@ def run_push(terms, first, sizes, out):
             work.log_q[k] = terms[2, lo + k]
             work.log_weight[k] = terms[0, lo + k] + (terms[1, lo + k] - terms[2, lo + k])
         state.push_block(out, fresh, sizes, first + lo, work, n)
-
-
-@kernel
-def run_lowest(x, out, partial_sums):
-    state.push_lowest(out, x, x.size, partial_sums)
 
 
 @kernel
@@ -351,9 +345,6 @@ def test_the_smallest_log_weight_of_blocks_and_chunks(n):
     chunks = []
     for x in rng.normal(size=(3, 2, n)):
         chunks.append(push(as_terms(x.reshape(-1)), sizes=()))
-        assert chunks[-1][state.MIN] == np.inf  # it is pushed where k-hats are wanted
-        for part in x:
-            run_lowest(part, chunks[-1], make_partial_sums())
         assert chunks[-1][state.MIN] == x.min()
     smallest = min(chunk[state.MIN] for chunk in chunks)
     assert fold(chunks, sizes=())[state.MIN] == smallest

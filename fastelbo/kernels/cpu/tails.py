@@ -15,7 +15,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..jit.compile import block, scalar
+from ..jit.compile import block, borrower, scalar
 from ..jit.threads import stopped
 from ..math.columns import copy_columns
 from ..math.copies import fill
@@ -121,11 +121,16 @@ def _log1p(x):
     return log_positive(u) + (x - (u - 1.0)) / u
 
 
+@borrower(interleave=4)
+def _set_log1p(x, factor, terms):
+    for i in range(x.shape[0]):
+        terms[i] = _log1p(factor * x[i])
+
+
 @block
 def _mean_log1p(x, factor, n, terms, partial_sums):
     """Mean of log1p(factor x) over x[:n]; the padding of x with zeros adds nothing."""
-    for i in range(x.shape[0]):
-        terms[i] = _log1p(factor * x[i])
+    _set_log1p(x, factor, terms)
     return sum_all(terms, x.shape[0], partial_sums) / n
 
 
@@ -211,13 +216,17 @@ def _fit(x, n, work):
     return (n * shape + 5.0) / (n + 10.0), -shape / theta
 
 
+@borrower(interleave=4)
+def _set_scaled(tail, top, floor, n, x):
+    """x = exp(tail[:n] - top) - floor."""
+    for i in range(n):
+        x[i] = exp_normal(tail[i] - top) - floor
+
+
 @block
 def _set_excesses(tail, n, x):
     """x = scaled exp(tail[:n]) - exp(tail[n]), padded with zeros; returns the status."""
-    top = tail[0]
-    floor = exp(tail[n] - top)
-    for i in range(n):
-        x[i] = exp(tail[i] - top) - floor
+    _set_scaled(tail, tail[0], exp_normal(tail[n] - tail[0]), n, x)
     return _close_excesses(tail, n, x)
 
 

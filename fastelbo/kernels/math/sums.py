@@ -117,6 +117,26 @@ def square_deviations(x, mean, n, partial_sums):
     return close_sums(partial)
 
 
+@borrower
+def finite_square_deviations(x, mean, n, partial_sums):
+    """As `square_deviations`, if all x are finite."""
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            total = partial[j]
+            for term in range(_TERMS):
+                deviation = x[first + j + term * PARTIAL_SUMS] - mean
+                total += deviation * deviation
+            partial[j] = total
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            deviation = x[first + j] - mean
+            partial[j] += deviation * deviation
+    return close_sums(partial)
+
+
 @scalar
 def order_key(x):
     """An integer for a float, in the same order (NaN aside); a maximum of integers vectorises."""
@@ -149,24 +169,20 @@ def smallest(x, n):
     return from_order_key(best)
 
 
-@borrower
-def lowest(x, n, partial_sums):
-    """The smallest of x[:n], NaN aside."""
-    partial = partial_sums[0]
-    partial[:] = np.inf
-    whole = n - n % _STEP
-    for first in range(0, whole, _STEP):
-        for j in range(PARTIAL_SUMS):
-            bottom = partial[j]
-            for term in range(_TERMS):
-                value = x[first + j + term * PARTIAL_SUMS]
-                bottom = value if value < bottom else bottom
-            partial[j] = bottom
-    for first in range(whole, n, PARTIAL_SUMS):
-        for j in range(min(PARTIAL_SUMS, n - first)):
-            value = x[first + j]
-            partial[j] = value if value < partial[j] else partial[j]
-    return smallest(partial, PARTIAL_SUMS)
+@scalar
+def _larger(a, b):
+    return a if a > b else b
+
+
+@exact
+def _close_peaks(peak):
+    """The largest of the partial maxima, which are not NaN."""
+    for j in range(8):
+        low, high = _larger(peak[j], peak[j + 8]), _larger(peak[j + 16], peak[j + 24])
+        peak[j] = _larger(low, high)
+    for j in range(4):
+        peak[j] = _larger(peak[j], peak[j + 4])
+    return _larger(_larger(peak[0], peak[1]), _larger(peak[2], peak[3]))
 
 
 @borrower
@@ -186,31 +202,36 @@ def highest(x, n, partial_sums):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = np.float64(x[first + j])
             partial[j] = value if value > partial[j] else partial[j]
-    return largest(partial, PARTIAL_SUMS)
+    return _close_peaks(partial)
 
 
 @borrower
-def peak_and_sum(x, n, partial_sums):
-    """The largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
-    peak, partial = partial_sums[0], partial_sums[1]
+def extremes_and_sum(x, n, partial_sums):
+    """The largest and the smallest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
+    peak, valley, partial = partial_sums[0], partial_sums[1], partial_sums[2]
     for j in range(PARTIAL_SUMS):
         peak[j] = -np.inf
+        valley[j] = np.inf
         partial[j] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
-            top, total = peak[j], partial[j]
+            top, low, total = peak[j], valley[j], partial[j]
             for term in range(_TERMS):
                 value = x[first + j + term * PARTIAL_SUMS]
                 top = value if value > top else top
+                low = value if value < low else low
                 total += value
-            peak[j], partial[j] = top, total
+            peak[j], valley[j], partial[j] = top, low, total
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
             peak[j] = value if value > peak[j] else peak[j]
+            valley[j] = value if value < valley[j] else valley[j]
             partial[j] += value
-    return largest(peak, PARTIAL_SUMS), close_sums(partial)
+    for j in range(PARTIAL_SUMS):
+        valley[j] = -valley[j]
+    return _close_peaks(peak), -_close_peaks(valley), close_sums(partial)
 
 
 @borrower(interleave=4)
@@ -283,6 +304,31 @@ def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
             k = first + j
             dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
             dx = _deviation(x[k], x_mean)
+            second_w[j] += dw * dw
+            second_x[j] += dx * dx
+            co_moment[j] += dw * dx
+    return close_sums(second_w), close_sums(second_x), close_sums(co_moment)
+
+
+@borrower
+def finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums):
+    """As `joint_moments`, if all x are finite."""
+    second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]
+    partial_sums[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            ww, xx, wx = second_w[j], second_x[j], co_moment[j]
+            for term in range(_TERMS):
+                k = first + j + term * PARTIAL_SUMS
+                dw, dx = w[k] - w_mean, x[k] - x_mean
+                ww += dw * dw
+                xx += dx * dx
+                wx += dw * dx
+            second_w[j], second_x[j], co_moment[j] = ww, xx, wx
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            dw, dx = w[first + j] - w_mean, x[first + j] - x_mean
             second_w[j] += dw * dw
             second_x[j] += dx * dx
             co_moment[j] += dw * dx
