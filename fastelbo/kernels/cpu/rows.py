@@ -2,7 +2,7 @@
 
 A row is x[a, :, b]. Chunks and states are the same as in estimates: several threads share a long
 row, and its chunks are merged in order. If B > 1, `COLUMNS` neighbouring rows are copied to a tile
-together, so that every cache line is read once.
+together, so that a cache line is read once or, if it belongs to two tiles, twice.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..draws.blocks import CHUNK
-from ..jit.compile import block, exact
+from ..jit.compile import block, borrower, by_precision, exact
+from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
-from ..state.state import MAX, clear, push_log_weights
+from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
+from ..state.state import BAD, MAX, clear, push_log_weights
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
@@ -23,9 +24,12 @@ from ..state.top_k import (
     push_streams,
 )
 
-COLUMNS = 8
+# Two cache lines, or three, of each of the array's rows.
+COLUMNS = 16
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
+# A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
+_TILE_ROW = _PIECE + 8
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -35,7 +39,7 @@ LOW = 2
 LSE_SIZE = 3
 
 
-@block
+@borrower
 def _any_nan(x, n):
     count = np.int64(0)
     for k in range(n):
@@ -43,16 +47,16 @@ def _any_nan(x, n):
     return count > 0
 
 
-@block
+@borrower
 def _lse_piece(x, n, w, partial_sums):
     """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN."""
-    top = largest(x, n)
+    top = highest(x, n, partial_sums)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, n) else top), 0.0
     total = scale_weights(x, top, n, w, partial_sums)
     if total != total:
         return np.nan, 0.0
-    return top, sum_of_rest(w, total, n)
+    return top, sum_of_rest(w, total, n, partial_sums)
 
 
 @exact
@@ -80,39 +84,43 @@ def _lse_append(state, top, high, low):
 
 
 @block
+def _together(x, n_chunks, parts):
+    """Neighbouring rows that go to a tile together: fewer if parts would have no work."""
+    return COLUMNS if x.shape[0] * x.shape[2] * n_chunks >= COLUMNS * parts else COLUMNS // 2
+
+
+@block
 def _row_piece(x, a, first, count):
     """x[a, first : first + count, 0] as a contiguous array, for x of shape (A, K, 1)."""
     start = a * x.shape[1] + first
     return x.reshape(x.size)[start : start + count]
 
 
-@block
-def copy_columns(x, a, first, b, width, count, tile):
-    """tile[j, k] = x[a, first + k, b + j]."""
-    if x.shape[2] == 1:
-        row = _row_piece(x, a, first, count)
-        for k in range(count):
-            tile[0, k] = np.float64(row[k])
-        return
-    for k in range(count):
-        for j in range(width):
-            tile[j, k] = np.float64(x[a, first + k, b + j])
+def _copied(x, a, first, count, copy):
+    return constant(copy)
+
+
+@by_precision(_copied)
+def _without_copy(x, a, first, count, copy):
+    """`_row_piece`, or ``copy`` where x is float32."""
+    return _row_piece(x, a, first, count)
 
 
 @block
 def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     length, columns = x.shape[1], x.shape[2]
     n_chunks = last_chunk - first_chunk
-    tiles = (columns + COLUMNS - 1) // COLUMNS
+    together = _together(x, n_chunks, parts)
+    tiles = (columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((COLUMNS, _PIECE))
+    tile = np.empty((together, _TILE_ROW))
     w = np.empty(_PIECE)
     partial_sums = make_partial_sums()
     for item in range(part * items // parts, (part + 1) * items // parts):
         c = item % n_chunks
         a = item // n_chunks // tiles
-        b = (item // n_chunks % tiles) * COLUMNS
-        width = min(COLUMNS, columns - b)
+        b = (item // n_chunks % tiles) * together
+        width = min(together, columns - b)
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, length)
         for j in range(width):
@@ -127,7 +135,8 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             else:
                 copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
-                    top, rest = _lse_piece(tile[j], count, w, partial_sums)
+                    piece = constant(tile[j])
+                    top, rest = _lse_piece(piece, count, w, partial_sums)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 
@@ -152,21 +161,23 @@ def summaries(
     columns, streams = x.shape[2], top_rows.shape[3]
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
-    tiles = (columns + COLUMNS - 1) // COLUMNS
+    together = _together(x, n_chunks, parts)
+    tiles = (columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((COLUMNS, _PIECE))
+    tile = np.empty((together, _TILE_ROW))
     w = np.empty(_PIECE)
     partial_sums = make_partial_sums()
+    copies = columns > 1 or x.itemsize < 8
     sums, values = np.empty(_PIECE), np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
-    top_k = make_top_k(streams * min(COLUMNS, columns), capacity)
+    top_k = make_top_k(streams * min(together, columns), capacity)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
         c = item % n_chunks
         a = item // n_chunks // tiles
-        b = (item // n_chunks % tiles) * COLUMNS
-        width = min(COLUMNS, columns - b)
+        b = (item // n_chunks % tiles) * together
+        width = min(together, columns - b)
         opens = c == 0 or item == part * items // parts
         slot = c if opens else slot
         for j in range(width):
@@ -179,16 +190,20 @@ def summaries(
         stop = min(start + CHUNK, end)
         while start < stop:
             count = min(_PIECE, stop - start)
-            copy_columns(x, a, start - first, b, width, count, tile)
+            if copies:
+                copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
-                state = states[a, b + j, c]
+                state, room = states[a, b + j, c], tile[j]
+                row = constant(room)
+                if not copies:
+                    row = _without_copy(x, a, start - first, count, room)
                 push_log_weights(
-                    state, fresh, iw_sizes, start, tile[j], tile[j], w, sums, values, partial_sums,
-                    count,
-                )  # fmt: skip
+                    state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count
+                )
                 if capacity > 0:
                     lane, top = streams * j, fresh[MAX]
-                    push_streams(top_k, lane, streams, capacity, tile[j], count, top, values)
+                    row = constant(room) if fresh[BAD] > 0.0 else row
+                    push_streams(top_k, lane, streams, capacity, row, count, top, values)
             start += count
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):

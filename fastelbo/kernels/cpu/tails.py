@@ -17,12 +17,12 @@ import numpy as np
 
 from ..jit.compile import block, borrower, scalar
 from ..jit.threads import stopped
+from ..math.columns import copy_columns
 from ..math.copies import fill
 from ..math.scalar import exp, exp_normal, log, log_positive, split_exponent
 from ..math.selection import make_candidates, select_largest
 from ..math.simd import prefetch
 from ..math.sums import PARTIAL_SUMS, largest, make_partial_sums, smallest, sum_all
-from .rows import copy_columns
 
 # A tail with fewer draws is not fitted.
 LEAST_TAIL = 5

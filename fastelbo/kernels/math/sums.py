@@ -186,6 +186,26 @@ def _close_peaks(peak):
 
 
 @borrower
+def highest(x, n, partial_sums):
+    """The largest of x[:n], NaN aside."""
+    partial = partial_sums[0]
+    partial[:] = -np.inf
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            top = partial[j]
+            for term in range(_TERMS):
+                value = np.float64(x[first + j + term * PARTIAL_SUMS])
+                top = value if value > top else top
+            partial[j] = top
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            value = np.float64(x[first + j])
+            partial[j] = value if value > partial[j] else partial[j]
+    return _close_peaks(partial)
+
+
+@borrower
 def extremes_and_sum(x, n, partial_sums):
     """The largest and the smallest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
     peak, valley, partial = partial_sums[0], partial_sums[1], partial_sums[2]
@@ -215,28 +235,51 @@ def extremes_and_sum(x, n, partial_sums):
 
 
 @borrower(interleave=4)
-def _scale(x, top, n, w):
-    for k in range(n):
-        w[k] = exp_normal(x[k] - top)
+def _scale_rows(x, top, n, w, partial):
+    """Set w = exp(x - top) and add to partial sums, for whole rows of `PARTIAL_SUMS` terms."""
+    for first in range(0, n, PARTIAL_SUMS):
+        # The loop vectorises only over slices: their indices are visibly not negative.
+        row, out = x[first : first + PARTIAL_SUMS], w[first : first + PARTIAL_SUMS]
+        for j in range(PARTIAL_SUMS):
+            weight = exp_normal(row[j] - top)
+            out[j] = weight
+            partial[j] += weight
 
 
 @borrower
 def scale_weights(x, top, n, w, partial_sums):
     """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN."""
-    _scale(x, top, n, w)
-    return sum_all(w, n, partial_sums)
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    full = n - n % PARTIAL_SUMS
+    _scale_rows(x, top, full, w, partial)
+    for k in range(full, n):
+        w[k] = exp_normal(x[k] - top)
+        partial[k - full] += w[k]
+    return close_sums(partial)
 
 
 @borrower
-def sum_of_rest(w, total, n):
+def sum_of_rest(w, total, n, partial_sums):
     """The sum of the scaled weights without one maximal weight, which is 1."""
     if total >= 2.0:
         return total - 1.0
-    # The rest is small against 1: sum it separately, to keep its digits.
-    place = 0
-    while w[place] != 1.0:
-        place += 1
-    return range_sum(w, 0, place) + range_sum(w, place + 1, n)
+    # No other weight is 1. The rest is small against it: sum it separately, to keep its digits.
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            rest = partial[j]
+            for term in range(_TERMS):
+                weight = w[first + j + term * PARTIAL_SUMS]
+                rest += weight if weight < 1.0 else 0.0
+            partial[j] = rest
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            weight = w[first + j]
+            partial[j] += weight if weight < 1.0 else 0.0
+    return close_sums(partial)
 
 
 @borrower

@@ -284,7 +284,7 @@ def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
         return
     total_w = scale_weights(kept, top, n, w, partial_sums)
     state[MAX] = top
-    state[REST_HI] = sum_of_rest(w, total_w, n)
+    state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
     state[REST_LO] = 0.0
     _set_moments(state, kept, finite, total, n, w, room, partial_sums)
 
