@@ -188,8 +188,8 @@ def finish_group(group, size):
 
 @borrower(interleave=2)
 def _set_log_means(sums, size, count, values):
-    """values = logs of means, from sums of ``size`` weights; what follows the sums is overwritten."""
-    # Full vectors: a scalar remainder would take as long as they do.
+    """values = logs of means, from sums of ``size`` weights."""
+    # Full vectors: a scalar remainder would take as long. What follows the sums is overwritten.
     padded = min((count + 7) // 8 * 8, sums.shape[0])
     for g in range(count, padded):
         sums[g] = size
