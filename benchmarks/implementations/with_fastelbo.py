@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import fastelbo as fe
+from fastelbo.errors import FastElboWarning
 
 from ..inputs import (
     Draws,
@@ -41,7 +42,7 @@ def _default_summary(inputs: Rows) -> Callable[[], Any]:
     def run() -> Any:
         with warnings.catch_warnings():
             # Some tails are heavy.
-            warnings.simplefilter("ignore", fe.FastElboWarning)
+            warnings.simplefilter("ignore", FastElboWarning)
             est = fe.summarize(inputs.values, axis=inputs.axis)
         return est.log_evidence, est.elbo, est.relative_variance, est.ess
 

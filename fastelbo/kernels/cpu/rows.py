@@ -22,6 +22,7 @@ from ..state.top_k import (
     make_top_k,
     open_row,
     push_streams,
+    push_top,
 )
 
 COLUMNS = 16
@@ -200,6 +201,8 @@ def summaries(
     w = np.empty(_PIECE)
     partial_sums = make_partial_sums()
     copies = columns > 1 or x.itemsize < 8
+    # The largest of a whole chunk cost less to find than those of its pieces.
+    at_once = capacity > 0 and streams == 1 and not copies
     sums, values = np.empty(_PIECE), np.empty(_PIECE)
     fresh = np.zeros(states.shape[3])
     top_k = make_top_k(streams * min(together, columns), capacity)
@@ -233,11 +236,15 @@ def summaries(
                 push_log_weights(
                     state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count
                 )
-                if capacity > 0:
+                if capacity > 0 and not at_once:
                     lane, top = streams * j, fresh[MAX]
                     row = constant(room) if fresh[BAD] > 0.0 else row
                     push_streams(top_k, lane, streams, capacity, row, count, top, values)
             start += count
+        if at_once:
+            start = (first_chunk + c) * CHUNK
+            row = _without_copy(x, a, start - first, stop - start, tile[0])
+            push_top(top_k, 0, capacity, row, stop - start, states[a, b, c, MAX])
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
                 for s in range(streams):

@@ -134,13 +134,21 @@ def _mean_log1p(x, factor, n, terms, partial_sums):
     return sum_all(terms, x.shape[0], partial_sums) / n
 
 
-@block
+@scalar
+def _two_factors(theta, x, i):
+    return (1.0 - theta * x[i]) * (1.0 - theta * x[i + _TILE // 2])
+
+
+@borrower(interleave=4)
 def _multiply(theta, x, product, exponent):
     """For each theta of a tile: multiply product 2^exponent by 1 - theta x for a tile of x."""
+    # No loop over x: four vectors of theta share each x in a register.
     for j in range(_TILE):
-        p = product[j]
-        for i in range(_TILE // 2):
-            p *= (1.0 - theta[j] * x[i]) * (1.0 - theta[j] * x[i + _TILE // 2])
+        t, p = theta[j], product[j]
+        p = p * _two_factors(t, x, 0) * _two_factors(t, x, 1)
+        p = p * _two_factors(t, x, 2) * _two_factors(t, x, 3)
+        p = p * _two_factors(t, x, 4) * _two_factors(t, x, 5)
+        p = p * _two_factors(t, x, 6) * _two_factors(t, x, 7)
         product[j], power = split_exponent(p)
         exponent[j] += power
 

@@ -1,4 +1,4 @@
-"""Instructions that no loop compiles to: comparisons as the bits of a word, sums of groups, prefetching.
+"""Instructions that no loop compiles to: comparisons as bits, sums of groups, prefetching.
 
 A loop that sets bits one by one vectorises, but into shifts and a reduction. The instruction sets
 have one comparison of vectors that returns bits. A loop over groups of consecutive numbers does not
@@ -82,8 +82,8 @@ def _lowest_bit_overload(word):
 def four_sums(x: Any, first: int, size: int, out: Any, place: int) -> None:
     """out[place + i] = the sum of x[first + i size : first + (i + 1) size], for i = 0, 1, 2, 3.
 
-    The size is at least 4. Partial sum j of a group takes every fourth term from term j on. The last
-    size % 4 terms go to the last partial sums. Both arrays are contiguous, and may be the same.
+    The size is at least 4. Partial sum j of a group takes every fourth term from term j on, and the
+    last partial sums take the last size % 4 terms. Both arrays are contiguous; x may be ``out``.
     """
     rest = size % 4
     for i in range(4):

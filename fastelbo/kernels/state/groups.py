@@ -188,7 +188,12 @@ def finish_group(group, size):
 
 @borrower(interleave=2)
 def _set_log_means(sums, size, count, values):
-    for g in range(count):
+    """values = logs of means, from sums of ``size`` weights."""
+    # Full vectors: a scalar remainder would take as long. What follows the sums is overwritten.
+    padded = min((count + 7) // 8 * 8, sums.shape[0])
+    for g in range(count, padded):
+        sums[g] = size
+    for g in range(padded):
         values[g] = log_positive(sums[g] / size)
 
 

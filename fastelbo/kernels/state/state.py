@@ -303,9 +303,7 @@ def push_log_weights(
     _set_weights(fresh, log_weight, first, n, clean, w, values, partial_sums)
     merge_moments(state, fresh)
     kept = clean if fresh[BAD] > 0.0 else log_weight
-    push_groups(
-        state[GROUPS:], iw_sizes, first, kept, w, fresh[MAX], n, sums, values, partial_sums
-    )
+    push_groups(state[GROUPS:], iw_sizes, first, kept, w, fresh[MAX], n, sums, values, partial_sums)
 
 
 @borrower
