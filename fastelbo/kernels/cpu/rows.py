@@ -1,8 +1,9 @@
 """Reductions of existing log weights along the middle axis of an array (A, K, B).
 
 A row is x[a, :, b]. Chunks and states are the same as in estimates: several threads share a long
-row, and its chunks are merged in order. If B > 1, `COLUMNS` neighbouring rows are copied to a tile
-together, so that a cache line is read once or, if it belongs to two tiles, twice.
+row, and its chunks are merged in order. If B > 1, `COLUMNS` neighbouring rows are taken together,
+two cache lines of the array. A log-sum-exp keeps them side by side. Otherwise, and where there are
+fewer, they are copied to the rows of a tile.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..draws.blocks import CHUNK
 from ..jit.compile import block, borrower, by_precision, exact
+from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
 from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
 from ..math.sums import highest, make_partial_sums, scale_and_prefetch, sum_of_rest
@@ -25,15 +27,12 @@ from ..state.top_k import (
     push_top,
 )
 
-COLUMNS = 16
-# A cache line of the array.
+# As many columns as a cache line has numbers.
 _LEAST_COLUMNS = 8
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
 _TILE_ROW = _PIECE + 8
-# Numbers that are prefetched together.
-_RUN = 128
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -44,26 +43,37 @@ LSE_SIZE = 3
 
 
 @borrower
-def _any_nan(x, n):
+def _any_nan(x, place, stride, n):
     count = np.int64(0)
     for k in range(n):
-        count += np.int64(1) if x[k] != x[k] else np.int64(0)
+        value = x[place + k * stride]
+        count += np.int64(1) if value != value else np.int64(0)
     return count > 0
 
 
 @borrower
-def _lse_piece(x, n, w, partial_sums, array, place, stride, width, count):
+def _lse_piece(x, n, w, partial_sums, ahead, array):
     """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN.
 
-    It prefetches what comes next: ``count`` rows of an array.
+    As many numbers of an array, from ``ahead`` on, are prefetched.
     """
     top = highest(x, n, partial_sums)
     if not abs(top) < np.inf:
-        return (np.nan if _any_nan(x, n) else top), 0.0
-    total = scale_and_prefetch(x, top, n, w, partial_sums, array, place, stride, width, count)
+        return (np.nan if _any_nan(x, 0, 1, n) else top), 0.0
+    total = scale_and_prefetch(x, top, n, w, partial_sums, ahead, array)
     if total != total:
         return np.nan, 0.0
     return top, sum_of_rest(w, total, n, partial_sums)
+
+
+@borrower
+def _lse_column(x, place, stride, n, top, total, below):
+    """As `_lse_piece`, from sums of a column's scaled weights, and of those below 1."""
+    if not abs(top) < np.inf:
+        return (np.nan if _any_nan(x, place, stride, n) else top), 0.0
+    if total != total:
+        return np.nan, 0.0
+    return top, (total - 1.0 if total >= 2.0 else below)
 
 
 @exact
@@ -134,7 +144,7 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((together, _TILE_ROW))
     w = np.empty(_PIECE)
-    partial_sums = make_partial_sums()
+    partial_sums, sums = make_partial_sums(), make_column_sums()
     for item in range(part * items // parts, (part + 1) * items // parts):
         c = item % n_chunks
         a = item // n_chunks // tiles
@@ -153,22 +163,23 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             if columns == 1:
                 # The next piece or row begins where this piece ends.
                 top, rest = _lse_piece(
-                    flat[place : place + count], count, w, partial_sums,
-                    flat, place + count, _RUN, _RUN, count // _RUN,
-                )  # fmt: skip
+                    flat[place : place + count], count, w, partial_sums, place + count, flat
+                )
                 _lse_append(states[a, 0, c], top, rest, 0.0)
-            else:
-                copy_columns(x, a, start, b, width, count, tile)
+            elif width == COLUMNS:
                 # The next piece of these columns, or the first of the next columns.
                 ahead = place + count * columns
                 if start + count == end:
                     ahead = (a * length + first) * columns + b + width
+                add_columns(flat, place, columns, count, ahead, sums)
                 for j in range(width):
-                    done, until = _PIECE * j // width, _PIECE * (j + 1) // width
-                    top, rest = _lse_piece(
-                        constant(tile[j]), count, w, partial_sums,
-                        flat, ahead + done * columns, columns, together, until - done,
-                    )  # fmt: skip
+                    top, rest = _lse_column(flat, place + j, columns, count, *column(j, sums))
+                    _lse_append(states[a, b + j, c], top, rest, 0.0)
+            else:
+                copy_columns(x, a, start, b, width, count, tile)
+                for j in range(width):
+                    row = constant(tile[j])
+                    top, rest = _lse_piece(row, count, w, partial_sums, place, flat)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 

@@ -265,20 +265,17 @@ def scale_weights(x, top, n, w, partial_sums):
 
 
 @borrower
-def scale_and_prefetch(x, top, n, w, partial_sums, array, place, stride, width, count):
-    """As `scale_weights`, and prefetch ``count`` rows of an array: see `prefetch_rows`.
+def scale_and_prefetch(x, top, n, w, partial_sums, ahead, array):
+    """As `scale_weights`, and prefetch as many numbers of an array, from ``ahead`` on.
 
     The processor prefetches nothing by itself while exponentials are computed.
     """
     partial = partial_sums[0]
     partial[:] = 0.0
     full = n - n % PARTIAL_SUMS
-    done = 0
     for first in range(0, full, _STEP):
         stop = min(first + _STEP, full)
-        until = count * stop // full
-        prefetch_rows(array, place + done * stride, stride, width, until - done)
-        done = until
+        prefetch_rows(array, ahead + first, 0, stop - first, 1)
         _scale_rows(x, top, first, stop, w, partial)
     return _close_scaled(x, top, n, w, partial)
 
