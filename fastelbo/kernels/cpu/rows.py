@@ -30,7 +30,10 @@ COLUMNS = 16
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
-_TILE_ROW = _PIECE + 8
+_LINE = 8
+_TILE_ROW = _PIECE + _LINE
+# Draws of a block of log weights: as many as fit the first-level cache with their weights.
+_BLOCK = 2048
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -165,13 +168,13 @@ def summaries(
     together = _together(x, n_chunks, parts)
     tiles = (columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((together, _TILE_ROW))
-    w = np.empty(_PIECE)
+    tile = np.empty((together, _BLOCK + _LINE))
+    w = np.empty(_BLOCK)
     partial_sums = make_partial_sums()
     copies = columns > 1 or x.itemsize < 8
     # The largest of a whole chunk cost less to find than those of its pieces.
     at_once = capacity > 0 and streams == 1 and not copies
-    sums, values = np.empty(_PIECE), np.empty(_PIECE)
+    sums, values = np.empty(_BLOCK), np.empty(_BLOCK)
     fresh = np.zeros(states.shape[3])
     top_k = make_top_k(streams * min(together, columns), capacity)
     slot = 0
@@ -192,7 +195,7 @@ def summaries(
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
-            count = min(_PIECE, stop - start)
+            count = min(_BLOCK, stop - start)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
