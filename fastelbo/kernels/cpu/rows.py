@@ -32,8 +32,9 @@ _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
 _LINE = 8
 _TILE_ROW = _PIECE + _LINE
-# Draws of a block of log weights: as many as fit the first-level cache with their weights.
-_BLOCK = 2048
+# A block of log weights ends where its address is a multiple of this: it fits the first-level cache
+# with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
+_BLOCK = 1600
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -195,7 +196,7 @@ def summaries(
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
-            count = min(_BLOCK, stop - start)
+            count = min(_BLOCK - start % _BLOCK, stop - start)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
