@@ -13,7 +13,7 @@ from ..draws.blocks import CHUNK
 from ..jit.compile import block, borrower, by_precision, exact
 from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
+from ..math.sums import highest, make_partial_sums, scale_and_prefetch, sum_of_rest
 from ..state.state import BAD, MAX, clear, push_log_weights
 from ..state.top_k import (
     THRESHOLD,
@@ -25,13 +25,16 @@ from ..state.top_k import (
     push_top,
 )
 
-# Two cache lines, or three, of each of the array's rows.
 COLUMNS = 16
+# A cache line of the array.
+_LEAST_COLUMNS = 8
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
 _LINE = 8
 _TILE_ROW = _PIECE + _LINE
+# Numbers that are prefetched together.
+_RUN = 128
 # A block of log weights ends where its address is a multiple of this: it fits the first-level cache
 # with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
 _BLOCK = 1600
@@ -53,12 +56,15 @@ def _any_nan(x, n):
 
 
 @borrower
-def _lse_piece(x, n, w, partial_sums):
-    """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN."""
+def _lse_piece(x, n, w, partial_sums, array, place, stride, width, count):
+    """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN.
+
+    It prefetches what comes next: ``count`` rows of an array.
+    """
     top = highest(x, n, partial_sums)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, n) else top), 0.0
-    total = scale_weights(x, top, n, w, partial_sums)
+    total = scale_and_prefetch(x, top, n, w, partial_sums, array, place, stride, width, count)
     if total != total:
         return np.nan, 0.0
     return top, sum_of_rest(w, total, n, partial_sums)
@@ -91,7 +97,16 @@ def _lse_append(state, top, high, low):
 @block
 def _together(x, n_chunks, parts):
     """Neighbouring rows that go to a tile together: fewer if parts would have no work."""
-    return COLUMNS if x.shape[0] * x.shape[2] * n_chunks >= COLUMNS * parts else COLUMNS // 2
+    width = COLUMNS
+    while width > _LEAST_COLUMNS and x.shape[0] * x.shape[2] * n_chunks < width * parts:
+        width //= 2
+    return width
+
+
+@block
+def _columns_before(x):
+    """Numbers between the begin of a cache line and that of x: the first tile is narrower."""
+    return (x.ctypes.data // x.itemsize) % _LEAST_COLUMNS if x.shape[2] > 1 else 0
 
 
 @block
@@ -114,9 +129,12 @@ def _without_copy(x, a, first, count, copy):
 @block
 def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     length, columns = x.shape[1], x.shape[2]
+    flat = x.reshape(x.size)
+    first, end = first_chunk * CHUNK, min(last_chunk * CHUNK, length)
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
-    tiles = (columns + together - 1) // together
+    before = _columns_before(x)
+    tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((together, _TILE_ROW))
     w = np.empty(_PIECE)
@@ -124,8 +142,9 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     for item in range(part * items // parts, (part + 1) * items // parts):
         c = item % n_chunks
         a = item // n_chunks // tiles
-        b = (item // n_chunks % tiles) * together
-        width = min(together, columns - b)
+        tile_end = (item // n_chunks % tiles + 1) * together - before
+        b = max(0, tile_end - together)
+        width = min(columns, tile_end) - b
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, length)
         for j in range(width):
@@ -134,14 +153,26 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             states[a, b + j, c, LOW] = 0.0
         while start < stop:
             count = min(_PIECE, stop - start)
+            place = (a * length + start) * columns + b
             if columns == 1:
-                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, partial_sums)
+                # The next piece or row begins where this piece ends.
+                top, rest = _lse_piece(
+                    flat[place : place + count], count, w, partial_sums,
+                    flat, place + count, _RUN, _RUN, count // _RUN,
+                )  # fmt: skip
                 _lse_append(states[a, 0, c], top, rest, 0.0)
             else:
                 copy_columns(x, a, start, b, width, count, tile)
+                # The next piece of these columns, or the first of the next columns.
+                ahead = place + count * columns
+                if start + count == end:
+                    ahead = (a * length + first) * columns + b + width
                 for j in range(width):
-                    piece = constant(tile[j])
-                    top, rest = _lse_piece(piece, count, w, partial_sums)
+                    done, until = _PIECE * j // width, _PIECE * (j + 1) // width
+                    top, rest = _lse_piece(
+                        constant(tile[j]), count, w, partial_sums,
+                        flat, ahead + done * columns, columns, together, until - done,
+                    )  # fmt: skip
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 
@@ -167,7 +198,8 @@ def summaries(
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
-    tiles = (columns + together - 1) // together
+    before = _columns_before(x)
+    tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((together, _BLOCK + _LINE))
     w = np.empty(_BLOCK)
@@ -183,8 +215,9 @@ def summaries(
     for item in range(part * items // parts, last + 1):
         c = item % n_chunks
         a = item // n_chunks // tiles
-        b = (item // n_chunks % tiles) * together
-        width = min(together, columns - b)
+        tile_end = (item // n_chunks % tiles + 1) * together - before
+        b = max(0, tile_end - together)
+        width = min(columns, tile_end) - b
         opens = c == 0 or item == part * items // parts
         slot = c if opens else slot
         for j in range(width):

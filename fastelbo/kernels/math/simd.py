@@ -196,3 +196,26 @@ def _prefetch_overload(x, first, stop):
             _prefetch(x.ctypes.data, k * size)
 
     return lines
+
+
+def prefetch_rows(x: Any, place: int, stride: int, width: int, count: int) -> None:
+    """Prefetch x[place + k stride : place + k stride + width] for k < count.
+
+    They may lie beyond the end of x: nothing is read.
+    """
+
+
+@overload(prefetch_rows)
+def _prefetch_rows_overload(x, place, stride, width, count):
+    size = x.dtype.bitwidth // 8
+    step = _LINE // size
+
+    def rows(x, place, stride, width, count):
+        for k in range(count):
+            start = place + k * stride
+            for j in range(0, width, step):
+                _prefetch(x.ctypes.data, (start + j) * size)
+            # The last line, of which the loop may have left out a part.
+            _prefetch(x.ctypes.data, (start + width - 1) * size)
+
+    return rows

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..jit.compile import block, borrower, exact, scalar
 from .scalar import exp_normal
+from .simd import prefetch_rows
 
 PARTIAL_SUMS = 32
 # A partial sum takes this many terms in a register before it is stored.
@@ -190,18 +191,16 @@ def highest(x, n, partial_sums):
     """The largest of x[:n], NaN aside."""
     partial = partial_sums[0]
     partial[:] = -np.inf
-    whole = n - n % _STEP
-    for first in range(0, whole, _STEP):
+    whole = n - n % (2 * _STEP)
+    for first in range(0, whole, 2 * _STEP):
         for j in range(PARTIAL_SUMS):
             top = partial[j]
-            for term in range(_TERMS):
-                value = np.float64(x[first + j + term * PARTIAL_SUMS])
-                top = value if value > top else top
+            for term in range(2 * _TERMS):
+                top = _larger(np.float64(x[first + j + term * PARTIAL_SUMS]), top)
             partial[j] = top
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
-            value = np.float64(x[first + j])
-            partial[j] = value if value > partial[j] else partial[j]
+            partial[j] = _larger(np.float64(x[first + j]), partial[j])
     return _close_peaks(partial)
 
 
@@ -235,15 +234,25 @@ def extremes_and_sum(x, n, partial_sums):
 
 
 @borrower(interleave=4)
-def _scale_rows(x, top, n, w, partial):
+def _scale_rows(x, top, start, stop, w, partial):
     """Set w = exp(x - top) and add to partial sums, for whole rows of `PARTIAL_SUMS` terms."""
-    for first in range(0, n, PARTIAL_SUMS):
-        # The loop vectorises only over slices: their indices are visibly not negative.
-        row, out = x[first : first + PARTIAL_SUMS], w[first : first + PARTIAL_SUMS]
+    for first in range(start, stop, PARTIAL_SUMS):
         for j in range(PARTIAL_SUMS):
-            weight = exp_normal(row[j] - top)
-            out[j] = weight
+            # An unsigned index is not looked at for a sign.
+            k = np.uint64(first) + np.uint64(j)
+            weight = exp_normal(x[k] - top)
+            w[k] = weight
             partial[j] += weight
+
+
+@borrower
+def _close_scaled(x, top, n, w, partial):
+    """Scale and add what is no whole row; returns the sum."""
+    full = n - n % PARTIAL_SUMS
+    for k in range(full, n):
+        w[k] = exp_normal(x[k] - top)
+        partial[k - full] += w[k]
+    return close_sums(partial)
 
 
 @borrower
@@ -251,12 +260,27 @@ def scale_weights(x, top, n, w, partial_sums):
     """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN."""
     partial = partial_sums[0]
     partial[:] = 0.0
+    _scale_rows(x, top, 0, n - n % PARTIAL_SUMS, w, partial)
+    return _close_scaled(x, top, n, w, partial)
+
+
+@borrower
+def scale_and_prefetch(x, top, n, w, partial_sums, array, place, stride, width, count):
+    """As `scale_weights`, and prefetch ``count`` rows of an array: see `prefetch_rows`.
+
+    The processor prefetches nothing by itself while exponentials are computed.
+    """
+    partial = partial_sums[0]
+    partial[:] = 0.0
     full = n - n % PARTIAL_SUMS
-    _scale_rows(x, top, full, w, partial)
-    for k in range(full, n):
-        w[k] = exp_normal(x[k] - top)
-        partial[k - full] += w[k]
-    return close_sums(partial)
+    done = 0
+    for first in range(0, full, _STEP):
+        stop = min(first + _STEP, full)
+        until = count * stop // full
+        prefetch_rows(array, place + done * stride, stride, width, until - done)
+        done = until
+        _scale_rows(x, top, first, stop, w, partial)
+    return _close_scaled(x, top, n, w, partial)
 
 
 @borrower
