@@ -31,7 +31,7 @@ from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    scale_weights,
+    scale_and_prefetch,
     square_deviations,
     sum_of_rest,
 )
@@ -51,6 +51,8 @@ from .scales import TINY, moments_fit
 Floats = NDArray[np.float64]
 
 _LARGEST = np.finfo(np.float64).max
+# Numbers that are prefetched together.
+_AHEAD = 128
 
 # Fields of a state.
 COUNT = 0
@@ -282,7 +284,10 @@ def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    total_w = scale_weights(kept, top, n, w, partial_sums)
+    # What lies behind a block of a row is the next block.
+    total_w = scale_and_prefetch(
+        kept, top, n, w, partial_sums, kept, n, _AHEAD, _AHEAD, n // _AHEAD
+    )
     state[MAX] = top
     state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
     state[REST_LO] = 0.0
