@@ -27,12 +27,15 @@ from ..state.top_k import (
     push_top,
 )
 
-# As many columns as a cache line has numbers.
-_LEAST_COLUMNS = 8
+# Numbers of a cache line.
+_LINE = 8
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
-_TILE_ROW = _PIECE + 8
+_TILE_ROW = _PIECE + _LINE
+# A block of log weights ends where its address is a multiple of this: it fits the first-level cache
+# with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
+_BLOCK = 1600
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -104,7 +107,7 @@ def _lse_append(state, top, high, low):
 def _together(x, n_chunks, parts):
     """Neighbouring rows that go to a tile together: fewer if parts would have no work."""
     width = COLUMNS
-    while width > _LEAST_COLUMNS and x.shape[0] * x.shape[2] * n_chunks < width * parts:
+    while width > _LINE and x.shape[0] * x.shape[2] * n_chunks < width * parts:
         width //= 2
     return width
 
@@ -112,7 +115,7 @@ def _together(x, n_chunks, parts):
 @block
 def _columns_before(x):
     """Numbers between the begin of a cache line and that of x: the first tile is narrower."""
-    return (x.ctypes.data // x.itemsize) % _LEAST_COLUMNS if x.shape[2] > 1 else 0
+    return (x.ctypes.data // x.itemsize) % _LINE if x.shape[2] > 1 else 0
 
 
 @block
@@ -208,13 +211,13 @@ def summaries(
     before = _columns_before(x)
     tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((together, _TILE_ROW))
-    w = np.empty(_PIECE)
+    tile = np.empty((together, _BLOCK + _LINE))
+    w = np.empty(_BLOCK)
     partial_sums = make_partial_sums()
     copies = columns > 1 or x.itemsize < 8
     # The largest of a whole chunk cost less to find than those of its pieces.
     at_once = capacity > 0 and streams == 1 and not copies
-    sums, values = np.empty(_PIECE), np.empty(_PIECE)
+    sums, values = np.empty(_BLOCK), np.empty(_BLOCK)
     fresh = np.zeros(states.shape[3])
     top_k = make_top_k(streams * min(together, columns), capacity)
     slot = 0
@@ -236,7 +239,7 @@ def summaries(
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
-            count = min(_PIECE, stop - start)
+            count = min(_BLOCK - start % _BLOCK, stop - start)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):

@@ -242,6 +242,12 @@ def sort_descending(candidates, n):
     copy(other_place, n, candidates.place)
 
 
+@scalar
+def _rough_log(count):
+    """2^52 times the binary logarithm, within 0.09 of it but for a constant: the bits of a float."""
+    return np.float64(np.float64(count).view(np.int64))
+
+
 @borrower
 def _find_threshold(values, n, least, most):
     """A threshold with ``least`` to ``most`` values above it; NaN if `_TRIALS` find none.
@@ -250,7 +256,7 @@ def _find_threshold(values, n, least, most):
     Every third trial halves the range, whatever the values are.
     """
     low, high = smallest(values, n), largest(values, n)
-    goal, below, beyond = math.log(0.5 * (least + most)), math.log(n), math.log(0.5)
+    goal, below, beyond = _rough_log(0.5 * (least + most)), _rough_log(n), _rough_log(0.5)
     for trial in range(_TRIALS):
         part = 0.5
         if trial % 3 < 2:
@@ -258,9 +264,9 @@ def _find_threshold(values, n, least, most):
         threshold = (1.0 - part) * low + part * high
         above = _count_above(values, threshold, n)
         if above < least:
-            high, beyond = threshold, math.log(max(above, 0.5))
+            high, beyond = threshold, _rough_log(max(above, 0.5))
         elif above > most:
-            low, below = threshold, math.log(above)
+            low, below = threshold, _rough_log(above)
         else:
             return threshold
     return np.nan

@@ -31,7 +31,7 @@ from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    scale_weights,
+    scale_and_prefetch,
     square_deviations,
     sum_of_rest,
 )
@@ -282,7 +282,8 @@ def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    total_w = scale_weights(kept, top, n, w, partial_sums)
+    # What lies behind a block of a row is the next block.
+    total_w = scale_and_prefetch(kept, top, n, w, partial_sums, n, kept)
     state[MAX] = top
     state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
     state[REST_LO] = 0.0
