@@ -15,7 +15,7 @@ from ..jit.compile import block, borrower, by_precision, exact
 from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
 from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import highest, make_partial_sums, scale_and_prefetch, sum_of_rest
+from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import BAD, MAX, clear, push_log_weights
 from ..state.top_k import (
     THRESHOLD,
@@ -55,15 +55,12 @@ def _any_nan(x, place, stride, n):
 
 
 @borrower
-def _lse_piece(x, n, w, partial_sums, ahead, array):
-    """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN.
-
-    As many numbers of an array, from ``ahead`` on, are prefetched.
-    """
+def _lse_piece(x, n, w, partial_sums):
+    """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN."""
     top = highest(x, n, partial_sums)
     if not abs(top) < np.inf:
         return (np.nan if _any_nan(x, 0, 1, n) else top), 0.0
-    total = scale_and_prefetch(x, top, n, w, partial_sums, ahead, array)
+    total = scale_weights(x, top, n, w, partial_sums)
     if total != total:
         return np.nan, 0.0
     return top, sum_of_rest(w, total, n, partial_sums)
@@ -115,7 +112,7 @@ def _together(x, n_chunks, parts):
 @block
 def _columns_before(x):
     """Numbers between the begin of a cache line and that of x: the first tile is narrower."""
-    return (x.ctypes.data // x.itemsize) % _LINE if x.shape[2] > 1 else 0
+    return np.int64(x.ctypes.data) // x.itemsize % _LINE if x.shape[2] > 1 else 0
 
 
 @block
@@ -164,10 +161,8 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             count = min(_PIECE, stop - start)
             place = (a * length + start) * columns + b
             if columns == 1:
-                # The next piece or row begins where this piece ends.
-                top, rest = _lse_piece(
-                    flat[place : place + count], count, w, partial_sums, place + count, flat
-                )
+                row = flat[place : place + count]
+                top, rest = _lse_piece(row, count, w, partial_sums)
                 _lse_append(states[a, 0, c], top, rest, 0.0)
             elif width == COLUMNS:
                 # The next piece of these columns, or the first of the next columns.
@@ -181,8 +176,8 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             else:
                 copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
-                    row = constant(tile[j])
-                    top, rest = _lse_piece(row, count, w, partial_sums, place, flat)
+                    copied = constant(tile[j])
+                    top, rest = _lse_piece(copied, count, w, partial_sums)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 

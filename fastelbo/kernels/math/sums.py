@@ -246,38 +246,22 @@ def _scale_rows(x, top, start, stop, w, partial):
 
 
 @borrower
-def _close_scaled(x, top, n, w, partial):
-    """Scale and add what is no whole row; returns the sum."""
-    full = n - n % PARTIAL_SUMS
-    for k in range(full, n):
-        w[k] = exp_normal(x[k] - top)
-        partial[k - full] += w[k]
-    return close_sums(partial)
-
-
-@borrower
 def scale_weights(x, top, n, w, partial_sums):
-    """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN."""
-    partial = partial_sums[0]
-    partial[:] = 0.0
-    _scale_rows(x, top, 0, n - n % PARTIAL_SUMS, w, partial)
-    return _close_scaled(x, top, n, w, partial)
+    """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN.
 
-
-@borrower
-def scale_and_prefetch(x, top, n, w, partial_sums, ahead, array):
-    """As `scale_weights`, and prefetch as many numbers of an array, from ``ahead`` on.
-
-    The processor prefetches nothing by itself while exponentials are computed.
+    It prefetches what lies behind x: the next block, if x is part of a long row. The processor
+    prefetches nothing by itself while exponentials are computed.
     """
     partial = partial_sums[0]
     partial[:] = 0.0
     full = n - n % PARTIAL_SUMS
     for first in range(0, full, _STEP):
-        stop = min(first + _STEP, full)
-        prefetch_rows(array, ahead + first, 0, stop - first, 1)
-        _scale_rows(x, top, first, stop, w, partial)
-    return _close_scaled(x, top, n, w, partial)
+        prefetch_rows(x, n + first, 0, _STEP, 1)
+        _scale_rows(x, top, first, min(first + _STEP, full), w, partial)
+    for k in range(full, n):
+        w[k] = exp_normal(x[k] - top)
+        partial[k - full] += w[k]
+    return close_sums(partial)
 
 
 @borrower

@@ -31,7 +31,7 @@ from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    scale_and_prefetch,
+    scale_weights,
     square_deviations,
     sum_of_rest,
 )
@@ -282,8 +282,7 @@ def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    # What lies behind a block of a row is the next block.
-    total_w = scale_and_prefetch(kept, top, n, w, partial_sums, n, kept)
+    total_w = scale_weights(kept, top, n, w, partial_sums)
     state[MAX] = top
     state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
     state[REST_LO] = 0.0
