@@ -27,8 +27,8 @@ from ..state.top_k import (
     push_top,
 )
 
-# Numbers of a cache line.
-_LINE = 8
+# Numbers of a cache line, and its bytes.
+_LINE, _LINE_BYTES = 8, 64
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
@@ -112,7 +112,8 @@ def _together(x, n_chunks, parts):
 @block
 def _columns_before(x):
     """Numbers between the begin of a cache line and that of x: the first tile is narrower."""
-    return np.int64(x.ctypes.data) // x.itemsize % _LINE if x.shape[2] > 1 else 0
+    before = np.int64(x.ctypes.data) % _LINE_BYTES // x.itemsize
+    return before if x.shape[2] > 1 else 0
 
 
 @block
@@ -139,7 +140,7 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     first, end = first_chunk * CHUNK, min(last_chunk * CHUNK, length)
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
-    before = _columns_before(x)
+    before = _columns_before(x) % together
     tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((together, _TILE_ROW))
@@ -203,7 +204,7 @@ def summaries(
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
-    before = _columns_before(x)
+    before = _columns_before(x) % together
     tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
     tile = np.empty((together, _BLOCK + _LINE))
