@@ -22,6 +22,7 @@ class Rows(NamedTuple):
     - ``logsumexp`` -> array
     - ``summary`` -> (evidence, ELBO, variance, ESS)
     - ``logsumexp/rows`` and ``summary/rows``: only a matrix, along its last axis
+    - ``default_summary``: fastelbo with bounds and k-hats, others as ``summary``
     - ``psis``, of a matrix along its last axis -> (smoothed log weights, k-hat, log evidence,
       smoothed log evidence), or the first two of these
     """

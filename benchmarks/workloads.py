@@ -113,21 +113,31 @@ def _evidence_operations(model: Any, q: Any) -> float:
 def _rows(task: str, shape: tuple[int, ...], axis: int) -> Problem:
     rows = inputs.normal_rows(shape, axis)
     if task == "logsumexp":
-        check, operations = checks.logsumexp(rows), EXP + 3
+        check, operations = checks.logsumexp(rows), EXP + 3.0
     else:
-        check, operations = checks.summary(rows), EXP + 9
+        check, operations = checks.summary(rows), EXP + 9.0
+    if task == "default_summary":
+        # Sums over groups of 10 and of 100, the logarithm of each mean and its two moments.
+        operations += 2 + (1 / 10 + 1 / 100) * (LOG + 4) + _tail_operations(shape[axis])
     return Problem(rows, rows.values.size, operations, 8.0, check)
+
+
+def _tail_operations(k: int) -> float:
+    """For one of K log weights, to find the tail and to fit it."""
+    tail = np.ceil(min(k / 5, 3 * np.sqrt(k)))
+    # A comparison finds the tail. An element of the tail: comparisons to sort it, an exponential, a
+    # product for each theta of the fit.
+    points = 30 + np.floor(np.sqrt(tail))
+    return float(1 + tail / k * (np.log2(tail) + 2 * points + EXP))
 
 
 def _pareto(shape: tuple[int, int]) -> Problem:
     rows = inputs.pareto_rows(shape)
     k = shape[1]
     tail = np.ceil(min(k / 5, 3 * np.sqrt(k)))
-    # An element: an exponential for the sum, a comparison to find the tail. An element of the tail:
-    # comparisons to sort it, a product for each theta of the fit, the quantile and its logarithm.
-    points = 30 + np.floor(np.sqrt(tail))
-    one = np.log2(tail) + 2 * points + EXP + 2 * LOG + 10
-    operations = EXP + 3 + tail / k * one
+    # An element: an exponential for the sum, a comparison to find the tail. An element of the tail
+    # also takes the quantile and its logarithm.
+    operations = EXP + 2 + _tail_operations(k) + tail / k * (2 * LOG + 10)
     return Problem(rows, rows.values.size, operations, 16.0, checks.psis(rows))
 
 
@@ -300,15 +310,17 @@ _MATRIX, _SMALL_MATRIX = (2000, 5000), (30, 700)
 def _reductions() -> list[Workload]:
     return [
         Workload(
-            f"{task} of {along}", "reductions", f"{task}/{along}", "element", _rows,
-            {"shape": full, "axis": axis}, {"shape": small, "axis": axis}, {"task": task},
+            f"{task.replace('_', ' ')} of {along}", "reductions",
+            f"{task}/{along}", "element", _rows, {"shape": full, "axis": axis},
+            {"shape": small, "axis": axis}, {"task": task},
         )
-        for task in ("logsumexp", "summary")
+        for task in ("logsumexp", "summary", "default_summary")
         for along, full, small, axis in (
             ("rows", _MATRIX, _SMALL_MATRIX, -1),
             ("columns", _MATRIX, _SMALL_MATRIX, 0),
             ("all", (10**7,), (20_000,), -1),
         )
+        if (task, along) != ("default_summary", "columns")
     ]  # fmt: skip
 
 

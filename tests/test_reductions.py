@@ -74,6 +74,26 @@ def test_corners(a, expected, padding):
     np.testing.assert_array_equal(fe.logsumexp(columns, axis=0), [expected] * 2, strict=True)
 
 
+@pytest.mark.filterwarnings("ignore::fastelbo.errors.FastElboWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_columns_have_the_bits_of_rows(dtype):
+    # Sixteen columns at a cache line are summed side by side, others are copied first.
+    x = (4 * np.random.default_rng(5).normal(size=(1103, 301))).astype(dtype)
+    x[::2, 40], x[:, 41], x[5, 42] = -INF, 700.0, 90.0
+    summarized = x[:, :290]
+    x[:, 290], x[7, 291], x[8, 292], x[1:, 293], x[9, 294] = -INF, NAN, INF, -INF, -INF
+    x[3, 295], x[4, 295], x[:, 296], x[6, 297] = NAN, INF, -1e30, -NAN
+    for part in (x, x[:, 1:], x[:1030, 280:], x[:3]):
+        columns, rows = (np.ascontiguousarray(each) for each in (part, part.T))
+        np.testing.assert_array_equal(fe.logsumexp(columns, axis=0), fe.logsumexp(rows, axis=1))
+    columns, rows = (np.ascontiguousarray(each) for each in (summarized, summarized.T))
+    one, other = (
+        fe.summarize(each, axis=axis, pareto_k=False) for each, axis in ((columns, 0), (rows, 1))
+    )
+    for name in ("log_evidence", "elbo", "ess", "log_evidence_se"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
 FACTORS = [
     ([1, NAN], [1, 0], 1.0, 1.0),
     ([1, INF], [1, 0], 1.0, 1.0),

@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 from fastelbo import reference
 from fastelbo.kernels.draws.blocks import CHUNK, LANES, make_workspace
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math.sums import make_partial_sums
-from fastelbo.kernels.state import state
+from fastelbo.kernels.math import simd
+from fastelbo.kernels.state import groups, state
 
 SIZES = [1, 2, 3, 7, 10, 100, 511, 512, 513, 8192, 10_000, 20_000]
 # Prime, and so no multiple of a lane count, of a chunk or of a group size.
@@ -35,8 +35,13 @@ def run_push(terms, first, sizes, out):
 
 
 @kernel
-def run_lowest(x, out, partial_sums):
-    state.push_lowest(out, x, x.size, partial_sums)
+def run_four_sums(x, first, size, out, place):
+    simd.four_sums(x, first, size, out, place)
+
+
+@kernel
+def run_group_sums(x, start, size, count, out):
+    groups._group_sums(x, start, size, count, out)
 
 
 @kernel
@@ -144,6 +149,27 @@ def test_sums_are_compensated():
     assert got["elbo"] == pytest.approx(np.log(0.1) / 2, rel=1e-15, abs=0.0)
     # It is read as log1p(rest) - log n; both are about 14.
     assert got["log_evidence"] == pytest.approx(np.log(0.55), abs=5e-15)
+
+
+@pytest.mark.parametrize("size", [4, 5, 6, 7, 8, 10, 100, 255])
+def test_sums_of_groups_have_the_bits_of_plain_python(size):
+    x = np.random.default_rng(size).exponential(size=4 * size + 3)
+    got, plain = np.zeros(7), np.zeros(7)
+    run_four_sums(x, 3, size, got, 2)
+    simd.four_sums(x, 3, size, plain, 2)
+    np.testing.assert_array_equal(got, plain)
+    np.testing.assert_allclose(got[2:6], x[3:].reshape(4, size).sum(axis=1), rtol=1e-15)
+    assert not got[:2].any()
+    assert got[6] == 0.0
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 6, 9, 50])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 10])
+def test_sums_may_take_the_place_of_their_terms(size, count):
+    x = np.random.default_rng(size).exponential(size=2 + size * count)
+    expected = x[2:].reshape(count, size).sum(axis=1)
+    run_group_sums(x, 2, size, count, x)
+    np.testing.assert_allclose(x[:count], expected, rtol=1e-15)
 
 
 def test_underflow_inside_groups():
@@ -351,9 +377,6 @@ def test_the_smallest_log_weight_of_blocks_and_chunks(n):
     chunks = []
     for x in rng.normal(size=(3, 2, n)):
         chunks.append(push(as_terms(x.reshape(-1)), sizes=()))
-        assert chunks[-1][state.MIN] == np.inf  # it is pushed where k-hats are wanted
-        for part in x:
-            run_lowest(part, chunks[-1], make_partial_sums())
         assert chunks[-1][state.MIN] == x.min()
     smallest = min(chunk[state.MIN] for chunk in chunks)
     assert fold(chunks, sizes=())[state.MIN] == smallest

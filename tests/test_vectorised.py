@@ -30,8 +30,8 @@ from fastelbo.kernels.draws import (
     sobol,
 )
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math import selection, shifted_sums, sums
-from fastelbo.kernels.state import estimators, moments, state
+from fastelbo.kernels.math import column_sums, columns, selection, shifted_sums, sums
+from fastelbo.kernels.state import estimators, groups, moments, state
 from fastelbo.models import gradient_plan, plans
 from fastelbo.models.protocol import Frame, Points
 
@@ -121,6 +121,46 @@ def product_sums(x, y, z, n, partial_sums):
 
 
 @kernel
+def highest(x, n, partial_sums):
+    return sums.highest(x, n, partial_sums)
+
+
+@kernel
+def scale_weights(x, top, n, w, partial_sums):
+    return sums.scale_weights(x, top, n, w, partial_sums)
+
+
+@kernel
+def add_columns(x, place, stride, count, ahead, room):
+    column_sums.add_columns(x, place, stride, count, ahead, room)
+
+
+@kernel
+def copy_columns(x, a, first, b, width, count, tile):
+    columns.copy_columns(x, a, first, b, width, count, tile)
+
+
+@kernel
+def extremes_and_sum(x, n, partial_sums):
+    return sums.extremes_and_sum(x, n, partial_sums)
+
+
+@kernel
+def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
+    return sums.finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums)
+
+
+@kernel
+def group_sums(x, start, size, count, out):
+    return groups._group_sums(x, start, size, count, out)
+
+
+@kernel
+def log_means(sums_of_groups, size, count, out):
+    groups._set_log_means(sums_of_groups, size, count, out)
+
+
+@kernel
 def take_above(x, n, threshold, value, place):
     return selection.take_above(x, n, threshold, 0, value, place)
 
@@ -206,7 +246,21 @@ WORDS = {"pd": {"vpsllq": 1, r"v(add|sub|mul)pd": 1}, "ps": {"vcvtu?dq2ps": 1, "
 EXPECTED = {
     "take_above": {r"vcmp\w*pd": 8},
     "take_below": {r"vcmp\w*pd": 8},
-    "set_ranks": {r"vpsubd": 8, r"vpsrld": 8},
+    "set_ranks": {r"vpsubd": 8, r"vpcmpgtd": 8},
+    "highest": {r"vmaxpd": 16},
+    # Four exponentials in flight.
+    "scale_weights": {r"vfn?m(add|sub)\d+pd": 52, r"vmaxpd": 4, r"vaddpd": 4},
+    # A whole row of columns in flight, and the largest of four rows.
+    "add_columns": {r"vfn?m(add|sub)\d+pd": 26, r"vmaxpd": 8, r"vaddpd": 4},
+    # Two columns of four rows at a time.
+    "copy_columns": {r"vinsertf\w+": 4, r"vunpck[lh]pd": 4},
+    # Four terms before three numbers are stored.
+    "extremes_and_sum": {r"vmaxpd": 4, r"vminpd": 4, r"vaddpd": 4},
+    "joint_moments": {r"vsubpd": 8, r"vfn?m(add|sub)\d+pd": 12},
+    # Four partial sums in a register.
+    "group_sums": {r"vaddpd": 1},
+    # Several vectors in flight.
+    "log_means": {r"vdivpd": 4, r"vfn?m(add|sub)\d+pd": 18},
     "double": {r"vpxor[dq]?": 4},
     # The shifts of a permutation have 64 bits, its products 32.
     "permute": {r"vpsrlv?q": 3},
@@ -261,6 +315,14 @@ def signatures():
     coefficients = numba.typeof(coefficients_room(1))
     places, ranks, words = numba.int64[::1], numba.int32[::1], numba.uint32[::1]
     return {
+        "extremes_and_sum": (vector, integer, matrix),
+        "highest": (vector, integer, matrix),
+        "scale_weights": (vector, numba.float64, integer, vector, matrix),
+        "add_columns": (vector, *[integer] * 4, matrix),
+        "copy_columns": (numba.float64[:, :, ::1], *[integer] * 5, matrix),
+        "joint_moments": (vector, numba.float64, vector, numba.float64, integer, matrix),
+        "group_sums": (vector, integer, integer, integer, vector),
+        "log_means": (vector, integer, integer, vector),
         "take_above": (vector, integer, numba.float64, vector, places),
         "take_below": (vector, integer, numba.float64, vector),
         "set_ranks": (ranks, integer, ranks),

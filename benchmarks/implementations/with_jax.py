@@ -236,6 +236,7 @@ def _gaussian_sample(dtype: Any, inputs: Draws) -> Callable[[], Any]:
 _TASKS = {
     "logsumexp": _logsumexp,
     "summary": _summary,
+    "default_summary": _summary,
     "mixture_log_prob": _mixture_log_prob,
     "mixture_model": _mixture_model,
     "evidence/diagonal": _evidence,

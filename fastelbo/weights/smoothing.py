@@ -20,7 +20,6 @@ from ..errors import (
 )
 from ..kernels.cpu import tails
 from ..kernels.cpu.launch import ELEMENT_WORK, launch, new_counter, paced
-from ..kernels.cpu.rows import COLUMNS
 from ..validation import Floats, positive
 from .diagnostics import high_k, places, warn, warn_high_k
 from .pareto import tail_length
@@ -28,6 +27,8 @@ from .pareto import tail_length
 # Elements in the first launch, and elements in a tile of columns (8 MB).
 _FIRST_ELEMENTS = 2**20
 _TILE_ELEMENTS = 2**20
+# Most columns of a tile: as many as a cache line has numbers.
+_TILE_COLUMNS = 8
 # Elements of a part (32 MB), of which the smoothed weights are kept.
 _PART_ELEMENTS = 2**22
 
@@ -51,7 +52,7 @@ class TailRows:
     def fit(self, smoothed: Floats | None = None) -> Floats:
         """The kernels' result for each row. ``smoothed``, in the shape of ``x``, is filled."""
         before, length, after = self.x.shape
-        width = max(1, min(COLUMNS, after, _TILE_ELEMENTS // length))
+        width = max(1, min(_TILE_COLUMNS, after, _TILE_ELEMENTS // length))
         groups = before * (-(-after // width))
         results = np.empty((before, after, tails.RESULT_SIZE))
         out = np.empty((0, 0, 0)) if smoothed is None else smoothed

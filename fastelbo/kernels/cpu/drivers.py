@@ -21,7 +21,7 @@ from ..jit.threads import stopped
 from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
 from ..math.selection import make_candidates
 from ..state.matched import make_matched, match, matched_replicates, push_matched
-from ..state.state import MAX, clear, merge, push_block, push_lowest
+from ..state.state import MAX, clear, merge, push_block
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
@@ -83,7 +83,6 @@ def states(
                 push_block(state, fresh, own_sizes, draw, work, n)
                 if capacity > 0:
                     push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
-                    push_lowest(state, work.log_weight, n, work.partial_sums)
                 if r < used:
                     copy_to(work.log_weight, n, matched.drawn, first - start)
                 first += n

@@ -1,8 +1,9 @@
 """Reductions of existing log weights along the middle axis of an array (A, K, B).
 
 A row is x[a, :, b]. Chunks and states are the same as in estimates: several threads share a long
-row, and its chunks are merged in order. If B > 1, `COLUMNS` neighbouring rows are copied to a tile
-together, so that every cache line is read once.
+row, and its chunks are merged in order. If B > 1, `COLUMNS` neighbouring rows are taken together,
+two cache lines of the array. A log-sum-exp keeps them side by side. Otherwise, and where there are
+fewer, they are copied to the rows of a tile.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..draws.blocks import CHUNK
-from ..jit.compile import block, exact
+from ..jit.compile import block, borrower, by_precision, exact
+from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
+from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import largest, make_partial_sums, scale_weights, sum_of_rest
-from ..state.state import MAX, clear, push_log_weights, push_lowest
+from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
+from ..state.state import BAD, MAX, clear, push_log_weights
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
@@ -21,11 +24,18 @@ from ..state.top_k import (
     make_top_k,
     open_row,
     push_streams,
+    push_top,
 )
 
-COLUMNS = 8
+# Numbers of a cache line, and its bytes.
+_LINE, _LINE_BYTES = 8, 64
 # Elements of a piece (8 kB): the maximum of a piece is taken before its exponentials.
 _PIECE = 1024
+# A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
+_TILE_ROW = _PIECE + _LINE
+# A block of log weights ends where its address is a multiple of this: it fits the first-level cache
+# with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
+_BLOCK = 1600
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -35,24 +45,35 @@ LOW = 2
 LSE_SIZE = 3
 
 
-@block
-def _any_nan(x, n):
+@borrower
+def _any_nan(x, place, stride, n):
     count = np.int64(0)
     for k in range(n):
-        count += np.int64(1) if x[k] != x[k] else np.int64(0)
+        value = x[place + k * stride]
+        count += np.int64(1) if value != value else np.int64(0)
     return count > 0
 
 
-@block
+@borrower
 def _lse_piece(x, n, w, partial_sums):
     """(top, rest) of up to `_PIECE` values; top is NaN if a value is NaN."""
-    top = largest(x, n)
+    top = highest(x, n, partial_sums)
     if not abs(top) < np.inf:
-        return (np.nan if _any_nan(x, n) else top), 0.0
+        return (np.nan if _any_nan(x, 0, 1, n) else top), 0.0
     total = scale_weights(x, top, n, w, partial_sums)
     if total != total:
         return np.nan, 0.0
-    return top, sum_of_rest(w, total, n)
+    return top, sum_of_rest(w, total, n, partial_sums)
+
+
+@borrower
+def _lse_column(x, place, stride, n, top, total, below):
+    """As `_lse_piece`, from sums of a column's scaled weights, and of those below 1."""
+    if not abs(top) < np.inf:
+        return (np.nan if _any_nan(x, place, stride, n) else top), 0.0
+    if total != total:
+        return np.nan, 0.0
+    return top, (total - 1.0 if total >= 2.0 else below)
 
 
 @exact
@@ -80,39 +101,57 @@ def _lse_append(state, top, high, low):
 
 
 @block
+def _together(x, n_chunks, parts):
+    """Neighbouring rows that go to a tile together: fewer if parts would have no work."""
+    width = COLUMNS
+    while width > _LINE and x.shape[0] * x.shape[2] * n_chunks < width * parts:
+        width //= 2
+    return width
+
+
+@block
+def _columns_before(x):
+    """Numbers between the begin of a cache line and that of x: the first tile is narrower."""
+    before = np.int64(x.ctypes.data) % _LINE_BYTES // x.itemsize
+    return before if x.shape[2] > 1 else 0
+
+
+@block
 def _row_piece(x, a, first, count):
     """x[a, first : first + count, 0] as a contiguous array, for x of shape (A, K, 1)."""
     start = a * x.shape[1] + first
     return x.reshape(x.size)[start : start + count]
 
 
-@block
-def copy_columns(x, a, first, b, width, count, tile):
-    """tile[j, k] = x[a, first + k, b + j]."""
-    if x.shape[2] == 1:
-        row = _row_piece(x, a, first, count)
-        for k in range(count):
-            tile[0, k] = np.float64(row[k])
-        return
-    for k in range(count):
-        for j in range(width):
-            tile[j, k] = np.float64(x[a, first + k, b + j])
+def _copied(x, a, first, count, copy):
+    return constant(copy)
+
+
+@by_precision(_copied)
+def _without_copy(x, a, first, count, copy):
+    """`_row_piece`, or ``copy`` where x is float32."""
+    return _row_piece(x, a, first, count)
 
 
 @block
 def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     length, columns = x.shape[1], x.shape[2]
+    flat = x.reshape(x.size)
+    first, end = first_chunk * CHUNK, min(last_chunk * CHUNK, length)
     n_chunks = last_chunk - first_chunk
-    tiles = (columns + COLUMNS - 1) // COLUMNS
+    together = _together(x, n_chunks, parts)
+    before = _columns_before(x) % together
+    tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((COLUMNS, _PIECE))
+    tile = np.empty((together, _TILE_ROW))
     w = np.empty(_PIECE)
-    partial_sums = make_partial_sums()
+    partial_sums, sums = make_partial_sums(), make_column_sums()
     for item in range(part * items // parts, (part + 1) * items // parts):
         c = item % n_chunks
         a = item // n_chunks // tiles
-        b = (item // n_chunks % tiles) * COLUMNS
-        width = min(COLUMNS, columns - b)
+        tile_end = (item // n_chunks % tiles + 1) * together - before
+        b = max(0, tile_end - together)
+        width = min(columns, tile_end) - b
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, length)
         for j in range(width):
@@ -121,13 +160,25 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
             states[a, b + j, c, LOW] = 0.0
         while start < stop:
             count = min(_PIECE, stop - start)
+            place = (a * length + start) * columns + b
             if columns == 1:
-                top, rest = _lse_piece(_row_piece(x, a, start, count), count, w, partial_sums)
+                row = flat[place : place + count]
+                top, rest = _lse_piece(row, count, w, partial_sums)
                 _lse_append(states[a, 0, c], top, rest, 0.0)
+            elif width == COLUMNS:
+                # The next piece of these columns, or the first of the next columns.
+                ahead = place + count * columns
+                if start + count == end:
+                    ahead = (a * length + first) * columns + b + width
+                add_columns(flat, place, columns, count, ahead, sums)
+                for j in range(width):
+                    top, rest = _lse_column(flat, place + j, columns, count, *column(j, sums))
+                    _lse_append(states[a, b + j, c], top, rest, 0.0)
             else:
                 copy_columns(x, a, start, b, width, count, tile)
                 for j in range(width):
-                    top, rest = _lse_piece(tile[j], count, w, partial_sums)
+                    copied = constant(tile[j])
+                    top, rest = _lse_piece(copied, count, w, partial_sums)
                     _lse_append(states[a, b + j, c], top, rest, 0.0)
             start += count
 
@@ -152,21 +203,27 @@ def summaries(
     columns, streams = x.shape[2], top_rows.shape[3]
     end = first + x.shape[1]
     n_chunks = last_chunk - first_chunk
-    tiles = (columns + COLUMNS - 1) // COLUMNS
+    together = _together(x, n_chunks, parts)
+    before = _columns_before(x) % together
+    tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((COLUMNS, _PIECE))
-    w = np.empty(_PIECE)
+    tile = np.empty((together, _BLOCK + _LINE))
+    w = np.empty(_BLOCK)
     partial_sums = make_partial_sums()
-    values = np.empty(_PIECE)
+    copies = columns > 1 or x.itemsize < 8
+    # The largest of a whole chunk cost less to find than those of its pieces.
+    at_once = capacity > 0 and streams == 1 and not copies
+    sums, values = np.empty(_BLOCK), np.empty(_BLOCK)
     fresh = np.zeros(states.shape[3])
-    top_k = make_top_k(streams * min(COLUMNS, columns), capacity)
+    top_k = make_top_k(streams * min(together, columns), capacity)
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
         c = item % n_chunks
         a = item // n_chunks // tiles
-        b = (item // n_chunks % tiles) * COLUMNS
-        width = min(COLUMNS, columns - b)
+        tile_end = (item // n_chunks % tiles + 1) * together - before
+        b = max(0, tile_end - together)
+        width = min(columns, tile_end) - b
         opens = c == 0 or item == part * items // parts
         slot = c if opens else slot
         for j in range(width):
@@ -178,18 +235,26 @@ def summaries(
         start = (first_chunk + c) * CHUNK
         stop = min(start + CHUNK, end)
         while start < stop:
-            count = min(_PIECE, stop - start)
-            copy_columns(x, a, start - first, b, width, count, tile)
+            count = min(_BLOCK - start % _BLOCK, stop - start)
+            if copies:
+                copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
-                state = states[a, b + j, c]
+                state, room = states[a, b + j, c], tile[j]
+                row = constant(room)
+                if not copies:
+                    row = _without_copy(x, a, start - first, count, room)
                 push_log_weights(
-                    state, fresh, iw_sizes, start, tile[j], w, values, partial_sums, count
+                    state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count
                 )
-                if capacity > 0:
+                if capacity > 0 and not at_once:
                     lane, top = streams * j, fresh[MAX]
-                    push_streams(top_k, lane, streams, capacity, tile[j], count, top, values)
-                    push_lowest(state, tile[j], count, partial_sums)
+                    row = constant(room) if fresh[BAD] > 0.0 else row
+                    push_streams(top_k, lane, streams, capacity, row, count, top, values)
             start += count
+        if at_once:
+            start = (first_chunk + c) * CHUNK
+            row = _without_copy(x, a, start - first, stop - start, tile[0])
+            push_top(top_k, 0, capacity, row, stop - start, states[a, b, c, MAX])
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
                 for s in range(streams):

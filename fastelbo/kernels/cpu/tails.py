@@ -15,14 +15,14 @@ from collections import namedtuple
 
 import numpy as np
 
-from ..jit.compile import block, scalar
+from ..jit.compile import block, borrower, scalar
 from ..jit.threads import stopped
+from ..math.columns import copy_columns
 from ..math.copies import fill
 from ..math.scalar import exp, exp_normal, log, log_positive, split_exponent
 from ..math.selection import make_candidates, select_largest
 from ..math.simd import prefetch
 from ..math.sums import PARTIAL_SUMS, largest, make_partial_sums, smallest, sum_all
-from .rows import copy_columns
 
 # A tail with fewer draws is not fitted.
 LEAST_TAIL = 5
@@ -121,21 +121,34 @@ def _log1p(x):
     return log_positive(u) + (x - (u - 1.0)) / u
 
 
+@borrower(interleave=4)
+def _set_log1p(x, factor, terms):
+    for i in range(x.shape[0]):
+        terms[i] = _log1p(factor * x[i])
+
+
 @block
 def _mean_log1p(x, factor, n, terms, partial_sums):
     """Mean of log1p(factor x) over x[:n]; the padding of x with zeros adds nothing."""
-    for i in range(x.shape[0]):
-        terms[i] = _log1p(factor * x[i])
+    _set_log1p(x, factor, terms)
     return sum_all(terms, x.shape[0], partial_sums) / n
 
 
-@block
+@scalar
+def _two_factors(theta, x, i):
+    return (1.0 - theta * x[i]) * (1.0 - theta * x[i + _TILE // 2])
+
+
+@borrower(interleave=4)
 def _multiply(theta, x, product, exponent):
     """For each theta of a tile: multiply product 2^exponent by 1 - theta x for a tile of x."""
+    # No loop over x: four vectors of theta share each x in a register.
     for j in range(_TILE):
-        p = product[j]
-        for i in range(_TILE // 2):
-            p *= (1.0 - theta[j] * x[i]) * (1.0 - theta[j] * x[i + _TILE // 2])
+        t, p = theta[j], product[j]
+        p = p * _two_factors(t, x, 0) * _two_factors(t, x, 1)
+        p = p * _two_factors(t, x, 2) * _two_factors(t, x, 3)
+        p = p * _two_factors(t, x, 4) * _two_factors(t, x, 5)
+        p = p * _two_factors(t, x, 6) * _two_factors(t, x, 7)
         product[j], power = split_exponent(p)
         exponent[j] += power
 
@@ -211,13 +224,17 @@ def _fit(x, n, work):
     return (n * shape + 5.0) / (n + 10.0), -shape / theta
 
 
+@borrower(interleave=4)
+def _set_scaled(tail, top, floor, n, x):
+    """x = exp(tail[:n] - top) - floor."""
+    for i in range(n):
+        x[i] = exp_normal(tail[i] - top) - floor
+
+
 @block
 def _set_excesses(tail, n, x):
     """x = scaled exp(tail[:n]) - exp(tail[n]), padded with zeros; returns the status."""
-    top = tail[0]
-    floor = exp(tail[n] - top)
-    for i in range(n):
-        x[i] = exp(tail[i] - top) - floor
+    _set_scaled(tail, tail[0], exp_normal(tail[n] - tail[0]), n, x)
     return _close_excesses(tail, n, x)
 
 

@@ -186,7 +186,7 @@ class Workspace(NamedTuple):
     log_prior: NDArray[np.float64]  # (LANES,)
     log_q: NDArray[np.float64]  # (LANES,)
     log_weight: NDArray[np.float64]  # (LANES,)
-    scratch: NDArray[np.float64]  # (2, LANES)
+    scratch: NDArray[np.float64]  # (3, LANES)
     words: NDArray[np.uint32]  # (3, LANES)
     partial_sums: NDArray[np.float64]  # (3, PARTIAL_SUMS)
     counter: NDArray[np.int64] | None  # of the launch, where a block may take long; see `threads`
@@ -235,7 +235,7 @@ def make_workspace(dim, like, counter=None):
         np.empty(LANES),
         np.empty(LANES),
         np.empty(LANES),
-        np.empty((2, LANES)),
+        np.empty((3, LANES)),
         np.empty((3, LANES), np.uint32),
         make_partial_sums(),
         counter,

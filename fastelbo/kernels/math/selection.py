@@ -3,7 +3,7 @@
 Branches on random data make a selection slow, so this code has few of them:
 
 - Comparisons with a threshold are packed into the bits of a word. A loop visits the set bits only.
-- Candidates are thinned by counting: bisection finds a higher threshold.
+- Candidates are thinned by counting: a search finds a higher threshold.
 - Candidates are sorted in short runs, and the runs are merged from both ends.
 - The rank of a value in its run is the number of larger values. Ranks come from 32-bit keys, as
   more of them are compared at once. A few values are too close for such keys: their order is
@@ -35,8 +35,8 @@ _STEPS = 2.0**31 / RUN - 2.0
 _LEAST = np.int64(-(2**63))
 # Size of the sample of a row from which the first threshold is guessed.
 _SAMPLE = 256
-# If this many bisections find no threshold, the candidates are sorted instead.
-_BISECTIONS = 16
+# If this many trials find no threshold, the candidates are sorted instead.
+_TRIALS = 20
 
 # Candidates with their places, and room to sort them. Keys are integers in the order of the values:
 # integers are faster to compare.
@@ -142,8 +142,7 @@ def _set_ranks(coarse, n, rank):
         for k in range(RUN):
             above = np.int32(0)
             for j in range(_STEP):
-                # The sign bit of the difference is 1 if the other key is larger.
-                above += np.int32(np.uint32(coarse[k] - coarse[i + j]) >> np.uint32(31))
+                above += np.int32(coarse[i + j] > coarse[k])
             rank[k] += above
 
 
@@ -243,17 +242,31 @@ def sort_descending(candidates, n):
     copy(other_place, n, candidates.place)
 
 
+@scalar
+def _rough_log(count):
+    """2^52 times the binary logarithm, within 0.09 of it but for a constant: the bits of a float."""
+    return np.float64(np.float64(count).view(np.int64))
+
+
 @borrower
-def _bisect(values, n, least, most):
-    """A threshold with ``least`` to ``most`` values above it; NaN if `_BISECTIONS` find none."""
+def _find_threshold(values, n, least, most):
+    """A threshold with ``least`` to ``most`` values above it; NaN if `_TRIALS` find none.
+
+    The number of values above a threshold falls about exponentially, as in the tail of a density.
+    Every third trial halves the range, whatever the values are.
+    """
     low, high = smallest(values, n), largest(values, n)
-    for _ in range(_BISECTIONS):
-        threshold = 0.5 * low + 0.5 * high
+    goal, below, beyond = _rough_log(0.5 * (least + most)), _rough_log(n), _rough_log(0.5)
+    for trial in range(_TRIALS):
+        part = 0.5
+        if trial % 3 < 2:
+            part = min(max((below - goal) / (below - beyond), 0.03125), 0.96875)
+        threshold = (1.0 - part) * low + part * high
         above = _count_above(values, threshold, n)
         if above < least:
-            high = threshold
+            high, beyond = threshold, _rough_log(max(above, 0.5))
         elif above > most:
-            low = threshold
+            low, below = threshold, _rough_log(above)
         else:
             return threshold
     return np.nan
@@ -266,7 +279,7 @@ def thin(candidates, n, size):
     Returns how many, and a threshold: later values are needed only if they are above it.
     """
     value, place = candidates.value, candidates.place
-    threshold = _bisect(value, n, size, size + size // 8)
+    threshold = _find_threshold(value, n, size, size + size // 8)
     if threshold != threshold:
         sort_descending(candidates, n)
         return size, value[size - 1]
@@ -290,15 +303,15 @@ def rank_in_sample(expected):
 def guess_threshold(row, n, size, sample):
     """A threshold that most likely has ``size`` values of the row above it.
 
-    It comes from a sample of the row. For a short row, it is -inf.
+    It comes from a sample of the row. For a short row, and for more than half of a row, it is -inf.
     """
-    if n < 2 * _SAMPLE:
+    if n < 2 * _SAMPLE or n < 2 * size:
         return -np.inf
     step = n // _SAMPLE
     for k in range(_SAMPLE):
         sample[k] = row[k * step]
     least = rank_in_sample(size * _SAMPLE / n)
-    return _bisect(sample, _SAMPLE, least, least + least // 4)
+    return _find_threshold(sample, _SAMPLE, least, least + least // 4)
 
 
 @borrower
@@ -321,14 +334,30 @@ def _gather(row, n, size, threshold, candidates):
 
 
 @borrower
+def _take_all(row, n, candidates):
+    """Make candidates of all values of a short row[:n] above -inf; returns how many."""
+    count = _count_above(row, -np.inf, n)
+    if count < n:
+        return _gather(row, n, n, -np.inf, candidates)
+    copy(row, n, candidates.value)
+    for k in range(n):
+        candidates.place[k] = k
+    return n
+
+
+@borrower
 def select_largest(row, n, size, candidates):
     """Make the ``size`` largest values of row[:n] the first candidates, descending.
 
     Returns how many: fewer than ``size`` if fewer values are above -inf. NaN is never selected.
     """
-    threshold = guess_threshold(row, n, size, candidates.value)
-    count = _gather(row, n, size, threshold, candidates)
-    if count < size and threshold != -np.inf:
-        count = _gather(row, n, size, -np.inf, candidates)
+    count = 0
+    if n <= size + size // 8:
+        count = _take_all(row, n, candidates)
+    else:
+        threshold = guess_threshold(row, n, size, candidates.value)
+        count = _gather(row, n, size, threshold, candidates)
+        if count < size and threshold != -np.inf:
+            count = _gather(row, n, size, -np.inf, candidates)
     sort_descending(candidates, count)
     return min(count, size)

@@ -1,7 +1,8 @@
-"""Instructions that no loop compiles to: comparisons as the bits of a word, and prefetching.
+"""Instructions that no loop compiles to: comparisons as bits, sums of groups, prefetching.
 
 A loop that sets bits one by one vectorises, but into shifts and a reduction. The instruction sets
-have one comparison of vectors that returns bits. The hardware prefetches the next elements of an
+have one comparison of vectors that returns bits. A loop over groups of consecutive numbers does not
+vectorise: it would gather them. The hardware prefetches the next elements of an
 array, but not if other work comes in between.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 BITS = 64
@@ -77,6 +79,90 @@ def _lowest_bit_overload(word):
     return lambda word: _lowest_bit(word)
 
 
+def four_sums(x: Any, first: int, size: int, out: Any, place: int) -> None:
+    """out[place + i] = the sum of x[first + i size : first + (i + 1) size], for i = 0, 1, 2, 3.
+
+    The size is at least 4. Partial sum j of a group takes every fourth term from term j on, and the
+    last partial sums take the last size % 4 terms. Both arrays are contiguous; x may be ``out``.
+    """
+    rest = size % 4
+    for i in range(4):
+        start = first + i * size
+        partial = [x[start + j] for j in range(4)]
+        for k in range(4, size - rest):
+            partial[k % 4] += x[start + k]
+        for j in range(4 - rest, 4):
+            partial[j] += x[start + size - 4 + j]
+        out[place + i] = (partial[0] + partial[1]) + (partial[2] + partial[3])
+
+
+def _shuffled(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
+    index = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    return builder.shuffle_vector(one, other, index)
+
+
+@intrinsic
+def _four_sums(typing_context, address, first, size, out, place):
+    def generate(context, builder, signature, args):
+        address, first, size, out, place = args
+        quad, number = ir.VectorType(ir.DoubleType(), 4), ir.DoubleType().as_pointer()
+        x, four = builder.inttoptr(address, number), _INT(4)
+
+        def at(base, index):
+            return builder.bitcast(builder.gep(base, [index]), quad.as_pointer())
+
+        starts = [
+            builder.gep(x, [builder.add(first, builder.mul(size, _INT(i)))]) for i in range(4)
+        ]
+
+        def terms(i, offset):
+            return builder.load(at(starts[i], offset), align=8)
+
+        partial = [cgutils.alloca_once_value(builder, terms(i, _INT(0))) for i in range(4)]
+        whole = builder.and_(size, _INT(-4))
+        with cgutils.for_range_slice(builder, four, whole, four) as (k, _):
+            for i in range(4):
+                builder.store(builder.fadd(builder.load(partial[i]), terms(i, k)), partial[i])
+        # Of the last four terms, those that are not added yet.
+        none = ir.Constant(ir.VectorType(_INT, 4), ir.Undefined)
+        bound = builder.insert_element(
+            none, builder.sub(four, builder.urem(size, four)), ir.IntType(32)(0)
+        )
+        bound = _shuffled(builder, bound, none, [0] * 4)
+        lanes = ir.Constant(ir.VectorType(_INT, 4), list(range(4)))
+        new = builder.icmp_unsigned(">=", lanes, bound)
+        zero = ir.Constant(quad, [0.0] * 4)
+        a, b, c, d = (
+            builder.fadd(
+                builder.load(partial[i]),
+                builder.select(new, terms(i, builder.sub(size, four)), zero),
+            )
+            for i in range(4)
+        )
+
+        def pairs(one, other):
+            even = _shuffled(builder, one, other, [0, 4, 2, 6])
+            return builder.fadd(even, _shuffled(builder, one, other, [1, 5, 3, 7]))
+
+        low, high = pairs(a, b), pairs(c, d)
+        total = builder.fadd(
+            _shuffled(builder, low, high, [0, 1, 4, 5]), _shuffled(builder, low, high, [2, 3, 6, 7])
+        )
+        builder.store(total, at(builder.inttoptr(out, number), place), align=8)
+        return size
+
+    integers = types.uintp, types.int64, types.int64, types.uintp, types.int64
+    return types.int64(*integers), generate
+
+
+@overload(four_sums)
+def _four_sums_overload(x, first, size, out, place):
+    def sums(x, first, size, out, place):
+        _four_sums(x.ctypes.data, first, size, out.ctypes.data, place)
+
+    return sums
+
+
 # Bytes of a cache line.
 _LINE = 64
 # Arguments of llvm.prefetch: for reading, into the second-level cache, data.
@@ -110,3 +196,26 @@ def _prefetch_overload(x, first, stop):
             _prefetch(x.ctypes.data, k * size)
 
     return lines
+
+
+def prefetch_rows(x: Any, place: int, stride: int, width: int, count: int) -> None:
+    """Prefetch x[place + k stride : place + k stride + width] for k < count.
+
+    They may lie beyond the end of x: nothing is read.
+    """
+
+
+@overload(prefetch_rows)
+def _prefetch_rows_overload(x, place, stride, width, count):
+    size = x.dtype.bitwidth // 8
+    step = _LINE // size
+
+    def rows(x, place, stride, width, count):
+        for k in range(count):
+            start = place + k * stride
+            for j in range(0, width, step):
+                _prefetch(x.ctypes.data, (start + j) * size)
+            # The last line, of which the loop may have left out a part.
+            _prefetch(x.ctypes.data, (start + width - 1) * size)
+
+    return rows

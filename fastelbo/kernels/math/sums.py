@@ -11,6 +11,7 @@ import numpy as np
 
 from ..jit.compile import block, borrower, exact, scalar
 from .scalar import exp_normal
+from .simd import prefetch_rows
 
 PARTIAL_SUMS = 32
 # A partial sum takes this many terms in a register before it is stored.
@@ -117,6 +118,26 @@ def square_deviations(x, mean, n, partial_sums):
     return close_sums(partial)
 
 
+@borrower
+def finite_square_deviations(x, mean, n, partial_sums):
+    """As `square_deviations`, if all x are finite."""
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            total = partial[j]
+            for term in range(_TERMS):
+                deviation = x[first + j + term * PARTIAL_SUMS] - mean
+                total += deviation * deviation
+            partial[j] = total
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            deviation = x[first + j] - mean
+            partial[j] += deviation * deviation
+    return close_sums(partial)
+
+
 @scalar
 def order_key(x):
     """An integer for a float, in the same order (NaN aside); a maximum of integers vectorises."""
@@ -149,68 +170,121 @@ def smallest(x, n):
     return from_order_key(best)
 
 
+@scalar
+def _larger(a, b):
+    return a if a > b else b
+
+
+@exact
+def _close_peaks(peak):
+    """The largest of the partial maxima, which are not NaN."""
+    for j in range(8):
+        low, high = _larger(peak[j], peak[j + 8]), _larger(peak[j + 16], peak[j + 24])
+        peak[j] = _larger(low, high)
+    for j in range(4):
+        peak[j] = _larger(peak[j], peak[j + 4])
+    return _larger(_larger(peak[0], peak[1]), _larger(peak[2], peak[3]))
+
+
 @borrower
-def lowest(x, n, partial_sums):
-    """The smallest of x[:n], NaN aside."""
+def highest(x, n, partial_sums):
+    """The largest of x[:n], NaN aside."""
     partial = partial_sums[0]
-    partial[:] = np.inf
-    whole = n - n % _STEP
-    for first in range(0, whole, _STEP):
+    partial[:] = -np.inf
+    whole = n - n % (2 * _STEP)
+    for first in range(0, whole, 2 * _STEP):
         for j in range(PARTIAL_SUMS):
-            bottom = partial[j]
-            for term in range(_TERMS):
-                value = x[first + j + term * PARTIAL_SUMS]
-                bottom = value if value < bottom else bottom
-            partial[j] = bottom
+            top = partial[j]
+            for term in range(2 * _TERMS):
+                top = _larger(np.float64(x[first + j + term * PARTIAL_SUMS]), top)
+            partial[j] = top
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
-            value = x[first + j]
-            partial[j] = value if value < partial[j] else partial[j]
-    return smallest(partial, PARTIAL_SUMS)
+            partial[j] = _larger(np.float64(x[first + j]), partial[j])
+    return _close_peaks(partial)
 
 
 @borrower
-def peak_and_sum(x, n, partial_sums):
-    """The largest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
-    peak, partial = partial_sums[0], partial_sums[1]
+def extremes_and_sum(x, n, partial_sums):
+    """The largest and the smallest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
+    peak, valley, partial = partial_sums[0], partial_sums[1], partial_sums[2]
     for j in range(PARTIAL_SUMS):
         peak[j] = -np.inf
+        valley[j] = np.inf
         partial[j] = 0.0
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
-            top, total = peak[j], partial[j]
+            top, low, total = peak[j], valley[j], partial[j]
             for term in range(_TERMS):
                 value = x[first + j + term * PARTIAL_SUMS]
                 top = value if value > top else top
+                low = value if value < low else low
                 total += value
-            peak[j], partial[j] = top, total
+            peak[j], valley[j], partial[j] = top, low, total
     for first in range(whole, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
             peak[j] = value if value > peak[j] else peak[j]
+            valley[j] = value if value < valley[j] else valley[j]
             partial[j] += value
-    return largest(peak, PARTIAL_SUMS), close_sums(partial)
+    for j in range(PARTIAL_SUMS):
+        valley[j] = -valley[j]
+    return _close_peaks(peak), -_close_peaks(valley), close_sums(partial)
+
+
+@borrower(interleave=4)
+def _scale_rows(x, top, start, stop, w, partial):
+    """Set w = exp(x - top) and add to partial sums, for whole rows of `PARTIAL_SUMS` terms."""
+    for first in range(start, stop, PARTIAL_SUMS):
+        for j in range(PARTIAL_SUMS):
+            # An unsigned index is not looked at for a sign.
+            k = np.uint64(first) + np.uint64(j)
+            weight = exp_normal(x[k] - top)
+            w[k] = weight
+            partial[j] += weight
 
 
 @borrower
 def scale_weights(x, top, n, w, partial_sums):
-    """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN."""
-    for k in range(n):
+    """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN.
+
+    It prefetches what lies behind x: the next block, if x is part of a long row. The processor
+    prefetches nothing by itself while exponentials are computed.
+    """
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    full = n - n % PARTIAL_SUMS
+    for first in range(0, full, _STEP):
+        prefetch_rows(x, n + first, 0, _STEP, 1)
+        _scale_rows(x, top, first, min(first + _STEP, full), w, partial)
+    for k in range(full, n):
         w[k] = exp_normal(x[k] - top)
-    return sum_all(w, n, partial_sums)
+        partial[k - full] += w[k]
+    return close_sums(partial)
 
 
 @borrower
-def sum_of_rest(w, total, n):
+def sum_of_rest(w, total, n, partial_sums):
     """The sum of the scaled weights without one maximal weight, which is 1."""
     if total >= 2.0:
         return total - 1.0
-    # The rest is small against 1: sum it separately, to keep its digits.
-    place = 0
-    while w[place] != 1.0:
-        place += 1
-    return range_sum(w, 0, place) + range_sum(w, place + 1, n)
+    # No other weight is 1. The rest is small against it: sum it separately, to keep its digits.
+    partial = partial_sums[0]
+    partial[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            rest = partial[j]
+            for term in range(_TERMS):
+                weight = w[first + j + term * PARTIAL_SUMS]
+                rest += weight if weight < 1.0 else 0.0
+            partial[j] = rest
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            weight = w[first + j]
+            partial[j] += weight if weight < 1.0 else 0.0
+    return close_sums(partial)
 
 
 @borrower
@@ -235,6 +309,31 @@ def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
             k = first + j
             dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
             dx = _deviation(x[k], x_mean)
+            second_w[j] += dw * dw
+            second_x[j] += dx * dx
+            co_moment[j] += dw * dx
+    return close_sums(second_w), close_sums(second_x), close_sums(co_moment)
+
+
+@borrower
+def finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums):
+    """As `joint_moments`, if all x are finite."""
+    second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]
+    partial_sums[:] = 0.0
+    whole = n - n % _STEP
+    for first in range(0, whole, _STEP):
+        for j in range(PARTIAL_SUMS):
+            ww, xx, wx = second_w[j], second_x[j], co_moment[j]
+            for term in range(_TERMS):
+                k = first + j + term * PARTIAL_SUMS
+                dw, dx = w[k] - w_mean, x[k] - x_mean
+                ww += dw * dw
+                xx += dx * dx
+                wx += dw * dx
+            second_w[j], second_x[j], co_moment[j] = ww, xx, wx
+    for first in range(whole, n, PARTIAL_SUMS):
+        for j in range(min(PARTIAL_SUMS, n - first)):
+            dw, dx = w[first + j] - w_mean, x[first + j] - x_mean
             second_w[j] += dw * dw
             second_x[j] += dx * dx
             co_moment[j] += dw * dx

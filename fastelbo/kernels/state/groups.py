@@ -12,7 +12,8 @@ import numpy as np
 
 from ..jit.compile import borrower, exact
 from ..math.scalar import exp, log_positive
-from ..math.sums import range_sum, square_deviations
+from ..math.simd import four_sums
+from ..math.sums import finite_square_deviations, range_sum, sum_all
 from .scales import scale_of
 
 # Fields of one group size.
@@ -133,14 +134,25 @@ def merge_group(group, other, size):
 
 
 @borrower
-def _group_sums(w, start, size, count, values):
-    """Set the sums of ``count`` consecutive groups of ``size`` weights; return the smallest sum."""
-    least = np.inf
+def _group_sums(x, start, size, count, sums):
+    """Set the sums of ``count`` consecutive groups of ``size`` terms; ``sums`` may be x."""
+    if size < 4 or count < 4:
+        for g in range(count):
+            first = start + g * size
+            sums[g] = range_sum(x, first, first + size)
+        return
+    for g in range(0, count, 4):
+        # The last four may begin among those before.
+        place = min(g, count - 4)
+        four_sums(x, start + place * size, size, sums, place)
+
+
+@borrower
+def _any_underflow(sums, count):
+    few = np.int64(0)
     for g in range(count):
-        total = range_sum(w, start + g * size, start + (g + 1) * size)
-        values[g] = total
-        least = min(least, total)
-    return least
+        few += np.int64(1) if sums[g] < UNDERFLOW else np.int64(0)
+    return few > 0
 
 
 @borrower
@@ -174,49 +186,77 @@ def finish_group(group, size):
         _reopen(group)
 
 
+@borrower(interleave=2)
+def _set_log_means(sums, size, count, values):
+    """values = logs of means, from sums of ``size`` weights."""
+    # Full vectors: a scalar remainder would take as long. What follows the sums is overwritten.
+    padded = min((count + 7) // 8 * 8, sums.shape[0])
+    for g in range(count, padded):
+        sums[g] = size
+    for g in range(padded):
+        values[g] = log_positive(sums[g] / size)
+
+
 @borrower
-def add_values(group, size, values, count, top, partial_sums):
-    """Add complete groups by their sums of weights, ``values``, relative to exp(top)."""
+def add_values(group, size, sums, count, top, values, partial_sums):
+    """Add complete groups by their sums of weights relative to exp(top).
+
+    ``values`` is room for the logs of means.
+    """
     if count > 0:
-        for g in range(count):
-            values[g] = log_positive(values[g] / size)
-        mean = range_sum(values, 0, count) / count
-        m2 = square_deviations(values, mean, count, partial_sums)
+        _set_log_means(sums, size, count, values)
+        mean = sum_all(values, count, partial_sums) / count
+        m2 = finite_square_deviations(values, mean, count, partial_sums)
         scale = scale_of(top + mean)
         merge_closed(group, float(count), 0.0, (top + mean) * scale, m2 * scale * scale, scale)
 
 
 @borrower
-def _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums):
-    """Add ``count`` complete groups of a block."""
-    least = _group_sums(w, start, size, count, values)
-    n_values = count
-    if least < UNDERFLOW:
-        n_values = 0
-        for g in range(count):
-            if values[g] >= UNDERFLOW:
-                values[n_values] = values[g]
-                n_values += 1
-            else:
-                first = start + g * size
-                _extend_by_segment(group, log_weight, w, top, first, first + size)
-                close_group(group, float(size))
-    add_values(group, size, values, n_values, top, partial_sums)
+def _add_whole_groups(group, size, start, count, log_weight, w, top, sums, values, partial_sums):
+    """Add complete groups, some of which may have lost weights to underflow."""
+    kept = 0
+    for g in range(count):
+        if sums[g] >= UNDERFLOW:
+            values[kept] = sums[g]
+            kept += 1
+        else:
+            first = start + g * size
+            _extend_by_segment(group, log_weight, w, top, first, first + size)
+            close_group(group, float(size))
+    add_values(group, size, values, kept, top, values, partial_sums)
 
 
 @borrower
-def push_groups(group, size, first, log_weight, w, top, n, values, partial_sums):
-    """Cut the block from draw ``first`` into groups of ``size`` draws by address, and add them."""
-    phase = first % size
-    start = 0
-    if phase > 0:
-        start = min(n, size - phase)
-        _extend_by_segment(group, log_weight, w, top, 0, start)
-        if phase + start == size:
-            finish_group(group, float(size))
-    count = (n - start) // size
-    if count > 0:
-        _push_whole_groups(group, size, start, count, log_weight, w, top, values, partial_sums)
-    start += count * size
-    if start < n:
-        _extend_by_segment(group, log_weight, w, top, start, n)
+def push_groups(groups, iw_sizes, first, log_weight, w, top, n, sums, values, partial_sums):
+    """Cut the block from draw ``first`` into groups of each size, by address, and add them.
+
+    The sums of a size add up to those of the next size, if this is a multiple.
+    """
+    known_size, known_start = 1, 0
+    for g in range(iw_sizes.shape[0]):
+        size = iw_sizes[g]
+        group = groups[g * GROUP_SIZE : (g + 1) * GROUP_SIZE]
+        phase = first % size
+        start = 0
+        if phase > 0:
+            start = min(n, size - phase)
+            _extend_by_segment(group, log_weight, w, top, 0, start)
+            if phase + start == size:
+                finish_group(group, float(size))
+        count = (n - start) // size
+        if count > 0:
+            if known_size > 1 and size % known_size == 0:
+                place, terms = (start - known_start) // known_size, size // known_size
+                _group_sums(sums, place, terms, count, sums)
+            else:
+                _group_sums(w, start, size, count, sums)
+            known_size, known_start = size, start
+            if _any_underflow(sums, count):
+                _add_whole_groups(
+                    group, size, start, count, log_weight, w, top, sums, values, partial_sums
+                )
+            else:
+                add_values(group, size, sums, count, top, values, partial_sums)
+        start += count * size
+        if start < n:
+            _extend_by_segment(group, log_weight, w, top, start, n)

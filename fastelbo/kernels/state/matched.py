@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 class Matched(NamedTuple):
     """The log weights of one chunk of every replicate, in the order in which they are matched."""
 
-    drawn: Floats  # (chunk,): those of one replicate, in the order of their draws
+    drawn: Floats  # (chunk,): those of one replicate, in the order of their draws; then room
     places: NDArray[np.int64]  # (chunk,): the permutation of one replicate
     log_weight: Floats  # (replicates, chunk)
     weight: Floats  # (replicates, chunk)
@@ -97,7 +97,7 @@ def _push_set(group, matched, first, size, top, n, partial_sums):
         shift, total = _sum_group(matched.log_weight, first, first + size, k)
         extend_open(group, float(size), shift, total)
         close_group(group, float(size))
-    add_values(group, size, values, kept, top, partial_sums)
+    add_values(group, size, values, kept, top, matched.drawn, partial_sums)
 
 
 @borrower

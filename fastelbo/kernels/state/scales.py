@@ -12,9 +12,9 @@ from ..jit.compile import exact
 TINY = 2.0**-600
 # A value below this has a square that adds up over 2^53 draws.
 LARGE = 2.0**400
-# A sum of up to 1024 such values, and of their squared deviations.
-_LARGE_SUM = 2.0**410
-_LARGE_SQUARES = 2.0**810
+# A sum of up to 2048 such values, and of their squared deviations.
+_LARGE_SUM = 2.0**411
+_LARGE_SQUARES = 2.0**811
 
 
 @exact

@@ -25,11 +25,12 @@ from ..jit.compile import borrower, exact
 from ..math.copies import fill, scaled
 from ..math.scalar import exp, two_sum
 from ..math.sums import (
+    extremes_and_sum,
+    finite_joint_moments,
+    finite_square_deviations,
     finite_sum,
     joint_moments,
     largest,
-    lowest,
-    peak_and_sum,
     scale_weights,
     square_deviations,
     sum_of_rest,
@@ -56,7 +57,7 @@ COUNT = 0
 BAD = 1  # log weights that are NaN or +inf
 FIRST_BAD = 2  # address of the first bad log weight
 MAX = 3
-MIN = 4  # the smallest l, for k-hats; not read if a weight is 0
+MIN = 4  # the smallest l; not read if a weight is 0
 REST_HI = 5
 REST_LO = 6
 M2_WEIGHT = 7  # centred second moment of w over finite l
@@ -200,7 +201,10 @@ def _set_term(state, offset, x, n, room, partial_sums):
     """Set the moments of one term over a block."""
     finite, total = finite_sum(x, n, partial_sums)
     mean = total / finite if finite > 0 else 0.0
-    second = square_deviations(x, mean, n, partial_sums)
+    if finite == n:
+        second = finite_square_deviations(x, mean, n, partial_sums)
+    else:
+        second = square_deviations(x, mean, n, partial_sums)
     scale = 1.0
     if not moments_fit(total, second):
         scale = TINY
@@ -215,42 +219,31 @@ def _set_term(state, offset, x, n, room, partial_sums):
 
 
 @borrower
-def _set_weights(state, log_weight, first, n, w, room, partial_sums):
-    """Set counts and moments of a block's log weights and scaled weights; fill ``w`` with these.
+def _clean(state, log_weight, first, n, out):
+    """Count bad log weights; copy all to ``out``, bad ones as -inf."""
+    bad = np.int64(0)
+    for k in range(n):
+        bad += np.int64(0) if log_weight[k] < np.inf else np.int64(1)
+    state[BAD] = float(bad)
+    if bad > 0:
+        k = 0
+        while log_weight[k] < np.inf:
+            k += 1
+        state[FIRST_BAD] = float(first + k)
+    for k in range(n):
+        out[k] = log_weight[k] if log_weight[k] < np.inf else -np.inf
 
-    A log weight that is NaN or +inf is counted as bad, and becomes -inf.
-    """
-    state[COUNT] = float(n)
-    state[BAD] = 0.0
-    state[FIRST_BAD] = np.inf
-    state[MIN] = np.inf
-    finite = n
-    top, total = peak_and_sum(log_weight, n, partial_sums)
-    if not abs(total) < np.inf:
-        finite, total = finite_sum(log_weight, n, partial_sums)
-        for k in range(n - 1, -1, -1):
-            if not log_weight[k] < np.inf:
-                state[BAD] += 1.0
-                state[FIRST_BAD] = float(first + k)
-                log_weight[k] = -np.inf
-        top = largest(log_weight, n)
-    state[LOG_WEIGHT + FINITE] = float(finite)
-    state[LOG_WEIGHT + SUM_HI] = total
-    state[LOG_WEIGHT + SUM_LO] = 0.0
-    state[LOG_WEIGHT + SCALE] = 1.0
-    if finite == 0:
-        state[MAX] = -np.inf
-        state[LOG_WEIGHT + M2] = 0.0
-        fill(w, n, 0.0)
-        return
-    rest = sum_of_rest(w, scale_weights(log_weight, top, n, w, partial_sums), n)
-    state[MAX] = top
-    state[REST_HI] = rest
-    state[REST_LO] = 0.0
-    mean_w = (1.0 + rest) / finite
-    second_w, second_l, co_moment = joint_moments(
-        w, mean_w, log_weight, total / finite, n, partial_sums
-    )
+
+@borrower
+def _set_moments(state, log_weight, finite, total, n, w, room, partial_sums):
+    """Set moments of the scaled weights w and of the finite log weights, whose sum is ``total``."""
+    mean_w, mean = (1.0 + state[REST_HI]) / finite, total / finite
+    if finite == n:
+        second_w, second_l, co_moment = finite_joint_moments(
+            w, mean_w, log_weight, mean, n, partial_sums
+        )
+    else:
+        second_w, second_l, co_moment = joint_moments(w, mean_w, log_weight, mean, n, partial_sums)
     if not moments_fit(total, second_l):
         scaled(log_weight, TINY, n, room)
         _, total = finite_sum(room, n, partial_sums)
@@ -263,29 +256,54 @@ def _set_weights(state, log_weight, first, n, w, room, partial_sums):
 
 
 @borrower
-def _push_all_groups(state, iw_sizes, first, log_weight, w, top, n, values, partial_sums):
-    for g in range(iw_sizes.shape[0]):
-        offset = GROUPS + g * GROUP_SIZE
-        group = state[offset : offset + GROUP_SIZE]
-        push_groups(group, iw_sizes[g], first, log_weight, w, top, n, values, partial_sums)
+def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
+    """Set counts and moments of a block's log weights and scaled weights; fill ``w`` with these.
+
+    A log weight that is NaN or +inf is counted as bad. Then ``clean`` has the log weights with -inf
+    in its place.
+    """
+    state[COUNT] = float(n)
+    state[BAD] = 0.0
+    state[FIRST_BAD] = np.inf
+    finite = n
+    top, state[MIN], total = extremes_and_sum(log_weight, n, partial_sums)
+    kept = log_weight
+    if not abs(total) < np.inf:
+        _clean(state, log_weight, first, n, clean)
+        kept = clean
+        finite, total = finite_sum(clean, n, partial_sums)
+        top = largest(clean, n)
+    state[LOG_WEIGHT + FINITE] = float(finite)
+    state[LOG_WEIGHT + SUM_HI] = total
+    state[LOG_WEIGHT + SUM_LO] = 0.0
+    state[LOG_WEIGHT + SCALE] = 1.0
+    if finite == 0:
+        state[MAX] = -np.inf
+        state[LOG_WEIGHT + M2] = 0.0
+        fill(w, n, 0.0)
+        return
+    total_w = scale_weights(kept, top, n, w, partial_sums)
+    state[MAX] = top
+    state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
+    state[REST_LO] = 0.0
+    _set_moments(state, kept, finite, total, n, w, room, partial_sums)
 
 
 @borrower
-def push_log_weights(state, fresh, iw_sizes, first, log_weight, w, values, partial_sums, n):
+def push_log_weights(
+    state, fresh, iw_sizes, first, log_weight, clean, w, sums, values, partial_sums, n
+):  # fmt: skip
     """Add a block of log weights to the state of its chunk; the block's first draw is ``first``.
 
     The other arrays are room: ``fresh`` for the state of the block alone, ``w`` for its scaled
-    weights, ``values`` for the values of its groups, ``partial_sums`` for sums.
+    weights, ``sums`` and ``values`` for those of its groups, ``partial_sums`` for sums. If
+    fresh[BAD] is not 0, ``clean`` then holds the log weights with bad ones as -inf. It may be the
+    same array.
     """
-    _set_weights(fresh, log_weight, first, n, w, values, partial_sums)
+    _set_weights(fresh, log_weight, first, n, clean, w, values, partial_sums)
     merge_moments(state, fresh)
-    _push_all_groups(state, iw_sizes, first, log_weight, w, fresh[MAX], n, values, partial_sums)
-
-
-@borrower
-def push_lowest(state, log_weight, n, partial_sums):
-    """Lower the smallest log weight of a chunk to that of a block."""
-    state[MIN] = min(state[MIN], lowest(log_weight, n, partial_sums))
+    kept = clean if fresh[BAD] > 0.0 else log_weight
+    push_groups(state[GROUPS:], iw_sizes, first, kept, w, fresh[MAX], n, sums, values, partial_sums)
 
 
 @borrower
@@ -302,8 +320,10 @@ def push_block(state, fresh, iw_sizes, first, work, n):
         iw_sizes,
         first,
         work.log_weight,
+        work.log_weight,
         work.scratch[0],
         work.scratch[1],
+        work.scratch[2],
         work.partial_sums,
         n,
     )

@@ -103,26 +103,37 @@ def _thin_lane(top_k, lane, capacity):
 
 
 @borrower
+def _take(top_k, lane, capacity, x, n, threshold):
+    """Add the values of x[:n] above the threshold; returns how many."""
+    value, place = top_k.value[lane], top_k.candidates.place
+    room = value.shape[0] - RUN
+    taken = start = 0
+    while start < n:
+        count = top_k.count[lane]
+        found, start = take_above(x, n, threshold, start, value[count:room], place)
+        top_k.count[lane] = count + found
+        taken += found
+        if start < n or count + found > _SURPLUS * capacity:
+            _thin_lane(top_k, lane, capacity)
+            threshold = max(threshold, top_k.threshold[lane])
+    return taken
+
+
+@borrower
 def push_top(top_k, lane, capacity, x, n, top):
     """Add the values of x[:n] that may be among the largest; the maximum of x[:n] is ``top``."""
-    if not top > top_k.threshold[lane]:
+    threshold = top_k.threshold[lane]
+    if not top > threshold:
         return
-    value, place = top_k.value[lane], top_k.candidates.place
-    if top_k.count[lane] + n > value.shape[0] - RUN:
-        _thin_lane(top_k, lane, capacity)
-    count, threshold = top_k.count[lane], top_k.threshold[lane]
-    if threshold > -np.inf:
-        found, _ = take_above(x, n, threshold, 0, value[count:], place)
-    else:
-        guess = guess_threshold(x, n, capacity, top_k.candidates.value)
-        found, _ = take_above(x, n, guess, 0, value[count:], place)
-        if found >= capacity:
-            top_k.threshold[lane] = guess
-        elif guess != -np.inf:
-            found, _ = take_above(x, n, -np.inf, 0, value[count:], place)
-    top_k.count[lane] = count + found
-    if count + found > _SURPLUS * capacity:
-        _thin_lane(top_k, lane, capacity)
+    if threshold > -np.inf or top_k.count[lane] > 0:
+        _take(top_k, lane, capacity, x, n, threshold)
+        return
+    guess = guess_threshold(x, n, capacity, top_k.candidates.value)
+    if _take(top_k, lane, capacity, x, n, guess) >= capacity:
+        top_k.threshold[lane] = max(guess, top_k.threshold[lane])
+    elif guess != -np.inf:
+        top_k.count[lane] = 0
+        _take(top_k, lane, capacity, x, n, -np.inf)
 
 
 @borrower
