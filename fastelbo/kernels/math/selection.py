@@ -244,7 +244,7 @@ def sort_descending(candidates, n):
 
 @scalar
 def _rough_log(count):
-    """2^52 times the binary logarithm, within 0.09 of it but for a constant: the bits of a float."""
+    """2^52 (log2 count + 1023), within 0.09 in the logarithm: the bits of a float."""
     return np.float64(np.float64(count).view(np.int64))
 
 
