@@ -50,8 +50,9 @@ def standard_normals(work, key, n):
 
 
 @kernel
-def student_factors(factor, df, least, key, n):
-    radial.student_factors(factor, df, least, 0.0, key, np.uint64(0), np.uint64(0), n)
+def student_factors(factor, df, least, key, n, lane, room):
+    zero = np.uint64(0)
+    radial.student_factors(factor, df, least, 0.0, key, zero, zero, n, lane, room)
 
 
 @kernel
@@ -328,7 +329,7 @@ def signatures():
         "set_ranks": (ranks, integer, ranks),
         "double": (words, numba.uint32, key, integer, words),
         "permute": (key, key, key, key, integer, places),
-        "student_factors": (vector, vector, numba.float64, key, integer),
+        "student_factors": (vector, vector, numba.float64, key, integer, places, vector),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
         "push_moments": (vector, vector, matrix, integer, numba.typeof(moments_room(DIM))),
         "share_out": (numba.typeof(mixture_room()), integer),

@@ -72,6 +72,7 @@ def _one_lane(v, packed, reals, doubles, places, angle, words):
         top=reals[5],
         total=reals[6],
         square=reals[7],
+        terms=reals[:1],
         component=places[0],
         lane=places[1],
         angle=angle,

@@ -6,10 +6,11 @@ import numpy as np
 
 from ..jit.compile import borrower, by_precision, by_target, scalar
 from ..jit.threads import stopped
-from ..math.copies import fill
+from ..math.copies import copy, fill
+from ..math.lane_sums import add_shares, close_sum, raise_top, rescale
 from ..math.scalar import exp_normal, log_positive
 from ..vectors.calls import call_block
-from .blocks import CALLED, ELLIPTICAL, SUPPLIED, TILE, DeviceCall, padded, row_of
+from .blocks import CALLED, ELLIPTICAL, GROUP, SUPPLIED, TILE, DeviceCall, padded, row_of
 from .far import any_zero, has_zero, mend_far
 from .radial import GAUSSIAN, STUDENT_T, log_radial
 
@@ -180,11 +181,8 @@ def add_term(top, total, term, one):
 
 
 @borrower
-def _sum_components(density, i, v, dim, work, n, mend, out):
-    """out = the log density of data point i at v[:dim, :n]; components are summed one by one.
-
-    Where the launch is stopped, some components are left out.
-    """
+def _sum_one_by_one(density, i, v, dim, work, n, mend, out):
+    """As `_sum_components`, with one term at a time."""
     moved, acc, square = work.packed, work.accumulator, work.square
     term, top, total = work.norm, work.top, work.total
     components = density.log_const.shape[1]
@@ -207,6 +205,56 @@ def _sum_components(density, i, v, dim, work, n, mend, out):
             top[k], total[k] = add_term(top[k], total[k], term[k], one)
     for k in range(n):
         out[k] = (base + top[k]) + log_positive(total[k])
+
+
+@borrower
+def _sum_in_groups(density, i, v, dim, work, n, mend, out):
+    """As `_sum_components`, with the terms of some components in the cache."""
+    moved, acc, square = work.packed, work.accumulator, work.square
+    top, total, before = work.top, work.total, work.norm
+    components = density.log_const.shape[1]
+    if components == 1:
+        log_component(density, i, 0, 0.0, v, dim, n, mend, moved, acc, square, out)
+        return
+    base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
+    fill(top, n, -np.inf)
+    fill(total, n, 0.0)
+    for first in range(0, components, GROUP):
+        count = min(GROUP, components - first)
+        for c in range(count):
+            if first + c > 0 and stopped(work.counter):
+                return
+            log_component(
+                density, i, first + c, base, v, dim, n, mend, moved, acc, square, work.terms[c]
+            )
+        copy(top, n, before)
+        if first == 0:
+            copy(work.terms[0], n, top)
+        for c in range(count):
+            raise_top(top, work.terms[c], n)
+        if first > 0:
+            rescale(total, before, top, n)
+        for c in range(count):
+            add_shares(total, work.terms[c], top, n)
+    close_sum(base, top, total, n, out)
+
+
+def _one_by_one_on_device(density, i, v, dim, work, n, mend, out):
+    return lambda density, i, v, dim, work, n, mend, out: _sum_one_by_one(
+        density, i, v, dim, work, n, mend, out
+    )
+
+
+def _in_groups_on_host(density, i, v, dim, work, n, mend, out):
+    return lambda density, i, v, dim, work, n, mend, out: _sum_in_groups(
+        density, i, v, dim, work, n, mend, out
+    )
+
+
+@by_target(_one_by_one_on_device, _in_groups_on_host)
+def _sum_components(density, i, v, dim, work, n, mend, out):
+    """out = the log density of data point i at v[:dim, :n]; undone where the launch is stopped."""
+    _sum_one_by_one(density, i, v, dim, work, n, mend, out)
 
 
 @borrower

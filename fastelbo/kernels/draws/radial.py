@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..jit.compile import borrower, by_precision, scalar
+from ..jit.compile import borrower, by_precision, by_target, scalar
 from ..math.copies import fill, least
 from ..math.gather import gather
 from ..math.scalar import (
@@ -64,7 +64,10 @@ def scale_radius(sampler, i, dim, work, key, index, first, n):
     df = sampler.df[row_of(i, sampler.df.shape[0])]
     gather(df, work.component, n, work.log_q)
     if sampler.radial == STUDENT_T:
-        student_factors(factor, work.log_q, least(df), _least_chi2(v), key, index, first, n)
+        student_factors(
+            factor, work.log_q, least(df), _least_chi2(v), key, index, first, n, work.lane,
+            work.scratch[1],
+        )  # fmt: skip
     else:
         fill(factor, n, np.nan)
     for d in range(dim):
@@ -90,38 +93,101 @@ def _gamma_proposal(key, index, draw, attempt, shape):
     return d * cube, positive & (log_positive(uniform(w0, w1)) < bound)
 
 
-@borrower
-def gammas(factor, df, key, index, first, n):
-    """factor[k] = Gamma(a) with a = df[k] / 2, or Gamma(a + 1) where a < 1.
+@scalar
+def _signed_proposal(df, key, index, draw, attempt):
+    """A proposal for Gamma(df / 2), or Gamma(df / 2 + 1); a rejected one is negated."""
+    shape = 0.5 * df
+    shape = shape if shape >= 1.0 else shape + 1.0
+    value, accepted = _gamma_proposal(key, index, draw, attempt, shape)
+    return value if accepted else -value
 
-    Always in float64, so that acceptance does not depend on the precision of the draws.
-    """
-    # All lanes make their first proposal together. About one lane in twenty needs more proposals,
-    # which it makes alone. A rejected proposal is stored negated.
+
+@borrower(interleave=2)
+def _propose(factor, df, key, index, first, n):
+    """All lanes make their first proposal together."""
     for k in range(n):
-        shape = 0.5 * df[k]
-        shape = shape if shape >= 1.0 else shape + 1.0
-        value, accepted = _gamma_proposal(key, index, first + np.uint64(k), _ZERO, shape)
-        factor[k] = value if accepted else -value
+        factor[k] = _signed_proposal(df[k], key, index, first + np.uint64(k), _ZERO)
+
+
+@borrower(interleave=2)
+def _propose_again(df, lane, key, index, first, attempt, n):
+    """Replace df[j], that of lane[j], by a proposal."""
+    for j in range(n):
+        draw = first + np.uint64(lane[j])
+        df[j] = _signed_proposal(df[j], key, index, draw, attempt)
+
+
+@borrower
+def _negative_lanes(x, n, lane):
+    """Set lane[:count] to the lanes where x is negative, and return the count."""
+    count = 0
+    for k in range(n):
+        lane[count] = k
+        count += 1 if x[k] < 0.0 else 0
+    return count
+
+
+@borrower
+def _repeat_packed(factor, df, key, index, first, n, lane, room):
+    """As `_repeat`, with the lanes that are left packed: a proposal alone costs ten in vectors."""
+    attempt, count = 1, _negative_lanes(factor, n, lane)
+    while count > 0:
+        for j in range(count):
+            room[j] = df[lane[j]]
+        _propose_again(room, lane, key, index, first, np.uint64(attempt), count)
+        attempt += 1
+        for j in range(count):
+            factor[lane[j]] = abs(room[j]) if attempt == _ATTEMPTS else room[j]
+        count = _negative_lanes(factor, n, lane)
+
+
+@borrower
+def _repeat_alone(factor, df, key, index, first, n, lane, room):
     for k in range(n):
         attempt = 1
         while factor[k] < 0.0:
-            shape = 0.5 * df[k]
-            shape = shape if shape >= 1.0 else shape + 1.0
-            value, accepted = _gamma_proposal(
-                key, index, first + np.uint64(k), np.uint64(attempt), shape
-            )
+            draw = first + np.uint64(k)
+            value = _signed_proposal(df[k], key, index, draw, np.uint64(attempt))
             attempt += 1
-            factor[k] = value if accepted or attempt == _ATTEMPTS else -value
+            factor[k] = abs(value) if attempt == _ATTEMPTS else value
+
+
+def _alone_on_device(factor, df, key, index, first, n, lane, room):
+    return lambda factor, df, key, index, first, n, lane, room: _repeat_alone(
+        factor, df, key, index, first, n, lane, room
+    )
+
+
+def _packed_on_host(factor, df, key, index, first, n, lane, room):
+    return lambda factor, df, key, index, first, n, lane, room: _repeat_packed(
+        factor, df, key, index, first, n, lane, room
+    )
+
+
+@by_target(_alone_on_device, _packed_on_host)
+def _repeat(factor, df, key, index, first, n, lane, room):
+    """Replace rejected proposals; about one lane in twenty has one."""
+    _repeat_alone(factor, df, key, index, first, n, lane, room)
+
+
+@borrower
+def gammas(factor, df, key, index, first, n, lane, room):
+    """factor[k] = Gamma(a) with a = df[k] / 2, or Gamma(a + 1) where a < 1.
+
+    Always in float64, so that acceptance does not depend on the precision of the draws. The arrays
+    ``lane`` and ``room`` are for the lanes that need more than one proposal.
+    """
+    _propose(factor, df, key, index, first, n)
+    _repeat(factor, df, key, index, first, n, lane, room)
 
 
 # --- Student-t ----------------------------------------------------------------------------------
 
 
 @borrower
-def student_factors(factor, df, least, least_chi2, key, index, first, n):
+def student_factors(factor, df, least, least_chi2, key, index, first, n, lane, room):
     """factor[k] = sqrt(df[k] / chi-square(df[k])); ``least`` is the smallest df."""
-    gammas(factor, df, key, index, first, n)
+    gammas(factor, df, key, index, first, n, lane, room)
     if least < 2.0:
         for k in range(n):
             shape = 0.5 * df[k]

@@ -6,7 +6,6 @@ import numpy as np
 
 from ..jit.compile import borrower
 from ..math.copies import fill
-from ..math.gather import gather
 from ..math.scalar import (
     CHOICE,
     NORMAL,
@@ -107,7 +106,7 @@ def _draw_normals(net, sampler, i, start, dim, work, key, index, first, n):
         rotate(rotation, work.packed, dim, n, work.v)
 
 
-@borrower
+@borrower(interleave=2)
 def random_choices(word, key, index, first, n):
     """Words of 53 random bits that choose components."""
     for k in range(n):
@@ -144,7 +143,7 @@ def choose_components(component, word, thresholds, n):
 
 
 @borrower
-def place_diagonal(v, component, location, scale, n, where, width):
+def place_diagonal(v, component, location, scale, n):
     """v = location_c + scale_c * v, in place."""
     alone = location.shape[0] == 1
     for d in range(location.shape[1]):
@@ -153,10 +152,9 @@ def place_diagonal(v, component, location, scale, n, where, width):
             for k in range(n):
                 v[d, k] = middle + spread * v[d, k]
             continue
-        gather(location[:, d], component, n, where)
-        gather(scale[:, 0, d], component, n, width)
         for k in range(n):
-            v[d, k] = where[k] + width[k] * v[d, k]
+            c = np.uint64(component[k])
+            v[d, k] = location[c, d] + scale[c, 0, d] * v[d, k]
 
 
 @borrower
@@ -209,7 +207,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
         location = sampler.location[row_of(i, sampler.location.shape[0])]
         scale = sampler.scale[row_of(i, sampler.scale.shape[0])]
         if scale.shape[1] == 1:
-            place_diagonal(v, work.component, location, scale, n, work.norm, work.top)
+            place_diagonal(v, work.component, location, scale, n)
         else:
             place_matrix(
                 v, work.component, location, scale, sampler.full, n, work.packed, work.lane,

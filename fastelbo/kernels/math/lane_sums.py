@@ -1,0 +1,51 @@
+"""The steps of a log-sum-exp across rows, lane by lane.
+
+The maximum comes first. Exponentials relative to one that may still rise need selects, and chains
+of dependent operations that are half as long again.
+"""
+
+from __future__ import annotations
+
+from ..jit.compile import borrower, scalar
+from .scalar import exp_normal, log_positive
+
+# Beside a sum of 1 or more, the exponential of this is nothing, in either precision.
+_NEGLIGIBLE = -87.0
+
+
+@scalar
+def _share(term, top, negligible):
+    """exp(term - top), or next to nothing; also where both are -inf, or the term is NaN."""
+    gap = term - top
+    return exp_normal(gap if gap > negligible else negligible)
+
+
+@borrower
+def raise_top(top, term, n):
+    """top = max(top, term); a NaN in ``top`` stays, one in ``term`` is passed over."""
+    for k in range(n):
+        old, new = top[k], term[k]
+        top[k] = new if new > old else old
+
+
+@borrower(interleave=4)
+def rescale(total, before, top, n):
+    """total = total exp(before - top)."""
+    negligible = top.dtype.type(_NEGLIGIBLE)
+    for k in range(n):
+        total[k] *= _share(before[k], top[k], negligible)
+
+
+@borrower(interleave=4)
+def add_shares(total, term, top, n):
+    """total += exp(term - top)."""
+    negligible = top.dtype.type(_NEGLIGIBLE)
+    for k in range(n):
+        total[k] += _share(term[k], top[k], negligible)
+
+
+@borrower(interleave=2)
+def close_sum(base, top, total, n, out):
+    """out = base + top + log(total)."""
+    for k in range(n):
+        out[k] = (base + top[k]) + log_positive(total[k])
