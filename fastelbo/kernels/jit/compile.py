@@ -15,6 +15,10 @@ Functions have one of four roles, from the inside out:
     Arithmetic on states, once a block, without fastmath flags. A compiler that may contract
     ``a b + c d`` rounds one of the two products, and the code around decides which.
 
+``borrower(interleave=4)``, and any role so, asks for that many vectors in flight in the innermost
+loops of the function. It is for long chains of dependent operations: a polynomial, a generator of
+random numbers. A loop that adds up is slower so, and so is one that waits for memory.
+
 ``anywhere`` is for what users call in code of their own. ``by_precision`` makes one scalar of two,
 for float64 and float32; ``by_target`` of two for a CPU and a CUDA device. All return a plain Python
 function, so that the same source runs without a compiler, and none has machine code of its own (see
@@ -36,19 +40,23 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from .internals import FRAGMENT, UNCOUNTED, keep_on_disk
+from .internals import UNCOUNTED, fragment, keep_on_disk
 
 FLAGS = frozenset({"contract"})
 
 
 def _register(
-    function: Any, choose: Callable[..., Any], on_device: Any = None, **options: Any
+    function: Any,
+    choose: Callable[..., Any],
+    on_device: Any = None,
+    interleave: int = 1,
+    **options: Any,
 ) -> Any:
     """``function``; kernels compile what ``choose`` returns for the types of its arguments.
 
     CUDA kernels compile what ``on_device`` returns, if it is given.
     """
-    cpu = {"error_model": "numpy", **FRAGMENT, **options}
+    cpu = {"error_model": "numpy", **fragment(interleave), **options}
     # On a GPU any set of fastmath flags would mean all of them. A block is one lane there; inlined
     # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
@@ -57,8 +65,17 @@ def _register(
     return function
 
 
-def _role(**options: Any) -> Callable[[Any], Any]:
-    return lambda function: _register(function, lambda *args, **kwargs: function, **options)
+def _role(**options: Any) -> Any:
+    """A decorator, which also takes the number of vectors in flight: ``interleave``."""
+
+    def role(function: Any = None, *, interleave: int = 1) -> Any:
+        if function is None:
+            return functools.partial(role, interleave=interleave)
+        return _register(
+            function, lambda *args, **kwargs: function, interleave=interleave, **options
+        )
+
+    return role
 
 
 _SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS)}
@@ -135,7 +152,7 @@ def native(function: Any, signature: Any = None) -> Any:
     plain = getattr(function, "py_func", function)
     options: dict[str, Any] = {"error_model": "numpy", "boundscheck": True, "nogil": True}
     if signature is None:
-        return numba.njit(**options, **FRAGMENT)(plain)
+        return numba.njit(**options, **fragment())(plain)
     return numba.njit(signature, **options)(plain)
 
 

@@ -61,31 +61,42 @@ def is_fast() -> bool:
 
     def work(x: Any) -> Any:
         room = np.empty(2)
-        room[0] = 2.0 * inner(x)
-        return room[0]
+        for k in range(2):
+            room[k] = 2.0 * inner(x)
+        return room[1]
+
+    class Trial(link_only.LinkOnlyCompiler):
+        interleave = 2
 
     # A function takes the options of the one that it is compiled for, which may be uncounted.
     counted = dict.fromkeys(UNCOUNTED, True)
-    fragment = numba.njit(pipeline_class=link_only.LinkOnlyCompiler, **counted)
-    inner = fragment(lambda x: x + 1.0)
-    outer = fragment(work)
+    part = numba.njit(pipeline_class=Trial, **counted)
+    inner = part(lambda x: x + 1.0)
+    outer = part(work)
     try:
         return bool(numba.njit(lambda x: outer(x), **counted)(1.0) == 4.0)
     except Exception:
         return False
 
 
-# Options to compile a function that only kernels call.
-FRAGMENT: dict[str, Any] = {}
+def fragment(interleave: int = 1) -> dict[str, Any]:
+    """Options to compile a function that only kernels call.
 
-if link_only is not None:
+    Its innermost loops have ``interleave`` vectors in flight, where `link_only` works.
+    """
+    if link_only is None:
+        return {}
+    return {"pipeline_class": _fragment_compiler(interleave)}
 
-    class _FragmentCompiler(link_only.LinkOnlyCompiler):
-        """Compiles as `link_only` does if that works, else as numba does."""
 
-        def define_pipelines(self) -> list[Any]:
-            public = numba.core.compiler.Compiler
-            chosen = link_only.LinkOnlyCompiler if is_fast() else public
-            return list(chosen.define_pipelines(self))
+@functools.cache
+def _fragment_compiler(interleave: int) -> type:
+    """A compiler that works as `link_only` does if that works, else as numba does."""
 
-    FRAGMENT["pipeline_class"] = _FragmentCompiler
+    def define_pipelines(self: Any) -> list[Any]:
+        public = numba.core.compiler.Compiler
+        chosen = link_only.LinkOnlyCompiler if is_fast() else public
+        return list(chosen.define_pipelines(self))
+
+    members = {"interleave": interleave, "define_pipelines": define_pipelines}
+    return type("_FragmentCompiler", (link_only.LinkOnlyCompiler,), members)
