@@ -95,7 +95,7 @@ def _share(gap, ratio, log_ratio):
     return ratio * share if moderate else share
 
 
-@borrower
+@borrower(interleave=4)
 def add_component(log_weight, row, top, q, n, below, kl):
     """Add one component's share of E_q (log p(x | c) - top) and of KL(q || weights)."""
     for k in range(n):
@@ -107,7 +107,7 @@ def add_component(log_weight, row, top, q, n, below, kl):
         kl[k] += q[k] * (log_ratio if chosen else 0.0)
 
 
-@borrower
+@borrower(interleave=4)
 def exponentiate(weight, log_weight, moderate, work, n, row):
     """row = w exp(row) over that of the top component.
 
@@ -207,7 +207,7 @@ def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out, s
     ``shares``, they are not stored.
     """
     dim, components = centre.shape[0], weights.shape[1]
-    work = make_workspace(dim, density.factor)
+    work = make_workspace(dim, density.factor, None, _LANES)
     terms, origin = np.empty((components, _LANES)), np.zeros(components)
     q = np.empty((components if probs.shape[0] > 0 else 0, _LANES))
     for c in range(q.shape[0]):
