@@ -238,13 +238,13 @@ def estimate(
     if isinstance(model, ExactModel):
         given = {} if target is None else {target.name: target.se}
         return exact_estimate(
-            model, q, backend_for(None), responsibilities, **given, n_samples=n_samples, iw_sizes=iw_sizes,
-            sampler=sampler if sampling.replicated else None, moments=moments,
+            model, q, backend_for(None), responsibilities, **given, n_samples=n_samples,
+            iw_sizes=iw_sizes, sampler=sampler if sampling.replicated else None, moments=moments,
         )  # fmt: skip
     if responsibilities:
         raise InvalidInputError(
-            "responsibilities must be False but for a MixtureModel, whose components have them; got "
-            f"{kind_of(model)}"
+            "responsibilities must be False but for a MixtureModel, whose components have them; "
+            f"got {kind_of(model)}"
         )
     options = rng, first_index, precision
     analytic, several, follow = None, as_proposals(q), Following(moments, pareto_k)

@@ -43,6 +43,8 @@ LANES = 512
 # Loops over coordinates take four at a time.
 TILE = 4
 _LINE = 8  # float64 numbers of a line of the cache
+# A workspace has a multiple of so many lanes: users' functions write whole vectors, of 32.
+_MULTIPLE = 64
 # Draws in a chunk. It is part of the stream version: the last bits of a result depend on it.
 CHUNK = 8192
 
@@ -221,9 +223,9 @@ def aligned_rows(rows, like):
 def lanes_for(draws):
     """Lanes of a workspace for blocks of at most so many draws.
 
-    Rows of few draws that are `LANES` apart would share the same few lines of the first-level cache.
+    Rows `LANES` apart begin in the same set of the cache, which has room for few of them.
     """
-    return min(LANES, (max(1, draws) + _LINE - 1) // _LINE * _LINE)
+    return min(LANES, (max(1, draws) + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE)
 
 
 @block
