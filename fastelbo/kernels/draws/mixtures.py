@@ -1,7 +1,8 @@
 """Sums over the components of a mixture at many data points. Nothing is drawn.
 
 A lane is a data point. A block has fewer lanes than a block of draws, so that the terms of all
-components stay in the cache until they are summed.
+components stay in the cache: the densities are evaluated once, and a term becomes its
+responsibility in its place.
 
 Terms log p(x | c) may be so large that an ulp of one is many nats. So the term of the most probable
 component is subtracted first. Weights are factors of the exponentials, and probabilities are
@@ -13,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, borrower, scalar
-from ..math.copies import copy, fill, least, load_rows, store_rows
+from ..math.columns import copy_columns, transpose_square
+from ..math.copies import copy, fill, least, load_rows
 from ..math.scalar import exp_normal, log_positive, two_sum
 from .blocks import TILE, make_workspace
 from .densities import log_component
@@ -199,6 +201,20 @@ def divide(terms, total, n):
 
 
 @block
+def store_columns(terms, n, out, first):
+    """out[first + k, c] = terms[c, k], for n lanes and all rows of terms."""
+    rows, lanes = terms.shape
+    flat = terms.reshape(terms.size)
+    wide, whole = rows - rows % TILE, n - n % TILE
+    for k in range(0, whole, TILE):
+        for c in range(0, wide, TILE):
+            transpose_square(flat, c * lanes + k, lanes, out, first + k, c)
+    for c in range(rows):
+        for k in range(0 if c >= wide else whole, n):
+            out[first + k, c] = terms[c, k]
+
+
+@block
 def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out, shares):
     """out[:, p] and shares[p, c] = p(c | x), for points p in lo to hi.
 
@@ -208,8 +224,9 @@ def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out, s
     """
     dim, components = centre.shape[0], weights.shape[1]
     work = make_workspace(dim, density.factor, None, _LANES)
-    terms, origin = np.empty((components, _LANES)), np.zeros(components)
+    terms = np.empty((components, _LANES))
     q = np.empty((components if probs.shape[0] > 0 else 0, _LANES))
+    rows_of_q = probs.reshape((1, probs.shape[0], components))
     for c in range(q.shape[0]):
         fill(q[c], _LANES, probs[0, c])
     blocks = (hi - lo + _LANES - 1) // _LANES
@@ -218,8 +235,8 @@ def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out, s
         n = min(_LANES, hi - first)
         load_rows(x[first : first + n], centre, n, work.v)
         if probs.shape[0] > 1:
-            load_rows(probs[first : first + n], origin, n, q)
+            copy_columns(rows_of_q, 0, first, 0, components, n, q)
         expect_block(density, weights, q, first, dim, work, n, terms, out)
         if shares.shape[0] > 0:
             divide(terms, work.total, n)
-            store_rows(terms, n, components, shares[first : first + n])
+            store_columns(terms, n, shares, first)
