@@ -89,7 +89,7 @@ class MixtureModel(Frozen):
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point."""
-        return self._summed(False)[0][0].reshape(self.batch_shape)
+        return np.asarray(self._summed(False)[0][0].reshape(self.batch_shape))
 
     def exact_posterior(self) -> Categorical:
         """p(c | x), the responsibilities.
@@ -123,7 +123,8 @@ class MixtureModel(Frozen):
         whole = constant(whole.reshape(-1, count))
         rows, found = sums(*self._lowered, constant(points), whole, responsibilities)
         shares = found.reshape(*shape, count) if responsibilities else None
-        return Expectations(*rows.reshape(4, *shape), shares)
+        evidence, likelihood, kl, gap = rows.reshape(4, *shape)
+        return Expectations(evidence, likelihood, kl, gap, shares)
 
     @cached_property
     def _unit(self) -> float:
