@@ -132,7 +132,11 @@ def _estimates():
         yield in_replicates(rows)
     yield from made(lambda p, q: fe.estimate(p, q, 300, rng=0), pairs())
     yield from (
-        fe.estimate(model, fe.Categorical(np.full(model.n_classes, 1.0 / model.n_classes)))
+        fe.estimate(
+            model,
+            fe.Categorical(np.full(model.n_classes, 1.0 / model.n_classes)),
+            responsibilities=True,
+        )
         for model in mixture_models()
     )
 

@@ -869,6 +869,46 @@ def test_mixture_model(mixture_model, probs):
     assert total.log_evidence == pytest.approx(est.log_evidence.sum())
 
 
+@pytest.mark.parametrize("n", [1, 6, 300])
+@pytest.mark.parametrize("components", [1, 3, 4, 9])
+def test_responsibilities(n, components):
+    rng = np.random.default_rng(24)
+    weights = rng.dirichlet(np.ones(components))
+    weights[1::3] = 0.0
+    parts = fe.Gaussian(3.0 * rng.normal(size=(components, 2)), scale=[0.5, 2.0])
+    model = fe.MixtureModel(
+        5.0 * rng.normal(size=(n, 2)), fe.Mixture(weights / weights.sum(), parts)
+    )
+    own = np.where(weights > 0.0, rng.dirichlet(np.ones(components), n), 0.0)
+    q = fe.Categorical(own / own.sum(axis=-1, keepdims=True))
+    expected = reference.responsibilities(model)
+    for each in (q, fe.Categorical(model.mixture.weights)):
+        bare = fe.estimate(model, each)
+        for backend in ("cpu", "numpy"):
+            est = fe.estimate(model, each, backend=backend, responsibilities=True)
+            np.testing.assert_allclose(est.responsibilities, expected, rtol=1e-12, atol=1e-300)
+            assert not est.responsibilities.flags.writeable
+        est = fe.estimate(model, each, responsibilities=True, n_threads=1)
+        np.testing.assert_equal(est.to_dict(), bare.to_dict())
+        np.testing.assert_array_equal(est.responsibilities, model.exact_posterior().probs)
+
+
+def test_responsibilities_of_a_batch_of_q(mixture_model):
+    q = fe.Categorical([[[0.5, 0.0, 0.5]], [[0.1, 0.0, 0.9]]])
+    for backend in ("cpu", "numpy"):
+        est = fe.estimate(mixture_model, q, backend=backend, responsibilities=True)
+        expected = np.broadcast_to(mixture_model.exact_posterior().probs, (2, 6, 3))
+        np.testing.assert_allclose(est.responsibilities, expected, rtol=1e-14)
+
+
+def test_responsibilities_that_are_not_there(mixture_model):
+    est = fe.estimate(mixture_model, fe.Categorical([0.5, 0.0, 0.5]))
+    with pytest.raises(fe.errors.InvalidInputError, match="responsibilities=True"):
+        _ = est.responsibilities
+    with pytest.raises(fe.errors.InvalidInputError, match="responsibilities must be False"):
+        fe.estimate(linear_gaussian(), NEAR_Q, 50, rng=0, responsibilities=True)
+
+
 def test_mixture_model_at_its_posterior(mixture_model):
     est = fe.estimate(mixture_model, mixture_model.exact_posterior())
     np.testing.assert_allclose(est.elbo, est.log_evidence, rtol=1e-13)

@@ -122,6 +122,7 @@ _estimate_options = _draws | {
     "analytic_kl": st.booleans(),
     "pareto_k": st.booleans(),
     "moments": st.booleans(),
+    "responsibilities": st.just(False),
     "progress": st.just(False),
 }
 _targets = {

@@ -146,6 +146,7 @@ PLACES = {
         ("estimate", "analytic_kl"),
         ("summarize", "pareto_k"),
         ("estimate", "moments"),
+        ("estimate", "responsibilities"),
         ("importance_resample", "replace"),
         ("resample", "replace"),
         ("logsumexp", "keepdims"),

@@ -23,6 +23,7 @@ from fastelbo.kernels.draws import (
     blocks,
     densities,
     gradient_rows,
+    mixtures,
     radial,
     rotation,
     sampling,
@@ -177,6 +178,16 @@ def set_ranks(coarse, n, rank):
 
 
 @kernel
+def add_component(log_weight, row, top, q, n, below, kl):
+    mixtures.add_component(log_weight, row, top, q, n, below, kl)
+
+
+@kernel
+def exponentiate(weight, log_weight, moderate, work, n, row):
+    mixtures.exponentiate(weight, log_weight, moderate, work, n, row)
+
+
+@kernel
 def mixture_room():
     return mixture_em._make_room(2, DIM, 1)
 
@@ -279,6 +290,10 @@ EXPECTED = {
     "shifted_product_sums": {r"vfn?m(add|sub)\d+pd": 8},
     # Four draws of each group before the sum is stored.
     "grouped_products": {r"vfn?m(add|sub)\d+pd": 4},
+    # A logarithm, and two products with probabilities.
+    "add_component": {"vdivpd": 1, r"vfn?m(add|sub)\d+pd": 10},
+    # An exponential, for weights of moderate size and for others.
+    "exponentiate": {r"vfn?m(add|sub)\d+pd": 28, "vmulpd": 4},
     # An exponential, a logarithm and a division.
     "share_out": polynomial("pd") | {"vdivpd": 2, "vmulpd": 2},
     # Tiles of eight products and of four.
@@ -332,6 +347,8 @@ def signatures():
         "student_factors": (vector, vector, numba.float64, key, integer, places, vector),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
         "push_moments": (vector, vector, matrix, integer, numba.typeof(moments_room(DIM))),
+        "add_component": (numba.float64, vector, vector, vector, integer, vector, vector),
+        "exponentiate": (numba.float64, numba.float64, numba.boolean, work, integer, vector),
         "share_out": (numba.typeof(mixture_room()), integer),
         "add_moments": (numba.typeof(whitened), numba.typeof(mixture_room()), integer),
         "product_sums": (vector, vector, vector, integer, matrix),

@@ -60,8 +60,8 @@ def _mixture_log_prob(inputs: Points) -> Callable[[], Any]:
 def _mixture_model(inputs: Responsibilities) -> Callable[[], Any]:
     def run() -> Any:
         model = fe.MixtureModel(inputs.points, inputs.mixture)
-        est = fe.estimate(model, inputs.q)
-        return est.log_evidence, est.elbo, model.exact_posterior().probs
+        est = fe.estimate(model, inputs.q, responsibilities=True)
+        return est.log_evidence, est.elbo, est.responsibilities
 
     return run
 

@@ -106,7 +106,9 @@ class CPUBackend:
         """See `task.Backend`."""
         return stored_quantities(terms, request, points, n_threads=self.n_threads)
 
-    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+    def expectations(
+        self, model: ExactModel, probs: Floats, responsibilities: bool
+    ) -> Expectations:
         """See `task.Backend`."""
         sums = partial(mixture_expectations, n_threads=self.n_threads)
-        return model.expectations(probs, sums)
+        return model.expectations(probs, sums, responsibilities)

@@ -146,9 +146,11 @@ class CUDABackend:
         """See `task.Backend`; by the kernels of the CPU, as terms are in main memory."""
         return stored_quantities(terms, request, points)
 
-    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+    def expectations(
+        self, model: ExactModel, probs: Floats, responsibilities: bool
+    ) -> Expectations:
         """See `task.Backend`."""
-        return model.expectations(probs, self._component_sums)
+        return model.expectations(probs, self._component_sums, responsibilities)
 
     def _plan(self, request: EstimateRequest, lo: int, count: int) -> Plan:
         from ..kernels.cuda import launch as cuda_launch
@@ -158,18 +160,27 @@ class CUDABackend:
         return cuda_launch.put_plan(plan)
 
     def _component_sums(
-        self, density: Density, weights: Floats, centre: Floats, x: Floats, probs: Floats
-    ) -> Floats:
+        self,
+        density: Density,
+        weights: Floats,
+        centre: Floats,
+        x: Floats,
+        probs: Floats,
+        responsibilities: bool,
+    ) -> tuple[Floats, Floats]:
         """See `models.protocol.ComponentSums`."""
         from ..kernels.cuda import launch as cuda_launch
 
-        out = np.empty((4, len(x)))
+        components = weights.shape[1]
+        out, shares = np.empty((4, len(x))), np.empty((len(x) * responsibilities, components))
 
         def run(lo: int, count: int, most_bytes: int) -> None:
             part = slice(lo, lo + count)
             rows = probs if len(probs) == 1 else probs[part]
-            out[:, part] = cuda_launch.mixture_expectations(density, weights, centre, x[part], rows)
+            out[:, part], shares[part] = cuda_launch.mixture_expectations(
+                density, weights, centre, x[part], rows, responsibilities
+            )
 
         with self.device.select(self.index):
-            in_slices(self.device, len(x), 8 * (x.shape[1] + weights.shape[1] + 4), run)
-        return out
+            in_slices(self.device, len(x), 8 * (x.shape[1] + 2 * components + 4), run)
+        return out, shares

@@ -107,6 +107,8 @@ class WithMoments:
         """See `task.Backend`."""
         return self._backend.stored(terms, request, points)
 
-    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+    def expectations(
+        self, model: ExactModel, probs: Floats, responsibilities: bool
+    ) -> Expectations:
         """See `task.Backend`."""
-        return self._backend.expectations(model, probs)
+        return self._backend.expectations(model, probs, responsibilities)

@@ -37,6 +37,7 @@ def estimate(
     analytic_kl: bool = False,
     pareto_k: bool = True,
     moments: bool = False,
+    responsibilities: bool = False,
     first_index: int = 0,
     n_threads: int | None = None,
     progress: bool = False,
@@ -102,6 +103,9 @@ def estimate(
         estimate, too, from the same draws. On the CPU the log densities of all draws are stored for
         them, 24 bytes for each draw of a slice of data points. Other backends evaluate the model a
         second time. The draws are made again on the CPU. Everything else is as without moments.
+    responsibilities : bool
+        For a `MixtureModel`: whether to keep p(c | x) in ``responsibilities`` of the estimate, from
+        the same pass over the data points. scikit-learn calls them ``predict_proba``.
     first_index : int
         Address of the first data point. A minibatch that starts at data point i of a data set has
         the same draws as the full data set if ``first_index=i``.
@@ -227,15 +231,21 @@ def estimate(
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     analytic_kl, pareto_k = as_flag(analytic_kl, "analytic_kl"), as_flag(pareto_k, "pareto_k")
     progress, moments = as_flag(progress, "progress"), as_flag(moments, "moments")
+    responsibilities = as_flag(responsibilities, "responsibilities")
     target = as_target(target_se, target_total_se, n_samples, max_samples)
     sampling = as_sampling(sampler, replicates, transform, rotate)
     backend_for = partial(backend_named, backend, threads, index)
     if isinstance(model, ExactModel):
         given = {} if target is None else {target.name: target.se}
         return exact_estimate(
-            model, q, backend_for(None), **given, n_samples=n_samples, iw_sizes=iw_sizes,
-            sampler=sampler if sampling.replicated else None, moments=moments,
+            model, q, backend_for(None), responsibilities, **given, n_samples=n_samples,
+            iw_sizes=iw_sizes, sampler=sampler if sampling.replicated else None, moments=moments,
         )  # fmt: skip
+    if responsibilities:
+        raise InvalidInputError(
+            "responsibilities must be False but for a MixtureModel, whose components have them; "
+            f"got {kind_of(model)}"
+        )
     options = rng, first_index, precision
     analytic, several, follow = None, as_proposals(q), Following(moments, pareto_k)
     if several is not None:

@@ -14,7 +14,7 @@ from .task import Backend
 
 
 def exact_estimate(
-    model: ExactModel, q: object, backend: Backend, **not_allowed: object
+    model: ExactModel, q: object, backend: Backend, responsibilities: bool, **not_allowed: object
 ) -> Estimate:
     """The estimate of q; an error for options of draws that are neither None nor False."""
     for name, value in not_allowed.items():
@@ -26,7 +26,8 @@ def exact_estimate(
     if not isinstance(q, Categorical):
         raise InvalidInputError(f"q must be a Categorical for a MixtureModel, got {kind_of(q)}")
     require_classes(model, q)
-    log_evidence, likelihood, kl, gap = backend.expectations(model, q.probs)
+    sums = backend.expectations(model, q.probs, responsibilities)
+    log_evidence, likelihood, kl, gap, shares = sums
     shape = log_evidence.shape
     zero, unknown = np.zeros(shape), np.full(shape, np.nan)
     # The terms may be so large that an ulp of them is more than the gap.
@@ -36,7 +37,7 @@ def exact_estimate(
         expected_log_likelihood=likelihood, expected_log_likelihood_se=zero, kl=kl, kl_se=zero,
         jensen_gap=gap, jensen_gap_se=zero, ess=unknown,
         relative_variance=unknown, pareto_k=unknown, pareto_k_elbo=unknown, n_zero=zero,
-        independent=shape == model.batch_shape,
+        independent=shape == model.batch_shape, _responsibilities=shares,
     )  # fmt: skip
 
 

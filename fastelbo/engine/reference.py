@@ -87,8 +87,14 @@ class NumPyBackend:
         )
 
     @_unflagged
-    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+    def expectations(
+        self, model: ExactModel, probs: Floats, responsibilities: bool
+    ) -> Expectations:
         """See `task.Backend`."""
         values = reference.exact_mixture(model, probs)
+        shares = None
+        if responsibilities:
+            own = reference.responsibilities(model)
+            shares = np.array(np.broadcast_to(own, (*values["elbo"].shape, own.shape[-1])))
         names = ("log_evidence", "expected_log_likelihood", "kl", "jensen_gap")
-        return Expectations(*(values[name] for name in names))
+        return Expectations(*(values[name] for name in names), shares)

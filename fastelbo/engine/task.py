@@ -116,6 +116,8 @@ class Backend(Protocol):
         """What `quantities` gives for some data points, from the terms of all their draws."""
         ...
 
-    def expectations(self, model: ExactModel, probs: Floats) -> Expectations:
+    def expectations(
+        self, model: ExactModel, probs: Floats, responsibilities: bool
+    ) -> Expectations:
         """The sums of an exact model for probabilities (..., C) of q."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
 from ..frozen import Frozen
-from ..kernels.cpu.launch import mixture_expectations, mixture_posterior
+from ..kernels.cpu.launch import mixture_expectations
 from ..kernels.draws.blocks import Density
 from ..validation import Floats, broadcast_shape, shown
 from . import lowering
@@ -21,6 +22,14 @@ from .protocol import ComponentSums, Expectations, Frame, Points
 
 # Differences of numbers below it do not overflow.
 _LARGE = 2.0**1022
+
+
+def _most(array: Floats) -> float:
+    """A number that no |entry| exceeds: the largest of them, or more, which takes one pass."""
+    flat = array.reshape(-1)
+    with np.errstate(all="ignore"):
+        norm = math.sqrt(np.einsum("i,i->", flat, flat))
+    return norm if norm < np.inf else float(max(flat.max(), -flat.min()))
 
 
 class MixtureModel(Frozen):
@@ -80,32 +89,47 @@ class MixtureModel(Frozen):
 
     def exact_log_evidence(self) -> Floats:
         """log p(x) in nats, one entry a data point."""
-        return self.expectations(self.mixture.weights, mixture_expectations).log_evidence
+        return np.asarray(self._summed(False)[0][0].reshape(self.batch_shape))
 
     def exact_posterior(self) -> Categorical:
-        """p(c | x), the responsibilities."""
-        points = constant(self._points.reshape(-1, self.x.shape[-1]))
-        probs = mixture_posterior(*self._lowered, points)
+        """p(c | x), the responsibilities.
+
+        `fastelbo.estimate` gives them together with the log evidence and the ELBO of a q, in one
+        pass over the data points, with ``responsibilities=True``.
+        """
+        probs = self._summed(True)[1]
         return Categorical._of(probs.reshape(*self.batch_shape, self.n_classes))
 
-    def expectations(self, probs: Floats, sums: ComponentSums) -> Expectations:
+    def _summed(self, responsibilities: bool) -> tuple[Floats, Floats]:
+        """What follows from the model alone, without a q: see `mixture_expectations`."""
+        points, no_q = self._points.reshape(-1, self.x.shape[-1]), np.empty((0, self.n_classes))
+        return mixture_expectations(
+            *self._lowered, constant(points), constant(no_q), responsibilities
+        )
+
+    def expectations(
+        self, probs: Floats, sums: ComponentSums, responsibilities: bool = False
+    ) -> Expectations:
         """log p(x), E_q log p(x | c), and KL of q from weights and posterior, of the common shape.
 
-        For the probabilities (..., C) of q; ``sums`` runs on the CPU, or is another backend's.
+        For the probabilities (..., C) of q; ``sums`` runs on the CPU, or is another backend's. With
+        the ``responsibilities`` if they are asked for.
         """
         shape = broadcast_shape(model=self.batch_shape, q=probs.shape[:-1])
         dim, count = self.x.shape[-1], probs.shape[-1]
         points = np.broadcast_to(self._points, (*shape, dim)).reshape(-1, dim)
         # One q for all data points stays one.
         whole = probs if probs.size == count else np.broadcast_to(probs, (*shape, count))
-        rows = sums(*self._lowered, constant(points), constant(whole.reshape(-1, count)))
-        return Expectations(*rows.reshape(4, *shape))
+        whole = constant(whole.reshape(-1, count))
+        rows, found = sums(*self._lowered, constant(points), whole, responsibilities)
+        shares = found.reshape(*shape, count) if responsibilities else None
+        evidence, likelihood, kl, gap = rows.reshape(4, *shape)
+        return Expectations(evidence, likelihood, kl, gap, shares)
 
     @cached_property
     def _unit(self) -> float:
         """The unit of points and locations in kernels, so that no difference overflows."""
-        arrays = (self.x, self.mixture.components.mean)
-        largest = max(max(a.max(initial=0.0), -a.min(initial=0.0)) for a in arrays)
+        largest = max(map(_most, (self.x, self.mixture.components.mean)))
         return 1.0 if largest < _LARGE else 0.25
 
     @property

@@ -146,10 +146,12 @@ class Expectations(NamedTuple):
     expected_log_likelihood: Floats
     kl: Floats
     jensen_gap: Floats  # KL(q || posterior)
+    responsibilities: Floats | None  # p(c | x), (..., C), if they are asked for
 
 
-# (component density, weights and their logs, centre, points, probs) -> the rows of `Expectations`.
-ComponentSums = Callable[[Density, Floats, Floats, Floats, Floats], Floats]
+# (component density, weights and their logs, centre, points, probs, whether responsibilities are
+# asked for) -> the rows of `Expectations`, and the responsibilities; of no rows if they are not.
+ComponentSums = Callable[[Density, Floats, Floats, Floats, Floats, bool], tuple[Floats, Floats]]
 
 
 @runtime_checkable
@@ -166,9 +168,12 @@ class ExactModel(Protocol):
         """C, the number of values of the latent variable."""
         ...
 
-    def expectations(self, probs: Floats, sums: ComponentSums) -> Expectations:
+    def expectations(
+        self, probs: Floats, sums: ComponentSums, responsibilities: bool = False
+    ) -> Expectations:
         """log p(x), E_q log p(x | c), and KL from prior and posterior, for q's ``probs`` (..., C).
 
-        ``sums`` is the backend's: it sums over components.
+        ``sums`` is the backend's: it sums over components. Responsibilities are those of the common
+        shape of model and q.
         """
         ...

@@ -30,7 +30,7 @@ mixture model has ``x (..., P)`` and ``mixture``.
 
 from .densities import log_likelihood, log_prob
 from .draws import sample
-from .estimates import elbo_terms, exact_mixture, summaries
+from .estimates import elbo_terms, exact_mixture, responsibilities, summaries
 from .stream import philox, standard_normals
 from .tails import largest_share, pareto_k, plain_pareto_k
 
@@ -43,6 +43,7 @@ __all__ = [
     "pareto_k",
     "philox",
     "plain_pareto_k",
+    "responsibilities",
     "sample",
     "standard_normals",
     "summaries",

@@ -255,18 +255,13 @@ def exact_mixture(model: Any, probs: Array) -> dict[str, Array]:
         that of log evidence and ELBO, with 0 log 0 = 0.
         If q puts mass on a component of weight zero, kl is inf and elbo -inf.
     """
-    logs = component_log_prob(model.mixture, model.x)
+    logs, top, below = _below_top(model)
     weights = np.asarray(model.mixture.weights)
     expected = _expectation(probs, logs)
     kl = np.zeros_like(expected) + rel_entr(probs, weights).sum(axis=-1)
-    # Relative to the largest term, of which an ulp may be many nats.
-    top = np.where(weights > 0.0, logs, -np.inf).max(axis=-1, keepdims=True)
-    nothing = np.isneginf(top)
-    ordered = np.where(nothing, nearest_components(model.mixture, model.x), logs)
-    below = ordered - np.where(nothing, 0.0, top)
     rest = log_mean(weights, below)
     gap = np.maximum(rest + (kl - _expectation(probs, below)), 0.0)
-    log_evidence = np.zeros_like(expected) + (top[..., 0] + rest)
+    log_evidence = np.zeros_like(expected) + (top + rest)
     return {
         "log_evidence": log_evidence,
         "elbo": log_evidence - gap,
@@ -274,6 +269,25 @@ def exact_mixture(model: Any, probs: Array) -> dict[str, Array]:
         "kl": kl,
         "jensen_gap": gap,
     }
+
+
+def responsibilities(model: Any) -> Array:
+    """p(c | x) of a latent component, (..., C), for a model as of `exact_mixture`."""
+    shares = model.mixture.weights * np.exp(_below_top(model)[2])
+    return np.asarray(shares / shares.sum(axis=-1, keepdims=True))
+
+
+def _below_top(model: Any) -> tuple[Array, Array, Array]:
+    """Logs log p(x | c), the largest of a weight above 0, and the logs relative to it.
+
+    An ulp of the logs may be many nats. Where all are -inf, the relative ones order components by
+    their distance.
+    """
+    logs, weights = component_log_prob(model.mixture, model.x), np.asarray(model.mixture.weights)
+    top = np.where(weights > 0.0, logs, -np.inf).max(axis=-1, keepdims=True)
+    nothing = np.isneginf(top)
+    ordered = np.where(nothing, nearest_components(model.mixture, model.x), logs)
+    return logs, top[..., 0], ordered - np.where(nothing, 0.0, top)
 
 
 def _expectation(probs: Array, values: Array) -> Array:

@@ -93,6 +93,9 @@ class Estimate(Fields):
         error: by so much the log of a mean is too low. True for quasi-random draws and targets.
     posterior_mean, posterior_mean_se, posterior_cov : ndarray
         Moments of the posterior, of ``estimate(..., moments=True)``; an error without it.
+    responsibilities : ndarray
+        p(c | x) of the components of a `MixtureModel`, (*batch, C), of ``estimate(...,
+        responsibilities=True)``; an error without it.
     variance_ratio : ndarray
         ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from K independent
         draws over its variance from these; 1 for independent draws of one q, and above 1 for those

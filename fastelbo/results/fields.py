@@ -61,6 +61,8 @@ class Fields(Frozen):
     _addresses: tuple[int, range] | None = None
     # Mean of the posterior, its standard error, and covariance, where they were asked for.
     _posterior: tuple[Floats, Floats, Floats] | None = None
+    # p(c | x) of the components of a mixture, (..., C), where they were asked for.
+    _responsibilities: Floats | None = None
     # Why quantities are NaN, if it is not for the draws.
     _note: str = ""
 
@@ -143,6 +145,33 @@ class Fields(Frozen):
                 "the moments of the posterior are not known: call estimate with moments=True"
             )
         return self._posterior
+
+    @property
+    def responsibilities(self) -> Floats:
+        """p(c | x) of a `fastelbo.MixtureModel`, (*batch, C): the posterior of its component.
+
+        Those of ``exact_posterior().probs``, from the same pass over the data points as the rest.
+
+        Raises
+        ------
+        InvalidInputError
+            If the estimate was made without ``responsibilities=True``.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> mixture = fe.Mixture([0.5, 0.5], fe.Gaussian([[-1.0], [1.0]], scale=1.0))
+        >>> model, q = fe.MixtureModel([[0.0], [1.0]], mixture), fe.Categorical([0.5, 0.5])
+        >>> fe.estimate(model, q, responsibilities=True).responsibilities.round(2)
+        array([[0.5 , 0.5 ],
+               [0.12, 0.88]])
+        """
+        if self._responsibilities is None:
+            raise InvalidInputError(
+                "responsibilities are not known: call estimate with responsibilities=True, for a "
+                "MixtureModel"
+            )
+        return self._responsibilities
 
     @property
     def _uncorrected(self) -> Floats:

@@ -250,10 +250,14 @@ def test_mixture_model(shared):
     model = fe.MixtureModel(rng.normal(size=(9, 2)), mixture)
     probs = rng.dirichlet(np.ones(2), () if shared else 9)
     q = fe.Categorical(np.insert(probs, 0, 0.0, axis=-1))
-    got = fe.estimate(model, q, backend="cuda").to_dict()
+    est = fe.estimate(model, q, backend="cuda", responsibilities=True)
+    got = est.to_dict()
     expected = reference.exact_mixture(model, q.probs)
     assert_close({name: got[name] for name in expected}, expected)
+    assert_close(got, fe.estimate(model, q, backend="cuda").to_dict(), 0.0)
     assert_close(got, fe.estimate(model, q, backend="cpu").to_dict())
+    exact = model.exact_posterior().probs
+    np.testing.assert_allclose(est.responsibilities, exact, rtol=1e-12)
 
 
 def test_device_that_is_not_there():

@@ -186,30 +186,21 @@ def mixture_expectations(
     centre: NDArray[np.float64],
     points: NDArray[np.float64],
     probs: NDArray[np.float64],
+    responsibilities: bool = False,
     n_threads: int | None = None,
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows log p(x), E_q log p(x | c), KL(q || weights), KL(q || p(c | x)), for data points (M, D).
 
-    ``probs``, of shape (M or 1, C), is q. The components of the density do not include their
-    weights: ``weights`` holds them and, in a second row, their logarithms.
+    And the ``responsibilities`` p(c | x), (M, C), or of no rows unless they are asked for.
+    ``probs``, of shape (M or 1, C), is q; of no rows, only log p(x) means something. The
+    components of the density do not include their weights: ``weights`` holds them and, in a second
+    row, their logarithms.
     """
     out = np.empty((4, len(points)))
+    shares = np.empty((len(points) if responsibilities else 0, weights.shape[1]))
     work = len(points) * _work(density)
     launch(
-        mixtures.expectations, density, weights, centre, points, probs, 0, len(points), out,
+        mixtures.expectations, density, weights, centre, points, probs, 0, len(points), out, shares,
         n_threads=n_threads, work=work,
     )  # fmt: skip
-    return out
-
-
-def mixture_posterior(
-    density: Density,
-    weights: NDArray[np.float64],
-    centre: NDArray[np.float64],
-    points: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """p(c | x) of shape (M, C), for data points (M, D)."""
-    out = np.empty((len(points), weights.shape[1]))
-    work = len(points) * _work(density)
-    launch(mixtures.posterior, density, weights, centre, points, 0, len(points), out, work=work)
-    return out
+    return out, shares

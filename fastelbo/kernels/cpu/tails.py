@@ -274,7 +274,7 @@ def _growth(y):
     return series if abs(y) < 0.03125 else (exp(y) - 1.0) / y
 
 
-@block
+@borrower(interleave=4)
 def _set_quantiles(floor, k, sigma, work, room):
     """Set the smoothed weights: quantiles of the fit at the depths, at most the largest weight."""
     depth, smoothed, log_smoothed = work.depth, work.smoothed, work.log_smoothed
@@ -285,7 +285,7 @@ def _set_quantiles(floor, k, sigma, work, room):
         log_smoothed[i] = log(smoothed[i])
 
 
-@block
+@borrower
 def _sum_above(x, floor, n, terms, partial_sums):
     for i in range(n):
         terms[i] = x[i] - floor
@@ -297,7 +297,7 @@ def _clipped(value, threshold, top):
     return exp_normal((threshold if value > threshold else value) - top)
 
 
-@block
+@borrower
 def _clipped_sum(row, threshold, top, n, partial_sums, ahead):
     """Sum of exp(min(row, threshold) - top), with no term above 1; NaN in the row gives NaN.
 
@@ -324,7 +324,7 @@ def _clipped_sum(row, threshold, top, n, partial_sums, ahead):
     return sum_all(partial, PARTIAL_SUMS, partial_sums[1:])
 
 
-@block
+@borrower
 def _log_mean_change(log_smoothed, tail, n, size, change, partial_sums):
     """log of the mean over n draws of smoothed weight / weight; the ratio is 1 outside the tail."""
     top = tail[0]
@@ -340,7 +340,7 @@ def _log_mean_change(log_smoothed, tail, n, size, change, partial_sums):
 # --- a row --------------------------------------------------------------------------------------
 
 
-@block
+@borrower
 def _smooth_row(n, size, clipped, compare, work, result):
     """Fit and smooth the tail in ``work``; ``clipped`` is the sum of scaled min(w, u)."""
     tail = work.candidates.value
@@ -357,7 +357,7 @@ def _smooth_row(n, size, clipped, compare, work, result):
         )
 
 
-@block
+@borrower
 def _fit_row(row, n, size, compare, work, result, ahead):
     """Set the result of a row; ``work`` then holds its tail before and after smoothing.
 
@@ -392,7 +392,7 @@ def _fit_row(row, n, size, compare, work, result, ahead):
     result[STATUS] = status
 
 
-@block
+@borrower
 def _write_tail(row, size, work):
     top = work.candidates.value[0]
     for i in range(size):
@@ -402,13 +402,13 @@ def _write_tail(row, size, work):
 # --- rows and columns ---------------------------------------------------------------------------
 
 
-@block
+@borrower
 def _negate(x, n):
     for k in range(n):
         x[k] = -x[k]
 
 
-@block
+@borrower
 def _store_columns(tile, a, b, width, count, out):
     """out[a, k, b + j] = tile[j, k]."""
     for k in range(count):

@@ -375,12 +375,12 @@ def log_prob(dim: int, shifted: bool) -> Any:
 
 @functools.cache
 def expectations(dim: int, components: int, shifted: bool) -> Any:
-    """Kernel: out[:, p] = the rows of `mixtures.expectations` at point p; one a thread."""
+    """Kernel: what `mixtures.expectations` writes of point p; one a thread."""
     rows, packed_rows = padded(dim), padded(dim) if shifted else 1
     known_shift = _shift_known(shifted)
 
     @device_kernel
-    def fill_expectations(density, weights, centre, points, probs, out):
+    def fill_expectations(density, weights, centre, points, probs, out, shares):
         v = cuda.local.array((rows, 1), np.float64)
         packed = cuda.local.array((packed_rows, 1), np.float64)
         reals = cuda.local.array((_REALS, 1), np.float64)
@@ -389,12 +389,18 @@ def expectations(dim: int, components: int, shifted: bool) -> Any:
         angle = cuda.local.array(1, np.uint64)
         words = cuda.local.array((3, 1), np.uint32)
         terms = cuda.local.array((components, 1), np.float64)
+        q = cuda.local.array((components, 1), np.float64)
         work = _one_lane(v, packed, reals, doubles, places, angle, words)
         p = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         if p < points.shape[0]:
             load_rows(points[p : p + 1], centre, 1, v)
             known = known_shift(density)
-            expect_block(known, weights, probs, p, dim, work, 1, terms, out)
+            row = p if probs.shape[0] > 1 else 0
+            for c in range(components):
+                q[c, 0] = probs[row, c]
+            expect_block(known, weights, q, p, dim, work, 1, terms, out)
+            for c in range(components if shares.shape[0] > 0 else 0):
+                shares[p, c] = terms[c, 0] / work.total[0]
 
     return fill_expectations
 

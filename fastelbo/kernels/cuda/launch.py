@@ -144,16 +144,25 @@ def log_prob(density: Density, centre: Floats, points: Any) -> Any:
 
 
 def mixture_expectations(
-    density: Density, weights: Floats, centre: Floats, points: Floats, probs: Floats
-) -> Floats:
+    density: Density,
+    weights: Floats,
+    centre: Floats,
+    points: Floats,
+    probs: Floats,
+    responsibilities: bool = False,
+) -> tuple[Floats, Floats]:
     """As `mixture_expectations` of `kernels/cpu/launch.py`, on the device."""
-    out = device.room((4, len(points)))
+    sizes = (4, len(points)), (len(points) if responsibilities else 0, weights.shape[1])
+    if not len(points):
+        return np.empty(sizes[0]), np.empty(sizes[1])
+    out, shares = map(device.room, sizes)
     device.launch(
         drivers.expectations(points.shape[1], weights.shape[1], density.shift.shape[1] > 0),
         -(-len(points) // device.BLOCK_THREADS),
         device.put_all(density), *map(device.put, (weights, centre, points, probs)), out,
+        shares,
     )  # fmt: skip
-    return device.fetch(out) if len(points) else np.empty((4, 0))
+    return device.fetch(out), device.fetch(shares) if responsibilities else np.empty(sizes[1])
 
 
 def put_plan(plan: Plan) -> Plan:

@@ -28,7 +28,7 @@ def square_norm_identity(v, rows, n, out):
             out[k] = (((before + v0 * v0) + v1 * v1) + v2 * v2) + v3 * v3
 
 
-@borrower
+@borrower(interleave=4)
 def square_norm_diagonal(factor, target, v, n, out):
     """out = |factor * v - target|^2."""
     zero = out.dtype.type(0.0)

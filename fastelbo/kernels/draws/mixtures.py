@@ -1,7 +1,8 @@
 """Sums over the components of a mixture at many data points. Nothing is drawn.
 
 A lane is a data point. A block has fewer lanes than a block of draws, so that the terms of all
-components stay in the cache until they are summed.
+components stay in the cache: the densities are evaluated once, and a term becomes its
+responsibility in its place.
 
 Terms log p(x | c) may be so large that an ulp of one is many nats. So the term of the most probable
 component is subtracted first. Weights are factors of the exponentials, and probabilities are
@@ -13,8 +14,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, borrower, scalar
-from ..math.copies import copy, least, load_rows, store_rows
-from ..math.scalar import exp_normal, log, log_positive, two_sum
+from ..math.columns import copy_columns, transpose_square
+from ..math.copies import copy, fill, least, load_rows
+from ..math.scalar import exp_normal, log_positive, two_sum
 from .blocks import TILE, make_workspace
 from .densities import log_component
 from .far import far_distance, has_zero
@@ -95,127 +97,146 @@ def _share(gap, ratio, log_ratio):
     return ratio * share if moderate else share
 
 
-@borrower
-def exponentiate(weights, work, n, terms):
-    """terms[c] = w_c exp(t_c) over that of the top component; work.total = their sum.
+@borrower(interleave=4)
+def add_component(log_weight, row, top, q, n, below, kl):
+    """Add one component's share of E_q (log p(x | c) - top) and of KL(q || weights)."""
+    for k in range(n):
+        # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
+        chosen = q[k] > 0.0
+        gap = row[k] - top[k]
+        log_ratio = log_positive(max(q[k], _TINY)) - log_weight
+        below[k] += q[k] * (gap if chosen else 0.0)
+        kl[k] += q[k] * (log_ratio if chosen else 0.0)
+
+
+@borrower(interleave=4)
+def exponentiate(weight, log_weight, moderate, work, n, row):
+    """row = w exp(row) over that of the top component.
 
     Loops have few arrays: with more, a compiler does not check that they are apart, and does not
     vectorise.
     """
-    moderate = least(weights[0]) >= _LEAST_WEIGHT
     top, inverse, log_own = work.top, work.norm, work.log_prior
-    for c in range(weights.shape[1]):
-        weight, log_weight = weights[0, c], weights[1, c]
-        if moderate:
-            for k in range(n):
-                terms[c, k] = weight * inverse[k] * exp_normal(terms[c, k] - top[k])
-        else:
-            for k in range(n):
-                ratio, log_ratio = weight * inverse[k], log_weight - log_own[k]
-                terms[c, k] = _share(terms[c, k] - top[k], ratio, log_ratio)
-    _sum_rows(terms, weights.shape[1], n, work.square, work.scratch[0], work.total)
+    if moderate:
+        for k in range(n):
+            row[k] = weight * inverse[k] * exp_normal(row[k] - top[k])
+    else:
+        for k in range(n):
+            row[k] = _share(row[k] - top[k], weight * inverse[k], log_weight - log_own[k])
 
 
 @borrower
-def _sum_rows(terms, count, n, four, lost, total):
-    """total = the sum of ``count`` rows of terms, none below 0, within 1.5 ulp.
+def _add_rows(terms, c, count, n, four, lost, total):
+    """total + lost += ``count`` rows of terms from c on, none below 0.
 
-    Four rows are added in two roundings; what is lost in adding their sums to others is added last.
+    Four rows are added in two roundings; what is lost in adding their sums to others is kept. So a
+    sum of many is within 1.5 ulp.
     """
-    for k in range(n):
-        total[k], lost[k] = 0.0, 0.0
-    for c in range(0, count, TILE):
-        if c + TILE <= count:
-            row0, row1, row2, row3 = terms[c], terms[c + 1], terms[c + 2], terms[c + 3]
+    if count == TILE:
+        row0, row1, row2, row3 = terms[c], terms[c + 1], terms[c + 2], terms[c + 3]
+        for k in range(n):
+            four[k] = (row0[k] + row1[k]) + (row2[k] + row3[k])
+    else:
+        copy(terms[c], n, four)
+        for rest in range(c + 1, c + count):
+            row = terms[rest]
             for k in range(n):
-                four[k] = (row0[k] + row1[k]) + (row2[k] + row3[k])
-        else:
-            copy(terms[c], n, four)
-            for rest in range(c + 1, count):
-                for k in range(n):
-                    four[k] += terms[rest, k]
-        for k in range(n):
-            total[k], rounded = two_sum(total[k], four[k])
-            lost[k] += rounded
+                four[k] += row[k]
     for k in range(n):
-        total[k] += lost[k]
+        total[k], rounded = two_sum(total[k], four[k])
+        lost[k] += rounded
 
 
 @borrower
-def expect(weights, probs, first, work, n, terms):
-    """Expectations under q, which is in rows of ``probs``.
+def expect_block(density, weights, q, first, dim, work, n, terms, out):
+    """The columns of ``out`` from ``first`` on, of `expectations`, for the points in work.v.
 
-    work.log_likelihood = E_q (log p(x | c) - top), and work.log_weight = KL(q || weights).
+    q[c] are probabilities of component c; of no rows, there is no q. Then terms[c] / work.total are
+    the responsibilities.
     """
-    below, kl = work.log_likelihood, work.log_weight
-    top, q = work.top, work.accumulator[0]
-    for k in range(n):
-        below[k], kl[k] = 0.0, 0.0
-    shared = probs.shape[0] == 1
-    for c in range(weights.shape[1]):
-        log_weight = weights[1, c]
-        for k in range(n):
-            q[k] = probs[0 if shared else first + k, c]
-        for k in range(n):
-            # 0 log 0 = 0: if q never chooses a component, its density at x may be 0.
-            relative, ratio = q[k] * (terms[c, k] - top[k]), q[k] * (log(q[k]) - log_weight)
-            below[k] += relative if q[k] > 0.0 else 0.0
-            kl[k] += ratio if q[k] > 0.0 else 0.0
-
-
-@borrower
-def expect_block(density, weights, probs, first, dim, work, n, terms, out):
-    """out[:, first : first + n] = the rows of `expectations` for the points in work.v."""
     component_terms(density, dim, work, n, terms)
     find_top(density, weights, dim, work, n, terms)
-    expect(weights, probs, first, work, n, terms)
-    exponentiate(weights, work, n, terms)
+    components, moderate = weights.shape[1], least(weights[0]) >= _LEAST_WEIGHT
+    total, lost, top = work.total, work.scratch[0], work.top
+    below, kl = work.log_likelihood, work.log_weight
+    for k in range(n):
+        total[k], lost[k], below[k], kl[k] = 0.0, 0.0, 0.0, 0.0
+    # All of a tile while it is in the cache.
+    for c in range(0, components, TILE):
+        stop = min(c + TILE, components)
+        for j in range(c, min(stop, q.shape[0])):
+            add_component(weights[1, j], terms[j], top, q[j], n, below, kl)
+        for j in range(c, stop):
+            exponentiate(weights[0, j], weights[1, j], moderate, work, n, terms[j])
+        _add_rows(terms, c, stop - c, n, work.square, lost, total)
+    for k in range(n):
+        total[k] += lost[k]
+    _store_sums(work, first, n, out)
+
+
+@borrower
+def _store_sums(work, first, n, out):
+    """The rows of `expectations` from what is summed."""
     for k in range(n):
         # log p(x) - top; nothing of the size of the terms is in the gap.
         above = work.log_prior[k] + log_positive(work.total[k])
-        below = work.log_likelihood[k]
-        gap = above + (work.log_weight[k] - below)
+        below, kl = work.log_likelihood[k], work.log_weight[k]
+        gap = above + (kl - below)
         possible = work.log_q[k] > -np.inf
         out[0, first + k] = work.top[k] + above if possible else -np.inf
         # The probabilities of q sum to 1.
         out[1, first + k] = work.top[k] + below if possible else -np.inf
-        out[2, first + k] = work.log_weight[k]
+        out[2, first + k] = kl
         # Rounding must not make a divergence negative.
         out[3, first + k] = max(gap, 0.0)
 
 
-@block
-def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out):
-    """out[:, p], for points p in lo to hi.
+@borrower
+def divide(terms, total, n):
+    """terms / total, for all rows of terms."""
+    for c in range(terms.shape[0]):
+        row = terms[c]
+        for k in range(n):
+            row[k] /= total[k]
 
-    Its rows are log p(x), E_q log p(x | c), KL(q || weights) and KL(q || p(c | x)).
+
+@block
+def store_columns(terms, n, out, first):
+    """out[first + k, c] = terms[c, k], for n lanes and all rows of terms."""
+    rows, lanes = terms.shape
+    flat = terms.reshape(terms.size)
+    wide, whole = rows - rows % TILE, n - n % TILE
+    for k in range(0, whole, TILE):
+        for c in range(0, wide, TILE):
+            transpose_square(flat, c * lanes + k, lanes, out, first + k, c)
+    for c in range(rows):
+        for k in range(0 if c >= wide else whole, n):
+            out[first + k, c] = terms[c, k]
+
+
+@block
+def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out, shares):
+    """out[:, p] and shares[p, c] = p(c | x), for points p in lo to hi.
+
+    The rows of ``out`` are log p(x), E_q log p(x | c), KL(q || weights) and KL(q || p(c | x)). q is
+    in the rows of ``probs``; of no rows, the last three are not those of a q. Of no rows of
+    ``shares``, they are not stored.
     """
-    dim = centre.shape[0]
-    work = make_workspace(dim, density.factor)
-    terms = np.empty((weights.shape[1], _LANES))
+    dim, components = centre.shape[0], weights.shape[1]
+    work = make_workspace(dim, density.factor, None, _LANES)
+    terms = np.empty((components, _LANES))
+    q = np.empty((components if probs.shape[0] > 0 else 0, _LANES))
+    rows_of_q = probs.reshape((1, probs.shape[0], components))
+    for c in range(q.shape[0]):
+        fill(q[c], _LANES, probs[0, c])
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES
         n = min(_LANES, hi - first)
         load_rows(x[first : first + n], centre, n, work.v)
-        expect_block(density, weights, probs, first, dim, work, n, terms, out)
-
-
-@block
-def posterior(part, parts, density, weights, centre, x, lo, hi, out):
-    """out[p, c] = p(c | x), for points p in lo to hi."""
-    dim = centre.shape[0]
-    work = make_workspace(dim, density.factor)
-    terms = np.empty((weights.shape[1], _LANES))
-    blocks = (hi - lo + _LANES - 1) // _LANES
-    for item in range(part * blocks // parts, (part + 1) * blocks // parts):
-        first = lo + item * _LANES
-        n = min(_LANES, hi - first)
-        load_rows(x[first : first + n], centre, n, work.v)
-        component_terms(density, dim, work, n, terms)
-        find_top(density, weights, dim, work, n, terms)
-        exponentiate(weights, work, n, terms)
-        for c in range(weights.shape[1]):
-            for k in range(n):
-                terms[c, k] /= work.total[k]
-        store_rows(terms, n, weights.shape[1], out[first : first + n])
+        if probs.shape[0] > 1:
+            copy_columns(rows_of_q, 0, first, 0, components, n, q)
+        expect_block(density, weights, q, first, dim, work, n, terms, out)
+        if shares.shape[0] > 0:
+            divide(terms, work.total, n)
+            store_columns(terms, n, shares, first)
