@@ -10,11 +10,17 @@ import pytest
 SUITE = Path(__file__).parent / "simulator"
 
 
-@pytest.mark.simulator
-def test_kernels_in_the_simulator():
+@pytest.mark.parametrize(
+    "marked",
+    [
+        pytest.param("not slow", marks=pytest.mark.simulator),
+        pytest.param("slow", marks=pytest.mark.slow),
+    ],
+)
+def test_kernels_in_the_simulator(marked):
     """Run the suite in tests/simulator, in a process in which numba simulates a device."""
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, str(SUITE)],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         cwd=SUITE.parent.parent,
         capture_output=True,

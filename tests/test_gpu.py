@@ -36,21 +36,20 @@ def place(request):
         yield
 
 
-# Gaussian and mixtures of both kinds, diagonal and full; every kind of prior.
-FEW = ["diagonal-standard-scalar", "mixture_full-gaussian-scalar", "every_batch"]
+def on_both(name, values, quick):
+    """All values of one argument on a GPU; on the machine, those that are not quick are slow."""
+    gpu = [pytest.param("GPU", value, marks=pytest.mark.gpu) for value in values]
+    machine = [
+        pytest.param("machine", value, marks=() if value in quick else pytest.mark.slow)
+        for value in values
+    ]
+    return pytest.mark.parametrize(("place", name), [*gpu, *machine], indirect=["place"])
 
-every_case = pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        *[pytest.param("GPU", name, marks=pytest.mark.gpu) for name in CASES],
-        *[("machine", name) for name in FEW],
-        *[
-            pytest.param("machine", name, marks=pytest.mark.slow)
-            for name in CASES
-            if name not in FEW
-        ],
-    ],
-    indirect=["place"],
+
+slow_on_the_machine = pytest.mark.parametrize(
+    "place",
+    [pytest.param("GPU", marks=pytest.mark.gpu), pytest.param("machine", marks=pytest.mark.slow)],
+    indirect=True,
 )
 
 
@@ -75,13 +74,13 @@ def both(model, q, n_samples, **options):
 DRAWS = 8192 + 1300
 
 
-@every_case
+@on_both("name", CASES, ["every_batch"])
 def test_small_estimates(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=(1, 7, 100)))
 
 
-@every_case
+@on_both("name", CASES, ["mixture_full-gaussian-scalar"])
 def test_small_estimates_without_groups(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=()))
@@ -90,23 +89,23 @@ def test_small_estimates_without_groups(place, name):
     assert_close(*single, 1e-3)
 
 
-@every_case
+@on_both("name", CASES, [])
 def test_small_terms_in_single_precision(place, name):
     assert_single_precision(*CASES[name](), 700, backend="cuda")
 
 
-@pytest.mark.parametrize(("n_samples", "iw_sizes"), [(2 * DRAWS, (2, 9000)), (1300, range(1, 21))])
-def test_small_estimates_with_group_sizes(place, n_samples, iw_sizes):
+GROUPS = [(2 * DRAWS, (2, 9000)), (1300, range(1, 21))]
+
+
+@on_both("groups", GROUPS, [])
+def test_small_estimates_with_group_sizes(place, groups):
     """A group size larger than a chunk, and more group sizes than fit into shared memory."""
+    n_samples, iw_sizes = groups
     model, q = linear(model_batch=(3,), q_batch=(3,))
     assert_close(*both(model, q, n_samples, iw_sizes=iw_sizes, first_index=2**31 + 5))
 
 
-@pytest.mark.parametrize(
-    "place",
-    [pytest.param("GPU", marks=pytest.mark.gpu), pytest.param("machine", marks=pytest.mark.slow)],
-    indirect=True,
-)
+@slow_on_the_machine
 def test_small_terms_of_several_q(place):
     """Draws of a full Gaussian, with the density of a mixture of it and of Student-t."""
     model, q = linear("full", dim=3, q_batch=())
@@ -124,6 +123,7 @@ def test_small_replicates(place):
     assert_close(*both(model, q, 2 * 2048, sampler="sobol", replicates=2, iw_sizes=(1, 2)))
 
 
+@slow_on_the_machine
 def test_small_estimates_beyond_shared_memory(place):
     model, q = linear("mixture_full", "mixture", dim=30, features=31)
     assert_close(*both(model, q, 1000))
@@ -144,7 +144,7 @@ def test_words_are_the_same_and_normals_within_4_ulp(place):
     assert ulps(normals, expected_normals).max() <= 4.0
 
 
-@pytest.mark.parametrize("iw_sizes", [(1, 7, 100), ()])
+@on_both("iw_sizes", [(1, 7, 100), ()], [])
 def test_small_runs_are_alike_to_the_bit(place, iw_sizes):
     model, q = CASES["diagonal-standard-scalar"]()
     first, second = (both(model, q, DRAWS, iw_sizes=iw_sizes)[0] for _ in range(2))
@@ -176,7 +176,7 @@ def test_arrays_of_other_libraries(library):
         np.testing.assert_array_equal(xp.asnumpy(xp.asarray(result)), result.copy_to_host())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@on_both("dtype", ["float32", "float64"], ["float64"])
 def test_small_summaries(place, dtype):
     from fastelbo.kernels.cuda import device
 
@@ -192,7 +192,7 @@ def test_small_summaries(place, dtype):
         assert_close(got, expected, 1e-9 if dtype == "float64" or not options else 5e-7)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5, 8, 13, 32, 64, 65])
+@on_both("dim", [1, 2, 5, 8, 13, 32, 64, 65], [13])
 def test_small_log_prob_of_full_covariances(place, dim):
     from fastelbo.kernels.cuda import device
 
@@ -218,17 +218,7 @@ def test_small_mixture_model(place):
     assert_close(got, expected)
 
 
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [
-        *[pytest.param("GPU", name, marks=pytest.mark.gpu) for name in FUNCTIONS],
-        *[
-            pytest.param("machine", name, marks=() if name == "schools" else pytest.mark.slow)
-            for name in FUNCTIONS
-        ],
-    ],
-    indirect=["place"],
-)
+@on_both("name", FUNCTIONS, ["schools"])
 @pytest.mark.filterwarnings("ignore::fastelbo.errors.OneDrawAtATimeWarning")
 def test_small_functions_of_users(place, name):
     model = model_of(name, 12)

@@ -69,8 +69,8 @@ class Bad:
     ("batch", "q", "options"),
     [
         ((), fe.Gaussian([0.0, 1.0], scale=1.0), {}),
-        ((5,), fe.Gaussian([-0.2, 1.0], scale=0.3), {"first_index": 7}),
-        ((2, 3), fe.Gaussian([[[-1.0, 0.0]], [[0.1, 0.0]]], scale=0.2), {}),
+        ((5,), fe.Gaussian([-0.2, 1.0], scale=0.6), {"first_index": 7}),
+        ((2, 3), fe.Gaussian([[[-1.0, 0.0]], [[0.1, 0.0]]], scale=0.4), {}),
         ((), fe.Gaussian([0.0, 1.0], scale=1.0), {"precision": "float32"}),
     ],
 )
