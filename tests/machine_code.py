@@ -124,50 +124,61 @@ def compile_for(target, module):
 
 # --- loops, in the optimised module --------------------------------------------------------------
 
-_SCALAR = re.compile(
-    r" = (tail )?(f(add|sub|mul|div)|call)\b[^@(]* (double|float) "
-    r"(@llvm\.(fma|fmuladd|sqrt)|%|0x|-?\d)"
+_PRODUCT = re.compile(
+    r" = (tail )?(f(mul|div)|call)\b[^@(]* (double|float) (@llvm\.(fma|fmuladd|sqrt)|%|0x|-?\d)"
 )
-_PACKED = re.compile(r"<\d+ x (?:double|float|i\d+)>")
+_PACKED = re.compile(r"<\d+ x (double|float|i\d+)>")
+# A loop of fewer is no hot one: LLVM unrolls those of one product.
+_MANY = 4
 
 
 def scalar_loops(module):
-    """How many innermost loops do arithmetic on single numbers, beside those that vectorised.
+    """The first blocks of innermost loops with many products of single numbers.
 
-    A loop that was vectorised leaves one for the last few elements; LLVM marks both.
+    A loop that was vectorised leaves one for the last few elements, which is no finding: LLVM marks
+    both, and names the parts into which it unrolls that one after it.
     """
     text = str(module)
-    marked = set(re.findall(r"(?m)^(!\d+) = .*!llvm\.loop\.isvectorized", text))
+    marks = set(re.findall(r'(?m)^(!\d+) = .*"llvm\.loop\.isvectorized"', text))
     vectorised = {
         loop
         for loop, operands in re.findall(r"(?m)^(!\d+) = distinct !\{(.*)\}", text)
-        if marked & set(operands.split(", "))
+        if marks & set(operands.split(", "))
     }
-    return sum(
-        any(_SCALAR.search(line) for line in lines)
-        and not any(_PACKED.search(line) for line in lines)
-        and not vectorised & set(re.findall(r"!llvm\.loop (!\d+)", "\n".join(lines)))
-        for function in re.findall(r"(?ms)^define .*?^}", text)
-        for lines in innermost_loops(function)
-    )
+    found = []
+    for function in re.findall(r"(?ms)^define .*?^}", text):
+        marked, scalar = set(), set()
+        for first, lines in innermost_loops(function).items():
+            source = re.sub(r"\.(prol|epil)$", "", first)
+            if vectorised & set(re.findall(r"!llvm\.loop (!\d+)", lines)):
+                marked.add(source)
+            elif len(_PRODUCT.findall(lines)) >= _MANY and not _PACKED.search(lines):
+                scalar.add(source)
+        found += scalar - marked
+    return sorted(found)
 
 
 def innermost_loops(function):
-    """The lines of each innermost loop of a function, as text."""
-    head, *rest = re.split(r"(?m)^\"?([\w.$-]+)\"?:.*$", function)
-    blocks = dict(zip(["entry", *rest[::2]], [head, *rest[1::2]], strict=True))
+    """The text of each innermost loop of a function, by the name of its first block."""
+    # The first block may have no label.
+    head, *rest = re.split(r'(?m)^"?([\w.$-]+)"?:.*$', function)
+    blocks = dict(zip(["define", *rest[::2]], [head, *rest[1::2]], strict=True))
     graph = CFGraph()
     for name in blocks:
         graph.add_node(name)
+    if rest and "label" not in head:
+        graph.add_edge("define", rest[0])
     for name, text in blocks.items():
         for successor in re.findall(r'label %"?([\w.$-]+)"?', text):
             graph.add_edge(name, successor)
-    graph.set_entry_point("entry")
+    graph.set_entry_point("define")
     graph.process()
     loops = graph.loops()
-    for header, loop in loops.items():
-        if not any(other in loop.body for other in loops if other != header):
-            yield [line for name in loop.body for line in blocks[name].splitlines()]
+    return {
+        first: "".join(blocks[name] for name in loop.body)
+        for first, loop in loops.items()
+        if not any(other in loop.body for other in loops if other != first)
+    }
 
 
 # --- instructions, in the assembly ----------------------------------------------------------------
