@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set the environment, of this process and of those that it starts."""
-    target = config.getoption("--target")
+    target = config.getoption("target", default=None)
     if target is not None:
         if "numba" in sys.modules:
             raise pytest.UsageError("--target comes too late: numba has been imported")

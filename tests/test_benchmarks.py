@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from numpy.testing import assert_allclose
 from scipy.special import ndtr
 
 import fastelbo as fe
-from benchmarks import report, side_by_side
+from benchmarks import conftest, report, side_by_side
 from benchmarks.implementations import find, implementations, with_c
 from benchmarks.machine import Machine, Work
 from benchmarks.workloads import EXP, LOG, PAIR, WORKLOADS
@@ -192,6 +193,17 @@ def test_the_suite_is_left_alone_unless_asked_for():
     done = _pytest("benchmarks", "--collect-only")
     assert "benchmarks: left out" in done.stdout
     assert "no tests" in done.stdout
+
+
+def test_a_target_is_set_before_numba_reads_the_environment(monkeypatch):
+    config = SimpleNamespace(getoption=lambda name, default: "avx2")
+    monkeypatch.setattr(os, "environ", {})
+    with pytest.raises(pytest.UsageError, match="too late"):
+        conftest.pytest_configure(config)
+    assert os.environ == {}
+    monkeypatch.delitem(sys.modules, "numba")
+    conftest.pytest_configure(config)
+    assert os.environ["NUMBA_CPU_NAME"] == os.environ["C_TARGET"] == "znver3"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_benchmark") is None, reason="needs it")
