@@ -215,7 +215,7 @@ EXPECTED = {
     "take_above": {r"vcmp\w*pd": 8},
     "take_below": {r"vcmp\w*pd": 8},
     "set_ranks": {r"vpsubd": 8, r"vpsrld": 8},
-    "double": {r"vpxor[dq]?": 4},
+    "double": {r"vpxor[dq]?": 2},
     # The shifts of a permutation have 64 bits, its products 32.
     "permute": {r"vpsrlv?q": 3},
     "student_factors": normals("pd"),
@@ -256,6 +256,14 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
 CONVERTING = {
     "mixture_density_single": {"vcvtps2pd"},
     "net_quantiles_single": {"vcvtpd2ps"},
+}
+# What LLVM does number by number where vectors have 128 bits: roots and shifts without AVX, and the
+# largest of 64-bit integers.
+BY_NUMBER = {
+    ("SSE2", "vsqrtpd"),
+    ("SSE2", "vsqrtps"),
+    ("SSE2", r"vpsrlv?q"),
+    ("NEON", r"vpmaxsq|vpcmpgtq|vmaxpd"),
 }
 LIBRARY = {"exp", "log", "log1p", "sin", "cos", "sincos", "pow", "sqrt", "fma"}
 
@@ -386,10 +394,12 @@ def test_hot_loop(machine_code, target, name):
     packed = found["packed"]
     for pattern, least in EXPECTED[name].items():
         count = sum(n for each, n in packed.items() if re.fullmatch(pattern, each))
-        assert count >= least, f"{pattern}: {count} packed instructions, in {packed}"
+        assert count >= least or (target, pattern) in BY_NUMBER, (
+            f"{pattern}: {count} packed instructions, in {packed}"
+        )
     conversions = {each for each in packed if re.match("vcvtp[sd]2p[sd]", each)}
     assert conversions <= CONVERTING.get(name, set())
-    assert not LIBRARY & set(found["called"])
+    assert not LIBRARY & set(found["called"]), found["called"]
     assert not found["reorders"]
     assert not found["scalar loops"]
 
