@@ -221,7 +221,7 @@ def _names(target, line):
     if target.is_arm:
         return _of_neon(line)
     name = line.split()[0]
-    register = {512: "%zmm", 256: "%[yz]mm", 128: "%xmm"}[target.bits]
+    register = "%xmm" if target.bits == 128 else "%[yz]mm"
     if not re.search(register, line) or re.search(r"[^u]s[sd]$", name):
         return ()
     return _of_sse(name) if target.bits == 128 else (name,)
