@@ -4,6 +4,8 @@
   the file that `benchmarks.report` reads.
 - ``pytest benchmarks --benchmark-disable`` runs each benchmark once, at a small size.
 - ``--small`` times the small sizes.
+- ``--target avx2`` compiles for that instruction set on a processor that has a wider one, also the
+  C, JAX and PyTorch; NumPy has machine code for both, and keeps to its own.
 
 Without one of these options no benchmark is collected, because the imports alone take seconds.
 
@@ -12,6 +14,8 @@ A ratio compares times of one run. The implementations of a workload run directl
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,9 +35,30 @@ _LONG = 2.0
 
 _MACHINE = pytest.StashKey[Any]()
 
+# What to set in the environment for an instruction set.
+_TARGETS = {
+    "avx2": {
+        "NUMBA_CPU_NAME": "znver3",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma",
+        "C_TARGET": "znver3",
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    },
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--small", action="store_true", help="time the benchmarks at small sizes")
+    parser.addoption("--target", choices=_TARGETS, help="time them compiled for this target")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment, of this process and of those that it starts."""
+    target = config.getoption("target", default=None)
+    if target is not None:
+        if "numba" in sys.modules:
+            raise pytest.UsageError("--target comes too late: numba has been imported")
+        os.environ |= _TARGETS[target]
 
 
 def _wanted(config: pytest.Config) -> bool:
@@ -104,6 +129,7 @@ class Info:
     gigabytes_per_second: float
     floor_ns_per_unit: float
     fraction_of_floor: float
+    fraction_at_one_rate: float
 
 
 Timed = Callable[..., Any]
@@ -155,10 +181,12 @@ def measure(request: pytest.FixtureRequest, benchmark: Any, timed: Timed, small:
             return
         ns = 1e9 * benchmark.stats.stats.median / problem.units
         machine = request.getfixturevalue("machine")
-        floor = 1e9 * machine.floor(problem.operations, problem.bytes)
+        work, size = problem.work, problem.bytes
+        floor = 1e9 * machine.floor(work, size)
+        at_one_rate = 1e9 * machine.floor_at_one_rate(work, size)
         benchmark.extra_info |= asdict(Info(
-            workload, implementation, asked.unit, problem.units, ns, problem.bytes / ns, floor,
-            floor / ns,
+            workload, implementation, asked.unit, problem.units, ns, size / ns, floor, floor / ns,
+            at_one_rate / ns,
         ))  # fmt: skip
 
     return run

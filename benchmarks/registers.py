@@ -175,13 +175,27 @@ def compiles(name: str, target: tuple[int, int]) -> bool:
     return "by warps" not in name or target >= (8, 0)
 
 
+@functools.lru_cache(maxsize=1)
+def _lowered(launch: Launch) -> Any:
+    """A kernel in LLVM's language, which is the same for all targets, and half of the work."""
+    from numba import cuda
+    from numba.cuda.codegen import CUDACodeLibrary
+
+    found: list[Any] = []
+
+    def keep(library: Any, **_: Any) -> list[str]:
+        found.append(library)
+        return [""]
+
+    target = TARGETS[-1]
+    with pretended(target), mock.patch.object(CUDACodeLibrary, "get_asm_strs", keep):
+        cuda.compile_ptx(launch.kernel.py_func, launch.types, cc=target)
+    return found[-1]
+
+
 def compile_ptx(launch: Launch, target: tuple[int, int]) -> str:
     """Compile a kernel to PTX for a compute capability. No device is needed."""
-    from numba import cuda
-
-    with pretended(target):
-        ptx, _ = cuda.compile_ptx(launch.kernel.py_func, launch.types, cc=target)
-    return str(ptx)
+    return str(_lowered(launch).get_asm_str(cc=target))
 
 
 def assemble(ptx: str, target: tuple[int, int]) -> Usage:

@@ -2,9 +2,12 @@
 
     pytest --benchmark-only --benchmark-json=out.json
     python -m benchmarks.report out.json                      # print the tables
-    python -m benchmarks.report out.json --write benchmarks/README.md    # replace its tables
+    python -m benchmarks.report out.json --write benchmarks/README.md    # replace its numbers
+    python -m benchmarks.report out.json --short README.md --write benchmarks/README.md
 
-A ratio is the median time of an implementation over that of fastelbo, in one run.
+A ratio is the median time of an implementation over that of fastelbo, in one run. A file has the
+numbers of two kinds of machine, see `benchmarks.side_by_side`; ``--short`` brings a shorter table
+up to date.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .side_by_side import beside, markdown, shortened
 
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 OURS = "fastelbo"
@@ -23,6 +28,15 @@ PEERS = (
     "numpy", "scipy", "scikit-learn", "arviz", "numexpr", "jax", "jax float32", "jax in blocks",
     "jax reduced", "numpyro", "torch", "torch compiled", "c_plain", "c_blocked",
 )  # fmt: skip
+
+# Fields of `benchmarks.machine.Machine`, and what they count.
+_RATES = {
+    "multiply_adds": "multiply-adds of float64",
+    "integer": "integer products and shifts",
+    "instructions": "operations of all kinds",
+    "divisions": "divisions",
+    "roots": "roots",
+}
 
 
 class Timing(NamedTuple):
@@ -34,6 +48,7 @@ class Timing(NamedTuple):
     ns_per_unit: float
     floor_ns_per_unit: float
     fraction_of_floor: float
+    fraction_at_one_rate: float
 
 
 class Run(NamedTuple):
@@ -78,11 +93,6 @@ def ratios(run: Run) -> dict[str, dict[str, float]]:
     }
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def _number(value: float | None) -> str:
     """Two or three digits, or a dash if it was not timed."""
     if value is None:
@@ -102,7 +112,7 @@ def peers_table(run: Run) -> str:
     rows = (
         [workload, *(_number(row.get(peer)) for peer in columns)] for workload, row in table.items()
     )
-    return _table(["time over fastelbo's", *columns], rows)
+    return markdown(["time over fastelbo's", *columns], rows)
 
 
 def kernels_table(run: Run) -> str:
@@ -116,16 +126,17 @@ def kernels_table(run: Run) -> str:
             rows.append([
                 timing.workload, timing.unit, _number(timing.ns_per_unit),
                 _number(timing.floor_ns_per_unit), f"{timing.fraction_of_floor:.0%}",
+                f"{timing.fraction_at_one_rate:.0%}",
                 _number(against[timing.workload].get("numpy")),
                 _number(speedup),
             ])  # fmt: skip
-    header = ["workload", "unit", "ns a unit", "floor, ns", "floor / time", "numpy / fastelbo"]
-    return _table([*header, "1 thread / all"], rows)
+    header = ["workload", "unit", "ns a unit", "floor, ns", "floor / time", "at one rate"]
+    return markdown([*header, "numpy / fastelbo", "1 thread / all"], rows)
 
 
 def startup_table(run: Run) -> str:
     """Times of new processes."""
-    return _table(
+    return markdown(
         ["new process", "s"],
         ((what, f"{s:.2f}" if s >= 0.1 else f"{s:.3f}") for what, s in run.startup),
     )
@@ -138,7 +149,7 @@ def memory_table(run: Run) -> str:
         [name, *(_number(by_draws[k] / 1e6) if k in by_draws else "-" for k in draws)]
         for name, by_draws in run.memory.items()
     )
-    return _table(["MB for K draws of one data point", *(f"K = {k:,}" for k in draws)], rows)
+    return markdown(["MB for K draws of one data point", *(f"K = {k:,}" for k in draws)], rows)
 
 
 def fits_table(run: Run) -> str:
@@ -152,7 +163,7 @@ def fits_table(run: Run) -> str:
         ]
         for name, seconds in run.fits.items()
     ]
-    return _table(
+    return markdown(
         ["mean-field fit of the digits to within 0.01 nats", "s", "over fastelbo's"], rows
     )
 
@@ -164,9 +175,9 @@ def machine_line(run: Run) -> str:
     measured = machine.get("measured")
     if measured:
         parts.append(
-            f"{measured['threads']} threads; measured: "
-            f"{measured['operations_per_second'] / 1e9:.0f} G multiply-adds of float64 and "
-            f"{measured['bytes_per_second'] / 1e9:.1f} GB read a second"
+            f"{measured['target']}; {measured['threads']} threads; measured: "
+            + ", ".join(f"{measured[rate] / 1e9:.3g} G {what}" for rate, what in _RATES.items())
+            + f" and {measured['bytes_per_second'] / 1e9:.1f} GB read a second"
         )
     versions = machine.get("versions", {})
     parts.append(", ".join(f"{name} {version}" for name, version in versions.items()))
@@ -187,13 +198,24 @@ def render(run: Run) -> str:
     return "\n\n".join([*parts, f"Medians of one run on {machine_line(run)}"])
 
 
+def block_of(text: str) -> str:
+    """What stands between the markers of the text."""
+    return _parts(text)[1]
+
+
 def replace_block(text: str, block: str) -> str:
     """Replace what stands between the markers of the text by the block."""
+    before, _, after = _parts(text)
+    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """What stands before the markers, between them and after them."""
     before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    block, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"expected the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
+    return before, block, after
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -201,11 +223,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("json", type=Path, help="what --benchmark-json wrote")
     parser.add_argument("--write", type=Path, metavar="FILE", help="file with the two markers")
+    parser.add_argument("--short", type=Path, metavar="FILE", help="file with a part of a table")
     arguments = parser.parse_args(argv)
-    text = render(read(arguments.json))
+    run = read(arguments.json)
+    text = render(run)
     if arguments.write:
-        arguments.write.write_text(replace_block(arguments.write.read_text(), text))
-    else:
+        page = arguments.write.read_text()
+        text = beside(block_of(page), text, run.machine["measured"]["target"], PEERS)
+        arguments.write.write_text(replace_block(page, text))
+    if arguments.short:
+        arguments.short.write_text(shortened(arguments.short.read_text(), text))
+    if not arguments.write:
         print(text)
 
 

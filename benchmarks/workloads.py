@@ -5,15 +5,15 @@ after a slash narrows the task: an implementation of ``evidence`` also does ``ev
 but not the other way round. `benchmarks.implementations` finds the implementations of a task.
 
 Work is the least number of lane operations and of bytes that a task takes. Lane operations are
-arithmetic, comparisons, shifts and logical operations; a multiply-add counts as one, and so does a
-division or root. Bytes are those that must be read from or written to memory. The rates of
-multiply-adds and of reading, measured by `benchmarks.machine`, turn both into times. The floor of a
-workload is the longer of the two. No program reaches it.
+counted by kind (`benchmarks.machine.Work`); bytes are those that must be read from or written to
+memory. The rates that `benchmarks.machine` measures turn both into times, and those into the floor
+of a workload. No program reaches it.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ import numpy as np
 import fastelbo as fe
 
 from . import checks, inputs
+from .machine import Work
 
 
 class Problem(NamedTuple):
@@ -30,7 +31,7 @@ class Problem(NamedTuple):
 
     inputs: Any
     units: int
-    operations: float  # per unit
+    work: Work  # per unit
     bytes: float  # per unit
     check: checks.Check
 
@@ -62,49 +63,56 @@ def _problem(name: str, small: bool) -> Problem:
 
 # --- operations ------------------------------------------------------------------------------
 
+MULTIPLY_ADD, OTHER = Work(multiply_adds=1), Work(others=1)
 # The polynomials of fastelbo's kernels: reduction of the argument, terms, scaling by the exponent.
-EXP = 26
-LOG = 23
+# Of an exponential, that of an argument that is not too large, as in a sum of scaled weights.
+EXP = Work(multiply_adds=15, integer=1, others=2, operations=26)
+LOG = Work(multiply_adds=13, integer=1, others=8, divisions=1)
 # Four words of Philox4x32-10: ten rounds of two products, two shifts and two three-way xors.
-PHILOX = 60
-UNIFORM = 5
-# Half of a pair of normals: Philox, radius (log, product, root), angle, sine and cosine, signs.
-NORMAL = (PHILOX + UNIFORM + (LOG + 2) + 2 + 27) / 2
+PHILOX = Work(integer=40, xors=20)
+UNIFORM = Work(multiply_adds=2, integer=1, others=2)
+# A pair of normals: Philox, radius (log, product, root), angle, sine and cosine, signs.
+PAIR = PHILOX + UNIFORM + LOG + MULTIPLY_ADD + Work(roots=1)
+PAIR += Work(multiply_adds=17, integer=2, others=10)
+NORMAL = 0.5 * PAIR
 # One term of an online log-sum-exp: constant, difference, absolute value, exp, sum, two selects.
-ADD_COMPONENT = EXP + 7
+ADD_COMPONENT = EXP + Work(multiply_adds=1, others=6)
 # Reduction of one draw: log weight l, its exponential w, moments of w, of l and of two terms.
-REDUCE = EXP + 20
+REDUCE = EXP + Work(multiply_adds=5, others=15)
 
 
-def _norm_operations(dim: int, full: bool) -> float:
+def _norm_work(dim: int, full: bool) -> Work:
     """|F z - t|^2: a product for each entry of F, a square for each row."""
-    return (dim * (dim + 1) / 2 if full else dim) + dim
+    return ((dim * (dim + 1) / 2 if full else dim) + dim) * MULTIPLY_ADD
 
 
-def _density_operations(distribution: Any) -> float:
+def _density_work(distribution: Any) -> Work:
     """The log density of a draw."""
     dim = distribution.dim
     if isinstance(distribution, fe.Mixture):
-        one = _norm_operations(dim, distribution.components.scale is None) + ADD_COMPONENT
+        one = _norm_work(dim, distribution.components.scale is None) + ADD_COMPONENT
         return distribution.weights.size * one + LOG
-    student = LOG + 4 if isinstance(distribution, fe.StudentT) else 0
-    return _norm_operations(dim, distribution.scale is None) + student + 2
+    work = _norm_work(dim, distribution.scale is None) + 2 * OTHER
+    return work + LOG + 4 * OTHER if isinstance(distribution, fe.StudentT) else work
 
 
-def _evidence_operations(model: Any, q: Any) -> float:
+def _evidence_work(model: Any, q: Any) -> Work:
     """One draw: sampling, log densities of q, prior and likelihood, reduction."""
     dim = q.dim
-    draw = dim * NORMAL
+    work = dim * NORMAL + REDUCE
     if isinstance(q, fe.Mixture):
         rows = dim * (dim + 1) / 2 if q.components.scale is None else dim
-        own = PHILOX + 3 + 2 * q.weights.size + rows + _density_operations(q)
+        work += PHILOX + (3 + 2 * q.weights.size) * OTHER + rows * MULTIPLY_ADD
+        work += _density_work(q)
     else:
         # log q needs only the norm of the standardised draw. The forms of prior and likelihood
         # include location and scale.
-        own = dim + (2 * PHILOX + NORMAL + 2 * LOG if isinstance(q, fe.StudentT) else 0)
-    prior = _density_operations(model if isinstance(model, fe.Mixture) else model.prior)
-    likelihood = 0.0 if isinstance(model, fe.Mixture) else _norm_operations(dim, full=True)
-    return draw + own + prior + likelihood + REDUCE
+        work += dim * MULTIPLY_ADD
+        if isinstance(q, fe.StudentT):
+            work += 2 * PHILOX + NORMAL + 2 * LOG
+    if isinstance(model, fe.Mixture):
+        return work + _density_work(model)
+    return work + _density_work(model.prior) + _norm_work(dim, full=True)
 
 
 # --- problems: inputs, their work, and the check of an answer --------------------------------
@@ -113,52 +121,59 @@ def _evidence_operations(model: Any, q: Any) -> float:
 def _rows(task: str, shape: tuple[int, ...], axis: int) -> Problem:
     rows = inputs.normal_rows(shape, axis)
     if task == "logsumexp":
-        check, operations = checks.logsumexp(rows), EXP + 3.0
+        check, work = checks.logsumexp(rows), EXP + 3 * OTHER
     else:
-        check, operations = checks.summary(rows), EXP + 9.0
+        # Beside the largest, the exponential and its sum: sums of the elements, and of squares and
+        # products of weights and elements.
+        check, work = checks.summary(rows), EXP + Work(multiply_adds=3, others=6)
     if task == "default_summary":
         # Sums over groups of 10 and of 100, the logarithm of each mean and its two moments.
-        operations += 2 + (1 / 10 + 1 / 100) * (LOG + 4) + _tail_operations(shape[axis])
-    return Problem(rows, rows.values.size, operations, 8.0, check)
+        work += 2 * OTHER + (1 / 10 + 1 / 100) * (LOG + 4 * OTHER)
+        work += _tail_work(shape[axis])
+    return Problem(rows, rows.values.size, work, 8.0, check)
 
 
-def _tail_operations(k: int) -> float:
-    """For one of K log weights, to find the tail and to fit it."""
-    tail = np.ceil(min(k / 5, 3 * np.sqrt(k)))
+def _tail(k: int) -> int:
+    """The number of log weights in the tail of K."""
+    return math.ceil(min(k / 5, 3 * math.sqrt(k)))
+
+
+def _tail_work(k: int) -> Work:
+    """For one of K log weights: its share of finding the tail and of fitting it."""
+    tail = _tail(k)
     # A comparison finds the tail. An element of the tail: comparisons to sort it, an exponential, a
     # product for each theta of the fit.
-    points = 30 + np.floor(np.sqrt(tail))
-    return float(1 + tail / k * (np.log2(tail) + 2 * points + EXP))
+    points = 30 + math.isqrt(tail)
+    one = Work(multiply_adds=2 * points, others=math.log2(tail)) + EXP
+    return OTHER + tail / k * one
 
 
 def _pareto(shape: tuple[int, int]) -> Problem:
     rows = inputs.pareto_rows(shape)
     k = shape[1]
-    tail = np.ceil(min(k / 5, 3 * np.sqrt(k)))
-    # An element: an exponential for the sum, a comparison to find the tail. An element of the tail
-    # also takes the quantile and its logarithm.
-    operations = EXP + 2 + _tail_operations(k) + tail / k * (2 * LOG + 10)
-    return Problem(rows, rows.values.size, operations, 16.0, checks.psis(rows))
+    # An element: an exponential for the sum. One of the tail: the quantile and its logarithm.
+    work = EXP + 2 * OTHER + _tail_work(k) + _tail(k) / k * (2 * LOG + 10 * OTHER)
+    return Problem(rows, rows.values.size, work, 16.0, checks.psis(rows))
 
 
 def _mixture(task: str, n: int, components: int, dim: int, full: bool) -> Problem:
     units = n * components
-    operations = _norm_operations(dim, full) + ADD_COMPONENT
+    work = _norm_work(dim, full) + ADD_COMPONENT
     traffic = 8.0 * (dim + 1) / components
     if task == "mixture_log_prob":
         points = inputs.mixture_points(n, components, dim, full)
-        return Problem(points, units, operations, traffic, checks.mixture_log_prob(points))
+        return Problem(points, units, work, traffic, checks.mixture_log_prob(points))
     known = inputs.responsibilities(n, components, dim, full)
     # A responsibility takes one more exponential, a term of the ELBO takes q log q. Of the arrays
     # with a number per unit, q is read and the responsibilities are written.
-    operations += EXP + 1 + LOG + 4
-    return Problem(known, units, operations, traffic + 16.0, checks.mixture_model(known))
+    work += EXP + LOG + 5 * OTHER
+    return Problem(known, units, work, traffic + 16.0, checks.mixture_model(known))
 
 
 def _estimate(given: inputs.Evidence, exact: Any) -> Problem:
     units = int(np.prod(exact.shape)) * given.n_samples
-    operations = _evidence_operations(given.model, given.q)
-    return Problem(given, units, operations, 0.0, checks.evidence(given, exact))
+    work = _evidence_work(given.model, given.q)
+    return Problem(given, units, work, 0.0, checks.evidence(given, exact))
 
 
 def _digits(n: int, k: int) -> Problem:
@@ -171,26 +186,26 @@ def _gradient(n: int, k: int) -> Problem:
     dim, model = given.q.dim, given.model
     # Beside the draw and its log weight, which is summed alone: the slope by the triangle once
     # more, and sums and sums of squares of it and of its product with the draw.
-    operations = _evidence_operations(model, given.q) - REDUCE + 3
-    operations += dim * (dim + 1) / 2 + 2 * dim + 7 * dim
-    return Problem(given, n * k, operations, 0.0, checks.gradient(given))
+    work = _evidence_work(model, given.q) + -1 * REDUCE + 3 * OTHER
+    work += (dim * (dim + 1) / 2 + 2 * dim + 7 * dim) * MULTIPLY_ADD
+    return Problem(given, n * k, work, 0.0, checks.gradient(given))
 
 
 def _em(n: int, components: int, dim: int) -> Problem:
     given = inputs.em_start(n, components, dim)
     # A responsibility, and its share of the moments of the points.
-    operations = _norm_operations(dim, True) + ADD_COMPONENT + EXP + 1
-    operations += 1 + dim + dim * (dim + 1) / 2
+    work = _norm_work(dim, True) + ADD_COMPONENT + EXP + OTHER
+    work += (1 + dim + dim * (dim + 1) / 2) * MULTIPLY_ADD
     units = n * components * given.steps
-    return Problem(given, units, operations, 8.0 * dim / components, checks.mixture_em(given))
+    return Problem(given, units, work, 8.0 * dim / components, checks.mixture_em(given))
 
 
 def _factors(factors: int) -> Problem:
     given = inputs.varying_pixels(factors)
     n, features = given.x.shape
     # The covariance alone must be computed from the data.
-    operations = features * (features + 1) / 2
-    return Problem(given, n, operations, 8.0 * features, checks.factor_analysis(given))
+    work = features * (features + 1) / 2 * MULTIPLY_ADD
+    return Problem(given, n, work, 8.0 * features, checks.factor_analysis(given))
 
 
 def _two_mixtures(components: int, dim: int, k: int) -> Problem:
@@ -211,15 +226,15 @@ def _sobol_normals(replicates: int, n: int, dim: int) -> Problem:
     given = inputs.SobolNormals(replicates, n, dim)
     # A word by one exclusive or. The quantile near the middle: a square, two polynomials of degree
     # 7, a quotient, a product.
-    operations = 1 + UNIFORM + 17
-    return Problem(given, replicates * n * dim, operations, 8.0, checks.standard_normals)
+    work = UNIFORM + Work(multiply_adds=16, others=1, divisions=1)
+    return Problem(given, replicates * n * dim, work, 8.0, checks.standard_normals)
 
 
 def _gaussian_draws(n: int, dim: int) -> Problem:
     given = inputs.gaussian_draws(n, dim)
     # A number: a normal, its share of the triangular product, one write.
-    operations = NORMAL + (dim + 1) / 2
-    return Problem(given, n * dim, operations, 8.0, checks.gaussian_draws(given.gaussian))
+    work = NORMAL + (dim + 1) / 2 * MULTIPLY_ADD
+    return Problem(given, n * dim, work, 8.0, checks.gaussian_draws(given.gaussian))
 
 
 # --- the workloads ---------------------------------------------------------------------------

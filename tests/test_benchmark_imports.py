@@ -15,7 +15,15 @@ ROOT = Path(__file__).parent.parent / "benchmarks"
 # Layers, from the inside out. A file or folder imports only from the lines above its own. Files of
 # one folder may import each other.
 LAYERS = [
-    {"inputs", "machine", "gpu_machine", "gpu_workloads", "user_models", "mean_field"},
+    {
+        "inputs",
+        "machine",
+        "side_by_side",
+        "gpu_machine",
+        "gpu_workloads",
+        "user_models",
+        "mean_field",
+    },
     {"gpu_user_models"},
     {"forms"},
     {"implementations"},

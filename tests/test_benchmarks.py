@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from numpy.testing import assert_allclose
 from scipy.special import ndtr
 
 import fastelbo as fe
-from benchmarks import report
+from benchmarks import conftest, report, side_by_side
 from benchmarks.implementations import find, implementations, with_c
-from benchmarks.machine import Machine
-from benchmarks.workloads import WORKLOADS
+from benchmarks.machine import Machine, Work
+from benchmarks.workloads import EXP, LOG, PAIR, WORKLOADS
 from fastelbo.random import philox_key
 
 ROOT = Path(__file__).parent.parent
@@ -141,10 +142,41 @@ def test_a_wrong_answer_is_seen(name):
         problem.check(wrong, "float64")
 
 
-def test_the_floor_is_the_longer_of_two_times():
-    machine = Machine(threads=2, operations_per_second=1e9, bytes_per_second=1e10)
-    assert machine.floor(operations=5.0, size=8.0) == 5e-9
-    assert machine.floor(operations=0.5, size=8.0) == 8e-10
+MACHINE = Machine(
+    threads=2, target="AVX2 + FMA", multiply_adds=4e9, integer=2e9, instructions=8e9,
+    divisions=5e8, roots=4e8, bytes_per_second=1e10, per_xor=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("work", "size", "seconds"),
+    [
+        (Work(multiply_adds=8), 8.0, 2e-9),
+        (Work(multiply_adds=4, integer=6), 8.0, 3e-9),
+        (Work(multiply_adds=4, others=4, xors=12), 8.0, 4e-9),
+        (Work(multiply_adds=4, divisions=1, roots=1), 8.0, 4.5e-9),
+        (Work(multiply_adds=4), 50.0, 5e-9),
+    ],
+)
+def test_the_floor_is_the_longest_of_the_times_of_the_ports(work, size, seconds):
+    assert MACHINE.floor(work, size) == pytest.approx(seconds)
+
+
+def test_the_floor_at_one_rate_counts_every_operation_as_a_multiply_add():
+    work = 2 * Work(multiply_adds=4, xors=12) + Work(integer=1, roots=1, operations=8)
+    assert work == Work(multiply_adds=8, integer=1, xors=24, roots=1, operations=40)
+    assert MACHINE.floor_at_one_rate(work, 8.0) == 1e-8
+    assert MACHINE.floor_at_one_rate(work, 200.0) == 2e-8
+
+
+def test_work_of_the_polynomials():
+    """Operations of a logarithm, an exponential and a pair of normals, as in their source."""
+    assert (EXP.multiply_adds, EXP.operations) == (15, 26)
+    assert (LOG.divisions, LOG.operations) == (1, 23)
+    # Of Philox: twenty products, as many shifts and exclusive ors.
+    assert (PAIR.xors, PAIR.divisions, PAIR.roots, PAIR.operations) == (20, 1, 1, 119)
+    rows = WORKLOADS["logsumexp of rows"].problem(small=True)
+    assert (rows.work.operations, rows.bytes) == (29, 8)
 
 
 # --- the suite ------------------------------------------------------------------------------
@@ -161,6 +193,17 @@ def test_the_suite_is_left_alone_unless_asked_for():
     done = _pytest("benchmarks", "--collect-only")
     assert "benchmarks: left out" in done.stdout
     assert "no tests" in done.stdout
+
+
+def test_a_target_is_set_before_numba_reads_the_environment(monkeypatch):
+    config = SimpleNamespace(getoption=lambda name, default: "avx2")
+    monkeypatch.setattr(os, "environ", {})
+    with pytest.raises(pytest.UsageError, match="too late"):
+        conftest.pytest_configure(config)
+    assert os.environ == {}
+    monkeypatch.delitem(sys.modules, "numba")
+    conftest.pytest_configure(config)
+    assert os.environ["NUMBA_CPU_NAME"] == os.environ["C_TARGET"] == "znver3"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytest_benchmark") is None, reason="needs it")
@@ -181,7 +224,11 @@ def test_the_suite_writes_what_the_report_reads(tmp_path):
     assert run.threads["evidence, digits"].keys() == {1}
     assert run.memory["fastelbo"].keys() == {100}
     assert [what for what, _ in run.startup] == ["import numba"]
-    assert run.machine["measured"]["operations_per_second"] > 0
+    measured = run.machine["measured"]
+    assert all(0.0 < measured[name] < np.inf for name in (*report._RATES, "bytes_per_second"))
+    # Each kind takes ports of all.
+    assert measured["instructions"] > 0.9 * measured["multiply_adds"]
+    assert all(0.0 < each.fraction_of_floor < 1.0 for each in run.timings)
 
 
 # --- the report -----------------------------------------------------------------------------
@@ -191,7 +238,7 @@ def _timing(workload, implementation, ns, fraction=0.5):
     info = {
         "workload": workload, "implementation": implementation, "unit": "draw", "units": 100,
         "ns_per_unit": ns, "gigabytes_per_second": 1.0, "floor_ns_per_unit": ns * fraction,
-        "fraction_of_floor": fraction,
+        "fraction_of_floor": fraction, "fraction_at_one_rate": 1.5 * fraction,
     }  # fmt: skip
     return {"extra_info": info, "stats": {"median": 1e-7 * ns}}
 
@@ -214,7 +261,7 @@ def run(tmp_path):
         },
         {"extra_info": {}, "stats": {"median": 1.0}},
     ]
-    measured = {"threads": 2, "operations_per_second": 1e11, "bytes_per_second": 2e10}
+    measured = MACHINE._asdict()
     machine = {
         "cpu": {"brand_raw": "A processor"}, "measured": measured, "versions": {"numpy": "2.0"},
     }  # fmt: skip
@@ -235,13 +282,14 @@ def test_report_tables(run):
         "| rows | 4.0 | 2.5 |",
     ]
     assert report.kernels_table(read).splitlines()[2:] == [
-        "| rows | draw | 2.0 | 1.6 | 80% | 4.0 | - |",
-        "| alone | draw | 3.0 | 0.75 | 25% | 200 | 1.9 |",
+        "| rows | draw | 2.0 | 1.6 | 80% | 120% | 4.0 | - |",
+        "| alone | draw | 3.0 | 0.75 | 25% | 38% | 200 | 1.9 |",
     ]
     text = report.render(read)
     assert "| import fastelbo | 0.51 |" in text
     assert "| fastelbo | 2.5 |" in text
-    assert "A processor; 2 threads; measured: 100 G multiply-adds of float64 and 20.0 GB" in text
+    assert "A processor; AVX2 + FMA; 2 threads; measured: 4 G multiply-adds of float64" in text
+    assert "0.4 G roots and 10.0 GB read a second" in text
     assert "numpy 2.0" in text
 
 
@@ -253,17 +301,56 @@ def test_report_of_a_run_without_measurements(tmp_path):
 
 def test_report_replaces_its_block(run, tmp_path, capsys):
     readme = tmp_path / "README.md"
+    short = tmp_path / "SHORT.md"
     readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    short.write_text(
+        "| time over fastelbo's | c_plain |\n| --- | ---: |\n| rows | 7 |\n| b | 1 |\n"
+    )
     for _ in range(2):
-        report.main([str(run), "--write", str(readme)])
+        report.main([str(run), "--short", str(short), "--write", str(readme)])
         text = readme.read_text()
         assert text.startswith(f"before\n{report.BEGIN}\n\n| time over")
         assert text.endswith(f"\n\n{report.END}\nafter\n")
         assert "old" not in text
+        assert short.read_text().splitlines()[2:] == ["| rows | - / 2.5 |", "| b | 1 |"]
     report.main([str(run)])
     assert capsys.readouterr().out.startswith("| time over")
     with pytest.raises(ValueError, match="expected the lines"):
         report.replace_block("nothing", "block")
+
+
+OLD = """
+| workload | unit | ns a unit | numpy |
+| --- | ---: | ---: | ---: |
+| rows | draw | 2.0 / 3.0 | 4.0 |
+| gone | draw | - / 9.0 | - |
+| theirs | draw | 7.0 | - |
+
+- AVX-512: medians of one run on A.
+- AVX2: medians of one run on B.
+"""
+NEW = """
+| workload | unit | ns a unit | jax |
+| --- | ---: | ---: | ---: |
+| rows | draw | 2.5 | 6.0 |
+| more | term | 1.5 | - |
+
+Medians of one run on C."""
+
+
+def test_a_run_on_one_kind_of_machine_keeps_the_numbers_of_the_other():
+    assert (
+        side_by_side.beside(OLD, NEW, "AVX2 + FMA", ("jax", "numpy"))
+        == """\
+| workload | jax | numpy | unit | ns a unit |
+| --- | ---: | ---: | ---: | ---: |
+| rows | - / 6.0 | 4.0 / - | draw | 2.0 / 2.5 |
+| more | - | - | term | - / 1.5 |
+| theirs | - | - | draw | 7.0 / - |
+
+- AVX-512: medians of one run on A.
+- AVX2: medians of one run on C."""
+    )
 
 
 def test_plot(run, tmp_path):

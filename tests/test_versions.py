@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo.kernels import info
+from fastelbo.kernels.jit import targets
 from fastelbo.versions import versions
 
 
@@ -22,7 +22,9 @@ def test_versions_name_everything_a_report_needs():
     assert {"SciPy", "llvmlite", "CPU", "threads", "threading layer", "platform"} <= set(facts)
     assert all(facts.values())
     assert int(facts["threads"]) >= 1
-    assert facts["vector registers"] in {"128 bits", "256 bits", "512 bits"}
+    target = targets.target()
+    assert facts["compiled for"] == target.name
+    assert facts["vector registers"] == f"{target.vector_bits} bits"
     assert facts["kernel compiler"] == "fast path"
     assert Path(facts["kernel cache"]).name.startswith(("fastelbo-", "none"))
 
@@ -34,19 +36,22 @@ def test_show_versions_prints_a_line_for_each(capsys):
 
 
 @pytest.mark.parametrize(
-    ("features", "bits"),
+    ("machine", "features", "name", "bits"),
     [
-        ("+sse2,+avx,+avx2,+avx512f", 512),
-        ("+sse2,+avx,+avx2,-avx512f", 256),
-        ("+sse2,+avx,-avx2,-avx512f", 256),
-        ("+sse2,-avx,-avx2,-avx512f", 128),
-        ("+neon", 128),
-        ("", 128),
+        ("x86_64", "+sse2,+avx,+avx2,+fma,+avx512f", "AVX-512", 512),
+        ("AMD64", "+sse2,+avx,+avx2,+fma,-avx512f", "AVX2 + FMA", 256),
+        ("x86_64", "+sse2,+avx,+avx2,-fma,-avx512f", "AVX", 256),
+        ("x86_64", "+sse2,+avx,-avx2,-avx512f", "AVX", 256),
+        ("x86_64", "+sse2,-avx,-avx2,-avx512f", "SSE", 128),
+        ("x86_64", "", "SSE", 128),
+        ("arm64", "+neon", "NEON", 128),
+        ("riscv64", "", "unknown", 128),
     ],
 )
-def test_vector_bits_follow_the_features(features, bits, monkeypatch):
+def test_the_target_follows_the_features(machine, features, name, bits, monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(numba.config, "CPU_FEATURES", features)
-    assert info.vector_bits() == bits
+    assert targets.target() == (name, bits)
 
 
 def test_the_ci_runs_the_lowest_versions_allowed():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import shutil
 import subprocess
 import tempfile
@@ -24,7 +25,9 @@ from ..forms import LOG_2PI, forms
 from ..inputs import Evidence, Floats, Normals, Points, Rows
 
 COMPILER = "cc"
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fopenmp", "-fPIC")
+# The instruction set: this processor's, or that of the benchmarks' option ``--target``.
+TARGET = os.environ.get("C_TARGET", "native")
+FLAGS = ("-O3", f"-march={TARGET}", "-ffast-math", "-fopenmp", "-fPIC")
 _SOURCES = Path(__file__).parent.parent / "native"
 
 # Fields of a result, in the order of moments.h.

@@ -11,6 +11,7 @@ import numba
 from .cpu import drivers
 from .cpu.launch import compiled
 from .jit.internals import is_fast
+from .jit.targets import target, vector_bits
 from .jit.threads import available_threads
 
 
@@ -26,6 +27,7 @@ def info() -> dict[str, str]:
         "kernel compiler": _compiler(),
         "kernel cache": _cache_folder(),
         "CPU": numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
+        "compiled for": target().name,
         "vector registers": f"{vector_bits()} bits",
         "threads": str(available_threads()),
         "threading layer": "Python threads, without the GIL",
@@ -50,18 +52,3 @@ def _cache_folder() -> str:
     """Where most kernels are kept."""
     stats = getattr(compiled(drivers.log_prob), "stats", None)
     return getattr(stats, "cache_path", None) or "none"
-
-
-def vector_bits() -> int:
-    """Width of the widest vector registers that the compiler may use, in bits."""
-    features = numba.config.CPU_FEATURES
-    if features is None:
-        try:
-            features = llvmlite.binding.get_host_cpu_features().flatten()
-        except RuntimeError:
-            # LLVM does not know the features of this processor.
-            features = ""
-    present = set(features.split(","))
-    if "+avx512f" in present:
-        return 512
-    return 256 if present & {"+avx", "+avx2"} else 128

@@ -298,7 +298,9 @@ def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
             ww, xx, wx = second_w[j], second_x[j], co_moment[j]
             for term in range(_TERMS):
                 k = first + j + term * PARTIAL_SUMS
-                dw = w[k] - w_mean if abs(x[k]) < np.inf else 0.0
+                # A read that depends on x would stop the vectoriser where there is no AVX.
+                weight = w[k]
+                dw = weight - w_mean if abs(x[k]) < np.inf else 0.0
                 dx = _deviation(x[k], x_mean)
                 ww += dw * dw
                 xx += dx * dx
