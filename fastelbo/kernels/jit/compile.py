@@ -44,6 +44,27 @@ from .internals import UNCOUNTED, fragment, keep_on_disk
 
 FLAGS = frozenset({"contract"})
 
+# What CUDA kernels will compile, once there are any; None from then on. To tell numba of it takes
+# as long as to tell it of what the CPU compiles: a good part of the import.
+_for_devices: list[tuple[Any, Callable[..., Any], dict[str, Any]]] | None = []
+
+
+def serve_devices() -> None:
+    """Let CUDA kernels compile what was and what will be decorated."""
+    global _for_devices
+    waiting, _for_devices = _for_devices or [], None
+    for each in waiting:
+        _register_for_devices(*each)
+
+
+def _register_for_devices(
+    function: Any, choose: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    if _for_devices is None:
+        overload(function, jit_options=options, strict=False, target="cuda")(choose)
+    else:
+        _for_devices.append((function, choose, options))
+
 
 def _register(
     function: Any,
@@ -61,7 +82,7 @@ def _register(
     # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
-    overload(function, jit_options=cuda, strict=False, target="cuda")(on_device or choose)
+    _register_for_devices(function, on_device or choose, cuda)
     return function
 
 
