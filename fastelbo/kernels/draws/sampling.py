@@ -25,7 +25,7 @@ from .sobol import HALF_LOW, net_quantiles, net_uniforms_and_angles, net_words
 _ZERO = np.uint64(0)
 
 
-@borrower
+@borrower(interleave=2)
 def _uniforms_and_angles(u, angle, pair, key, index, first, n):
     kind = u.dtype.type(0.0)
     for k in range(n):
@@ -36,20 +36,33 @@ def _uniforms_and_angles(u, angle, pair, key, index, first, n):
         angle[k] = angle_bits(kind, w2, w3)
 
 
-@borrower
-def _normals(u, angle, x, y, n):
+@borrower(interleave=4)
+def _radii(u, n):
     for k in range(n):
-        a, b = point_at(radius(u[k]), angle[k])
+        u[k] = radius(u[k])
+
+
+@borrower(interleave=4)
+def _points(radii, angle, x, y, n):
+    for k in range(n):
+        a, b = point_at(radii[k], angle[k])
         x[k] = a
         y[k] = b
+
+
+@borrower
+def _normals(u, angle, x, y, n):
+    """Fill x and y with pairs of normals; ``u`` becomes their radii."""
+    _radii(u, n)
+    _points(u, angle, x, y, n)
 
 
 @borrower
 def standard_normals(work, dim, key, index, first, n):
     """Fill v[:dim, :n] with the normals of data point ``index``, draws first, first + 1, ...
 
-    Two loops are faster than one: the dependent chain of one long loop exceeds the reorder buffer
-    of a core.
+    Three loops are faster than one: a core sees so few instructions ahead that it does not begin
+    the next draws while it waits in the long dependent chain of these.
     """
     v = work.v
     for pair in range((dim + 1) // 2):

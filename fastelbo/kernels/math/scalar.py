@@ -296,13 +296,20 @@ def word53(high, low):
     return (high << np.uint64(21)) | (low >> np.uint64(11))
 
 
+# 2^20, whose mantissa ends at 2^-32, and 2^-12, whose mantissa ends at 2^-64. The second has 2^-53
+# more.
+_ABOVE = np.uint64(0x4130000000000000)
+_BELOW = np.uint64(0x3F30000000000800)
+_UPPER_21 = np.uint64(0xFFFFF800)
+
+
 @scalar
 def uniform(high, low):
     """(word53 + 1) / 2^53, exactly: in (0, 1], never 0."""
-    # AVX2 has no conversion of integers. The mantissa of 2^52 + word holds the word.
-    a = np.uint64(high | _TWO52_BITS).view(np.float64) - _TWO52
-    b = np.uint64((low >> np.uint64(11)) | _TWO52_BITS).view(np.float64) - _TWO52
-    return a * 2.3283064365386963e-10 + (b + 1.0) * 1.1102230246251565e-16
+    # AVX2 has no conversion of integers. Words become mantissas, at their places; nothing here is
+    # rounded.
+    a = np.uint64(high | _ABOVE).view(np.float64) - (2.0**20 + 2.0**-12)
+    return a + np.uint64((low & _UPPER_21) + _BELOW).view(np.float64)
 
 
 @by_precision(scalar32.radius_argument)
