@@ -40,7 +40,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from .internals import UNCOUNTED, fragment, keep_on_disk
+from .internals import ENTRY, UNCOUNTED, fragment, keep_on_disk, share_forms
 
 FLAGS = frozenset({"contract"})
 
@@ -82,6 +82,7 @@ def _register(
     # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
+    share_forms(function, cpu)
     _register_for_devices(function, on_device or choose, cuda)
     return function
 
@@ -158,7 +159,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     It releases the GIL, so that threads run it in parallel.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=set(FLAGS))(function)
+    dispatcher = numba.njit(
+        nogil=True, error_model="numpy", fastmath=set(FLAGS), no_cfunc_wrapper=True, **ENTRY
+    )(function)
     if not numba.config.DISABLE_JIT:
         keep_on_disk(dispatcher, function)
     return dispatcher
@@ -174,7 +177,7 @@ def native(function: Any, signature: Any = None) -> Any:
     options: dict[str, Any] = {"error_model": "numpy", "boundscheck": True, "nogil": True}
     if signature is None:
         return numba.njit(**options, **fragment())(plain)
-    return numba.njit(signature, **options)(plain)
+    return numba.njit(signature, **options, **ENTRY)(plain)
 
 
 def like(compiled: Any, plain: Any) -> Any:

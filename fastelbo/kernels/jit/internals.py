@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -51,6 +53,74 @@ def _uncounted() -> dict[str, Any]:
 
 
 UNCOUNTED = _uncounted()
+
+
+@contextlib.contextmanager
+def _others_aside() -> Iterator[None]:
+    """Hide the objects so far from the collector of garbage.
+
+    A compiler makes so many that it would look through all others again and again.
+    """
+    if gc.get_freeze_count():  # by the user, who alone may end it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _entry_compiler() -> dict[str, Any]:
+    """Options to compile what Python calls, with all that it consists of."""
+
+    class EntryCompiler(numba.core.compiler.Compiler):  # type: ignore[misc]
+        def compile_extra(self, function: Any) -> Any:
+            with _others_aside():
+                return super().compile_extra(function)
+
+    return {"pipeline_class": EntryCompiler}
+
+
+ENTRY: dict[str, Any] = {}
+with contextlib.suppress(Exception):
+    ENTRY = _entry_compiler()
+
+
+# Options of functions, and the flags that they set: what a function leaves open, its caller sets.
+_INHERITED = {"_nrt": "nrt", "fastmath": "fastmath", "error_model": "error_model",
+              "forceinline": "forceinline"}  # fmt: skip
+
+
+class _ByInheritance(dict[Any, Any]):
+    """Forms of a function, by the types of its arguments and by the flags that it inherits.
+
+    numba goes by all flags of the caller: it compiles the same function for each kind of caller.
+    """
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._open = [flag for option, flag in _INHERITED.items() if option not in options]
+
+    def _narrowed(self, key: Any) -> Any:
+        *types, flags = key
+        if flags is None:
+            return key
+        own = [str(getattr(flags, flag)) if flags.is_set(flag) else "" for flag in self._open]
+        return *types, *own
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(self._narrowed(key))
+
+    def __setitem__(self, key: Any, form: Any) -> None:
+        super().__setitem__(self._narrowed(key), form)
+
+
+def share_forms(function: Any, options: dict[str, Any]) -> None:
+    """Compile a function, which was registered last, once for callers that it takes the same of."""
+    with contextlib.suppress(Exception):
+        template = numba.core.typing.templates.builtin_registry.functions[-1]
+        if template.key is function and type(template._impl_cache) is dict:
+            template._impl_cache = _ByInheritance(options)
 
 
 @functools.cache
