@@ -12,14 +12,17 @@ ahead to overlap them by itself. No sum is reordered, so the bits stay.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import Linkage
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.controlflow import CFGraph
 from numba.core.typed_passes import NativeLowering
+from numba.core.untyped_passes import InlineClosureLikes
 
 
 def _innermost_back_edges(function: Any) -> list[Any]:
@@ -65,13 +68,55 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
             _interleave(ir_module, self.interleave)
         super().add_ir_module(ir_module)
 
-    def _optimize_final_module(self) -> None:
-        """Nothing: the kernel is optimised as a whole."""
-
-    def _finalize_final_module(self) -> None:
-        self._finalize_dynamic_globals()
-        self._verify_declare_only_symbols()
+    def finalize(self) -> None:
+        """Nothing is linked or optimised before the kernel is."""
+        self._raise_if_finalized()
+        for library in self._linking_libraries:
+            self._reload_init.update(library._reload_init)
         self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        """The code with all that it calls, each function once."""
+        if self._shared_module is None:
+            self._shared_module = self._own_module().clone()
+            for library in list(_called(self))[1:]:
+                is_own = isinstance(library, _Library)
+                part = library._own_module() if is_own else library._get_module_for_linking()
+                self._shared_module.link_in(part, preserve=True)
+        return self._shared_module
+
+    def _own_module(self) -> Any:
+        """The functions of this library alone; where several kernels have them, they are one."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = Linkage.linkonce_odr
+        return self._final_module
+
+
+def _called(library: Any) -> dict[Any, None]:
+    """The library and those that it calls, callers first."""
+    found: dict[Any, None] = {}
+    waiting = [library]
+    while waiting:
+        found[each := waiting.pop()] = None
+        if isinstance(each, _Library):
+            waiting += [part for part in reversed(each._linking_libraries) if part not in found]
+    return found
+
+
+# The size of a type, by the type: LLVM has to be asked by a module with a variable of that type.
+_sizes: dict[Any, int] = {}
+
+
+def _remember_sizes(context: Any) -> None:
+    size_of = context.get_abi_sizeof
+
+    def remembered(kind: Any) -> Any:
+        if kind not in _sizes:
+            _sizes[kind] = size_of(kind)
+        return _sizes[kind]
+
+    context.get_abi_sizeof = remembered
 
 
 def _is_counted(state: Any) -> bool:
@@ -91,6 +136,7 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
             raise TypeError(f"{state.func_id.func_qualname} returns an array: use block")
         state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.interleave = state.pipeline.interleave
+        _remember_sizes(state.targetctx)
         super().run_pass(state)
         lowered = state["cr"]
         # Callers look a function up by its entry point. Any unique object will do.
@@ -110,9 +156,11 @@ class LinkOnlyCompiler(Compiler):  # type: ignore[misc]
         flags = self.state.flags
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state, "fragment")
+        has_closures = any(map(inspect.iscode, self.state.func_id.code.co_consts))
         manager.passes = [
             (_LinkedLowering if step is NativeLowering else step, description)
             for step, description in manager.passes
+            if has_closures or step is not InlineClosureLikes
         ]
         manager.finalize()
         return [manager]
