@@ -193,14 +193,14 @@ class Workspace(NamedTuple):
 
 
 @scalar
-def _single_angles(like):
-    return np.empty(LANES, np.uint32)
+def _single_no_angle(like):
+    return np.uint32(0)
 
 
-@by_precision(_single_angles)
-def _angles(like):
-    """Allocate the bits of angles."""
-    return np.empty(LANES, np.uint64)
+@by_precision(_single_no_angle)
+def _no_angle(like):
+    """The bits of an angle of 0."""
+    return np.uint64(0)
 
 
 @block
@@ -230,7 +230,7 @@ def make_workspace(dim, like, counter=None):
         np.empty(LANES, like.dtype),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.int64),
-        _angles(like),
+        np.full(LANES, _no_angle(like)),
         np.empty(LANES),
         np.empty(LANES),
         np.empty(LANES),

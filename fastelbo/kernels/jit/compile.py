@@ -3,8 +3,9 @@
 Functions have one of four roles, from the inside out:
 
 ``scalar``
-    Maths on one number. Always inlined: LLVM does not vectorise a loop that contains a call, and
-    ``register_jitable`` would leave a ten-round Philox as a call.
+    Maths on one number, or on entries of an array. Always inlined: LLVM does not vectorise a loop
+    that contains a call, and ``register_jitable`` would leave a ten-round Philox as a call. It
+    counts no references, as a ``borrower``.
 ``block``
     A loop over the lanes of a block. It is called once a block, so the call costs little.
 ``borrower``
@@ -100,7 +101,7 @@ def _role(**options: Any) -> Any:
     return role
 
 
-_SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS)}
+_SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS), **UNCOUNTED}
 scalar = _role(**_SCALAR)
 block = _role(fastmath=set(FLAGS))
 borrower = _role(fastmath=set(FLAGS), **UNCOUNTED)

@@ -12,7 +12,6 @@ ahead to overlap them by itself. No sum is reordered, so the bits stay.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from llvmlite import ir
@@ -23,6 +22,9 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.controlflow import CFGraph
 from numba.core.typed_passes import NativeLowering
 from numba.core.untyped_passes import InlineClosureLikes
+
+# The package whose functions kernels consist of.
+_KERNELS = __package__.rpartition(".")[0] + "."
 
 
 def _innermost_back_edges(function: Any) -> list[Any]:
@@ -156,11 +158,12 @@ class LinkOnlyCompiler(Compiler):  # type: ignore[misc]
         flags = self.state.flags
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state, "fragment")
-        has_closures = any(map(inspect.iscode, self.state.func_id.code.co_consts))
+        # Functions of the kernels have no functions of their own, as users' functions may have.
+        is_own = self.state.func_id.modname.startswith(_KERNELS)
         manager.passes = [
             (_LinkedLowering if step is NativeLowering else step, description)
             for step, description in manager.passes
-            if has_closures or step is not InlineClosureLikes
+            if not (is_own and step is InlineClosureLikes)
         ]
         manager.finalize()
         return [manager]
