@@ -80,19 +80,21 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
     def _get_module_for_linking(self) -> Any:
         """The code with all that it calls, each function once."""
         if self._shared_module is None:
-            self._shared_module = self._own_module().clone()
+            whole = self._final_module.clone()
+            own, others = [], []
             for library in list(_called(self))[1:]:
-                is_own = isinstance(library, _Library)
-                part = library._own_module() if is_own else library._get_module_for_linking()
-                self._shared_module.link_in(part, preserve=True)
+                (own if isinstance(library, _Library) else others).append(library)
+            for library in own:
+                whole.link_in(library._final_module, preserve=True)
+            # Of these, a function is taken only if something calls it by then.
+            for library in others:
+                whole.link_in(library._get_module_for_linking(), preserve=True)
+            for function in whole.functions:
+                # Where several kernels have a function, they may share it.
+                if not function.is_declaration and function.linkage == Linkage.external:
+                    function.linkage = Linkage.linkonce_odr
+            self._shared_module = whole
         return self._shared_module
-
-    def _own_module(self) -> Any:
-        """The functions of this library alone; where several kernels have them, they are one."""
-        for function in self._final_module.functions:
-            if not function.is_declaration and function.linkage == Linkage.external:
-                function.linkage = Linkage.linkonce_odr
-        return self._final_module
 
 
 def _called(library: Any) -> dict[Any, None]:
