@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from llvmlite.binding import Linkage
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -70,42 +69,13 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
             _interleave(ir_module, self.interleave)
         super().add_ir_module(ir_module)
 
-    def finalize(self) -> None:
-        """Nothing is linked or optimised before the kernel is."""
-        self._raise_if_finalized()
-        for library in self._linking_libraries:
-            self._reload_init.update(library._reload_init)
+    def _optimize_final_module(self) -> None:
+        """Nothing: the kernel is optimised as a whole."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
         self._finalized = True
-
-    def _get_module_for_linking(self) -> Any:
-        """The code with all that it calls, each function once."""
-        if self._shared_module is None:
-            whole = self._final_module.clone()
-            own, others = [], []
-            for library in list(_called(self))[1:]:
-                (own if isinstance(library, _Library) else others).append(library)
-            for library in own:
-                whole.link_in(library._final_module, preserve=True)
-            # Of these, a function is taken only if something calls it by then.
-            for library in others:
-                whole.link_in(library._get_module_for_linking(), preserve=True)
-            for function in whole.functions:
-                # Where several kernels have a function, they may share it.
-                if not function.is_declaration and function.linkage == Linkage.external:
-                    function.linkage = Linkage.linkonce_odr
-            self._shared_module = whole
-        return self._shared_module
-
-
-def _called(library: Any) -> dict[Any, None]:
-    """The library and those that it calls, callers first."""
-    found: dict[Any, None] = {}
-    waiting = [library]
-    while waiting:
-        found[each := waiting.pop()] = None
-        if isinstance(each, _Library):
-            waiting += [part for part in reversed(each._linking_libraries) if part not in found]
-    return found
 
 
 # The size of a type, by the type: LLVM has to be asked by a module with a variable of that type.
