@@ -42,6 +42,8 @@ from ..math.sums import make_partial_sums
 LANES = 512
 # Loops over coordinates take four at a time.
 TILE = 4
+# Components whose terms a block keeps.
+GROUP = 8
 _LINE = 8  # float64 numbers of a line of the cache
 # Draws in a chunk. It is part of the stream version: the last bits of a result depend on it.
 CHUNK = 8192
@@ -179,6 +181,7 @@ class Workspace(NamedTuple):
     top: Real  # (LANES,)
     total: Real  # (LANES,)
     square: Real  # (LANES,)
+    terms: Real  # (GROUP, LANES); of a device, a stand-in
     component: NDArray[np.int64]  # (LANES,)
     lane: NDArray[np.int64]  # (LANES,)
     angle: NDArray[np.unsignedinteger[Any]]  # (LANES,); see `angle_bits`
@@ -193,14 +196,14 @@ class Workspace(NamedTuple):
 
 
 @scalar
-def _single_no_angle(like):
-    return np.uint32(0)
+def _single_angles(like):
+    return np.empty(LANES, np.uint32)
 
 
-@by_precision(_single_no_angle)
-def _no_angle(like):
-    """The bits of an angle of 0."""
-    return np.uint64(0)
+@by_precision(_single_angles)
+def _angles(like):
+    """Allocate the bits of angles."""
+    return np.empty(LANES, np.uint64)
 
 
 @block
@@ -228,9 +231,10 @@ def make_workspace(dim, like, counter=None):
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
         np.empty(LANES, like.dtype),
+        np.empty((GROUP, LANES), like.dtype),
         np.empty(LANES, np.int64),
         np.empty(LANES, np.int64),
-        np.full(LANES, _no_angle(like)),
+        _angles(like),
         np.empty(LANES),
         np.empty(LANES),
         np.empty(LANES),

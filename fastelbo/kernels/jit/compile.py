@@ -3,9 +3,8 @@
 Functions have one of four roles, from the inside out:
 
 ``scalar``
-    Maths on one number, or on entries of an array. Always inlined: LLVM does not vectorise a loop
-    that contains a call, and ``register_jitable`` would leave a ten-round Philox as a call. It
-    counts no references, as a ``borrower``.
+    Maths on one number. Always inlined: LLVM does not vectorise a loop that contains a call, and
+    ``register_jitable`` would leave a ten-round Philox as a call.
 ``block``
     A loop over the lanes of a block. It is called once a block, so the call costs little.
 ``borrower``
@@ -41,7 +40,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from .internals import ENTRY, UNCOUNTED, fragment, keep_on_disk, share_forms
+from .internals import ENTRY, UNCOUNTED, fragment, keep_on_disk
 
 FLAGS = frozenset({"contract"})
 
@@ -83,7 +82,6 @@ def _register(
     # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
-    share_forms(function, cpu)
     _register_for_devices(function, on_device or choose, cuda)
     return function
 
@@ -101,7 +99,7 @@ def _role(**options: Any) -> Any:
     return role
 
 
-_SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS), **UNCOUNTED}
+_SCALAR: dict[str, Any] = {"forceinline": True, "fastmath": set(FLAGS)}
 scalar = _role(**_SCALAR)
 block = _role(fastmath=set(FLAGS))
 borrower = _role(fastmath=set(FLAGS), **UNCOUNTED)

@@ -87,42 +87,6 @@ with contextlib.suppress(Exception):
     ENTRY = _entry_compiler()
 
 
-# Options of functions, and the flags that they set: what a function leaves open, its caller sets.
-_INHERITED = {"_nrt": "nrt", "fastmath": "fastmath", "error_model": "error_model",
-              "forceinline": "forceinline"}  # fmt: skip
-
-
-class _ByInheritance(dict[Any, Any]):
-    """Forms of a function, by the types of its arguments and by the flags that it inherits.
-
-    numba goes by all flags of the caller: it compiles the same function for each kind of caller.
-    """
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._open = [flag for option, flag in _INHERITED.items() if option not in options]
-
-    def _narrowed(self, key: Any) -> Any:
-        *types, flags = key
-        if flags is None:
-            return key
-        own = [str(getattr(flags, flag)) if flags.is_set(flag) else "" for flag in self._open]
-        return *types, *own
-
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(self._narrowed(key))
-
-    def __setitem__(self, key: Any, form: Any) -> None:
-        super().__setitem__(self._narrowed(key), form)
-
-
-def share_forms(function: Any, options: dict[str, Any]) -> None:
-    """Compile a function, which was registered last, once for callers that it takes the same of."""
-    with contextlib.suppress(Exception):
-        template = numba.core.typing.templates.builtin_registry.functions[-1]
-        if template.key is function and type(template._impl_cache) is dict:
-            template._impl_cache = _ByInheritance(options)
-
-
 @functools.cache
 def is_fast() -> bool:
     """Whether `link_only` works: tried on small functions, when the first kernel is compiled."""

@@ -20,10 +20,6 @@ from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.controlflow import CFGraph
 from numba.core.typed_passes import NativeLowering
-from numba.core.untyped_passes import InlineClosureLikes
-
-# The package whose functions kernels consist of.
-_KERNELS = __package__.rpartition(".")[0] + "."
 
 
 def _innermost_back_edges(function: Any) -> list[Any]:
@@ -130,12 +126,9 @@ class LinkOnlyCompiler(Compiler):  # type: ignore[misc]
         flags = self.state.flags
         flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
         manager = DefaultPassBuilder.define_nopython_pipeline(self.state, "fragment")
-        # Functions of the kernels have no functions of their own, as users' functions may have.
-        is_own = self.state.func_id.modname.startswith(_KERNELS)
         manager.passes = [
             (_LinkedLowering if step is NativeLowering else step, description)
             for step, description in manager.passes
-            if not (is_own and step is InlineClosureLikes)
         ]
         manager.finalize()
         return [manager]
