@@ -17,6 +17,7 @@ from . import demo, plotting, summarize
 from .arrays.choice import Choice
 from .arrays.files import read_weights
 from .errors import FastElboError, FastElboWarning, InvalidInputError
+from .kernels.jit.announce import compilations
 from .results import reports
 from .version import __version__
 from .versions import show_versions
@@ -169,13 +170,18 @@ def _demo(arguments: argparse.Namespace) -> None:
         # Check the image file before the work, not after it.
         figure = plotting.new_figure()
         _check_output(image, figure.canvas.get_supported_filetypes(), arguments.force)
-    print(f"fastelbo {__version__}. The first run compiles for up to a minute.", flush=True)
-    for report in (demo.digits_report, demo.galaxies_report):
-        print(f"\n{report()}", flush=True)
+    print(f"fastelbo {__version__}", flush=True)
+    with compilations(_announce):
+        for report in (demo.digits_report, demo.galaxies_report):
+            print(f"\n{report()}", flush=True)
     if image is not None:
         plotting.plot_convergence(*demo.convergence(), ax=figure.add_subplot())
         figure.savefig(image, dpi=150)
         print(f"\nWrote {image}.")
+
+
+def _announce(kernel: str) -> None:
+    print(f'Compiling "{kernel}", which takes seconds, and is kept on the disk ...', flush=True)
 
 
 def _estimate(arguments: argparse.Namespace) -> None:

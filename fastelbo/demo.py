@@ -9,7 +9,6 @@ import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import ndtri
 
 from .datasets import load_digits, load_galaxies
 from .engine.estimation import estimate
@@ -24,6 +23,7 @@ from .models.mixture_model import MixtureModel
 from .models.sampling import DEFAULT_REPLICATES
 from .results.estimate import Estimate
 from .results.total import Total
+from .special import ndtri
 from .tables import format_table
 from .validation import Floats
 

@@ -115,7 +115,7 @@ def test_no_circles(types):
 # before its own. Rooms on one line do not import each other.
 ROOMS = [
     ["version", "errors"],
-    ["validation", "optional", "frozen"],
+    ["validation", "optional", "frozen", "special"],
     ["random", "progress"],
     ["kernels", "reference"],
     ["arrays", "tables", "versions", "datasets"],
@@ -288,12 +288,14 @@ from numba.core import event
 
 with event.install_recorder("numba:compile") as compiled:
     import fastelbo
-loaded = [name for name in ("matplotlib", "tqdm", "pandas", "xarray") if name in sys.modules]
+optional = "matplotlib", "tqdm", "pandas", "xarray"
+slow = "scipy.special", "scipy.linalg", "scipy.optimize", "scipy.stats", "numba.np.arrayobj"
+loaded = [name for name in optional + slow if name in sys.modules]
 print(json.dumps([len(compiled.buffer), loaded]))
 """
 
 
 def test_importing_is_light():
-    """Nothing is compiled, and nothing optional imported; benchmarks/bench_startup.py times it."""
+    """Nothing is compiled, and nothing slow imported; benchmarks/bench_startup.py times it."""
     printed = subprocess.check_output([sys.executable, "-c", IMPORT], text=True)
     assert json.loads(printed) == [0, []]

@@ -9,6 +9,7 @@ import pytest
 
 import fastelbo as fe
 from fastelbo.kernels.jit import compile, internals
+from fastelbo.kernels.jit.announce import compilations
 
 pytestmark = pytest.mark.compiler
 
@@ -149,3 +150,18 @@ def test_all_internals_are_as_they_were():
     # In every version of numba that the tests run with.
     assert internals.is_fast()
     assert internals.UNCOUNTED
+
+
+def test_compilations_are_announced():
+    @compile.block
+    def part(x):
+        return x + 1.0
+
+    @compile.kernel
+    def whole(x):
+        return part(x) + part(x)
+
+    kernels = []
+    with compilations(kernels.append):
+        assert whole(1.0) == 4.0
+    assert kernels == ["whole"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ..arrays.draws import read_draws
 from ..errors import InvalidWeightError
 from ..kernels.cpu import tails
 from ..models.mixture import Mixture
+from ..special import logsumexp
 from ..validation import Floats
 from ..weights.smoothing import TailRows
 

@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ..errors import InvalidInputError
 from ..models.counted import CountedJoint
@@ -23,6 +22,7 @@ from ..models.student_fit import (
 from ..models.symmetries import symmetric_mixture
 from ..random import pilot_key
 from ..results.adaptation import AdaptationRound
+from ..special import logsumexp
 from ..validation import Floats
 from .adaptive_draws import PastDraws, effective, normalised, tail_index, tempered
 

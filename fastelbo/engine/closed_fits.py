@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import softmax
 
 from ..models.categorical import Categorical
 from ..models.linear_gaussian import LinearGaussian
 from ..models.location_scale import Gaussian
 from ..models.lowering import finite_inverse
 from ..models.mixture_model import MixtureModel
+from ..special import softmax
 from ..validation import Floats
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from ..errors import InvalidInputError
 from ..models.mixture import Mixture
@@ -45,6 +44,8 @@ def common_draws(model: LatentModel, q0: Any, options: FitOptions) -> Fitted:
     of scales, triangular scales with the log of their diagonal, and logits, of each member of q0's
     batch. It ends when the last five iterations gained at most ``tol`` nats a data point.
     """
+    from scipy.optimize import minimize
+
     _require_method(options)
     count = default_count(model.dim) * (_FOR_MIXTURES if isinstance(q0, Mixture) else 1)
     objective = Objective(model, q0, options.n_samples or count, options.key)

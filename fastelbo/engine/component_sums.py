@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
 from ..models import lowering
 from ..models.student_constants import entropy_excess
+from ..special import logsumexp, softmax
 from ..validation import Floats
 from .q_vector import Parts
 

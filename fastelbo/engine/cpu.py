@@ -85,9 +85,10 @@ class CPUBackend:
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
             counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
             launch(
-                drivers.states, plans(ranges_of_steps(cut, first, stop)), np.uint64(request.key),
-                request.first_index, points, cut, first, states.iw_sizes, states.capacity,
-                states.top_rows, moments, top_rows, counter, n_threads=self.n_threads,
+                drivers.driver_of_states(cut), plans(ranges_of_steps(cut, first, stop)),
+                np.uint64(request.key), request.first_index, points, cut, first, states.iw_sizes,
+                states.capacity, states.top_rows, moments, top_rows, counter,
+                n_threads=self.n_threads,
                 work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 

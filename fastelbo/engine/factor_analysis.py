@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from ..errors import InvalidInputError, VarianceFloorWarning
 from ..models.factors import em_step, principal_components, profile, rotated
@@ -130,6 +129,8 @@ def _closed(cov: Floats, dim: int) -> tuple[Floats, float]:
 
 def _by_profile(start: _Start, options: FitOptions, recorder: Recorder) -> _Found:
     """L-BFGS on the log variances, between the floor and the variances of the features."""
+    from scipy.optimize import minimize
+
     dim, tol = start.loadings.shape[1], options.tol or _GRADIENT
     least = math.log(_FLOOR)
     evaluations, last = 0, 0.0

@@ -26,7 +26,6 @@ from .gradient_notes import note_of
 from .gradient_states import sampled_gradient
 from .gradient_tails import heavy_points
 from .mixture_gradients import mixture_gradient
-from .plain_gradients import plain_gradient
 from .requests import kind_of, new_request
 
 _KINDS = {
@@ -216,6 +215,8 @@ def elbo_gradient(
     asked = Asked(model, q, wanted, _KINDS[name], 0.0 if order is None else order, k)
     with progress_bar(progress, request.points * n_groups * k) as tick:
         if backend == "numpy":
+            from .plain_gradients import plain_gradient
+
             found = plain_gradient(asked, name, request, n_groups, per_point, heavy)
             tick(request.points * n_groups * k)
         else:

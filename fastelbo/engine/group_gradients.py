@@ -7,10 +7,10 @@ draw after the other, so that they have the same bits for any number of data poi
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ..errors import InvalidWeightError
 from ..models.linear_scores import Product
+from ..special import logsumexp
 from ..validation import Floats
 from .component_parts import ComponentPart, ComponentSource, MixtureTask
 

@@ -19,7 +19,6 @@ from ..validation import (
 from ..weights.pareto import kept_draws
 from .cpu import CPUBackend
 from .cuda import CUDABackend, if_compiled, worth_a_device
-from .reference import NumPyBackend
 from .states import StateForm
 from .task import Backend, EstimateRequest
 
@@ -108,14 +107,18 @@ def backend_named(
             f'backend must be "cpu", "numpy" or "auto" for {request.model!r}, whose machine code '
             'is for the CPU alone; got "cuda"'
         )
-    found = None
+    found: Backend | None = None
     if name == "cuda":
         found = CUDABackend(device)
     elif name == "auto" and request is not None and on_device and worth_a_device(request):
         found = if_compiled(request, device)
     if found is not None:
         return found
-    return NumPyBackend() if name == "numpy" else CPUBackend(n_threads)
+    if name == "numpy":
+        from .reference import NumPyBackend
+
+        return NumPyBackend()
+    return CPUBackend(n_threads)
 
 
 def all_parts(model: LatentModel, name: str) -> bool:

@@ -118,7 +118,8 @@ def supplied_quantities(
         def fill(first: int, last: int, moments: Floats, top_rows: Floats) -> None:
             counter, draws = new_counter(), cut.drawn(last) - cut.drawn(first)
             launch(
-                drivers.states, own(ranges_of_steps(cut, first, last)), np.uint64(key), first_index,
+                drivers.driver_of_states(cut), own(ranges_of_steps(cut, first, last)),
+                np.uint64(key), first_index,
                 constant(points[lo:stop]), cut, first, states.iw_sizes, states.capacity,
                 states.top_rows, moments, top_rows, counter, n_threads=n_threads,
                 work=ELEMENT_WORK * (stop - lo) * draws, counter=counter,

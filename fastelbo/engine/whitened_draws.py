@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import gammaincinv
 
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import sample
 from ..models.location_scale import Gaussian
 from ..models.plans import draw_sampler
 from ..models.protocol import Points
+from ..special import gammaincinv
 from ..validation import Floats
 
 # Below, four draws a dimension say little of a density that is not quadratic.

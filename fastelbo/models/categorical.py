@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import entr
 
 from ..arrays.inputs import as_array, as_floats
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState, philox_key
+from ..special import entr
 from ..validation import (
     MAX_DRAWS,
     Floats,

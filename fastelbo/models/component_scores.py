@@ -18,8 +18,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
+from ..special import logsumexp
 from ..validation import Floats
 from . import lowering
 from .lowering import Components

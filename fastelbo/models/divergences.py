@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import rel_entr
 
 from ..errors import InvalidInputError
+from ..special import rel_entr
 from ..validation import Floats, broadcast_shape
 from .categorical import Categorical
 from .distributions import Distribution

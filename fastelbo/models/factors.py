@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
 
 from ..validation import Floats
 
@@ -45,6 +44,8 @@ def profile(cov: Floats, log_noise: Floats, dim: int) -> Profile:
     ``Psi^1/2 U (t - 1)^1/2`` of the D largest that exceed 1. As they are the best, the gradient is
     that of the noise alone: ``(S - W W' - Psi)_pp / (2 Psi_pp)``.
     """
+    from scipy.linalg import eigh
+
     features = len(cov)
     root = np.exp(0.5 * log_noise)
     scaled = cov / root / root[:, None]

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from ..arrays.inputs import constant
 from ..kernels.cpu.mixture_em import Sums, Whitened
 from ..kernels.draws.blocks import padded
+from ..special import logsumexp
 from ..validation import Floats
 from .lowering import invert_lower
 

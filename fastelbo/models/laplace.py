@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import softmax
 
 from ..arrays.inputs import as_floats
 from ..errors import InvalidInputError, ModeError
 from ..random import RandomState, generator
+from ..special import softmax
 from ..validation import Floats, as_count, as_number
 from .counted import CountedJoint, single_model
 from .distributions import Distribution

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Generic, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp, softmax
 
 from ..errors import InvalidInputError
 from ..frozen import Frozen
+from ..special import logsumexp, softmax
 from ..validation import Floats, broadcast_shape, shown
 from . import lowering
 from .joint import log_joint_of

@@ -8,7 +8,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import solve_triangular
 
 from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
@@ -116,6 +115,8 @@ class LinearLikelihood(Frozen):
             whitened = self.loadings * whitener.T
             log_det = 0.5 * np.log(self.noise_cov).sum()
         else:
+            from scipy.linalg import solve_triangular
+
             whitener = solve_triangular(self._noise_tril, np.eye(features), lower=True)
             whitened = whitener @ self.loadings
             log_det = np.log(np.diagonal(self._noise_tril)).sum()

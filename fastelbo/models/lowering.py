@@ -25,7 +25,7 @@ from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import ELLIPTICAL, Density, Net, Sampler, Term, padded
+from ..kernels.draws.blocks import ELLIPTICAL, Density, Sampler, Term, padded
 from ..kernels.draws.radial import GAUSSIAN
 from ..validation import Floats, Integers
 from .protocol import Frame, Points, Source
@@ -35,7 +35,6 @@ _NO_VALUES = constant(np.zeros((1, 0)))
 _NO_SHIFT = np.zeros((1, 0, 0))
 _NO_ROTATION = constant(np.zeros((1, 0, 0)))
 # Draws are independent.
-NO_NET = Net(constant(np.zeros((0, 0, 32), np.uint32)), 0, False)
 # Scales between a component and the centre from which F v - t would lose more than a few ulp.
 _FAR = 8.0
 # What leaves the range of floats is infinite or 0, as in the kernels, which raise no flags. A log
@@ -161,7 +160,7 @@ def make_sampler(
 ) -> Sampler:
     """A `Sampler` of constant arrays."""
     location, scale, limits, df = map(constant, (location, scale, limits, df))
-    return Sampler(radial, location, scale, limits, df, False, _NO_ROTATION, NO_NET)
+    return Sampler(radial, location, scale, limits, df, False, _NO_ROTATION, None)
 
 
 def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:

@@ -8,12 +8,12 @@ from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import softmax
 
 from ..arrays.inputs import as_floats, as_unchecked_floats
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState
+from ..special import softmax
 from ..validation import (
     Floats,
     Integers,

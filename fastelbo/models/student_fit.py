@@ -10,7 +10,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from ..validation import Floats, Integers
 from .student_constants import log_const
@@ -125,6 +124,8 @@ def together(one: StudentFit, other: StudentFit, share: float) -> StudentFit:
 
 def log_densities(x: Floats, found: StudentFit, df: float) -> tuple[Floats, Floats]:
     """Log densities (K, n) of the components at x (n, D), and squared distances."""
+    from scipy.linalg import solve_triangular
+
     dim = x.shape[-1]
     squares = np.empty((found.size, len(x)))
     for k, (mean, tril) in enumerate(zip(found.means, found.trils, strict=True)):

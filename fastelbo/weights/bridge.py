@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
-from scipy.special import log_expit
 
 from ..arrays.inputs import as_unchecked_floats
 from ..errors import InvalidInputError, InvalidWeightError
+from ..special import log_expit
 from ..validation import Floats, as_number
 from .bridge_checks import (
     HOPELESS_R_HAT,
@@ -178,6 +177,8 @@ def _log_mean(logs: Floats) -> float:
 
 def _root(falling: Callable[[float], float]) -> float:
     """Where a function falls through 0, to the last digits; its slope is -2 to 0."""
+    from scipy.optimize import brentq
+
     value = falling(0.0)
     if value == 0.0:
         return 0.0

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
-from scipy.special import ndtri
-from scipy.stats import rankdata
 
+from ..special import ndtri
 from ..validation import Floats
 
 # Draws of a chain, below which it has no autocorrelation.
@@ -71,6 +69,8 @@ def _effective_draws(x: Floats) -> Floats:
 
 def _autocovariances(x: Floats) -> Floats:
     """Mean over chains of the autocovariances of each lag, divided by the number of draws."""
+    from scipy.fft import irfft, next_fast_len, rfft
+
     draws = x.shape[1]
     size = next_fast_len(2 * draws, real=True)
     spectrum = rfft(x - x.mean(axis=1, keepdims=True), size, axis=1)
@@ -117,6 +117,8 @@ def _ratio(x: Floats) -> Floats:
 
 def _normal_scores(x: Floats) -> Floats:
     """The ranks of each column among all chains, as normal quantiles (Blom, 1958)."""
+    from scipy.stats import rankdata  # takes half a second
+
     chains, draws = x.shape[:2]
     ranks = rankdata(x.reshape(chains * draws, *x.shape[2:]), method="average", axis=0)
     scores = ndtri((ranks - 0.375) / (chains * draws + 0.25))

@@ -6,9 +6,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
 
 from ..errors import InvalidInputError
+from ..special import ndtri, stdtrit
 from ..validation import Floats, as_number
 from .pareto import LOW_ESS_VARIANCE, Counts, kept_draws
 

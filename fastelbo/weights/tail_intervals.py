@@ -40,9 +40,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
 
 from ..kernels.cpu.tails import FITTED, SHORT, TIED, UNBOUNDED
+from ..special import log_ndtr, logsumexp, ndtr, ndtri, ndtri_exp
 from ..validation import Floats, Integers
 from .intervals import Interval, as_level, delta_interval, one_sided_interval, upper_probability
 from .pareto import Counts, TailFits, fit_tails, k_threshold

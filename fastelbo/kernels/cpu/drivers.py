@@ -35,25 +35,78 @@ from ..state.top_k import (
 
 
 @block
+def _push_draws(
+    plan, i, key, index, draw, base, n_draws, state, fresh, iw_sizes, work, top_k, capacity, drawn,
+    counter,
+):  # fmt: skip
+    """Add draws to the state of their chunk; ``drawn`` takes their log weights, if it has room.
+
+    The first has address ``draw``, and the number ``base`` among draws that have supplied values.
+    """
+    done = 0
+    while done < n_draws and not stopped(counter):
+        n, first = min(LANES, n_draws - done), draw + done
+        sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
+        weigh_block(plan, i, base + done, work, n)
+        push_block(state, fresh, iw_sizes, first, work, n)
+        if capacity > 0:
+            push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
+        if drawn is not None and done < drawn.shape[0]:
+            copy_to(work.log_weight, n, drawn, done)
+        done += n
+
+
+@block
 def states(
     part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
     states, top_rows, counter,
 ):  # fmt: skip
     """states[i] = the states of steps first_step and following of data point i of the plan.
 
-    The order of the chunks of steps is that of `Cut`. The address of data point i is ``first_index
-    + points[i]``. Its largest log weights are written to some of the rows top_rows[i, step, 0].
-    Values at or below the threshold of prefix_rows[i, 0] are ignored.
+    The address of data point i is ``first_index + points[i]``. Its largest log weights are written
+    to some of the rows top_rows[i, step, 0]. Values at or below the threshold of prefix_rows[i, 0]
+    are ignored.
     """
-    replicates, size = cut.replicates, states.shape[2]
+    steps = states.shape[1]
+    items = states.shape[0] * steps
+    work = make_workspace(plan.dim, plan.sampler.location, counter)
+    top_k = make_top_k(1, capacity)
+    fresh = np.zeros(states.shape[2])
+    slot = 0
+    last = (part + 1) * items // parts - 1
+    for item in range(part * items // parts, last + 1):
+        i, c = item // steps, item % steps
+        opens = c == 0 or item == part * items // parts
+        slot = c if opens else slot
+        if capacity > 0:
+            clear_row(top_rows[i, c, 0])
+            if opens:
+                open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
+        clear(states[i, c])
+        start = (first_step + c) * cut.chunk
+        n_draws = min(cut.chunk, cut.draws - start)
+        _push_draws(
+            plan, i, key, np.uint64(first_index + points[i]), start, start, n_draws, states[i, c],
+            fresh, iw_sizes, work, top_k, capacity, None, counter,
+        )  # fmt: skip
+        if capacity > 0 and (c == steps - 1 or item == last):
+            close_row(top_k, 0, capacity, top_rows[i, slot, 0])
+
+
+@block
+def replicated_states(
+    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
+    states, top_rows, counter,
+):  # fmt: skip
+    """As `states`, for several replicates; `Cut` says in which order their chunks are."""
+    replicates = cut.replicates
     steps = states.shape[1] // replicates
     items = states.shape[0] * steps
     work = make_workspace(plan.dim, plan.sampler.location, counter)
     top_k = make_top_k(1, capacity)
-    fresh = np.zeros(size)
-    # Groups of consecutive draws go into the state with them, groups across replicates afterwards.
-    own_sizes = iw_sizes if replicates == 1 else iw_sizes[:0]
-    used = matched_replicates(replicates, iw_sizes[own_sizes.shape[0] :])
+    fresh = np.zeros(states.shape[2])
+    # Groups are of draws of several replicates, and go into the states afterwards.
+    used = matched_replicates(replicates, iw_sizes)
     matched = make_matched(used, cut.chunk)
     slot = 0
     last = (part + 1) * items // parts - 1
@@ -66,38 +119,32 @@ def states(
             clear_row(top_rows[i, c, 0])
             if opens:
                 open_row(top_k, 0, prefix_rows[i, 0, THRESHOLD])
+        start = (first_step + c) * cut.chunk
+        n_draws = min(cut.chunk, cut.draws - start)
         for r in range(replicates):
             state = states[i, c * replicates + r]
             clear(state)
-            start = (first_step + c) * cut.chunk
-            stop = min(start + cut.chunk, cut.draws)
             # Supplied values are those of the draws of these chunks alone.
-            place = r * cut.draws + start if replicates == 1 else (r * steps + c) * cut.chunk
-            base = place - start
-            first = start
-            while first < stop and not stopped(counter):
-                n = min(LANES, stop - first)
-                draw = r * cut.draws + first
-                sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(draw), n)
-                weigh_block(plan, i, base + first, work, n)
-                push_block(state, fresh, own_sizes, draw, work, n)
-                if capacity > 0:
-                    push_top(top_k, 0, capacity, work.log_weight, n, fresh[MAX])
-                if r < used:
-                    copy_to(work.log_weight, n, matched.drawn, first - start)
-                first += n
+            base = (r * steps + c) * cut.chunk
+            drawn = matched.drawn[: n_draws if r < used else 0]
+            _push_draws(
+                plan, i, key, index, r * cut.draws + start, base, n_draws, state, fresh,
+                iw_sizes[:0], work, top_k, capacity, drawn, counter,
+            )  # fmt: skip
             if r < used:
                 step = np.uint64(first_step + c)
-                permute(key, index, np.uint64(r), step, stop - start, matched.places)
-                match(matched, r, stop - start)
+                permute(key, index, np.uint64(r), step, n_draws, matched.places)
+                match(matched, r, n_draws)
         if used > 0:
-            count = min(cut.chunk, cut.draws - (first_step + c) * cut.chunk)
-            push_matched(
-                states[i, c * replicates : (c + 1) * replicates], iw_sizes, matched, count,
-                work.partial_sums,
-            )  # fmt: skip
+            chunks = states[i, c * replicates : (c + 1) * replicates]
+            push_matched(chunks, iw_sizes, matched, n_draws, work.partial_sums)
         if capacity > 0 and (c == steps - 1 or item == last):
             close_row(top_k, 0, capacity, top_rows[i, slot, 0])
+
+
+def driver_of_states(cut):
+    """The driver that makes the states of draws that are cut so."""
+    return states if cut.replicates == 1 else replicated_states
 
 
 @block

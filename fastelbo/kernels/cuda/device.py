@@ -15,6 +15,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from ..jit.compile import serve_devices
+
 # numba warns about grids with fewer blocks. Little work needs no more.
 _FEW_BLOCKS = 128
 
@@ -32,6 +34,7 @@ with warnings.catch_warnings():
     except ImportError as _error:
         _cuda, _not_there = None, _error
 
+serve_devices()
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
 # Threads per block. Together they work on one chunk of draws. The simulator uses Python threads.

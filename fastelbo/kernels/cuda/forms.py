@@ -81,7 +81,7 @@ def form_of_plan(plan: Plan) -> Form:
     sampler = AffineForms(
         own.location.shape[1], own.scale.shape[2], own.radial, own.df.shape[1] > 0
     )
-    if own.net.columns.shape[0] > 0:
+    if own.net is not None and own.net.columns.shape[0] > 0:
         net = NetForm(own.net.inverse, own.full, own.rotation.shape[1] > 0)
     q, prior, likelihood = map(_term_form, (plan.q, plan.prior, plan.likelihood))
     return Form(str(own.location.dtype), plan.dim, sampler, q, prior, likelihood, net)

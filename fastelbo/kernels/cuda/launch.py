@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..draws.blocks import Cut, Density, Plan
+from ..draws.blocks import Cut, Density, Net, Plan
 from ..state.state import state_size
 from ..state.top_k import VALUES
 from . import device, drivers, matched, quadratic
@@ -15,6 +15,8 @@ from .block_reduce import values_size
 from .forms import form_of_plan
 
 Floats = NDArray[np.float64]
+# In place of None, which kernels of a device do not take among their arguments.
+_NO_NET = Net(np.zeros((0, 0, 32), np.uint32), 0, False)
 
 
 class DeviceStates:
@@ -167,4 +169,6 @@ def mixture_expectations(
 
 def put_plan(plan: Plan) -> Plan:
     """Copy the plan's arrays to the device."""
+    sampler = plan.sampler
+    plan = plan._replace(sampler=sampler._replace(net=sampler.net or _NO_NET))
     return cast(Plan, device.put_all(plan))

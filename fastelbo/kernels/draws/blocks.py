@@ -20,8 +20,8 @@ Every log density of a model or an approximation is a `Term` of one of these kin
     `Density`. It takes float64 alone. On a CPU it is machine code at an address (a `Call`, see
     `kernels.vectors`), on a device a part of the kernel (a `DeviceCall`, see `kernels.cuda`).
 
-On the CPU, one kernel handles all kinds and reads the kind once per block. A CUDA kernel is
-compiled for its kinds.
+On the CPU, one kernel handles all kinds and reads the kind once per block; only draws from a net
+have a kernel of their own. A CUDA kernel is compiled for its kinds.
 
 `sampling` draws blocks and `densities` evaluates their log densities. The source is the same for
 float64 and float32: it takes the type of its arrays, and converts each literal to this type, as a
@@ -111,7 +111,7 @@ class Term(NamedTuple):
 
 
 class Net(NamedTuple):
-    """The scrambled Sobol points that draws are made of; without any, draws are independent.
+    """The scrambled Sobol points that draws are made of.
 
     Draw k is point k mod 2^m of replicate k div 2^m; see `sobol`.
     """
@@ -134,7 +134,7 @@ class Sampler(NamedTuple):
     df: NDArray[np.float64]  # (N or 1, C or 1), or (1, 0) for a Gaussian
     full: bool  # whether the scale has entries above its diagonal
     rotation: Real  # (N or 1, D, D) for C = 0, D padded; (1, 0, 0) for none
-    net: Net
+    net: Net | None  # None for independent draws: kernels are compiled for either
 
 
 class Cut(NamedTuple):

@@ -94,9 +94,9 @@ def net_normals(work, net, start, dim, key, index, first, n, v):
 def _draw_normals(net, sampler, i, start, dim, work, key, index, first, n):
     """Fill v[:dim, :n] with standard normals, from the coordinates of a net from ``start`` on.
 
-    A kernel of a device is compiled for independent draws where the net is None.
+    A kernel is compiled for independent draws where the net is None.
     """
-    if net is None or net.columns.shape[0] == 0:
+    if net is None:
         standard_normals(work, dim, key, index, first, n)
     elif sampler.rotation.shape[1] == 0:
         net_normals(work, net, start, dim, key, index, first, n, work.v)
@@ -125,7 +125,7 @@ def net_choices(work, net, key, index, first, n):
 @borrower
 def _draw_choices(net, work, key, index, first, n):
     """Set the words that choose components, from a net or none as in `_draw_normals`."""
-    if net is None or net.columns.shape[0] == 0:
+    if net is None:
         random_choices(work.lane, key, index, first, n)
     else:
         net_choices(work, net, key, index, first, n)

@@ -40,9 +40,30 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from .internals import UNCOUNTED, fragment, keep_on_disk
+from .internals import ENTRY, UNCOUNTED, fragment, keep_on_disk
 
 FLAGS = frozenset({"contract"})
+
+# What CUDA kernels will compile, once there are any; None from then on. To tell numba of it takes
+# as long as to tell it of what the CPU compiles: a good part of the import.
+_for_devices: list[tuple[Any, Callable[..., Any], dict[str, Any]]] | None = []
+
+
+def serve_devices() -> None:
+    """Let CUDA kernels compile what was and what will be decorated."""
+    global _for_devices
+    waiting, _for_devices = _for_devices or [], None
+    for each in waiting:
+        _register_for_devices(*each)
+
+
+def _register_for_devices(
+    function: Any, choose: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    if _for_devices is None:
+        overload(function, jit_options=options, strict=False, target="cuda")(choose)
+    else:
+        _for_devices.append((function, choose, options))
 
 
 def _register(
@@ -61,7 +82,7 @@ def _register(
     # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
     overload(function, jit_options=cpu, strict=False, target="cpu")(choose)
-    overload(function, jit_options=cuda, strict=False, target="cuda")(on_device or choose)
+    _register_for_devices(function, on_device or choose, cuda)
     return function
 
 
@@ -137,7 +158,9 @@ def kernel(function: Callable[..., Any]) -> Any:
 
     It releases the GIL, so that threads run it in parallel.
     """
-    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath=set(FLAGS))(function)
+    dispatcher = numba.njit(
+        nogil=True, error_model="numpy", fastmath=set(FLAGS), no_cfunc_wrapper=True, **ENTRY
+    )(function)
     if not numba.config.DISABLE_JIT:
         keep_on_disk(dispatcher, function)
     return dispatcher
@@ -153,7 +176,7 @@ def native(function: Any, signature: Any = None) -> Any:
     options: dict[str, Any] = {"error_model": "numpy", "boundscheck": True, "nogil": True}
     if signature is None:
         return numba.njit(**options, **fragment())(plain)
-    return numba.njit(signature, **options)(plain)
+    return numba.njit(signature, **options, **ENTRY)(plain)
 
 
 def like(compiled: Any, plain: Any) -> Any:

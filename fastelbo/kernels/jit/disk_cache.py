@@ -22,6 +22,7 @@ from typing import Any
 import llvmlite
 import numba
 from numba.core.caching import CacheImpl, CompileResultCacheImpl, FunctionCache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from ...errors import CompileCacheWarning
@@ -161,7 +162,9 @@ class SourceCache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The compiled kernel from the first folder that has it, or None."""
-        context.refresh()
+        # Machine code calls the runtime. All that numba can compile, which its own cache registers
+        # here, takes a third of a second, and is for the compiler, which registers it itself.
+        rtsys.initialize(context)
         key = self._key(signature, context.codegen())
         return load_first(self._paths(key), key, lambda found: self._impl.rebuild(context, found))
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -51,6 +53,38 @@ def _uncounted() -> dict[str, Any]:
 
 
 UNCOUNTED = _uncounted()
+
+
+@contextlib.contextmanager
+def _others_aside() -> Iterator[None]:
+    """Hide the objects so far from the collector of garbage.
+
+    A compiler makes so many that it would look through all others again and again.
+    """
+    if gc.get_freeze_count():  # by the user, who alone may end it
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _entry_compiler() -> dict[str, Any]:
+    """Options to compile what Python calls, with all that it consists of."""
+
+    class EntryCompiler(numba.core.compiler.Compiler):  # type: ignore[misc]
+        def compile_extra(self, function: Any) -> Any:
+            with _others_aside():
+                return super().compile_extra(function)
+
+    return {"pipeline_class": EntryCompiler}
+
+
+ENTRY: dict[str, Any] = {}
+with contextlib.suppress(Exception):
+    ENTRY = _entry_compiler()
 
 
 @functools.cache

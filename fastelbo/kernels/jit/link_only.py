@@ -74,6 +74,21 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
 
+# The size of a type, by the type: LLVM has to be asked by a module with a variable of that type.
+_sizes: dict[Any, int] = {}
+
+
+def _remember_sizes(context: Any) -> None:
+    size_of = context.get_abi_sizeof
+
+    def remembered(kind: Any) -> Any:
+        if kind not in _sizes:
+            _sizes[kind] = size_of(kind)
+        return _sizes[kind]
+
+    context.get_abi_sizeof = remembered
+
+
 def _is_counted(state: Any) -> bool:
     """Whether the function returns what its caller will count down."""
     model = state.targetctx.data_model_manager[state.return_type]
@@ -91,6 +106,7 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
             raise TypeError(f"{state.func_id.func_qualname} returns an array: use block")
         state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.interleave = state.pipeline.interleave
+        _remember_sizes(state.targetctx)
         super().run_pass(state)
         lowered = state["cr"]
         # Callers look a function up by its entry point. Any unique object will do.

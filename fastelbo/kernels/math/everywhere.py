@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 from numba import types
-from scipy.special import gammaln
 
+from ...special import gammaln
 from ..jit.compile import anywhere
 
 

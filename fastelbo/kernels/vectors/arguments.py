@@ -13,7 +13,6 @@ from llvmlite import ir
 from numba import typeof, types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from .types import INDEX
 
@@ -124,6 +123,8 @@ def _read(context: Any, builder: Any, kind: Any, word: Any) -> Any:
         items = [_read(context, builder, each, word) for each in kind.types]
         return context.make_tuple(builder, kind, items)
     if isinstance(kind, types.Array):
+        from numba.np.arrayobj import populate_array  # brings in a half of what numba can compile
+
         array = context.make_array(kind)(context, builder)
         data = builder.inttoptr(word(), context.get_data_type(kind.dtype).as_pointer())
         shape = [word() for _ in range(kind.ndim)]
