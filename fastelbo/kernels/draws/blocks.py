@@ -43,6 +43,8 @@ LANES = 512
 # Loops over coordinates take four at a time.
 TILE = 4
 _LINE = 8  # float64 numbers of a line of the cache
+# A workspace has a multiple of so many lanes: users' functions write whole vectors, of 32.
+_MULTIPLE = 64
 # Draws in a chunk. It is part of the stream version: the last bits of a result depend on it.
 CHUNK = 8192
 
@@ -172,35 +174,35 @@ class Plan(NamedTuple):
 class Workspace(NamedTuple):
     """Arrays of one thread for its current block."""
 
-    v: Real  # (padded D, LANES); rows from D on stay 0
+    v: Real  # (padded D, lanes); rows from D on stay 0
     packed: Real  # (padded D, LANES)
-    accumulator: Real  # (4, LANES)
-    norm: Real  # (LANES,)
-    top: Real  # (LANES,)
-    total: Real  # (LANES,)
-    square: Real  # (LANES,)
-    component: NDArray[np.int64]  # (LANES,)
-    lane: NDArray[np.int64]  # (LANES,)
-    angle: NDArray[np.unsignedinteger[Any]]  # (LANES,); see `angle_bits`
-    log_likelihood: NDArray[np.float64]  # (LANES,)
-    log_prior: NDArray[np.float64]  # (LANES,)
-    log_q: NDArray[np.float64]  # (LANES,)
-    log_weight: NDArray[np.float64]  # (LANES,)
-    scratch: NDArray[np.float64]  # (2, LANES)
+    accumulator: Real  # (4, lanes)
+    norm: Real  # (lanes,)
+    top: Real  # (lanes,)
+    total: Real  # (lanes,)
+    square: Real  # (lanes,)
+    component: NDArray[np.int64]  # (lanes,)
+    lane: NDArray[np.int64]  # (lanes,)
+    angle: NDArray[np.unsignedinteger[Any]]  # (lanes,); see `angle_bits`
+    log_likelihood: NDArray[np.float64]  # (lanes,)
+    log_prior: NDArray[np.float64]  # (lanes,)
+    log_q: NDArray[np.float64]  # (lanes,)
+    log_weight: NDArray[np.float64]  # (lanes,)
+    scratch: NDArray[np.float64]  # (2, lanes)
     words: NDArray[np.uint32]  # (3, LANES)
     partial_sums: NDArray[np.float64]  # (3, PARTIAL_SUMS)
     counter: NDArray[np.int64] | None  # of the launch, where a block may take long; see `threads`
 
 
 @scalar
-def _single_angles(like):
-    return np.empty(LANES, np.uint32)
+def _single_angles(like, lanes):
+    return np.empty(lanes, np.uint32)
 
 
 @by_precision(_single_angles)
-def _angles(like):
+def _angles(like, lanes):
     """Allocate the bits of angles."""
-    return np.empty(LANES, np.uint64)
+    return np.empty(lanes, np.uint64)
 
 
 @block
@@ -218,24 +220,37 @@ def aligned_rows(rows, like):
 
 
 @block
-def make_workspace(dim, like, counter=None):
-    """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``."""
+def lanes_for(draws):
+    """Lanes of a workspace for blocks of at most so many draws.
+
+    Rows `LANES` apart begin in the same set of the cache, which has room for few of them.
+    """
+    return min(LANES, (max(1, draws) + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE)
+
+
+@block
+def make_workspace(dim, like, counter=None, lanes=LANES):
+    """Allocate a `Workspace` for draws of ``dim`` coordinates, in the type of array ``like``.
+
+    Two have `LANES` lanes always: users' functions are compiled for them (``packed``), and words of
+    a net are made for powers of two.
+    """
     return Workspace(
-        np.zeros((padded(dim), LANES), like.dtype),
+        np.zeros((padded(dim), lanes), like.dtype),
         aligned_rows(padded(dim), like),
-        np.empty((4, LANES), like.dtype),
-        np.empty(LANES, like.dtype),
-        np.empty(LANES, like.dtype),
-        np.empty(LANES, like.dtype),
-        np.empty(LANES, like.dtype),
-        np.empty(LANES, np.int64),
-        np.empty(LANES, np.int64),
-        _angles(like),
-        np.empty(LANES),
-        np.empty(LANES),
-        np.empty(LANES),
-        np.empty(LANES),
-        np.empty((2, LANES)),
+        np.empty((4, lanes), like.dtype),
+        np.empty(lanes, like.dtype),
+        np.empty(lanes, like.dtype),
+        np.empty(lanes, like.dtype),
+        np.empty(lanes, like.dtype),
+        np.empty(lanes, np.int64),
+        np.empty(lanes, np.int64),
+        _angles(like, lanes),
+        np.empty(lanes),
+        np.empty(lanes),
+        np.empty(lanes),
+        np.empty(lanes),
+        np.empty((2, lanes)),
         np.empty((3, LANES), np.uint32),
         make_partial_sums(),
         counter,
