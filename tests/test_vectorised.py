@@ -26,7 +26,7 @@ from machine_code import (
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
-from fastelbo.kernels.cpu import mixture_em
+from fastelbo.kernels.cpu import linear, mixture_em
 from fastelbo.kernels.draws import (
     blocks,
     densities,
@@ -240,6 +240,11 @@ def grouped_products(x, y, size, count, out):
     shifted_sums.grouped_products(x, y, size, count, out)
 
 
+@kernel
+def add_products(entries, rows, count, n, out):
+    linear._add_products(1.0, entries, rows, count, n, out)
+
+
 # For each loop, the instructions that do the work, and their least number on vector registers. The
 # numbers follow from the loops: ten rounds of two products for Philox, ten terms of a polynomial,
 # half as many for float32.
@@ -302,6 +307,8 @@ EXPECTED = {
     "add_component": {"vdivpd": 1, r"vfn?m(add|sub)\d+pd": 10},
     # An exponential, for weights of moderate size and for others.
     "exponentiate": {r"vfn?m(add|sub)\d+pd": 28, "vmulpd": 4},
+    # Four products, and one.
+    "add_products": {r"vfn?m(add|sub)\d+pd": 5},
     # An exponential, a logarithm and a division.
     "share_out": polynomial("pd") | {"vdivpd": 2, "vmulpd": 2},
     # Tiles of eight products and of four.
@@ -371,6 +378,7 @@ def signatures():
         "share_out": (room, integer),
         "add_moments": (numba.typeof(whitened), room, integer),
         "product_sums": (vector, vector, vector, integer, matrix),
+        "add_products": (vector, matrix, integer, integer, vector),
         "take_transposed": (numba.typeof(as_constant(np.zeros((1, 1)))), matrix, integer, matrix),
         "softmax_across": (vector, integer, integer, coefficients),
         "gradient_rows_of": (

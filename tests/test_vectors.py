@@ -14,7 +14,7 @@ from helpers import errors, plainly
 from scipy import special
 
 from benchmarks.user_models import banana, linear_gaussian, logistic, poisson, schools
-from fastelbo.kernels.draws.blocks import LANES
+from fastelbo.kernels.draws.blocks import LANES, lanes_for
 from fastelbo.kernels.math import elementary, error_function, gamma
 from fastelbo.kernels.vectors.arguments import Arguments
 from fastelbo.kernels.vectors.block import WIDTH, compile_block, evaluate
@@ -338,6 +338,12 @@ def test_models(function, dim, data, params):
 
 def quotient(z, number):
     return z[0] / number
+
+
+def test_a_workspace_has_room_for_whole_vectors():
+    for draws in (0, 1, 31, 64, 65, 511, 512, 9000):
+        assert lanes_for(draws) % WIDTH == 0
+        assert min(draws, LANES) <= lanes_for(draws) <= LANES
 
 
 NEXT = 2.0**-52

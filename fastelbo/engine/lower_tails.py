@@ -23,6 +23,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.cpu import drivers
+from ..kernels.cpu.launch import launch, threads_for
+from ..kernels.state import top_k
 from ..validation import Floats
 from ..weights.diagnostics import high_k
 from ..weights.pareto import fit_tails, kept_draws
@@ -88,9 +91,19 @@ def tails_of_draws(n_samples: int, draw: Draw, points: Indices, names: tuple[str
         for name in names:
             terms = drawn[name]
             terms = np.concatenate([kept[name], terms], axis=1) if name in kept else terms
-            most = min(size, terms.shape[1])
-            kept[name] = np.partition(terms, terms.shape[1] - most, axis=1)[:, -most:]
-    return {name: np.sort(terms, axis=1)[:, ::-1] for name, terms in kept.items()}
+            kept[name] = largest_of_rows(terms, size)
+    return kept
+
+
+def largest_of_rows(values: Floats, size: int) -> Floats:
+    """The ``size`` largest values of each row (n, k), descending."""
+    rows = np.empty((len(values), 1, top_k.VALUES + values.shape[1]))
+    rows[..., top_k.COUNT] = values.shape[1]
+    rows[:, 0, top_k.VALUES :] = values
+    tails = np.empty((len(values), size))
+    threads = threads_for(values.size)
+    launch(drivers.sort_top_rows, rows, 0, size, tails, n_threads=threads)
+    return tails
 
 
 def with_tails_of_densities(

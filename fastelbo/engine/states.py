@@ -50,6 +50,12 @@ def keeps_tails(points: int, capacity: int) -> bool:
     return 8 * points * capacity <= _TAIL_BYTES
 
 
+def _continues(moments: Floats) -> bool:
+    """Whether states begin within a group of draws."""
+    heads = moments[:, state.GROUPS + groups.HEAD_COUNT :: groups.GROUP_SIZE]
+    return bool(heads.any())
+
+
 class States:
     """States of data points. Chunks are folded into them one by one, in order."""
 
@@ -77,6 +83,10 @@ class States:
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = np.empty((points, n_steps, *self.top_rows.shape[1:]))
         fill(chunks, top_rows)
+        if self._fresh and n_chunks == 1 and not _continues(chunks[:, 0]):
+            # The state of a single chunk is already that of all draws.
+            self.moments, self.top_rows, self._fresh = chunks[:, 0], top_rows[:, 0], False
+            return chunks
         # A launch may be interrupted, so the states so far are never written to. The top row of a
         # single step is read before the new one is written in its place.
         moments, capacity = self.moments.copy(), self.capacity

@@ -14,7 +14,7 @@ from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch
-from ..kernels.draws.blocks import Term
+from ..kernels.draws.blocks import Term, padded
 from ..kernels.draws.radial import GAUSSIAN
 from ..validation import Floats, positive
 from . import lowering
@@ -85,8 +85,10 @@ class LinearLikelihood(Frozen):
     def term(self, points: Points, frame: Frame) -> Term:
         """The density of some data points as the kernels take it; see `models.protocol`."""
         x = points.select(self.x, 1)
-        target, log_const = self.reduce(x, frame.centre[:, None, :])
-        factor = lowering.transform_lower(self.reduced.factor[None, None], frame)
+        target, log_const = self.reduce(x, frame.centre[:, None, :], padded(self.dim))
+        factor = self.reduced.factor[None, None]
+        if frame.scale is not None or frame.scale_tril is not None:
+            factor, _ = lowering.standardised(factor, frame)
         density = lowering.make_density(GAUSSIAN, factor, target, log_const, np.zeros((1, 0)))
         return lowering.elliptical_term(density)
 
@@ -134,18 +136,23 @@ class LinearLikelihood(Frozen):
         )
 
     @np.errstate(over="ignore", under="ignore", invalid="ignore")
-    def reduce(self, x: Floats, centre: Floats) -> tuple[Floats, Floats]:
+    def reduce(self, x: Floats, centre: Floats, length: int | None = None) -> tuple[Floats, Floats]:
         """(t, c) of log p(x | centre + v) = c - |R v - t|^2 / 2.
 
-        For x (n or 1, P) and centres (n or 1, C, D): t of shape (n, C, D), c of (n, C). Through the
-        residual in data space, so that far latents and small noise cancel nowhere.
+        For x (n or 1, P) and centres (n or 1, C, D): t of shape (n, C, D), c of (n, C). With a
+        ``length``, t has zeros behind it up to there. Through the residual in data space, so that
+        far latents and small noise cancel nowhere.
         """
-        reduced = self.reduced
-        shape = (max(len(x), len(centre)) if len(x) and len(centre) else 0, *centre.shape[1:])
-        target, square = np.empty(shape), np.empty(shape[:-1])
-        arrays = (x, centre, self.loadings, self.offset, reduced.whitener, reduced.basis)
-        work = square.size * (2 * reduced.basis.size + reduced.whitener.size)
-        launch(linear.reduce, *map(constant, arrays), target, square, work=work)
+        reduced, count, dim = self.reduced, *centre.shape[1:]
+        shape = lowering.common_length(x, centre), count
+        target, square = np.empty((*shape, length or dim)), np.empty(shape)
+        places, basis = centre.reshape(-1, dim), reduced.basis
+        launch(
+            linear.reduce, constant(x), constant(places), count,
+            *map(constant, (self.loadings, self.offset, reduced.whitener, basis, basis.T)),
+            target.reshape(-1, target.shape[-1]), square.reshape(-1),
+            work=square.size * (3 * basis.size + reduced.whitener.size),
+        )  # fmt: skip
         return target, reduced.log_const - 0.5 * square
 
 

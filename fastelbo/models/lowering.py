@@ -24,7 +24,7 @@ import numpy as np
 from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
-from ..kernels.cpu.launch import launch
+from ..kernels.cpu.launch import launch, threads_for
 from ..kernels.draws.blocks import ELLIPTICAL, Density, Sampler, Term, padded
 from ..kernels.draws.radial import GAUSSIAN
 from ..validation import Floats, Integers
@@ -177,29 +177,64 @@ def _log_const(components: Components, points: Points) -> tuple[Floats, Floats]:
 def density(components: Components, points: Points, frame: Frame) -> Density:
     """The density of the components in the coordinates of ``frame``."""
     log_const, df = _log_const(components, points)
-    count, dim = log_const.shape[-1], components.dim
-    shift = points.select(components.mean, 2) - frame.centre[:, None, :]
-    if components.scale is not None:
-        inverse = points.select(components.inverse_scale, 2)
-        target = inverse * shift
-        if frame.scale_tril is not None:
-            factor = inverse[..., None] * frame.scale_tril[:, None]
-        else:
-            factor = inverse if frame.scale is None else inverse * frame.scale[:, None, :]
-            factor = factor[:, :, None, :]
-    else:
+    mean, count = points.select(components.mean, 2), log_const.shape[-1]
+    if components.scale is None:
         inverse = points.select(components.inverse_scale, 3)
-        target = (inverse @ shift[..., None])[..., 0]
-        factor = transform_lower(inverse, frame)
-    factor = np.broadcast_to(factor, (factor.shape[0], count, *factor.shape[2:]))
-    target = np.broadcast_to(target, (target.shape[0], count, dim))
+    else:
+        inverse = points.select(components.inverse_scale, 2)[:, :, None, :]
     if frame.scale is not None or frame.scale_tril is not None:
+        factor, target = (_each(part, count) for part in standardised(inverse, frame, mean))
         return make_density(components.radial, factor, target, log_const, df)
+    shift = mean - frame.centre[:, None, :]
+    if components.scale is None:
+        target = (inverse @ shift[..., None])[..., 0]
+    else:
+        target = inverse[:, :, 0] * shift
+    factor, target = _each(inverse, count), _each(target, count)
     # A distance whose square overflowed may be NaN.
     far = ~(_distance(factor, shift) <= _FAR)
     own_shift = np.where(far[..., None], shift, 0.0) if far.any() else _NO_SHIFT
     target = np.where(far[..., None], 0.0, target)
     return make_density(components.radial, factor, target, log_const, df, own_shift)
+
+
+def _each(array: Floats, count: int) -> Floats:
+    """The array (n or 1, C or 1, ...) with an entry for each of ``count`` components."""
+    return np.broadcast_to(array, (len(array), count, *array.shape[2:]))
+
+
+def common_length(*arrays: Floats) -> int:
+    """The number of data points of arrays with an entry for each of them, or one for all."""
+    return 0 if any(len(each) == 0 for each in arrays) else max(map(len, arrays))
+
+
+def standardised(scale: Floats, frame: Frame, mean: Floats | None = None) -> tuple[Floats, Floats]:
+    """F = scale T and t = scale (mean - centre), padded as those of a `Density`.
+
+    ``scale`` is (n or 1, C or 1, 1 diagonal | D lower triangular, D), and so is T in the frame.
+    Without a mean there is no t.
+    """
+    transform = frame.scale_tril
+    if transform is None:
+        assert frame.scale is not None
+        transform = frame.scale[:, None, :]
+    count, rows, dim = scale.shape[1:]
+    rows, length = max(rows, transform.shape[1]), padded(dim)
+    factor = np.empty(
+        (common_length(scale, transform), count, padded(rows) if rows > 1 else 1, length)
+    )
+    target = np.empty((0, 0, length))
+    if mean is None:
+        mean = np.empty((1, 1, dim))
+    else:
+        shape = common_length(scale, mean, frame.centre), max(count, mean.shape[1])
+        target = np.empty((*shape, length))
+    arrays = (scale, transform, mean, frame.centre)
+    launch(
+        linear.standardise, *map(constant, arrays), factor, target,
+        n_threads=threads_for(factor.size), work=factor.size * (rows + 2) / 2,
+    )  # fmt: skip
+    return factor, target
 
 
 def _distance(factor: Floats, shift: Floats) -> Floats:
@@ -211,20 +246,6 @@ def _distance(factor: Floats, shift: Floats) -> Floats:
         return np.asarray(np.abs(factor[:, :, 0] * shift).max(axis=-1))
     square = (factor * factor) @ (shift * shift)[..., None]
     return np.asarray(np.sqrt(square.max(axis=(-2, -1))))
-
-
-@_unflagged
-def transform_lower(lower: Floats, frame: Frame) -> Floats:
-    """lower T, for lower (n or 1, C, D, D)."""
-    if frame.scale_tril is not None:
-        count = max(len(lower), len(frame.scale_tril))
-        out = np.zeros((count, *lower.shape[1:]))
-        work = out.size * out.shape[-1] / 6
-        launch(linear.product, constant(lower), constant(frame.scale_tril), out, work=work)
-        return out
-    if frame.scale is not None:
-        return lower * frame.scale[:, None, None, :]
-    return lower
 
 
 @_unflagged

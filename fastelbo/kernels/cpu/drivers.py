@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..draws.blocks import LANES, make_workspace, row_of
+from ..draws.blocks import LANES, lanes_for, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
 from ..draws.sampling import sample_block
 from ..draws.sobol import permute
@@ -102,7 +102,8 @@ def replicated_states(
     replicates = cut.replicates
     steps = states.shape[1] // replicates
     items = states.shape[0] * steps
-    work = make_workspace(plan.dim, plan.sampler.location, counter)
+    lanes = lanes_for(min(cut.chunk, cut.draws))
+    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes)
     top_k = make_top_k(1, capacity)
     fresh = np.zeros(states.shape[2])
     # Groups are of draws of several replicates, and go into the states afterwards.
@@ -174,7 +175,7 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
 def sort_top_rows(part, parts, top_rows, stream, size, out):
     """out[i] = the ``size`` largest values of top_rows[i, stream], descending."""
     points = top_rows.shape[0]
-    candidates = make_candidates(top_rows.shape[2])
+    candidates = make_candidates(size)
     for i in range(part * points // parts, (part + 1) * points // parts):
         sort_row(top_rows[i, stream], size, candidates, out[i])
 
@@ -191,7 +192,7 @@ def terms(
     """
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
-    work = make_workspace(plan.dim, plan.sampler.location, counter)
+    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes_for(hi - lo))
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
@@ -212,7 +213,7 @@ def draws(part, parts, sampler, dim, key, first_index, points, first_draw, draws
     n_draws = draws.shape[0]
     n_blocks = (n_draws + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
-    work = make_workspace(dim, sampler.location)
+    work = make_workspace(dim, sampler.location, None, lanes_for(n_draws))
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = (item % n_blocks) * LANES
