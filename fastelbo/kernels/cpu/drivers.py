@@ -69,7 +69,8 @@ def states(
     """
     steps = states.shape[1]
     items = states.shape[0] * steps
-    work = make_workspace(plan.dim, plan.sampler.location, counter)
+    lanes = lanes_for(min(cut.chunk, cut.draws))
+    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes)
     top_k = make_top_k(1, capacity)
     fresh = np.zeros(states.shape[2])
     slot = 0
