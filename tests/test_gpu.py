@@ -80,7 +80,7 @@ def test_small_estimates(place, name):
     assert_close(*both(model, q, DRAWS, iw_sizes=(1, 7, 100)))
 
 
-@on_both("name", CASES, ["mixture_full-gaussian-scalar"])
+@on_both("name", CASES, [])
 def test_small_estimates_without_groups(place, name):
     model, q = CASES[name]()
     assert_close(*both(model, q, DRAWS, iw_sizes=()))

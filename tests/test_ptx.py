@@ -79,7 +79,6 @@ def check(form, precision, kernel, target, budget, *, sobol=False):
 # One of the kernels that take the same parts.
 QUICK = [
     ("gaussian, D=2", "float64", "states"),
-    ("gaussian, D=2", "float32", "states without groups"),
     (None, "float64", "fold"),
     (None, "float64", "summaries of float64"),
     (None, "float64", "log_prob by warps, D=8"),

@@ -43,12 +43,12 @@ def estimates(model, q, n_samples, **options):
         ]
 
 
-# Of the cases that are next to each other, one is enough for a change elsewhere. Four has no factor
-# in common with the numbers of priors and noises, so that each kind is met beside others.
+# Of cases that are next to each other, one is enough for a change elsewhere. Seven has no factor in
+# common with the numbers of priors and noises, so that each kind is met beside others.
 each_case = pytest.mark.parametrize(
     "name",
     [
-        name if i % 4 == 0 else pytest.param(name, marks=pytest.mark.slow)
+        name if i % 7 == 0 else pytest.param(name, marks=pytest.mark.slow)
         for i, name in enumerate(CASES)
     ],
 )
