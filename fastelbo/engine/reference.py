@@ -96,5 +96,7 @@ class NumPyBackend:
         if responsibilities:
             own = reference.responsibilities(model)
             shares = np.array(np.broadcast_to(own, (*values["elbo"].shape, own.shape[-1])))
-        names = ("log_evidence", "expected_log_likelihood", "kl", "jensen_gap")
-        return Expectations(*(values[name] for name in names), shares)
+        return Expectations(
+            values["log_evidence"], values["expected_log_likelihood"], values["kl"],
+            values["jensen_gap"], shares,
+        )  # fmt: skip

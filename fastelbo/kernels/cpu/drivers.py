@@ -10,9 +10,11 @@ allocates its workspace once. A kernel never raises an error.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..draws.blocks import LANES, lanes_for, make_workspace, row_of
+from ..draws.blocks import LANES, Cut, lanes_for, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
 from ..draws.sampling import sample_block
 from ..draws.sobol import permute
@@ -144,7 +146,7 @@ def replicated_states(
             close_row(top_k, 0, capacity, top_rows[i, slot, 0])
 
 
-def driver_of_states(cut):
+def driver_of_states(cut: Cut) -> Any:
     """The driver that makes the states of draws that are cut so."""
     return states if cut.replicates == 1 else replicated_states
 
