@@ -181,33 +181,6 @@ def add_term(top, total, term, one):
 
 
 @borrower
-def _sum_one_by_one(density, i, v, dim, work, n, mend, out):
-    """As `_sum_components`, with one term at a time."""
-    moved, acc, square = work.packed, work.accumulator, work.square
-    term, top, total = work.norm, work.top, work.total
-    components = density.log_const.shape[1]
-    if components == 1:
-        log_component(density, i, 0, 0.0, v, dim, n, mend, moved, acc, square, out)
-        return
-    base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
-    one = v.dtype.type(1.0)
-    # top is the running maximum, total the sum of exponentials relative to it. One call for all
-    # components: where calls are inlined, as on a device, a second one takes registers.
-    for c in range(components):
-        if c > 0 and stopped(work.counter):
-            break
-        log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, term)
-        if c == 0:
-            for k in range(n):
-                top[k], total[k] = term[k], one
-            continue
-        for k in range(n):
-            top[k], total[k] = add_term(top[k], total[k], term[k], one)
-    for k in range(n):
-        out[k] = (base + top[k]) + log_positive(total[k])
-
-
-@borrower
 def _sum_in_groups(density, i, v, dim, work, n, mend, out):
     """As `_sum_components`, with the terms of some components in the cache."""
     moved, acc, square = work.packed, work.accumulator, work.square
@@ -239,22 +212,31 @@ def _sum_in_groups(density, i, v, dim, work, n, mend, out):
     close_sum(base, top, total, n, out)
 
 
-def _one_by_one_on_device(density, i, v, dim, work, n, mend, out):
-    return lambda density, i, v, dim, work, n, mend, out: _sum_one_by_one(
-        density, i, v, dim, work, n, mend, out
-    )
-
-
-def _in_groups_on_host(density, i, v, dim, work, n, mend, out):
-    return lambda density, i, v, dim, work, n, mend, out: _sum_in_groups(
-        density, i, v, dim, work, n, mend, out
-    )
-
-
-@by_target(_one_by_one_on_device, _in_groups_on_host)
+@borrower(on_host=_sum_in_groups)
 def _sum_components(density, i, v, dim, work, n, mend, out):
     """out = the log density of data point i at v[:dim, :n]; undone where the launch is stopped."""
-    _sum_one_by_one(density, i, v, dim, work, n, mend, out)
+    moved, acc, square = work.packed, work.accumulator, work.square
+    term, top, total = work.norm, work.top, work.total
+    components = density.log_const.shape[1]
+    if components == 1:
+        log_component(density, i, 0, 0.0, v, dim, n, mend, moved, acc, square, out)
+        return
+    base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
+    one = v.dtype.type(1.0)
+    # top is the running maximum, total the sum of exponentials relative to it. One call for all
+    # components: where calls are inlined, as on a device, a second one takes registers.
+    for c in range(components):
+        if c > 0 and stopped(work.counter):
+            break
+        log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, term)
+        if c == 0:
+            for k in range(n):
+                top[k], total[k] = term[k], one
+            continue
+        for k in range(n):
+            top[k], total[k] = add_term(top[k], total[k], term[k], one)
+    for k in range(n):
+        out[k] = (base + top[k]) + log_positive(total[k])
 
 
 @borrower

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from ..jit.compile import borrower, by_precision, by_target, scalar
+from ..jit.compile import borrower, by_precision, scalar
 from ..math.copies import fill, least
 from ..math.gather import gather
 from ..math.scalar import (
@@ -141,8 +141,9 @@ def _repeat_packed(factor, df, key, index, first, n, lane, room):
         count = _negative_lanes(factor, n, lane)
 
 
-@borrower
-def _repeat_alone(factor, df, key, index, first, n, lane, room):
+@borrower(on_host=_repeat_packed)
+def _repeat(factor, df, key, index, first, n, lane, room):
+    """Replace rejected proposals; about one lane in twenty has one."""
     for k in range(n):
         attempt = 1
         while factor[k] < 0.0:
@@ -150,24 +151,6 @@ def _repeat_alone(factor, df, key, index, first, n, lane, room):
             value = _signed_proposal(df[k], key, index, draw, np.uint64(attempt))
             attempt += 1
             factor[k] = abs(value) if attempt == _ATTEMPTS else value
-
-
-def _alone_on_device(factor, df, key, index, first, n, lane, room):
-    return lambda factor, df, key, index, first, n, lane, room: _repeat_alone(
-        factor, df, key, index, first, n, lane, room
-    )
-
-
-def _packed_on_host(factor, df, key, index, first, n, lane, room):
-    return lambda factor, df, key, index, first, n, lane, room: _repeat_packed(
-        factor, df, key, index, first, n, lane, room
-    )
-
-
-@by_target(_alone_on_device, _packed_on_host)
-def _repeat(factor, df, key, index, first, n, lane, room):
-    """Replace rejected proposals; about one lane in twenty has one."""
-    _repeat_alone(factor, df, key, index, first, n, lane, room)
 
 
 @borrower

@@ -18,6 +18,7 @@ Functions have one of four roles, from the inside out:
 ``borrower(interleave=4)``, and any role so, asks for that many vectors in flight in the innermost
 loops of the function. It is for long chains of dependent operations: a polynomial, a generator of
 random numbers. A loop that adds up is slower so, and so is one that waits for memory.
+``borrower(on_host=other)``, and any role so, is compiled for a CPU from the other function.
 
 ``anywhere`` is for what users call in code of their own. ``by_precision`` makes one scalar of two,
 for float64 and float32; ``by_target`` of two for a CPU and a CUDA device. All return a plain Python
@@ -87,14 +88,19 @@ def _register(
 
 
 def _role(**options: Any) -> Any:
-    """A decorator, which also takes the number of vectors in flight: ``interleave``."""
+    """A decorator, which also takes the number of vectors in flight and another form for a CPU."""
 
-    def role(function: Any = None, *, interleave: int = 1) -> Any:
+    def role(function: Any = None, *, interleave: int = 1, on_host: Any = None) -> Any:
         if function is None:
-            return functools.partial(role, interleave=interleave)
-        return _register(
-            function, lambda *args, **kwargs: function, interleave=interleave, **options
-        )
+            return functools.partial(role, interleave=interleave, on_host=on_host)
+
+        def on_device(*args: Any, **kwargs: Any) -> Any:
+            return function
+
+        def choose(*args: Any, **kwargs: Any) -> Any:
+            return on_host or function
+
+        return _register(function, choose, on_device, interleave, **options)
 
     return role
 
