@@ -35,6 +35,9 @@ from ..state.top_k import (
     sort_row,
 )
 
+# Points of a block of `log_prob`: with the terms of a mixture, they fit the first-level cache.
+_POINTS = 128
+
 
 @block
 def _push_draws(
@@ -233,13 +236,13 @@ def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
     If one coordinate in a block is not finite, the whole block is NaN.
     """
     members, dim = x.shape[1], x.shape[2]
-    n_blocks = (hi - lo + LANES - 1) // LANES
+    n_blocks = (hi - lo + _POINTS - 1) // _POINTS
     items = members * n_blocks
-    work = make_workspace(dim, density.factor, counter)
+    work = make_workspace(dim, density.factor, counter, _POINTS)
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
-        first = lo + (item % n_blocks) * LANES
-        n = min(LANES, hi - first)
+        first = lo + (item % n_blocks) * _POINTS
+        n = min(_POINTS, hi - first)
         middle = centre[row_of(i, centre.shape[0])]
         load_rows(x[first : first + n, i], middle, n, work.v)
         elliptical_block(density, i, work.v, dim, work, n, work.log_q)

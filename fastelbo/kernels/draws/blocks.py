@@ -238,15 +238,16 @@ def make_workspace(dim, like, counter=None, lanes=LANES):
     Two have `LANES` lanes always: users' functions are compiled for them (``packed``), and words of
     a net are made for powers of two.
     """
+    width = lanes + _LINE
     return Workspace(
-        np.zeros((padded(dim), lanes), like.dtype),
+        np.zeros((padded(dim), width), like.dtype),
         aligned_rows(padded(dim), like),
-        np.empty((4, lanes), like.dtype),
+        np.empty((TILE, width), like.dtype),
         np.empty(lanes, like.dtype),
         np.empty(lanes, like.dtype),
         np.empty(lanes, like.dtype),
         np.empty(lanes, like.dtype),
-        np.empty((GROUP, lanes), like.dtype),
+        np.empty((GROUP, width), like.dtype),
         np.empty(lanes, np.int64),
         np.empty(lanes, np.int64),
         _angles(like, lanes),
@@ -254,7 +255,7 @@ def make_workspace(dim, like, counter=None, lanes=LANES):
         np.empty(lanes),
         np.empty(lanes),
         np.empty(lanes),
-        np.empty((3, lanes)),
+        np.empty((3, width)),
         np.empty((3, LANES), np.uint32),
         make_partial_sums(),
         counter,

@@ -9,6 +9,7 @@ from ..jit.threads import stopped
 from ..math.copies import copy, fill
 from ..math.lane_sums import add_shares, close_sum, raise_top, rescale
 from ..math.scalar import exp_normal, log_positive
+from ..math.triangular import square_norms
 from ..vectors.calls import call_block
 from .blocks import CALLED, ELLIPTICAL, GROUP, SUPPLIED, TILE, DeviceCall, padded, row_of
 from .far import any_zero, has_zero, mend_far
@@ -96,6 +97,11 @@ def _minus(target, j):
 
 
 @borrower
+def _norm_in_registers(factor, target, v, n, acc, out):
+    square_norms(factor, target, v, n, acc, out)
+
+
+@borrower(on_host=_norm_in_registers)
 def square_norm_triangular(factor, target, v, n, acc, out):
     """out = |factor v - target|^2 for a lower triangular factor.
 
@@ -203,8 +209,8 @@ def _sum_in_groups(density, i, v, dim, work, n, mend, out):
         copy(top, n, before)
         if first == 0:
             copy(work.terms[0], n, top)
-        for c in range(count):
-            raise_top(top, work.terms[c], n)
+        for c in range(0, count, 2):
+            raise_top(top, work.terms[c], work.terms[min(c + 1, count - 1)], n)
         if first > 0:
             rescale(total, before, top, n)
         for c in range(count):
