@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from helpers import IGNORE_DIAGNOSTICS
-from public_calls import ACCUMULATOR, CALLS, ESTIMATE, P, Q, content
+from public_calls import ACCUMULATOR, CALLS, ESTIMATE, MIXTURE, P, Q, X, content
 
 import fastelbo as fe
 from fastelbo import errors
@@ -146,7 +146,7 @@ PLACES = {
         ("estimate", "analytic_kl"),
         ("summarize", "pareto_k"),
         ("estimate", "moments"),
-        ("estimate", "responsibilities"),
+        ("estimate, components", "responsibilities"),
         ("importance_resample", "replace"),
         ("resample", "replace"),
         ("logsumexp", "keepdims"),
@@ -157,12 +157,21 @@ PLACES = {
 }
 
 
+OF_COMPONENTS = fe.MixtureModel(X[:, :1], MIXTURE)
+# A call that takes few of the arguments of its function.
+SUMMED = {
+    "estimate, components": (
+        fe.estimate, {"model": OF_COMPONENTS, "q": OF_COMPONENTS.exact_posterior()},
+    )
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("kind", "call", "name"),
     [(kind, *place) for kind, places in PLACES.items() for place in places],
 )
 def test_scalars_of_numpy_are_taken(kind, call, name):
-    function, given = CALLS[call]
+    function, given = (CALLS | SUMMED)[call]
     plain, others = SAME[kind]
     want = content(function(**(given | {name: plain})))
     for other in others:

@@ -149,7 +149,9 @@ LONG = {
     "terms": lambda model, q: fe.elbo_terms(model, q, 2**14, rng=0),
     "log_prob": lambda model, q: model.log_prob(np.zeros((2**14, DIM))),
     "draws": lambda model, q: model.sample(2**18, rng=0),
-    "posterior": lambda model, q: fe.MixtureModel(np.zeros((2**14, DIM)), model).exact_posterior(),
+    "expectations": lambda model, q: fe.MixtureModel(
+        np.zeros((2**14, DIM)), model
+    ).exact_posterior(),
     "means": lambda model, q: fe.iw_elbo(np.arange(2.0**17) % 7, 2**16 + 1, method="complete"),
 }
 

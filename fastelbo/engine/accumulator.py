@@ -53,7 +53,8 @@ class LogWeightAccumulator:
     exact : bool
         Whether the result has the same bits as one call with all draws. `merge` keeps it True if
         the other's ``first_draw`` is the draw at which this accumulator ends. Otherwise results
-        differ by rounding, and the importance-weighted bounds start new groups.
+        differ by rounding, and the importance-weighted bounds start new groups. Of a checkpoint
+        with an older ``stream_version``, it is False, as the last bits of its sums are older.
 
     Notes
     -----
@@ -245,15 +246,15 @@ class LogWeightAccumulator:
     def load(cls, path: str | Path) -> LogWeightAccumulator:
         """Read an accumulator from a checkpoint.
 
-        One of version 1 goes on too. It did not follow the smallest log weights, so that
-        ``pareto_k_elbo`` of its results is NaN.
+        One of an older version goes on too, with ``exact`` False. The first version did not follow
+        the smallest log weights, so that ``pareto_k_elbo`` of its results is NaN.
 
         Raises
         ------
         CheckpointError
             If the file cannot be read, is truncated or was changed.
         CheckpointMismatchError
-            If the checkpoint has another version.
+            If the checkpoint is of a later version, or of chunks of another size.
         InvalidInputError
             If the path is no str or Path.
         """

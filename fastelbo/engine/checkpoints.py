@@ -19,15 +19,16 @@ from ..validation import Floats, shown
 from ..version import STREAM_VERSION
 from .atomic_files import replace_file
 
-# Identifies the format. The arrays also depend on the chunk size and on the stream version.
+# Identifies the format. The arrays also depend on the chunk size and, in their last bits, on the
+# stream version.
 _FORMAT = {
     "format": "fastelbo accumulator",
     "version": 2,
     "chunk": CHUNK,
     "stream_version": STREAM_VERSION,
 }
-# The first version, which is converted. Its first checkpoints did not name their stream version.
-_FIRST = _FORMAT | {"version": 1, "stream_version": 1}
+# Checkpoints of the first version are converted. The oldest did not name their stream version.
+_FIRST = 1
 _UNNAMED = {"stream_version": 1}
 
 
@@ -50,7 +51,10 @@ def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Float
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Read and check the facts and the arrays of a checkpoint."""
+    """Read and check the facts and the arrays of a checkpoint.
+
+    Sums of an older stream version are right, but not to the last bit: ``exact`` is False.
+    """
     path = _as_path(path)
     try:
         # Open the file here: np.load(path) leaves it open if it is not an archive.
@@ -69,10 +73,19 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
     if not sound:
         raise CheckpointError(f"checkpoint {path} is changed or damaged: its checksum is wrong")
     found = {name: facts.get(name, _UNNAMED.get(name)) for name in _FORMAT}
-    if found not in (_FORMAT, _FIRST):
+    first = found["version"] == _FIRST
+    older = found["stream_version"] in range(1, STREAM_VERSION)
+    known = dict(found)
+    if first:
+        known["version"] = _FORMAT["version"]
+    if older:
+        known["stream_version"] = STREAM_VERSION
+    if known != _FORMAT:
         raise CheckpointMismatchError(f"checkpoint {path} has {found}, expected {_FORMAT}")
+    if older:
+        facts["exact"] = False
     del content["header"]
-    return facts, _from_first(content) if found == _FIRST else content
+    return facts, _from_first(content) if first else content
 
 
 def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:

@@ -174,9 +174,10 @@ def fit(
     >>> import numpy as np
     >>> import fastelbo as fe
     >>> x = np.random.default_rng(0).normal(size=(100, 3)) + [0.0, 1.0, 2.0]
-    >>> model = fe.LinearGaussian(x[:80], np.ones((3, 1)), noise_cov=1.0)
-    >>> mean_field = fe.fit(model, fe.Gaussian(np.zeros((80, 1)), scale=1.0))
-    >>> mean_field.method, bool(mean_field.elbo.value <= mean_field.log_evidence.value)
+    >>> loadings = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]
+    >>> model = fe.LinearGaussian(x[:80], loadings, noise_cov=1.0)
+    >>> mean_field = fe.fit(model, fe.Gaussian(np.zeros((80, 2)), scale=1.0))
+    >>> mean_field.method, bool(mean_field.elbo.value < mean_field.log_evidence.value)
     ('closed', True)
 
     Probabilistic PCA, and the log evidence of data that it was not fitted to:
