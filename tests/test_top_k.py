@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math.selection import make_candidates
 from fastelbo.kernels.state import top_k
 
 EACH = settings(deadline=None, derandomize=True, max_examples=40)
@@ -34,7 +33,7 @@ def run_stream(x, edges, rows_end, capacity, rows, out):
     for r in range(rows.shape[0]):
         top_k.push_top_row(stream, 0, capacity, rows[r])
     top_k.close_row(stream, 0, capacity, rows[0])
-    top_k.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
+    top_k.sort_row(rows[0], out.size, top_k.make_sorting(out.size), out)
 
 
 def largest(x, capacity, cuts=(), streams=1):

@@ -27,11 +27,11 @@ from ..math.selection import (
     Candidates,
     guess_threshold,
     make_candidates,
-    select_largest,
     take_above,
     take_below,
     thin,
 )
+from ..math.sorting import room_to_sort, sort_copy
 from ..math.sums import from_order_key, order_key
 
 # Fields of a row.
@@ -46,6 +46,9 @@ _SURPLUS = 3
 
 # The streams of several lanes: values, thresholds and counts; and room to thin one of them.
 TopK = namedtuple("TopK", ["value", "threshold", "count", "candidates"])
+
+# Room to sort a row: a stream for what is too long, and two arrays.
+Sorting = namedtuple("Sorting", ["top_k", "spare", "found"])
 
 
 def row_size(capacity: int) -> int:
@@ -178,10 +181,28 @@ def push_top_row(top_k, lane, capacity, row):
     top_k.threshold[lane] = max(top_k.threshold[lane], row[THRESHOLD])
 
 
+@block
+def make_sorting(size):
+    """Allocate room to sort the ``size`` largest values of a row."""
+    room = room_to_sort(size + size // 8)
+    return Sorting(make_top_k(1, size), np.empty(room), np.empty(room))
+
+
 @borrower
-def sort_row(row, size, candidates, out):
+def sort_row(row, size, sorting, out):
     """out = the ``size`` largest values of a row, descending; -inf if the row has fewer."""
-    count = np.int64(row[COUNT])
-    found = select_largest(row[VALUES:], count, size, candidates)
-    copy(candidates.value, found, out)
-    fill(out[found:], size - found, -np.inf)
+    top_k, spare, found = sorting
+    values, count = row[VALUES:], np.int64(row[COUNT])
+    if count <= size + size // 8:
+        sort_copy(values, count, spare, found)
+    else:
+        # A row that no stream of this size wrote.
+        open_row(top_k, 0, -np.inf)
+        push_top(top_k, 0, size, values, count, np.inf)
+        if top_k.count[0] > size + size // 8:
+            _thin_lane(top_k, 0, size)
+        count = top_k.count[0]
+        sort_copy(top_k.value[0], count, spare, found)
+    count = min(count, size)
+    copy(found, count, out)
+    fill(out[count:], size - count, -np.inf)
