@@ -21,19 +21,19 @@ import numpy as np
 from ..jit.compile import block, borrower, exact, scalar
 from ..jit.threads import stopped
 from ..math.copies import fill
-from ..math.polynomials import DEGREE, PRODUCTS, multiply_values
+from ..math.polynomials import DEGREE, LANES, PRODUCTS, multiply_values
 from ..math.scalar import exp_normal, log, log_positive, split_exponent
 from ..math.sums import largest, make_partial_sums, range_sum, sum_all
 
 # Excesses are padded with zeros to a multiple of this, so that no loop over them has a remainder.
-_TILE = DEGREE * PRODUCTS
+_TILE = DEGREE * LANES
 # Grid nodes are padded to a multiple of this.
 _NODES = 16
-# The product of 16 factors does not overflow if no factor exceeds this.
+# The product of two lanes of 8 factors does not overflow if no factor exceeds this.
 _LARGE = 1e18
-_FEWEST = 16
-# The logarithm of the largest product.
-_LOG_MOST = 600.0
+_FEWEST = 8
+# The logarithm of the largest product of a lane.
+_LOG_MOST = 300.0
 # Up to this theta x[0], 1 - theta x needs no other variable.
 _NEAR = 0.25
 _LN2 = 0.6931471805599453
@@ -138,7 +138,7 @@ def _argument(theta, top):
 def _groups_at_once(theta, top, scale):
     """A number of polynomials whose partial products stay within the range of floats."""
     most = max(1.0 + abs(theta) * top, 1.0 / scale)
-    return max(_FEWEST, np.int64(_LOG_MOST / math.log(most))) // DEGREE * PRODUCTS
+    return max(_FEWEST, np.int64(_LOG_MOST / math.log(most))) // DEGREE * LANES
 
 
 @borrower
@@ -164,8 +164,8 @@ def _close_products(product, exponent, nodes, mantissa, power):
     """Set mantissa and exponent of the products of partial products."""
     for node in range(nodes):
         a, b = product[node], exponent[node]
-        mantissa[node] = ((a[0] * a[1]) * (a[2] * a[3])) * ((a[4] * a[5]) * (a[6] * a[7]))
-        power[node] = ((b[0] + b[1]) + (b[2] + b[3])) + ((b[4] + b[5]) + (b[6] + b[7]))
+        mantissa[node] = (a[0] * a[1]) * (a[2] * a[3])
+        power[node] = (b[0] + b[1]) + (b[2] + b[3])
 
 
 @borrower(interleave=4)
