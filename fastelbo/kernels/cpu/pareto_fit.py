@@ -232,7 +232,7 @@ def _mean_log1p(x, factor, n, grid):
     return sum_all(grid.terms, x.shape[0], grid.partial_sums) / n
 
 
-@borrower(interleave=4)
+@borrower(interleave=2)
 def _set_logs(coefficients, t, count, terms):
     first, second, third, fourth = (
         coefficients[0], coefficients[1], coefficients[2], coefficients[3],
