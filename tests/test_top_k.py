@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from helpers import quiet
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+import fastelbo as fe
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math.selection import make_candidates
 from fastelbo.kernels.state import top_k
 
 EACH = settings(deadline=None, derandomize=True, max_examples=40)
@@ -34,7 +35,7 @@ def run_stream(x, edges, rows_end, capacity, rows, out):
     for r in range(rows.shape[0]):
         top_k.push_top_row(stream, 0, capacity, rows[r])
     top_k.close_row(stream, 0, capacity, rows[0])
-    top_k.sort_row(rows[0], out.size, make_candidates(rows.shape[1]), out)
+    top_k.sort_row(rows[0], out.size, top_k.make_sorting(out.size), out)
 
 
 def largest(x, capacity, cuts=(), streams=1):
@@ -83,3 +84,21 @@ def test_any_cuts(n, capacity, cuts, streams, kind):
     x = STREAMS[kind][:n]
     cuts = [cut for cut in cuts if cut < n]
     np.testing.assert_array_equal(largest(x, capacity, cuts, streams), expected(x, capacity))
+
+
+def test_rows_do_not_depend_on_the_rows_before():
+    # A threshold that suits one row is tried in the next one.
+    rng = np.random.default_rng(1)
+    kinds = [
+        rng.normal(size=N),
+        5.0 - rng.standard_exponential(N),
+        np.full(N, -3.0),
+        rng.standard_exponential(N),
+        np.where(rng.random(N) < 0.99, -np.inf, rng.normal(size=N)),
+        rng.integers(0, 3, N).astype(float),
+    ]
+    rows = np.array([kinds[k][:6000] for k in rng.integers(0, len(kinds), 40)])
+    with quiet():
+        together = fe.summarize(rows, axis=1, iw_sizes=())
+        alone = [fe.summarize(row, iw_sizes=()).pareto_k for row in rows]
+    np.testing.assert_array_equal(together.pareto_k, alone)

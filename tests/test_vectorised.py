@@ -26,7 +26,7 @@ from machine_code import (
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant as as_constant
-from fastelbo.kernels.cpu import linear, mixture_em
+from fastelbo.kernels.cpu import linear, mixture_em, pareto_fit
 from fastelbo.kernels.draws import (
     blocks,
     densities,
@@ -39,7 +39,15 @@ from fastelbo.kernels.draws import (
     sobol,
 )
 from fastelbo.kernels.jit.compile import kernel
-from fastelbo.kernels.math import column_sums, columns, selection, shifted_sums, sums
+from fastelbo.kernels.math import (
+    column_sums,
+    columns,
+    polynomials,
+    selection,
+    shifted_sums,
+    sorting,
+    sums,
+)
 from fastelbo.kernels.state import estimators, groups, moments, state
 from fastelbo.models import gradient_plan, plans
 from fastelbo.models.protocol import Frame, Points
@@ -181,6 +189,21 @@ def take_below(x, n, threshold, value):
 
 
 @kernel
+def sort_values(x, n, out):
+    sorting.sort_values(x, n, out)
+
+
+@kernel
+def multiply_values(coefficients, first, stop, t, product):
+    polynomials.multiply_values(coefficients, first, stop, t, product, 0)
+
+
+@kernel
+def set_logs(coefficients, t, count, terms):
+    pareto_fit._set_logs(coefficients, t, count, terms)
+
+
+@kernel
 def set_ranks(coarse, n, rank):
     selection._set_ranks(coarse, n, rank)
 
@@ -271,6 +294,11 @@ WORDS = {"pd": {"vpsllq": 1, r"v(add|sub|mul)pd": 1}, "ps": {"vcvtu?dq2ps": 1, "
 EXPECTED = {
     "take_above": {r"vcmp\w*pd": 8},
     "take_below": {r"vcmp\w*pd": 8},
+    # Eight rows in registers, sorted and merged; four rows, merged in two steps.
+    "sort_values": {r"v(max|cmp\w*)pd": 43},
+    # A polynomial of degree four for each lane, and the product.
+    "multiply_values": {r"vfn?m(add|sub)\d+pd": 4, "vmulpd": 1},
+    "set_logs": polynomial("pd") | {"vdivpd": 2},
     "set_ranks": {r"vpsubd": 8, r"vpcmpgtd": 8},
     "highest": {r"vmaxpd": 16},
     # Four exponentials in flight.
@@ -367,6 +395,9 @@ def signatures():
         "log_means": (vector, integer, integer, vector),
         "take_above": (vector, integer, numba.float64, vector, places),
         "take_below": (vector, integer, numba.float64, vector),
+        "sort_values": (vector, integer, vector),
+        "multiply_values": (matrix, integer, integer, numba.float64, matrix),
+        "set_logs": (matrix, numba.float64, integer, vector),
         "set_ranks": (ranks, integer, ranks),
         "double": (words, numba.uint32, key, integer, words),
         "permute": (key, key, key, key, integer, places),

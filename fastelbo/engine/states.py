@@ -227,6 +227,14 @@ class Reader:
         Tails that would take too much memory are empty.
         """
         return {
-            name: np.concatenate([part.pop(name) for part in self._parts])
+            name: _joined([part.pop(name) for part in self._parts])
             for name in tuple(self._parts[0])
         }
+
+
+def _joined(parts: list[Floats]) -> Floats:
+    """The parts one after the other; no copy if one array of its own has all the numbers."""
+    filled = [part for part in parts if len(part)]
+    if len(filled) == 1 and filled[0].flags.owndata and filled[0].flags.c_contiguous:
+        return filled[0]
+    return np.concatenate(parts)

@@ -21,13 +21,13 @@ from ..draws.sobol import permute
 from ..jit.compile import block
 from ..jit.threads import stopped
 from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
-from ..math.selection import make_candidates
 from ..state.matched import make_matched, match, matched_replicates, push_matched
 from ..state.state import MAX, clear, merge, push_block
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
     close_row,
+    make_sorting,
     make_top_k,
     open_row,
     push_top,
@@ -181,9 +181,9 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
 def sort_top_rows(part, parts, top_rows, stream, size, out):
     """out[i] = the ``size`` largest values of top_rows[i, stream], descending."""
     points = top_rows.shape[0]
-    candidates = make_candidates(size)
+    sorting = make_sorting(size)
     for i in range(part * points // parts, (part + 1) * points // parts):
-        sort_row(top_rows[i, stream], size, candidates, out[i])
+        sort_row(top_rows[i, stream], size, sorting, out[i])
 
 
 @block

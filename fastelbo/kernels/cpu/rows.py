@@ -16,15 +16,15 @@ from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
 from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
 from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
-from ..state.state import BAD, MAX, clear, push_log_weights
+from ..state.state import BAD, MAX, clear, push_log_weights, spread
 from ..state.top_k import (
     THRESHOLD,
     clear_row,
     close_row,
     make_top_k,
     open_row,
+    push_row,
     push_streams,
-    push_top,
 )
 
 # Numbers of a cache line, and its bytes.
@@ -254,7 +254,8 @@ def summaries(
         if at_once:
             start = (first_chunk + c) * CHUNK
             row = _without_copy(x, a, start - first, stop - start, tile[0])
-            push_top(top_k, 0, capacity, row, stop - start, states[a, b, c, MAX])
+            top, mean, deviation = spread(states[a, b, c])
+            push_row(top_k, 0, capacity, row, stop - start, top, mean, deviation)
         if capacity > 0 and (c == n_chunks - 1 or item == last):
             for j in range(width):
                 for s in range(streams):

@@ -16,13 +16,14 @@ from collections import namedtuple
 import numpy as np
 
 from ..jit.compile import block, borrower, scalar
-from ..jit.threads import stopped
 from ..math.columns import copy_columns
 from ..math.copies import fill
-from ..math.scalar import exp, exp_normal, log, log_positive, split_exponent
+from ..math.scalar import exp, exp_normal, log, log_positive
 from ..math.selection import make_candidates, select_largest
 from ..math.simd import prefetch
+from ..math.sorting import room_to_sort, sort_copy
 from ..math.sums import PARTIAL_SUMS, largest, make_partial_sums, smallest, sum_all
+from .pareto_fit import fit, make_grid, padded, set_steps
 
 # A tail with fewer draws is not fitted.
 LEAST_TAIL = 5
@@ -49,196 +50,59 @@ BAD = 6.0  # NaN or +inf among the log ratios
 _UNDERFLOW = 1e-290
 # Log weights within this many nats count as equal: their excesses are rounding noise.
 _EQUAL = 1e-6
-_LN2 = 0.6931471805599453
 # A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
-# Excesses and grid nodes are padded with zeros to a multiple of this, so that no loop over them has
-# a scalar remainder.
-_TILE = 16
-# The product of a tile of factors does not overflow if no factor exceeds this.
-_LARGE = 1e18
 
 # Room for one row: candidates for its tail; the excesses; the depths of the quantiles, and the
-# smoothed weights there; the grid of the fit (steps, theta, k, log-likelihood); terms of a sum.
+# smoothed weights there; the grid of the fit; terms of a sum.
 Work = namedtuple(
     "Work",
-    [
-        "candidates", "excess", "depth", "smoothed", "log_smoothed", "step", "theta", "k",
-        "log_lik", "product", "exponent", "terms", "partial_sums", "counter",
-    ],
-)  # fmt: skip
-
-
-@block
-def _grid_size(tail_length):
-    return 30 + np.int64(np.sqrt(tail_length))
-
-
-@block
-def _padded(n):
-    return (n + _TILE - 1) // _TILE * _TILE
+    ["candidates", "excess", "depth", "smoothed", "log_smoothed", "grid", "terms", "partial_sums"],
+)
 
 
 @block
 def _make_work(tail_length, counter=None):
-    room, nodes = _padded(tail_length), _padded(_grid_size(tail_length))
+    room = padded(tail_length)
     return Work(
         make_candidates(tail_length + 1),
         np.zeros(room),
         np.empty(room),
         np.empty(room),
         np.empty(room),
-        np.empty(nodes),
-        np.empty(nodes),
-        np.empty(nodes),
-        np.empty(nodes),
-        np.empty(_TILE),
-        np.empty(_TILE),
-        np.empty(max(room, nodes)),
+        make_grid(tail_length, counter),
+        np.empty(room),
         make_partial_sums(),
-        counter,
     )
 
 
 @block
 def _set_tail_length(n, work):
     """Set the depths, -log((i + 1/2) / n), padded with 0, and the steps of the grid."""
-    for i in range(_padded(n)):
+    for i in range(padded(n)):
         work.depth[i] = -log_positive((i + 0.5) / n if i < n else 1.0)
-    nodes = _grid_size(n)
-    for j in range(nodes):
-        work.step[j] = 1.0 - np.sqrt(nodes / (j + 0.5))
+    set_steps(n, work.grid)
 
 
-# --- the generalised Pareto fit -----------------------------------------------------------------
-
-
-@scalar
-def _log1p(x):
-    """log(1 + x) for a normal, positive 1 + x."""
-    u = 1.0 + x
-    return log_positive(u) + (x - (u - 1.0)) / u
+# --- excesses -----------------------------------------------------------------------------------
 
 
 @borrower(interleave=4)
-def _set_log1p(x, factor, terms):
+def _set_scaled(tail, top, floor, x):
+    """x = exp(tail - top) - floor; the tail is at least as long as x."""
     for i in range(x.shape[0]):
-        terms[i] = _log1p(factor * x[i])
-
-
-@block
-def _mean_log1p(x, factor, n, terms, partial_sums):
-    """Mean of log1p(factor x) over x[:n]; the padding of x with zeros adds nothing."""
-    _set_log1p(x, factor, terms)
-    return sum_all(terms, x.shape[0], partial_sums) / n
-
-
-@scalar
-def _two_factors(theta, x, i):
-    return (1.0 - theta * x[i]) * (1.0 - theta * x[i + _TILE // 2])
-
-
-@borrower(interleave=4)
-def _multiply(theta, x, product, exponent):
-    """For each theta of a tile: multiply product 2^exponent by 1 - theta x for a tile of x."""
-    # No loop over x: four vectors of theta share each x in a register.
-    for j in range(_TILE):
-        t, p = theta[j], product[j]
-        p = p * _two_factors(t, x, 0) * _two_factors(t, x, 1)
-        p = p * _two_factors(t, x, 2) * _two_factors(t, x, 3)
-        p = p * _two_factors(t, x, 4) * _two_factors(t, x, 5)
-        p = p * _two_factors(t, x, 6) * _two_factors(t, x, 7)
-        product[j], power = split_exponent(p)
-        exponent[j] += power
-
-
-@block
-def _set_mean_logs(theta, x, n, product, exponent, counter, out):
-    """out = means of log(1 - theta x) over x[:n], for tiles of theta and of x.
-
-    It takes one logarithm of the product over x, as logarithms would be most of the work. So the
-    error is absolute.
-    """
-    for first in range(0, theta.shape[0], _TILE):
-        if stopped(counter):
-            return
-        tile, result = theta[first : first + _TILE], out[first : first + _TILE]
-        fill(product, _TILE, 1.0)
-        fill(exponent, _TILE, 0.0)
-        for place in range(0, x.shape[0], _TILE):
-            _multiply(tile, x[place : place + _TILE], product, exponent)
-        for j in range(_TILE):
-            result[j] = (log_positive(product[j]) + exponent[j] * _LN2) / n
-
-
-@block
-def _set_log_lik(theta, k, n, out):
-    for j in range(theta.shape[0]):
-        log_lik = n * (log(-theta[j] / k[j]) - k[j] - 1.0)
-        # At theta = 0 and in the padding, the ratio is 0 / 0. Such a node gets no weight; its
-        # neighbours represent it.
-        out[j] = log_lik if log_lik == log_lik else -np.inf
-
-
-@block
-def _profile(x, n, work):
-    """Set the log-likelihood on Zhang and Stephens' grid of theta = -k / sigma.
-
-    Each theta has its most likely k. Returns the number of nodes, with their padding.
-    """
-    nodes = _grid_size(n)
-    padded = _padded(nodes)
-    theta, k = work.theta[:padded], work.k[:padded]
-    first, step = 1.0 / x[0], 1.0 / (3.0 * x[n - np.int64(n / 4.0 + 0.5)])
-    for j in range(padded):
-        theta[j] = first + work.step[j] * step if j < nodes else 0.0
-    if abs(theta[0]) * x[0] < _LARGE:
-        _set_mean_logs(theta, x, n, work.product, work.exponent, work.counter, k)
-    else:
-        for j in range(padded):
-            if stopped(work.counter):
-                break
-            k[j] = _mean_log1p(x, -theta[j], n, work.terms, work.partial_sums)
-    _set_log_lik(theta, k, n, work.log_lik[:padded])
-    return padded
-
-
-@block
-def _mean_theta(work, nodes):
-    """The mean of theta over the grid, weighted by the likelihood."""
-    weight, top = work.terms, largest(work.log_lik, nodes)
-    for j in range(nodes):
-        weight[j] = exp(work.log_lik[j] - top)
-    total = sum_all(weight, nodes, work.partial_sums)
-    for j in range(nodes):
-        weight[j] *= work.theta[j]
-    return sum_all(weight, nodes, work.partial_sums) / total
-
-
-@block
-def _fit(x, n, work):
-    """(k, sigma) of the excesses x; a prior with the weight of ten draws shrinks k to 1/2."""
-    theta = _mean_theta(work, _profile(x, n, work))
-    shape = _mean_log1p(x, -theta, n, work.terms, work.partial_sums)
-    return (n * shape + 5.0) / (n + 10.0), -shape / theta
-
-
-@borrower(interleave=4)
-def _set_scaled(tail, top, floor, n, x):
-    """x = exp(tail[:n] - top) - floor."""
-    for i in range(n):
         x[i] = exp_normal(tail[i] - top) - floor
 
 
-@block
+@borrower
 def _set_excesses(tail, n, x):
     """x = scaled exp(tail[:n]) - exp(tail[n]), padded with zeros; returns the status."""
-    _set_scaled(tail, tail[0], exp_normal(tail[n] - tail[0]), n, x)
+    _set_scaled(tail, tail[0], exp_normal(tail[n] - tail[0]), x)
     return _close_excesses(tail, n, x)
 
 
-@block
+@borrower
 def _set_plain_excesses(tail, n, x):
     """x = scaled tail[:n] - tail[n], padded with zeros; returns the status."""
     # Halves, as a difference of the largest floats is none.
@@ -249,10 +113,10 @@ def _set_plain_excesses(tail, n, x):
     return _close_excesses(tail, n, x)
 
 
-@block
+@borrower
 def _close_excesses(tail, n, x):
     """Pad excesses; returns the status."""
-    x[n:] = 0.0
+    fill(x[n:], x.shape[0] - n, 0.0)
     quartile = n - np.int64(n / 4.0 + 0.5)
     if tail[quartile] == tail[n] or x[0] == x[n - 1]:
         return TIED
@@ -345,8 +209,8 @@ def _smooth_row(n, size, clipped, compare, work, result):
     """Fit and smooth the tail in ``work``; ``clipped`` is the sum of scaled min(w, u)."""
     tail = work.candidates.value
     top, floor = tail[0], exp(tail[size] - tail[0])
-    k, sigma = _fit(work.excess[: _padded(size)], size, work)
-    _set_quantiles(floor, k, sigma, work, _padded(size))
+    k, sigma = fit(work.excess[: padded(size)], size, work.grid)
+    _set_quantiles(floor, k, sigma, work, padded(size))
     result[PARETO_K], result[SIGMA] = k, sigma
     total = clipped + _sum_above(work.smoothed, floor, size, work.terms, work.partial_sums)
     result[SMOOTHED_LOG_EVIDENCE] = top + np.log(total / n)
@@ -371,7 +235,7 @@ def _fit_row(row, n, size, compare, work, result, ahead):
     status = TIED if fits else SHORT
     if fits and found > size:
         threshold = tail[size]
-        status = _set_excesses(tail, size, work.excess[: _padded(size)])
+        status = _set_excesses(tail, size, work.excess[: padded(size)])
         excess = sum_all(work.excess, size, work.partial_sums)
     clipped = _clipped_sum(row, threshold, top, n, work.partial_sums, ahead)
     result[:] = np.nan
@@ -454,6 +318,25 @@ def psis(part, parts, x, sign, sizes, lo, hi, width, results, out, counter):
             _store_columns(tile, a, b, neighbours, length, out)
 
 
+@borrower
+def _fit_tail(tail, size, logs, excess, grid, result):
+    """Set the result of a sorted tail, or of the logs of one if ``logs``."""
+    result[STATUS] = SHORT
+    result[PARETO_K] = result[SIGMA] = np.nan
+    if size < LEAST_TAIL:
+        return
+    status = TIED
+    if tail[size] > -np.inf:
+        status = (
+            _set_excesses(tail, size, excess) if logs else _set_plain_excesses(tail, size, excess)
+        )
+    result[STATUS] = status
+    if status == UNBOUNDED:
+        result[PARETO_K] = np.inf
+    if status == FITTED:
+        result[PARETO_K], result[SIGMA] = fit(excess, size, grid)
+
+
 @block
 def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
     """Fit rows of the M + 1 largest values, or of the logs of these if ``logs``.
@@ -462,25 +345,15 @@ def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
     returned if its arrays have columns.
     """
     size = tails.shape[1] - 1
-    work = _make_work(size)
-    _set_tail_length(size, work)
-    tail = work.candidates.value
+    grid = make_grid(size)
+    set_steps(size, grid)
+    spare, tail = np.empty(room_to_sort(size + 1)), np.empty(room_to_sort(size + 1))
+    excess = np.empty(padded(size))
     for i in range(lo + part * (hi - lo) // parts, lo + (part + 1) * (hi - lo) // parts):
-        results[i, STATUS] = SHORT
-        results[i, PARETO_K] = results[i, SIGMA] = np.nan
-        found = select_largest(tails[i], size + 1, size + 1, work.candidates)
-        if size < LEAST_TAIL:
-            continue
-        status = TIED
-        if found > size:
-            x = work.excess[: _padded(size)]
-            status = _set_excesses(tail, size, x) if logs else _set_plain_excesses(tail, size, x)
-        results[i, STATUS] = status
-        if status == UNBOUNDED:
-            results[i, PARETO_K] = np.inf
-        if status == FITTED:
-            results[i, PARETO_K], results[i, SIGMA] = _fit(work.excess[: _padded(size)], size, work)
+        sort_copy(tails[i], size + 1, spare, tail)
+        _fit_tail(tail, size, logs, excess, grid, results[i])
+        if results[i, STATUS] == FITTED:
             for j in range(theta.shape[1]):
-                theta[i, j] = work.theta[j]
-                k[i, j] = work.k[j]
-                log_lik[i, j] = work.log_lik[j]
+                theta[i, j] = grid.theta[j]
+                k[i, j] = grid.k[j]
+                log_lik[i, j] = grid.log_lik[j]

@@ -249,7 +249,7 @@ def _rough_log(count):
 
 
 @borrower
-def _find_threshold(values, n, least, most):
+def find_threshold(values, n, least, most):
     """A threshold with ``least`` to ``most`` values above it; NaN if `_TRIALS` find none.
 
     The number of values above a threshold falls about exponentially, as in the tail of a density.
@@ -279,7 +279,7 @@ def thin(candidates, n, size):
     Returns how many, and a threshold: later values are needed only if they are above it.
     """
     value, place = candidates.value, candidates.place
-    threshold = _find_threshold(value, n, size, size + size // 8)
+    threshold = find_threshold(value, n, size, size + size // 8)
     if threshold != threshold:
         sort_descending(candidates, n)
         return size, value[size - 1]
@@ -311,7 +311,7 @@ def guess_threshold(row, n, size, sample):
     for k in range(_SAMPLE):
         sample[k] = row[k * step]
     least = rank_in_sample(size * _SAMPLE / n)
-    return _find_threshold(sample, _SAMPLE, least, least + least // 4)
+    return find_threshold(sample, _SAMPLE, least, least + least // 4)
 
 
 @borrower

@@ -93,6 +93,15 @@ def clear(state):
     clear_groups(state[GROUPS:])
 
 
+@borrower
+def spread(state):
+    """The largest log weight, and the mean and the standard deviation of the finite ones."""
+    term = state[LOG_WEIGHT:]
+    count, scale = term[FINITE], term[SCALE]
+    mean, variance = (term[SUM_HI] + term[SUM_LO]) / count, term[M2] / count
+    return state[MAX], mean / scale, np.sqrt(variance) / scale
+
+
 # --- merging --------------------------------------------------------------------------------
 
 

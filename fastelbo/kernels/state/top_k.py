@@ -25,13 +25,14 @@ from ..math.copies import copy, fill
 from ..math.selection import (
     RUN,
     Candidates,
+    find_threshold,
     guess_threshold,
     make_candidates,
-    select_largest,
     take_above,
     take_below,
     thin,
 )
+from ..math.sorting import room_to_sort, sort_copy
 from ..math.sums import from_order_key, order_key
 
 # Fields of a row.
@@ -44,13 +45,20 @@ MOST_PUSHED = 2048
 # A stream with more than this times ``capacity`` values is thinned.
 _SURPLUS = 3
 
-# The streams of several lanes: values, thresholds and counts; and room to thin one of them.
-TopK = namedtuple("TopK", ["value", "threshold", "count", "candidates"])
+# A row has room for one value more in so many.
+_SHARE = 5
+
+# The streams of several lanes: values, thresholds and counts; and room to thin one of them. The
+# standard score of a threshold that suited an earlier stream is that of the first one to be tried.
+TopK = namedtuple("TopK", ["value", "threshold", "count", "score", "candidates"])
+
+# Room to sort a row: a stream for what is too long, and two arrays.
+Sorting = namedtuple("Sorting", ["top_k", "spare", "found"])
 
 
 def row_size(capacity: int) -> int:
     """Length of a row for the ``capacity`` largest values; 0 if ``capacity`` is 0."""
-    return VALUES + capacity + capacity // 8 if capacity else 0
+    return VALUES + capacity + capacity // _SHARE if capacity else 0
 
 
 @block
@@ -61,6 +69,7 @@ def make_top_k(lanes, capacity):
         np.empty((lanes, candidates.value.shape[0] if capacity > 0 else 0)),
         np.empty(lanes),
         np.empty(lanes, np.int64),
+        np.full(lanes, np.nan),
         candidates,
     )
 
@@ -137,6 +146,29 @@ def push_top(top_k, lane, capacity, x, n, top):
 
 
 @borrower
+def push_row(top_k, lane, capacity, x, n, top, mean, deviation):
+    """`push_top`; the finite x have this mean and standard deviation.
+
+    Rows are often alike. A threshold that suits the last one suits this one, relative to both.
+    """
+    guess = mean + top_k.score[lane] * deviation
+    if top_k.threshold[lane] > -np.inf or top_k.count[lane] > 0:
+        push_top(top_k, lane, capacity, x, n, top)
+        return
+    taken = _take(top_k, lane, capacity, x, n, guess) if guess < top else 0
+    if taken >= capacity:
+        top_k.threshold[lane] = max(guess, top_k.threshold[lane])
+    else:
+        open_row(top_k, lane, -np.inf)
+        push_top(top_k, lane, capacity, x, n, top)
+    if not capacity <= taken <= 2 * capacity:
+        # So many more values that chance makes them rarely too few.
+        value, least, most = top_k.value[lane], capacity + capacity // 10, capacity + capacity // 6
+        threshold = find_threshold(value, top_k.count[lane], least, most)
+        top_k.score[lane] = (threshold - mean) / deviation
+
+
+@borrower
 def _negate(x, n, out):
     """out[:n] = -x[:n], and -inf where x is; returns the largest."""
     best = order_key(-np.inf)
@@ -178,10 +210,28 @@ def push_top_row(top_k, lane, capacity, row):
     top_k.threshold[lane] = max(top_k.threshold[lane], row[THRESHOLD])
 
 
+@block
+def make_sorting(size):
+    """Allocate room to sort the ``size`` largest values of a row."""
+    room = room_to_sort(size + size // _SHARE)
+    return Sorting(make_top_k(1, size), np.empty(room), np.empty(room))
+
+
 @borrower
-def sort_row(row, size, candidates, out):
+def sort_row(row, size, sorting, out):
     """out = the ``size`` largest values of a row, descending; -inf if the row has fewer."""
-    count = np.int64(row[COUNT])
-    found = select_largest(row[VALUES:], count, size, candidates)
-    copy(candidates.value, found, out)
-    fill(out[found:], size - found, -np.inf)
+    top_k, spare, found = sorting
+    values, count = row[VALUES:], np.int64(row[COUNT])
+    if count <= size + size // _SHARE:
+        sort_copy(values, count, spare, found)
+    else:
+        # A row that no stream of this size wrote.
+        open_row(top_k, 0, -np.inf)
+        push_top(top_k, 0, size, values, count, np.inf)
+        if top_k.count[0] > size + size // _SHARE:
+            _thin_lane(top_k, 0, size)
+        count = top_k.count[0]
+        sort_copy(top_k.value[0], count, spare, found)
+    count = min(count, size)
+    copy(found, count, out)
+    fill(out[count:], size - count, -np.inf)
