@@ -118,6 +118,7 @@ def compile_for(target, module):
     library._final_module = module = module.clone()
     module.triple = target.triple
     library._optimize_functions(module)
+    link_only.make_private(module)
     CPUCodeLibrary._optimize_final_module(library)
     return module, machine.emit_assembly(module)
 

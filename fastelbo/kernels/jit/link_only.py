@@ -5,6 +5,10 @@ linked into another. A kernel consists of a hundred nested functions, whose own 
 runs: that took two thirds of the compile time. This compiler only lowers a function to LLVM's
 language; it is optimised once, with the kernel.
 
+There nobody else calls it. LLVM is told so (`make_private`): it then drops arguments that no
+function reads, and inlines what has a single caller. An argument may be a plan or a workspace, of
+a hundred words that each call would copy.
+
 Loops may ask the vectoriser for several vectors in flight. A long chain of dependent operations, as
 of an exponential, then waits less for the result of the one before: a core sees too few iterations
 ahead to overlap them by itself. No sum is reordered, so the bits stay.
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -72,6 +76,25 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
         self._finalize_dynamic_globals()
         self._verify_declare_only_symbols()
         self._finalized = True
+
+
+def make_private(module: Any) -> None:
+    """Leave only the entry points of an LLVM module to others.
+
+    numba itself knows its own functions, which count references, by their names.
+    """
+    for function in module.functions:
+        is_part = function.linkage == binding.Linkage.linkonce_odr
+        if is_part and not function.is_declaration and not function.name.startswith("NRT_"):
+            function.linkage = binding.Linkage.internal
+
+
+class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """LLVM code of a kernel, with all that it consists of."""
+
+    def _optimize_final_module(self) -> None:
+        make_private(self._final_module)
+        super()._optimize_final_module()
 
 
 # The size of a type, by the type: LLVM has to be asked by a module with a variable of that type.
