@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import llvmlite.binding as llvm
 import numba
-from numba.core.codegen import CPUCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.controlflow import CFGraph
 from numba.core.registry import cpu_target
@@ -114,11 +113,11 @@ def compile_for(target, module):
     machine.set_asm_verbosity(True)
     codegen = copy.copy(cpu_target.target_context.codegen())
     codegen._tm, codegen._data_layout = machine, str(machine.target_data)
-    library = codegen.create_library("kernel")
+    library = link_only.KernelLibrary(codegen, "kernel")
     library._final_module = module = module.clone()
     module.triple = target.triple
     library._optimize_functions(module)
-    CPUCodeLibrary._optimize_final_module(library)
+    library._optimize_final_module()
     return module, machine.emit_assembly(module)
 
 

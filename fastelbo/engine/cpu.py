@@ -16,6 +16,7 @@ from ..kernels.cpu.launch import (
     mixture_expectations,
     new_counter,
 )
+from ..kernels.draws.blocks import LANES
 from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
@@ -84,11 +85,12 @@ class CPUBackend:
 
         def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
             counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
+            # A part for data points of few draws begins with little: its workspace is narrow.
             launch(
                 drivers.driver_of_states(cut), plans(ranges_of_steps(cut, first, stop)),
                 np.uint64(request.key), request.first_index, points, cut, first, states.iw_sizes,
                 states.capacity, states.top_rows, moments, top_rows, counter,
-                n_threads=self.n_threads,
+                n_threads=self.n_threads, short=cut.draws <= LANES,
                 work=count * draws * (request.work + _DRAW_WORK), counter=counter,
             )  # fmt: skip
 

@@ -19,6 +19,9 @@ from ..weights.pareto import fit_tails, kept_draws
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
 
+# Numbers of the states that are read at a time, 1 MB: memory that is used again needs no new pages.
+_READ_NUMBERS = 2**17
+
 # Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
 # fill(moments, top_rows) writes the states of some chunks into arrays (points, chunks, ...).
@@ -207,12 +210,19 @@ class Reader:
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
-        values = state.read(states.moments, self._groups)
-        values["pareto_k"], tails = states.tails(self.n_samples)
-        values["tail"] = tails if self._keeps_tails else np.empty((len(tails), 0))
-        if states.of_replicates is not None:
-            values |= self._of_replicates(states.of_replicates.moments, states.replicates)
-        self._parts.append(values)
+        points, size = states.moments.shape
+        pareto_k, tails = states.tails(self.n_samples)
+        tails = tails if self._keeps_tails else np.empty((points, 0))
+        step = max(1, _READ_NUMBERS // size)
+        for lo in range(0, max(1, points), step):
+            part = slice(lo, lo + step)
+            values = state.read(states.moments[part], self._groups)
+            values["pareto_k"], values["tail"] = pareto_k[part], tails[part]
+            if states.of_replicates is not None:
+                count = states.replicates
+                rows = states.of_replicates.moments[lo * count : (lo + step) * count]
+                values |= self._of_replicates(rows, count)
+            self._parts.append(values)
 
     def _of_replicates(self, moments: Floats, count: int) -> Quantities:
         """Estimates (points, replicates) from the draws of each replicate alone."""

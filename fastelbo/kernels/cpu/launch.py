@@ -29,6 +29,7 @@ from . import drivers
 _PARTS = 8
 # A part has at most so many multiply-adds if it can: a hundredth of a second or two.
 _PART_WORK = 2**28
+_SHORT_WORK = 2**22
 # For less work, the main thread takes part: it is back within a tenth of a second.
 _LONG_WORK = 2**30
 # About the multiply-adds that an exponential costs.
@@ -70,20 +71,22 @@ def launch(
     *args: Any,
     n_threads: int | None = None,
     work: float = 0.0,
+    short: bool = False,
     counter: Counter | None = None,
 ) -> None:
     """Run ``function(part, parts, *args)`` for all parts, on ``n_threads`` threads.
 
     ``work`` is about the number of multiply-adds. If they take long, the main thread waits for the
     others and serves interrupts: then no further part is taken. A kernel of which one part may take
-    long has the ``counter`` among its arguments too, and looks at it.
+    long has the ``counter`` among its arguments too, and looks at it. Parts are ``short`` where one
+    takes hardly more time than its share of the work.
 
     A launch that is stopped raises what stopped it. It leaves its results undone, so that no array
     that it writes to may be one that anybody keeps.
     """
     share = compiled(function)
     threads = min(n_threads or available_threads(), most_threads())
-    parts = max(_PARTS * threads, int(work / _PART_WORK))
+    parts = max(_PARTS * threads, int(work / (_SHORT_WORK if short else _PART_WORK)))
     waits = work > _LONG_WORK and can_wait()
     if waits or not getattr(share, "overloads", True):
         # Compile on this thread, that an interrupt need not wait for a compiler on another.

@@ -71,11 +71,22 @@ def _others_aside() -> Iterator[None]:
         gc.unfreeze()
 
 
+def _library(state: Any, function: Any) -> Any:
+    """Where the code of a kernel goes; None where numba makes that as it does for others."""
+    if link_only is None or state.library is not None:
+        return state.library
+    library = link_only.KernelLibrary(state.targetctx.codegen(), function.__qualname__)
+    library.enable_object_caching()
+    return library
+
+
 def _entry_compiler() -> dict[str, Any]:
     """Options to compile what Python calls, with all that it consists of."""
 
     class EntryCompiler(numba.core.compiler.Compiler):  # type: ignore[misc]
         def compile_extra(self, function: Any) -> Any:
+            with contextlib.suppress(Exception):
+                self.state.library = _library(self.state, function)
             with _others_aside():
                 return super().compile_extra(function)
 

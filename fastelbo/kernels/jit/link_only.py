@@ -5,6 +5,12 @@ linked into another. A kernel consists of a hundred nested functions, whose own 
 runs: that took two thirds of the compile time. This compiler only lowers a function to LLVM's
 language; it is optimised once, with the kernel.
 
+There nobody else calls it, and LLVM may drop the arguments that it does not read. An array is seven
+words or more, of which most functions read two; a plan with its workspace is some hundreds, which
+each call would copy: for few draws that took longer than to draw them. A function that takes many
+words and has a single caller also becomes a part of that one. If all did, a kernel would compile a
+tenth longer.
+
 Loops may ask the vectoriser for several vectors in flight. A long chain of dependent operations, as
 of an exponential, then waits less for the result of the one before: a core sees too few iterations
 ahead to overlap them by itself. No sum is reordered, so the bits stay.
@@ -12,14 +18,18 @@ ahead to overlap them by itself. No sum is reordered, so the bits stay.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
 from numba.core.controlflow import CFGraph
 from numba.core.typed_passes import NativeLowering
+
+# Arguments of LLVM's functions: a loop over some arrays takes fewer.
+_MANY_WORDS = 48
 
 
 def _innermost_back_edges(function: Any) -> list[Any]:
@@ -72,6 +82,32 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
         self._finalize_dynamic_globals()
         self._verify_declare_only_symbols()
         self._finalized = True
+
+
+def _make_private(module: Any, words: int) -> None:
+    """Leave functions that take more than so many words to nobody but their callers in a module.
+
+    numba itself knows its own functions, which count references, by their names.
+    """
+    for function in module.functions:
+        is_part = function.linkage == binding.Linkage.linkonce_odr and not function.is_declaration
+        takes_many = sum(1 for _ in function.arguments) > words
+        if is_part and takes_many and not function.name.startswith("NRT_"):
+            function.linkage = binding.Linkage.internal
+
+
+class KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """LLVM code of a kernel, with all that it consists of."""
+
+    def _optimize_final_module(self) -> None:
+        _make_private(self._final_module, _MANY_WORDS)
+        super()._optimize_final_module()
+        _make_private(self._final_module, 0)
+        # A version without this pass leaves the arguments.
+        with contextlib.suppress(AttributeError):
+            passes = binding.create_new_module_pass_manager()
+            passes.add_dead_arg_elimination_pass()
+            passes.run(self._final_module, self._codegen._pass_builder())
 
 
 # The size of a type, by the type: LLVM has to be asked by a module with a variable of that type.

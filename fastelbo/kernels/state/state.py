@@ -385,7 +385,10 @@ def _group_means(groups: Floats) -> Floats:
 @np.errstate(all="ignore")
 def read_means(states: Floats, group_sizes: int) -> dict[str, Floats]:
     """The estimates of `read` alone: means, without errors."""
-    columns = _columns(states)
+    return _means(_columns(states), group_sizes)
+
+
+def _means(columns: Floats, group_sizes: int) -> dict[str, Floats]:
     return {
         "log_evidence": _log_evidence(columns),
         "elbo": _mean(columns, LOG_WEIGHT, -np.inf),
@@ -436,7 +439,7 @@ def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
         largest_share = np.abs(ends).max(axis=0) ** 2 / columns[LOG_WEIGHT + M2]
         gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n) / scale
         some = finite > 0
-        values = read_means(states, group_sizes)
+        values = _means(columns, group_sizes)
         values |= {
             "relative_variance": np.where(some, relative_variance, np.nan),
             "ess": np.where(some, ess, 0.0),
