@@ -288,8 +288,14 @@ def normals(kind):
     return PHILOX | polynomial(kind) | {f"vsqrt{kind}": 1} | division
 
 
-# Words become numbers.
-WORDS = {"pd": {"vpsllq": 1, r"v(add|sub|mul)pd": 1}, "ps": {"vcvtu?dq2ps": 1, "vmulps": 1}}
+# Words become numbers: as the digits of a float.
+WORDS = {
+    "pd": {r"vpsllq|vp?or(p[sd])?|orr": 1, r"v(add|sub|mul)pd": 1},
+    "ps": {"vcvtu?dq2ps": 1, "vmulps": 1},
+}
+
+# An instruction, or a comparison and a choice.
+LARGEST = r"v(max|cmp\w*)pd"
 
 EXPECTED = {
     "take_above": {r"vcmp\w*pd": 8},
@@ -299,16 +305,17 @@ EXPECTED = {
     # A polynomial of degree four for each lane, and the product.
     "multiply_values": {r"vfn?m(add|sub)\d+pd": 4, "vmulpd": 1},
     "set_logs": polynomial("pd") | {"vdivpd": 2},
-    "set_ranks": {r"vpsubd": 8, r"vpcmpgtd": 8},
-    "highest": {r"vmaxpd": 16},
+    # Eight comparisons are added up; one of them may be a shift.
+    "set_ranks": {r"vpsubd": 7, r"vpcmpgtd": 8},
+    "highest": {LARGEST: 8},
     # Four exponentials in flight.
-    "scale_weights": {r"vfn?m(add|sub)\d+pd": 52, r"vmaxpd": 4, r"vaddpd": 4},
-    # A whole row of columns in flight, and the largest of four rows.
-    "add_columns": {r"vfn?m(add|sub)\d+pd": 26, r"vmaxpd": 8, r"vaddpd": 4},
+    "scale_weights": {r"vfn?m(add|sub)\d+pd": 52, LARGEST: 4, r"vaddpd": 4},
+    # A row of sixteen columns in flight.
+    "add_columns": {r"vfn?m(add|sub)\d+pd": 26, LARGEST: 2, r"vaddpd": 4},
     # Two columns of four rows at a time.
-    "copy_columns": {r"vinsertf\w+": 4, r"vunpck[lh]pd": 4},
+    "copy_columns": {r"vinsertf\w+|vunpck[lh]pd|zip[12]q": 4},
     # Four terms before three numbers are stored.
-    "extremes_and_sum": {r"vmaxpd": 4, r"vminpd": 4, r"vaddpd": 4},
+    "extremes_and_sum": {LARGEST: 4, r"v(min|cmp\w*)pd": 4, r"vaddpd": 4},
     "joint_moments": {r"vsubpd": 8, r"vfn?m(add|sub)\d+pd": 12},
     # Four partial sums in a register.
     "group_sums": {r"vaddpd": 1},
@@ -371,7 +378,11 @@ BY_NUMBER = {
     ("SSE2", "vsqrtps"),
     ("SSE2", r"vpsrlv?q"),
     ("NEON", r"vpmaxsq|vpcmpgtq|vmaxpd"),
+    # LLVM does not see that the factors of a 64-bit product have 32 bits.
+    ("NEON", "vpmuludq"),
 }
+# Loops over single lanes that are no hot ones: those that `far` mends.
+BESIDE = {"mixture_density": 1}
 LIBRARY = {"exp", "log", "log1p", "sin", "cos", "sincos", "pow", "sqrt", "fma"}
 
 
@@ -522,7 +533,7 @@ def test_hot_loop(machine_code, target, name):
     assert conversions <= CONVERTING.get(name, set())
     assert not LIBRARY & set(found["called"]), found["called"]
     assert not found["reorders"]
-    assert not found["scalar loops"]
+    assert len(found["scalar loops"]) <= BESIDE.get(name, 0), found["scalar loops"]
 
 
 if __name__ == "__main__":
