@@ -15,7 +15,7 @@ from ..jit.compile import block, borrower, by_precision, exact
 from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
 from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
+from ..math.sums import WIDTH, highest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import BAD, MAX, clear, push_log_weights
 from ..state.top_k import (
     THRESHOLD,
@@ -35,7 +35,7 @@ _PIECE = 1024
 _TILE_ROW = _PIECE + _LINE
 # A block of log weights ends where its address is a multiple of this: it fits the first-level cache
 # with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
-_BLOCK = 1600
+_BLOCK = 3200
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -201,7 +201,9 @@ def summaries(
 ):  # fmt: skip
     """States of chunks of x, as in `drivers.states`; the first draw of x has address ``first``."""
     columns, streams = x.shape[2], top_rows.shape[3]
+    flat = x.reshape(x.size)
     end = first + x.shape[1]
+    first_start, last_stop = first_chunk * CHUNK, min(last_chunk * CHUNK, end)
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
     before = _columns_before(x) % together
@@ -236,6 +238,11 @@ def summaries(
         stop = min(start + CHUNK, end)
         while start < stop:
             count = min(_BLOCK - start % _BLOCK, stop - start)
+            place = (a * x.shape[1] + start - first) * columns + b
+            later, later_count = place + count * columns, min(_BLOCK, end - start - count)
+            if start + count == last_stop:
+                later = (a * x.shape[1] + first_start - first) * columns + b + width
+                later_count = min(_BLOCK - first_start % _BLOCK, last_stop - first_start)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
@@ -243,8 +250,16 @@ def summaries(
                 row = constant(room)
                 if not copies:
                     row = _without_copy(x, a, start - first, count, room)
+                ahead, stride, lines = place + _BLOCK, WIDTH, 8
+                if columns > 1:
+                    # The rows of the next tile, a part of them for each column of this one.
+                    steps = width * ((count + 127) // 128)
+                    lines = (later_count + steps - 1) // steps
+                    stride = columns
+                    ahead = later + j * ((count + 127) // 128) * lines * columns
                 push_log_weights(
-                    state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count
+                    state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count,
+                    flat, ahead, stride, lines,
                 )
                 if capacity > 0 and not at_once:
                     lane, top = streams * j, fresh[MAX]
