@@ -239,10 +239,14 @@ def summaries(
         while start < stop:
             count = min(_BLOCK - start % _BLOCK, stop - start)
             place = (a * x.shape[1] + start - first) * columns + b
-            later, later_count = place + count * columns, min(_BLOCK, end - start - count)
-            if start + count == last_stop:
+            later, stride, later_count = place + _BLOCK, WIDTH, count // WIDTH
+            if columns > 1 and start + count < last_stop:
+                later, stride = place + count * columns, columns
+                later_count = min(_BLOCK, last_stop - start - count)
+            elif columns > 1:
+                # The first block of the next columns.
                 later = (a * x.shape[1] + first_start - first) * columns + b + width
-                later_count = min(_BLOCK - first_start % _BLOCK, last_stop - first_start)
+                stride, later_count = columns, min(_BLOCK, last_stop - first_start)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
@@ -250,13 +254,8 @@ def summaries(
                 row = constant(room)
                 if not copies:
                     row = _without_copy(x, a, start - first, count, room)
-                ahead, stride, lines = place + _BLOCK, WIDTH, 8
-                if columns > 1:
-                    # The rows of the next tile, a part of them for each column of this one.
-                    steps = width * ((count + 127) // 128)
-                    lines = (later_count + steps - 1) // steps
-                    stride = columns
-                    ahead = later + j * ((count + 127) // 128) * lines * columns
+                # Each of the columns prefetches a part of the next tile.
+                ahead, lines = later + later_count * j // width * stride, later_count // width
                 push_log_weights(
                     state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count,
                     flat, ahead, stride, lines,

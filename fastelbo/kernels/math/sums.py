@@ -17,7 +17,7 @@ PARTIAL_SUMS = 32
 # A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
-# Numbers of a row that is prefetched: two cache lines.
+# Neighbouring numbers that are prefetched together: two cache lines.
 WIDTH = 16
 
 _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
@@ -242,15 +242,14 @@ def extremes_and_sum(x, n, partial_sums):
 
 
 @borrower(interleave=4)
-def _scale_rows(x, top, start, stop, w, partial):
-    """Set w = exp(x - top) and add to partial sums, for whole rows of `PARTIAL_SUMS` terms."""
-    for first in range(start, stop, PARTIAL_SUMS):
-        for j in range(PARTIAL_SUMS):
-            # An unsigned index is not looked at for a sign.
-            k = np.uint64(first) + np.uint64(j)
-            weight = exp_normal(x[k] - top)
-            w[k] = weight
-            partial[j] += weight
+def _scale_row(x, top, first, w, partial):
+    """Set w = exp(x - top) and add to partial sums, for `PARTIAL_SUMS` terms."""
+    for j in range(PARTIAL_SUMS):
+        # An unsigned index is not looked at for a sign.
+        k = np.uint64(first) + np.uint64(j)
+        weight = exp_normal(x[k] - top)
+        w[k] = weight
+        partial[j] += weight
 
 
 @borrower
@@ -259,29 +258,31 @@ def scale_weights(x, top, n, w, partial_sums):
 
     What lies behind x is prefetched: the next block, if x is part of a long row.
     """
-    return scale_and_prefetch(x, top, n, w, x, n, WIDTH, _STEP // WIDTH, partial_sums)
+    return scale_and_prefetch(x, top, n, w, x, n, WIDTH, n // WIDTH, partial_sums)
 
 
 @borrower
 def scale_and_prefetch(x, top, n, w, later, place, stride, count, partial_sums):
-    """As `scale_weights`. Prefetch what is needed later: ``count`` rows of `AHEAD` numbers each
-    `AHEAD` terms, from later[place] on.
+    """As `scale_weights`, but later[place + k stride : ... + `WIDTH`] is prefetched for k < count.
 
-    The processor prefetches nothing by itself while exponentials are computed.
+    The processor prefetches nothing by itself while exponentials are computed. It waits where many
+    lines are asked for at once: a few are, beside each row of partial sums.
     """
     partial, last = partial_sums[0], partial_sums[1]
     partial[:] = 0.0
     full = n - n % PARTIAL_SUMS
-    for first in range(0, full, _STEP):
-        prefetch_rows(later, place, stride, WIDTH, count)
-        place += stride * count
-        _scale_rows(x, top, first, min(first + _STEP, full), w, partial)
+    each, left = (count * PARTIAL_SUMS + n - 1) // n, count
+    for first in range(0, full, PARTIAL_SUMS):
+        prefetch_rows(later, place, stride, WIDTH, min(each, left))
+        place += each * stride
+        left -= each
+        _scale_row(x, top, first, w, partial)
     if full < n:
         # A whole row takes less time than a part of it: the weight of -inf is 0.
         last[:] = -np.inf
         for k in range(full, n):
             last[k - full] = x[k]
-        _scale_rows(last, top, 0, PARTIAL_SUMS, last, partial)
+        _scale_row(last, top, 0, last, partial)
         for k in range(full, n):
             w[k] = last[k - full]
     return close_sums(partial)

@@ -303,7 +303,7 @@ def push_log_weights(
     The other arrays are room: ``fresh`` for the state of the block alone, ``w`` for its scaled
     weights, ``sums`` and ``values`` for those of its groups, ``partial_sums`` for sums. If
     fresh[BAD] is not 0, ``clean`` then holds the log weights with bad ones as -inf. It may be the
-    same array.
+    same array. Of the array ``later``, ``count`` pieces are prefetched; see `scale_and_prefetch`.
     """
     _set_weights(
         fresh, log_weight, first, n, clean, w, values, later, place, stride, count, partial_sums
