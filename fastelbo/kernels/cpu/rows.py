@@ -33,8 +33,9 @@ _LINE, _LINE_BYTES = 8, 64
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
 _TILE_ROW = _PIECE + _LINE
-# A block of log weights ends where its address is a multiple of this: it fits the first-level cache
-# with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
+# A block of log weights ends where its address is a multiple of this: it has whole rows of partial
+# sums, and no group of 10 or of 100 crosses its end. A block costs as much as some 200 of its log
+# weights. Its log weights and weights take 50 kB.
 _BLOCK = 3200
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
@@ -195,6 +196,22 @@ def logsumexp_fold(part, parts, states, out):
 
 
 @block
+def _after(x, a, b, width, start, count, first, end):
+    """(place, stride, count) of what is prefetched beside the block of x[a, start:, b].
+
+    They are pieces of the row, from one block on, or else the rows of the next block of ``width``
+    columns. The draws of x from ``first`` to ``end`` are summarized.
+    """
+    columns = x.shape[2]
+    place = (a * x.shape[1] + start) * columns + b
+    if columns == 1:
+        return place + _BLOCK, WIDTH, count // WIDTH
+    if start + count < end:
+        return place + count * columns, columns, min(_BLOCK, end - start - count)
+    return place + (first - start) * columns + width, columns, min(_BLOCK, end - first)
+
+
+@block
 def summaries(
     part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, prefix_rows,
     states, top_rows,
@@ -203,7 +220,7 @@ def summaries(
     columns, streams = x.shape[2], top_rows.shape[3]
     flat = x.reshape(x.size)
     end = first + x.shape[1]
-    first_start, last_stop = first_chunk * CHUNK, min(last_chunk * CHUNK, end)
+    first_row, end_row = first_chunk * CHUNK - first, min(last_chunk * CHUNK, end) - first
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
     before = _columns_before(x) % together
@@ -238,15 +255,7 @@ def summaries(
         stop = min(start + CHUNK, end)
         while start < stop:
             count = min(_BLOCK - start % _BLOCK, stop - start)
-            place = (a * x.shape[1] + start - first) * columns + b
-            later, stride, later_count = place + _BLOCK, WIDTH, count // WIDTH
-            if columns > 1 and start + count < last_stop:
-                later, stride = place + count * columns, columns
-                later_count = min(_BLOCK, last_stop - start - count)
-            elif columns > 1:
-                # The first block of the next columns.
-                later = (a * x.shape[1] + first_start - first) * columns + b + width
-                stride, later_count = columns, min(_BLOCK, last_stop - first_start)
+            later, stride, pieces = _after(x, a, b, width, start - first, count, first_row, end_row)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
@@ -255,11 +264,11 @@ def summaries(
                 if not copies:
                     row = _without_copy(x, a, start - first, count, room)
                 # Each of the columns prefetches a part of the next tile.
-                ahead, lines = later + later_count * j // width * stride, later_count // width
+                place, share = later + pieces * j // width * stride, pieces // width
                 push_log_weights(
                     state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count,
-                    flat, ahead, stride, lines,
-                )
+                    flat, place, stride, share,
+                )  # fmt: skip
                 if capacity > 0 and not at_once:
                     lane, top = streams * j, fresh[MAX]
                     row = constant(room) if fresh[BAD] > 0.0 else row

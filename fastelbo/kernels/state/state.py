@@ -284,9 +284,7 @@ def _set_weights(
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    total_w = scale_and_prefetch(
-        kept, top, n, w, later, place, stride, count, partial_sums
-    )
+    total_w = scale_and_prefetch(kept, top, n, w, later, place, stride, count, partial_sums)
     state[MAX] = top
     state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
     state[REST_LO] = 0.0
