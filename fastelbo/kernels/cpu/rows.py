@@ -15,7 +15,7 @@ from ..jit.compile import block, borrower, by_precision, exact
 from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
 from ..math.columns import constant, copy_columns
 from ..math.scalar import exp, two_sum
-from ..math.sums import highest, make_partial_sums, scale_weights, sum_of_rest
+from ..math.sums import WIDTH, highest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import BAD, MAX, clear, push_log_weights, spread
 from ..state.top_k import (
     THRESHOLD,
@@ -33,9 +33,10 @@ _LINE, _LINE_BYTES = 8, 64
 _PIECE = 1024
 # A row of a tile is longer by a cache line. Rows at distances of 8 kB would share a few lines.
 _TILE_ROW = _PIECE + _LINE
-# A block of log weights ends where its address is a multiple of this: it fits the first-level cache
-# with its weights, has whole rows of partial sums, and no group of 10 or of 100 crosses its end.
-_BLOCK = 1600
+# A block of log weights ends where its address is a multiple of this: it has whole rows of partial
+# sums, and no group of 10 or of 100 crosses its end. A block costs as much as some 200 of its log
+# weights. Its log weights and weights take 50 kB.
+_BLOCK = 3200
 
 # Fields of a log-sum-exp state: log(sum exp(x)) = TOP + log1p(HIGH + LOW). The compensated sum
 # HIGH + LOW leaves one maximum out.
@@ -195,13 +196,31 @@ def logsumexp_fold(part, parts, states, out):
 
 
 @block
+def _after(x, a, b, width, start, count, first, end):
+    """(place, stride, count) of what is prefetched beside the block of x[a, start:, b].
+
+    They are pieces of the row, from one block on, or else the rows of the next block of ``width``
+    columns. The draws of x from ``first`` to ``end`` are summarized.
+    """
+    columns = x.shape[2]
+    place = (a * x.shape[1] + start) * columns + b
+    if columns == 1:
+        return place + _BLOCK, WIDTH, count // WIDTH
+    if start + count < end:
+        return place + count * columns, columns, min(_BLOCK, end - start - count)
+    return place + (first - start) * columns + width, columns, min(_BLOCK, end - first)
+
+
+@block
 def summaries(
     part, parts, x, first, first_chunk, last_chunk, iw_sizes, capacity, prefix_rows,
     states, top_rows,
 ):  # fmt: skip
     """States of chunks of x, as in `drivers.states`; the first draw of x has address ``first``."""
     columns, streams = x.shape[2], top_rows.shape[3]
+    flat = x.reshape(x.size)
     end = first + x.shape[1]
+    first_row, end_row = first_chunk * CHUNK - first, min(last_chunk * CHUNK, end) - first
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
     before = _columns_before(x) % together
@@ -236,6 +255,7 @@ def summaries(
         stop = min(start + CHUNK, end)
         while start < stop:
             count = min(_BLOCK - start % _BLOCK, stop - start)
+            later, stride, pieces = _after(x, a, b, width, start - first, count, first_row, end_row)
             if copies:
                 copy_columns(x, a, start - first, b, width, count, tile)
             for j in range(width):
@@ -243,9 +263,12 @@ def summaries(
                 row = constant(room)
                 if not copies:
                     row = _without_copy(x, a, start - first, count, room)
+                # Each of the columns prefetches a part of the next tile.
+                place, share = later + pieces * j // width * stride, pieces // width
                 push_log_weights(
-                    state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count
-                )
+                    state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count,
+                    flat, place, stride, share,
+                )  # fmt: skip
                 if capacity > 0 and not at_once:
                     lane, top = streams * j, fresh[MAX]
                     row = constant(room) if fresh[BAD] > 0.0 else row

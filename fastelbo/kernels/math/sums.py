@@ -17,6 +17,8 @@ PARTIAL_SUMS = 32
 # A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
+# Neighbouring numbers that are prefetched together: two cache lines.
+WIDTH = 16
 
 _ALL_BUT_SIGN = np.int64(0x7FFFFFFFFFFFFFFF)
 
@@ -222,45 +224,67 @@ def extremes_and_sum(x, n, partial_sums):
                 low = value if value < low else low
                 total += value
             peak[j], valley[j], partial[j] = top, low, total
-    for first in range(whole, n, PARTIAL_SUMS):
-        for j in range(min(PARTIAL_SUMS, n - first)):
+    full = n - n % PARTIAL_SUMS
+    for first in range(whole, full, PARTIAL_SUMS):
+        for j in range(PARTIAL_SUMS):
             value = x[first + j]
             peak[j] = value if value > peak[j] else peak[j]
             valley[j] = value if value < valley[j] else valley[j]
             partial[j] += value
+    for j in range(n - full):
+        value = x[full + j]
+        peak[j] = value if value > peak[j] else peak[j]
+        valley[j] = value if value < valley[j] else valley[j]
+        partial[j] += value
     for j in range(PARTIAL_SUMS):
         valley[j] = -valley[j]
     return _close_peaks(peak), -_close_peaks(valley), close_sums(partial)
 
 
 @borrower(interleave=4)
-def _scale_rows(x, top, start, stop, w, partial):
-    """Set w = exp(x - top) and add to partial sums, for whole rows of `PARTIAL_SUMS` terms."""
-    for first in range(start, stop, PARTIAL_SUMS):
-        for j in range(PARTIAL_SUMS):
-            # An unsigned index is not looked at for a sign.
-            k = np.uint64(first) + np.uint64(j)
-            weight = exp_normal(x[k] - top)
-            w[k] = weight
-            partial[j] += weight
+def _scale_row(x, top, first, w, partial):
+    """Set w = exp(x - top) and add to partial sums, for `PARTIAL_SUMS` terms."""
+    for j in range(PARTIAL_SUMS):
+        # An unsigned index is not looked at for a sign.
+        k = np.uint64(first) + np.uint64(j)
+        weight = exp_normal(x[k] - top)
+        w[k] = weight
+        partial[j] += weight
 
 
 @borrower
 def scale_weights(x, top, n, w, partial_sums):
     """Set w = exp(x - top) and return its sum; no x exceeds ``top``. NaN in x gives NaN.
 
-    It prefetches what lies behind x: the next block, if x is part of a long row. The processor
-    prefetches nothing by itself while exponentials are computed.
+    What lies behind x is prefetched: the next block, if x is part of a long row.
     """
-    partial = partial_sums[0]
+    return scale_and_prefetch(x, top, n, w, x, n, WIDTH, n // WIDTH, partial_sums)
+
+
+@borrower
+def scale_and_prefetch(x, top, n, w, later, place, stride, count, partial_sums):
+    """As `scale_weights`, but later[place + k stride : ... + `WIDTH`] is prefetched for k < count.
+
+    The processor prefetches nothing by itself while exponentials are computed. It waits where many
+    lines are asked for at once: a few are, beside each row of partial sums.
+    """
+    partial, last = partial_sums[0], partial_sums[1]
     partial[:] = 0.0
     full = n - n % PARTIAL_SUMS
-    for first in range(0, full, _STEP):
-        prefetch_rows(x, n + first, 0, _STEP, 1)
-        _scale_rows(x, top, first, min(first + _STEP, full), w, partial)
-    for k in range(full, n):
-        w[k] = exp_normal(x[k] - top)
-        partial[k - full] += w[k]
+    each, left = (count * PARTIAL_SUMS + n - 1) // n, count
+    for first in range(0, full, PARTIAL_SUMS):
+        prefetch_rows(later, place, stride, WIDTH, min(each, left))
+        place += each * stride
+        left -= each
+        _scale_row(x, top, first, w, partial)
+    if full < n:
+        # A whole row takes less time than a part of it: the weight of -inf is 0.
+        last[:] = -np.inf
+        for k in range(full, n):
+            last[k - full] = x[k]
+        _scale_row(last, top, 0, last, partial)
+        for k in range(full, n):
+            w[k] = last[k - full]
     return close_sums(partial)
 
 
@@ -333,12 +357,18 @@ def finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums):
                 xx += dx * dx
                 wx += dw * dx
             second_w[j], second_x[j], co_moment[j] = ww, xx, wx
-    for first in range(whole, n, PARTIAL_SUMS):
-        for j in range(min(PARTIAL_SUMS, n - first)):
+    full = n - n % PARTIAL_SUMS
+    for first in range(whole, full, PARTIAL_SUMS):
+        for j in range(PARTIAL_SUMS):
             dw, dx = w[first + j] - w_mean, x[first + j] - x_mean
             second_w[j] += dw * dw
             second_x[j] += dx * dx
             co_moment[j] += dw * dx
+    for j in range(n - full):
+        dw, dx = w[full + j] - w_mean, x[full + j] - x_mean
+        second_w[j] += dw * dw
+        second_x[j] += dx * dx
+        co_moment[j] += dw * dx
     return close_sums(second_w), close_sums(second_x), close_sums(co_moment)
 
 

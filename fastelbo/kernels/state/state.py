@@ -31,7 +31,7 @@ from ..math.sums import (
     finite_sum,
     joint_moments,
     largest,
-    scale_weights,
+    scale_and_prefetch,
     square_deviations,
     sum_of_rest,
 )
@@ -265,7 +265,9 @@ def _set_moments(state, log_weight, finite, total, n, w, room, partial_sums):
 
 
 @borrower
-def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
+def _set_weights(
+    state, log_weight, first, n, clean, w, room, later, place, stride, count, partial_sums
+):  # fmt: skip
     """Set counts and moments of a block's log weights and scaled weights; fill ``w`` with these.
 
     A log weight that is NaN or +inf is counted as bad. Then ``clean`` has the log weights with -inf
@@ -291,7 +293,7 @@ def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
         state[LOG_WEIGHT + M2] = 0.0
         fill(w, n, 0.0)
         return
-    total_w = scale_weights(kept, top, n, w, partial_sums)
+    total_w = scale_and_prefetch(kept, top, n, w, later, place, stride, count, partial_sums)
     state[MAX] = top
     state[REST_HI] = sum_of_rest(w, total_w, n, partial_sums)
     state[REST_LO] = 0.0
@@ -300,16 +302,19 @@ def _set_weights(state, log_weight, first, n, clean, w, room, partial_sums):
 
 @borrower
 def push_log_weights(
-    state, fresh, iw_sizes, first, log_weight, clean, w, sums, values, partial_sums, n
+    state, fresh, iw_sizes, first, log_weight, clean, w, sums, values, partial_sums, n,
+    later, place, stride, count,
 ):  # fmt: skip
     """Add a block of log weights to the state of its chunk; the block's first draw is ``first``.
 
     The other arrays are room: ``fresh`` for the state of the block alone, ``w`` for its scaled
     weights, ``sums`` and ``values`` for those of its groups, ``partial_sums`` for sums. If
     fresh[BAD] is not 0, ``clean`` then holds the log weights with bad ones as -inf. It may be the
-    same array.
+    same array. Of the array ``later``, ``count`` pieces are prefetched; see `scale_and_prefetch`.
     """
-    _set_weights(fresh, log_weight, first, n, clean, w, values, partial_sums)
+    _set_weights(
+        fresh, log_weight, first, n, clean, w, values, later, place, stride, count, partial_sums
+    )
     merge_moments(state, fresh)
     kept = clean if fresh[BAD] > 0.0 else log_weight
     push_groups(state[GROUPS:], iw_sizes, first, kept, w, fresh[MAX], n, sums, values, partial_sums)
@@ -335,6 +340,10 @@ def push_block(state, fresh, iw_sizes, first, work, n):
         work.scratch[2],
         work.partial_sums,
         n,
+        work.log_weight,
+        0,
+        0,
+        0,
     )
 
 
