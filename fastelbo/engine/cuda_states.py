@@ -74,7 +74,7 @@ class DeviceSlice:
         """See `loop.Slice`."""
         states = States(self.points, self._form)
         moments, top_rows = self._states.fetch()
-        states.append(moments, top_rows[:, None, : states.top_rows.shape[2]])
+        states.append(moments, top_rows[:, None, : states.row_shape[1]])
         for i in np.flatnonzero(state.overflowed(states.moments)).tolist():
             part = self._on_host(i)
             fold(part, 0, self._steps, row_pace(), lambda first, stop: None)

@@ -60,7 +60,7 @@ class HostSlice:
     ) -> None:
         self._states, self._fill, self._record = states, fill, record
         self.points = len(states.moments)
-        row = states.moments.shape[1] + math.prod(states.top_rows.shape[1:])
+        row = states.moments.shape[1] + math.prod(states.row_shape)
         most = SLICE_NUMBERS // (row * states.replicates)
         self._most_states = most if most_states is None else min(most, most_states)
 

@@ -67,10 +67,10 @@ class States:
         self.capacity = form.capacity
         self.n_threads = n_threads
         self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
-        self.top_rows = np.empty((points, form.streams, top_k.row_size(self.capacity)))
-        if self.capacity:
-            self.top_rows[..., top_k.THRESHOLD] = -np.inf
-            self.top_rows[..., top_k.COUNT] = 0.0
+        self.row_shape = form.streams, top_k.row_size(self.capacity)
+        # Rows without a value are no longer than they have to be.
+        self.top_rows = np.zeros((points, form.streams, min(top_k.VALUES, self.row_shape[1])))
+        self.top_rows[..., top_k.THRESHOLD : top_k.THRESHOLD + 1] = -np.inf
         self._fresh = True
         self.replicates = form.replicates
         # A row for each replicate of each data point.
@@ -84,7 +84,7 @@ class States:
         """
         points, n_chunks = len(self.moments), n_steps * self.replicates
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
-        top_rows = np.empty((points, n_steps, *self.top_rows.shape[1:]))
+        top_rows = np.empty((points, n_steps, *self.row_shape))
         fill(chunks, top_rows)
         if self._fresh and n_chunks == 1 and not _continues(chunks[:, 0]):
             # The state of a single chunk is already that of all draws.
@@ -93,7 +93,7 @@ class States:
         # A launch may be interrupted, so the states so far are never written to. The top row of a
         # single step is read before the new one is written in its place.
         moments, capacity = self.moments.copy(), self.capacity
-        rows = top_rows[:, 0] if n_steps == 1 else np.empty_like(self.top_rows)
+        rows = top_rows[:, 0] if n_steps == 1 else np.empty((points, *self.row_shape))
         if self._fresh and n_steps == 1:
             # The top row of a single step is already the top row of all draws.
             capacity = 0
@@ -126,8 +126,10 @@ class States:
         Streams that are not among the rows were not followed, and will not be: their threshold is
         infinite, and they have no k-hat.
         """
-        self.moments = moments
+        self.moments, self.top_rows = moments, np.empty((len(moments), *self.row_shape))
         known = top_rows.shape[1]
+        if self.capacity:
+            self.top_rows[..., top_k.THRESHOLD], self.top_rows[..., top_k.COUNT] = -np.inf, 0.0
         self.top_rows[:, :known, : top_rows.shape[2]] = top_rows
         if self.capacity:
             self.top_rows[:, known:, top_k.THRESHOLD] = np.inf
@@ -160,7 +162,7 @@ class States:
             chunks[...] = moments
             if self.capacity:
                 chunk_rows[..., top_k.THRESHOLD], chunk_rows[..., top_k.COUNT] = -np.inf, 0.0
-                chunk_rows[:, 0] = top_rows
+                chunk_rows[:, 0, :, : top_rows.shape[2]] = top_rows
 
         self.advance(moments.shape[1] // self.replicates, fill)
 
@@ -206,18 +208,19 @@ class Reader:
         # Quantities take less memory than states. Start with an empty slice, so that there is
         # always a part to concatenate.
         self._parts: list[Quantities] = []
+        self._tails: list[Floats] = []
         self.add(States(0, form))
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
         points, size = states.moments.shape
         pareto_k, tails = states.tails(self.n_samples)
-        tails = tails if self._keeps_tails else np.empty((points, 0))
+        self._tails.append(tails if self._keeps_tails else np.empty((points, 0)))
         step = max(1, _READ_NUMBERS // size)
         for lo in range(0, max(1, points), step):
             part = slice(lo, lo + step)
             values = state.read(states.moments[part], self._groups)
-            values["pareto_k"], values["tail"] = pareto_k[part], tails[part]
+            values["pareto_k"] = pareto_k[part]
             if states.of_replicates is not None:
                 count = states.replicates
                 rows = states.of_replicates.moments[lo * count : (lo + step) * count]
@@ -236,10 +239,11 @@ class Reader:
 
         Tails that would take too much memory are empty.
         """
-        return {
+        joined = {
             name: _joined([part.pop(name) for part in self._parts])
             for name in tuple(self._parts[0])
         }
+        return joined | {"tail": _joined(self._tails)}
 
 
 def _joined(parts: list[Floats]) -> Floats:
