@@ -15,6 +15,7 @@ from fastelbo.kernels.state.state import (
     LOG_LIKELIHOOD,
     LOG_RATIO,
     MAX,
+    MIN,
     REST_HI,
     REST_LO,
     state_size,
@@ -52,8 +53,12 @@ def state_of(log_weight, log_likelihood, log_ratio, dtype=np.float64):
 
 
 def fields(state):
-    """Fields of a state that do not depend on which of the largest weights was left out."""
-    named = {f"field {k}": value for k, value in enumerate(state) if k not in (REST_HI, REST_LO)}
+    """Fields that threads sum, and that do not depend on which of the largest weights is left out.
+
+    The smallest log weight is set apart, by the kernel.
+    """
+    apart = (MIN, REST_HI, REST_LO)
+    named = {f"field {k}": value for k, value in enumerate(state) if k not in apart}
     return named | {"rest": state[REST_HI] + state[REST_LO]}
 
 
