@@ -26,7 +26,9 @@ def read(text: str) -> dict[str, Cells]:
     tables: dict[str, Cells] = {}
     for table in re.findall(r"(?m)(?:^\|.*\n?)+", text):
         (corner, *columns), _, *rows = (
-            [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+            # A cell may have a bar, behind a backslash.
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+            for line in table.splitlines()
         )
         tables[corner] = {name: dict(zip(columns, row, strict=True)) for name, *row in rows}
     return tables
