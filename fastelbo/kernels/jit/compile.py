@@ -18,7 +18,7 @@ Functions have one of four roles, from the inside out:
 ``borrower(interleave=4)``, and any role so, asks for that many vectors in flight in the innermost
 loops of the function. It is for long chains of dependent operations: a polynomial, a generator of
 random numbers. A loop that adds up is slower so, and so is one that waits for memory.
-``borrower(on_host=other)``, and any role so, is compiled for a CPU from the other function.
+``borrower(on_host=other)``, and any role so: a CPU compiles the other function in its place.
 
 ``anywhere`` is for what users call in code of their own. ``by_precision`` makes one scalar of two,
 for float64 and float32; ``by_target`` of two for a CPU and a CUDA device. All return a plain Python

@@ -29,7 +29,7 @@ def square_norms(factor: Any, target: Any, v: Any, n: int, room: Any, out: Any) 
     """out[k] = |factor v[:, k] - target|^2 for k < n; the number of rows is a multiple of 4.
 
     The lanes after n, up to a whole number of vectors, are overwritten. All arrays are contiguous.
-    ``room`` is a matrix for the lanes of a vector, if it is large enough.
+    More than eight rows are copied to ``room``, a vector of lanes at a time, if they fit there.
     """
     for k in range(n):
         out[k] = 0.0
