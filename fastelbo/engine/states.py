@@ -15,6 +15,7 @@ from ..kernels.cpu.launch import ELEMENT_WORK, launch
 from ..kernels.state import groups, state, top_k
 from ..validation import Floats
 from ..weights.pareto import fit_tails, kept_draws
+from .scratch import scratch
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
@@ -84,7 +85,7 @@ class States:
         """
         points, n_chunks = len(self.moments), n_steps * self.replicates
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
-        top_rows = np.empty((points, n_steps, *self.row_shape))
+        top_rows = scratch((points, n_steps, *self.row_shape))
         fill(chunks, top_rows)
         if self._fresh and n_chunks == 1 and not _continues(chunks[:, 0]):
             # The state of a single chunk is already that of all draws.
@@ -203,13 +204,11 @@ class Reader:
     """Reads quantities from the states of data points, slice by slice."""
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
-        self.n_samples, self._groups = n_samples, len(form.iw_sizes)
+        self.n_samples, self._form, self._groups = n_samples, form, len(form.iw_sizes)
         self._keeps_tails = keeps_tails(points, form.capacity)
-        # Quantities take less memory than states. Start with an empty slice, so that there is
-        # always a part to concatenate.
+        # Quantities take less memory than states.
         self._parts: list[Quantities] = []
         self._tails: list[Floats] = []
-        self.add(States(0, form))
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
@@ -239,6 +238,9 @@ class Reader:
 
         Tails that would take too much memory are empty.
         """
+        if not self._parts:
+            # An empty slice has all names.
+            self.add(States(0, self._form))
         joined = {
             name: _joined([part.pop(name) for part in self._parts])
             for name in tuple(self._parts[0])

@@ -35,6 +35,8 @@ _STEPS = 2.0**31 / RUN - 2.0
 _LEAST = np.int64(-(2**63))
 # Size of the sample of a row from which the first threshold is guessed.
 _SAMPLE = 256
+# Set bits of a word that are looked up at a time.
+_AT_ONCE = 4
 # If this many trials find no threshold, the candidates are sorted instead.
 _TRIALS = 20
 
@@ -61,6 +63,11 @@ def make_candidates(size):
 
 
 @borrower
+def _word_above(x, first, n, threshold):
+    return word_above(x, first, threshold) if first + BITS <= n else np.uint64(0)
+
+
+@borrower
 def take_above(x, n, threshold, start, value, place):
     """Copy the values of x[start:n] above the threshold to ``value``, their indices to ``place``.
 
@@ -69,13 +76,18 @@ def take_above(x, n, threshold, start, value, place):
     """
     count, room = np.uint64(0), np.uint64(value.shape[0] - BITS)
     first = start
+    word = _word_above(x, first, n, threshold)
     while first + BITS <= n and count <= room:
-        word = word_above(x, first, threshold)
+        # The next word is on its way while a branch on this one may be mispredicted.
+        following = _word_above(x, first + BITS, n, threshold)
         while word != 0:
-            k = first + lowest_bit(word)
-            value[count], place[count] = x[np.uint64(k)], k
-            count += np.uint64(1)
-            word &= word - np.uint64(1)
+            # Several without a branch: what follows the last set bit is overwritten.
+            for _ in range(_AT_ONCE):
+                k = first + lowest_bit(word)
+                value[count], place[count] = x[np.uint64(k)], k
+                count += np.uint64(word != 0)
+                word &= word - np.uint64(1)
+        word = following
         first += BITS
     if n - first < BITS and count <= room:
         for k in range(first, n):

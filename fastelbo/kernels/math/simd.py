@@ -32,8 +32,8 @@ def word_below(x: Any, first: int, threshold: float) -> np.uint64:
 
 
 def lowest_bit(word: np.uint64) -> int:
-    """The index of the lowest set bit of a word; the word is not 0."""
-    return (int(word) & -int(word)).bit_length() - 1
+    """The index of the lowest set bit of a word; 0 for the word 0."""
+    return max(0, (int(word) & -int(word)).bit_length() - 1)
 
 
 def _comparison(function: Any, symbol: str) -> None:
@@ -69,7 +69,8 @@ _comparison(word_below, "<")
 @intrinsic
 def _lowest_bit(typing_context, word):
     def generate(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        zeros = builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+        return builder.and_(zeros, _INT(BITS - 1))
 
     return types.int64(types.uint64), generate
 

@@ -32,6 +32,8 @@ GROUP_SIZE = 11
 
 # A sum of weights relative to the block's maximum, if below this, may have lost terms to underflow.
 UNDERFLOW = 1e-250
+# Sums of so many terms are faster, by loops of known length. Default sizes, 10 and 100, need these.
+_TERMS = 10
 
 
 @borrower
@@ -141,8 +143,13 @@ def _group_sums(x, start, size, count, sums):
             first = start + g * size
             sums[g] = range_sum(x, first, first + size)
         return
+    # The last four may begin among those before.
+    if size == _TERMS:
+        for g in range(0, count, 4):
+            place = min(g, count - 4)
+            four_sums(x, start + place * _TERMS, _TERMS, sums, place)
+        return
     for g in range(0, count, 4):
-        # The last four may begin among those before.
         place = min(g, count - 4)
         four_sums(x, start + place * size, size, sums, place)
 
