@@ -101,6 +101,13 @@ def _lowered(dispatcher, signature, **options):
     return lowered.overloads[signature]
 
 
+def _as_lowered_for(target, module):
+    """A copy of the module, in which loops ask for several vectors only if they would there."""
+    if target.bits <= link_only._INTERLEAVED_BITS:
+        return module.clone()
+    return llvm.parse_assembly(str(module).replace("llvm.loop.interleave.count", "not.asked.for"))
+
+
 def compile_for(target, module):
     """The optimised module and its assembly, with LLVM's comments on loops and spills."""
     llvm.initialize_all_targets()
@@ -114,7 +121,7 @@ def compile_for(target, module):
     codegen = copy.copy(cpu_target.target_context.codegen())
     codegen._tm, codegen._data_layout = machine, str(machine.target_data)
     library = link_only.KernelLibrary(codegen, "kernel")
-    library._final_module = module = module.clone()
+    library._final_module = module = _as_lowered_for(target, module)
     module.triple = target.triple
     library._optimize_functions(module)
     library._optimize_final_module()

@@ -14,7 +14,7 @@ def square_norms(factor, target, v, n, room, out):
     square_norm_triangular(factor, target, v, n, room, out)
 
 
-# Up to eight rows are read in place; more are copied, if there is room.
+# Up to 64 rows are read in place; more are copied, if there is room.
 @pytest.mark.parametrize("rows", [4, 8, 12, 40, 136])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-13), (np.float32, 2e-5)])
 def test_norms(rows, dtype, tolerance):

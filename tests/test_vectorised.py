@@ -38,6 +38,7 @@ from fastelbo.kernels.draws import (
     slopes,
     sobol,
 )
+from fastelbo.kernels.jit import link_only
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import (
     column_sums,
@@ -363,6 +364,11 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
         "net_quantiles" + suffix: polynomial("pd") | {"vdivpd": 2, "vsqrtpd": 1},
         "net_uniforms_and_angles" + suffix: WORDS[kind],
     }
+# Of a loop that asks for several vectors in flight, where it does not.
+ONE_IN_FLIGHT = {
+    "set_logs": {r"vfn?m(add|sub)\d+pd": 13, "vdivpd": 2},
+    "log_means": {"vdivpd": 2, r"vfn?m(add|sub)\d+pd": 9},
+}
 # Loops that convert between precisions: a log density that leaves float32, and quantiles that
 # enter it.
 CONVERTING = {
@@ -524,7 +530,10 @@ def machine_code(tmp_path_factory):
 def test_hot_loop(machine_code, target, name):
     found = machine_code[target, name]
     packed = found["packed"]
-    for pattern, least in EXPECTED[name].items():
+    expected = EXPECTED[name]
+    if TARGETS[target].bits > link_only._INTERLEAVED_BITS:
+        expected = ONE_IN_FLIGHT.get(name, expected)
+    for pattern, least in expected.items():
         count = sum(n for each, n in packed.items() if re.fullmatch(pattern, each))
         assert count >= least or (target, pattern) in BY_NUMBER, (
             f"{pattern}: {count} packed instructions, in {packed}"

@@ -13,7 +13,8 @@ tenth longer.
 
 Loops may ask the vectoriser for several vectors in flight. A long chain of dependent operations, as
 of an exponential, then waits less for the result of the one before: a core sees too few iterations
-ahead to overlap them by itself. No sum is reordered, so the bits stay.
+ahead to overlap them by itself. No sum is reordered, so the bits stay. Processors with vectors of
+512 bits see farther: there LLVM decides, and a loop has fewer instructions for each element.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.controlflow import CFGraph
 from numba.core.typed_passes import NativeLowering
 
+from .targets import vector_bits
+
+# The widest vectors of which loops may ask for several in flight.
+_INTERLEAVED_BITS = 256
 # Arguments of LLVM's functions: a loop over some arrays takes fewer.
 _MANY_WORDS = 48
 
@@ -71,7 +76,7 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
     interleave = 1
 
     def add_ir_module(self, ir_module: Any) -> None:
-        if self.interleave > 1:
+        if self.interleave > 1 and vector_bits() <= _INTERLEAVED_BITS:
             _interleave(ir_module, self.interleave)
         super().add_ir_module(ir_module)
 

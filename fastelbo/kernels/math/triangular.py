@@ -2,8 +2,9 @@
 
 In a loop over lanes, the sums of a tile of F are stored and loaded again for every four columns of
 F, and its 16 entries alone take all vector registers of most processors. Here the lanes are the
-outer loop: four rows of two vectors each are summed over all columns, which is as many chains of
-multiply-adds as a core keeps going, and one entry of F is loaded for two of them.
+outer loop: four rows of three vectors each are summed over all columns. These are more chains of
+multiply-adds than a core keeps going, with one vector more they would not stay in 16 registers, and
+one entry of F is loaded for three of them.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from numba.extending import intrinsic, overload
 from ..jit.targets import vector_bits
 
 _ROWS = 4
-# Vectors of lanes for each row.
-_VECTORS = 2
-# Rows that begin in the same set of the first-level cache, as those of a block may: with more of
-# them, a vector of each is copied to a place of its own.
-_WAYS = 8
+# Vectors of lanes for each row: so many at a time, and then so many for the last lanes.
+_MOST, _LAST = 3, 2
+# Rows in different pages whose addresses the processor keeps at hand: of more rows, some vectors of
+# each are copied side by side.
+_PAGES = 64
 _FLAGS = ("contract",)
 
 
 def square_norms(factor: Any, target: Any, v: Any, n: int, room: Any, out: Any) -> None:
     """out[k] = |factor v[:, k] - target|^2 for k < n; the number of rows is a multiple of 4.
 
-    The lanes after n, up to a whole number of vectors, are overwritten. All arrays are contiguous.
-    More than eight rows are copied to ``room``, a vector of lanes at a time, if they fit there.
+    The lanes after n are overwritten, up to an even number of vectors. All arrays are contiguous.
+    ``room`` is for copies of vectors of more than 64 rows.
     """
     for k in range(n):
         out[k] = 0.0
@@ -42,7 +43,7 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
     def generate(context, builder, signature, args):
         kind = context.get_value_type(v.dtype)
         size, word = v.dtype.bitwidth, args[3].type
-        lanes = _VECTORS * vector_bits() // size
+        lanes = vector_bits() // size
         vector = ir.VectorType(kind, lanes)
         f, t, x, room, out = (
             context.make_array(signature.args[place])(context, builder, args[place])
@@ -51,10 +52,11 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
         rows = builder.extract_value(t.shape, 0)
         width = builder.extract_value(x.shape, 1)
         size_of_room = builder.mul(*(builder.extract_value(room.shape, axis) for axis in (0, 1)))
-        fits = builder.icmp_signed("<=", builder.mul(rows, word(lanes)), size_of_room)
-        packs = builder.and_(builder.icmp_signed(">", rows, word(_WAYS)), fits)
+        fits = builder.icmp_signed("<=", builder.mul(rows, word(_MOST * lanes)), size_of_room)
+        packs = builder.and_(builder.icmp_signed(">", rows, word(_PAGES)), fits)
         source = builder.select(packs, room.data, x.data)
-        stride = builder.select(packs, word(lanes), width)
+        first, tile, align = word(0), word(_ROWS), size // 8
+        zero = ir.Constant(vector, [0.0] * lanes)
 
         def splat(number):
             none = ir.Constant(vector, ir.Undefined)
@@ -65,50 +67,68 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
         def plus(value, by):
             return builder.add(value, word(by)) if by else value
 
-        def lanes_at(data, place):
-            return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+        def load(places):
+            return [builder.load(place, align=align) for place in places]
 
-        def row_at(data, d, stride, k):
-            return lanes_at(data, builder.add(builder.mul(d, stride), k))
+        def store(vectors, places):
+            for each, place in zip(vectors, places, strict=True):
+                builder.store(each, place, align=align)
 
-        def add_product(total, one, other):
-            return builder.fadd(builder.fmul(one, other, flags=_FLAGS), total, flags=_FLAGS)
+        def add_products(totals, ones, others):
+            return [
+                builder.fadd(builder.fmul(one, other, flags=_FLAGS), total, flags=_FLAGS)
+                for total, one, other in zip(totals, ones, others, strict=True)
+            ]
 
-        def add_columns(sums, j, d, k, lower):
-            """Add four columns from d on of four rows from j on; below the diagonal if ``lower``"""
-            starts = [builder.add(builder.mul(plus(j, r), rows), d) for r in range(_ROWS)]
-            for column in range(_ROWS):
-                here = builder.load(row_at(source, plus(d, column), stride, k), align=size // 8)
-                for r in range(column if lower else 0, _ROWS):
-                    entry = builder.load(builder.gep(f.data, [plus(starts[r], column)]))
-                    sums[r] = add_product(sums[r], splat(entry), here)
-            return sums
+        def set_norms(count, begin, end):
+            """Set the norms of lanes from ``begin`` to ``end``, ``count`` vectors at a time."""
+            step = word(count * lanes)
+            stride = builder.select(packs, step, width)
 
-        zero = ir.Constant(vector, [0.0] * lanes)
-        norm = cgutils.alloca_once(builder, vector)
-        held = [cgutils.alloca_once(builder, vector) for _ in range(_ROWS)]
-        first, step = word(0), word(_ROWS)
-        with cgutils.for_range_slice(builder, first, args[3], word(lanes), word) as (k, _):
-            with builder.if_then(packs), cgutils.for_range(builder, rows) as loop:
-                here = builder.load(row_at(x.data, loop.index, width, k), align=size // 8)
-                target = row_at(room.data, loop.index, word(lanes), first)
-                builder.store(here, target, align=size // 8)
-            here = builder.select(packs, first, k)
-            builder.store(zero, norm)
-            with cgutils.for_range_slice(builder, first, rows, step, word) as (j, _):
-                for r in range(_ROWS):
-                    entry = builder.load(builder.gep(t.data, [plus(j, r)]))
-                    builder.store(splat(builder.fneg(entry)), held[r])
-                with cgutils.for_range_slice(builder, first, j, step, word) as (d, _):
-                    sums = add_columns([builder.load(each) for each in held], j, d, here, False)
-                    for place, each in zip(held, sums, strict=True):
-                        builder.store(each, place)
-                sums = add_columns([builder.load(each) for each in held], j, j, here, True)
-                total = builder.load(norm)
-                for each in sums:
-                    total = add_product(total, each, each)
-                builder.store(total, norm)
-            builder.store(builder.load(norm), lanes_at(out.data, k), align=size // 8)
+            def vectors_of_row(data, d, stride, k):
+                place = builder.add(builder.mul(d, stride), k)
+                starts = [builder.gep(data, [plus(place, each * lanes)]) for each in range(count)]
+                return [builder.bitcast(start, vector.as_pointer()) for start in starts]
+
+            def add_columns(sums, j, d, k, lower):
+                """Add four columns from d on of four rows from j on; below the diagonal if asked."""
+                starts = [builder.add(builder.mul(plus(j, r), rows), d) for r in range(_ROWS)]
+                for column in range(_ROWS):
+                    here = load(vectors_of_row(source, plus(d, column), stride, k))
+                    for r in range(column if lower else 0, _ROWS):
+                        entry = builder.load(builder.gep(f.data, [plus(starts[r], column)]))
+                        sums[r] = add_products(sums[r], [splat(entry)] * count, here)
+                return sums
+
+            def room_for_vectors():
+                return [cgutils.alloca_once(builder, vector) for _ in range(count)]
+
+            norm, held = room_for_vectors(), [room_for_vectors() for _ in range(_ROWS)]
+            with cgutils.for_range_slice(builder, begin, end, step, word) as (k, _):
+                with builder.if_then(packs), cgutils.for_range(builder, rows) as loop:
+                    here = load(vectors_of_row(x.data, loop.index, width, k))
+                    store(here, vectors_of_row(room.data, loop.index, step, first))
+                here = builder.select(packs, first, k)
+                store([zero] * count, norm)
+                with cgutils.for_range_slice(builder, first, rows, tile, word) as (j, _):
+                    for r in range(_ROWS):
+                        entry = builder.load(builder.gep(t.data, [plus(j, r)]))
+                        store([splat(builder.fneg(entry))] * count, held[r])
+                    with cgutils.for_range_slice(builder, first, j, tile, word) as (d, _):
+                        sums = add_columns([load(each) for each in held], j, d, here, False)
+                        for places, each in zip(held, sums, strict=True):
+                            store(each, places)
+                    sums = add_columns([load(each) for each in held], j, j, here, True)
+                    total = load(norm)
+                    for each in sums:
+                        total = add_products(total, each, each)
+                    store(total, norm)
+                store(load(norm), vectors_of_row(out.data, first, first, k))
+
+        whole = word(_MOST * lanes)
+        rest = builder.sub(args[3], builder.srem(args[3], whole))
+        set_norms(_MOST, first, rest)
+        set_norms(_LAST, rest, args[3])
         return args[3]
 
     return n(factor, target, v, n, room, out), generate
