@@ -258,7 +258,7 @@ def _estimates() -> list[Workload]:
         ),
         Workload(
             "evidence, many points, few draws", "estimates", "evidence/shape", "draw", _linear,
-            {"n": 20_000, "dim": 10, "k": 64}, {"n": 40, "dim": 5, "k": 64}, shapes,
+            {"n": 100_000, "dim": 10, "k": 64}, {"n": 40, "dim": 5, "k": 64}, shapes,
         ),
         *(
             Workload(

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.inputs import as_floats, constant
+from ..arrays.inputs import as_unchecked_floats, constant
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu.launch import mixture_expectations
 from ..kernels.draws.blocks import Density
-from ..validation import Floats, broadcast_shape, shown
+from ..validation import Floats, broadcast_shape, require_finite, shown
 from . import lowering
 from .categorical import Categorical
 from .mixture import Mixture
@@ -63,7 +63,10 @@ class MixtureModel(Frozen):
             raise InvalidInputError(
                 f"mixture must be a Mixture without a batch, got {shown(mixture)}"
             )
-        self._set(x=as_floats(x, "x"), mixture=mixture)
+        self._set(x=np.array(as_unchecked_floats(x, "x")), mixture=mixture)
+        # A bound that is no number: only then is there an entry that may not be finite.
+        if not self._largest < np.inf:
+            require_finite(self.x, "x")
         if self.x.ndim == 0 or self.x.shape[-1] != mixture.dim:
             raise InvalidInputError(
                 f"x must have a last axis of length {mixture.dim}, as the mixture has; got shape "
@@ -127,9 +130,14 @@ class MixtureModel(Frozen):
         return Expectations(evidence, likelihood, kl, gap, shares)
 
     @cached_property
+    def _largest(self) -> float:
+        """A number that no |x| exceeds; NaN or infinite only if an entry is so, too."""
+        return _most(self.x) if self.x.size else 0.0
+
+    @cached_property
     def _unit(self) -> float:
         """The unit of points and locations in kernels, so that no difference overflows."""
-        largest = max(map(_most, (self.x, self.mixture.components.mean)))
+        largest = max(self._largest, _most(self.mixture.components.mean))
         return 1.0 if largest < _LARGE else 0.25
 
     @property

@@ -59,13 +59,19 @@ def _innermost_back_edges(function: Any) -> list[Any]:
 
 
 def _interleave(module: Any, count: int) -> None:
-    """Ask for ``count`` vectors in flight in the innermost loops of a module."""
-    wish = module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)])
+    """Ask for ``count`` vectors in flight in the innermost loops of a module.
+
+    A loop of few iterations would be unrolled before it could become one of vectors.
+    """
+    wishes = [
+        module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)]),
+        module.add_metadata(["llvm.loop.unroll.disable"]),
+    ]
     for function in module.functions:
         for branch in _innermost_back_edges(function) if function.blocks else ():
             # The identity of a loop is a node whose first operand is that node.
             loop = ir.MDValue(module, (), name=str(len(module.metadata)))
-            loop.operands = (loop, wish)
+            loop.operands = (loop, *wishes)
             branch.set_metadata("llvm.loop", loop)
 
 

@@ -29,7 +29,7 @@ def make_partial_sums():
     return np.empty((3, PARTIAL_SUMS))
 
 
-@exact
+@exact(interleave=2)
 def close_sums(partial):
     """The sum of the partial sums."""
     for j in range(8):
@@ -39,11 +39,26 @@ def close_sums(partial):
     )
 
 
+@borrower(interleave=4)
+def _begin(partial, value):
+    """Set all partial sums, or what stands in their place."""
+    for j in range(PARTIAL_SUMS):
+        partial[j] = value
+
+
+@borrower(interleave=4)
+def _add_row(x, first, partial):
+    """Add a row of terms: one to each partial sum."""
+    for j in range(PARTIAL_SUMS):
+        # An unsigned index is not looked at for a sign.
+        partial[j] += x[np.uint64(first) + np.uint64(j)]
+
+
 @borrower
 def sum_all(x, n, partial_sums):
     """Sum of x[:n]."""
     partial = partial_sums[0]
-    partial[:] = 0.0
+    _begin(partial, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -53,8 +68,7 @@ def sum_all(x, n, partial_sums):
             partial[j] = total
     full = n - n % PARTIAL_SUMS
     for first in range(whole, full, PARTIAL_SUMS):
-        for j in range(PARTIAL_SUMS):
-            partial[j] += x[first + j]
+        _add_row(x, first, partial)
     for k in range(full, n):
         partial[k - full] += x[k]
     return close_sums(partial)
@@ -87,7 +101,7 @@ def finite_sum(x, n, partial_sums):
     for k in range(n):
         count += np.int64(1) if abs(x[k]) < np.inf else np.int64(0)
     partial = partial_sums[0]
-    partial[:] = 0.0
+    _begin(partial, 0.0)
     for first in range(0, n, PARTIAL_SUMS):
         for j in range(min(PARTIAL_SUMS, n - first)):
             value = x[first + j]
@@ -104,7 +118,7 @@ def _deviation(x, mean):
 def square_deviations(x, mean, n, partial_sums):
     """Sum of (x - mean)^2 over finite x."""
     partial = partial_sums[0]
-    partial[:] = 0.0
+    _begin(partial, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -120,11 +134,19 @@ def square_deviations(x, mean, n, partial_sums):
     return close_sums(partial)
 
 
+@borrower(interleave=4)
+def _add_squares(x, mean, first, partial):
+    """Add the squares of a row of deviations."""
+    for j in range(PARTIAL_SUMS):
+        deviation = x[np.uint64(first) + np.uint64(j)] - mean
+        partial[j] += deviation * deviation
+
+
 @borrower
 def finite_square_deviations(x, mean, n, partial_sums):
     """As `square_deviations`, if all x are finite."""
     partial = partial_sums[0]
-    partial[:] = 0.0
+    _begin(partial, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -133,10 +155,12 @@ def finite_square_deviations(x, mean, n, partial_sums):
                 deviation = x[first + j + term * PARTIAL_SUMS] - mean
                 total += deviation * deviation
             partial[j] = total
-    for first in range(whole, n, PARTIAL_SUMS):
-        for j in range(min(PARTIAL_SUMS, n - first)):
-            deviation = x[first + j] - mean
-            partial[j] += deviation * deviation
+    full = n - n % PARTIAL_SUMS
+    for first in range(whole, full, PARTIAL_SUMS):
+        _add_squares(x, mean, first, partial)
+    for k in range(full, n):
+        deviation = x[k] - mean
+        partial[k - full] += deviation * deviation
     return close_sums(partial)
 
 
@@ -177,22 +201,40 @@ def _larger(a, b):
     return a if a > b else b
 
 
-@exact
+@scalar
+def _smaller(a, b):
+    return a if a < b else b
+
+
+@exact(interleave=2)
 def _close_peaks(peak):
     """The largest of the partial maxima, which are not NaN."""
     for j in range(8):
         low, high = _larger(peak[j], peak[j + 8]), _larger(peak[j + 16], peak[j + 24])
         peak[j] = _larger(low, high)
-    for j in range(4):
-        peak[j] = _larger(peak[j], peak[j + 4])
-    return _larger(_larger(peak[0], peak[1]), _larger(peak[2], peak[3]))
+    return _larger(
+        _larger(_larger(peak[0], peak[4]), _larger(peak[1], peak[5])),
+        _larger(_larger(peak[2], peak[6]), _larger(peak[3], peak[7])),
+    )
+
+
+@exact(interleave=2)
+def _close_valleys(valley):
+    """The smallest of the partial minima, which are not NaN."""
+    for j in range(8):
+        low, high = _smaller(valley[j], valley[j + 8]), _smaller(valley[j + 16], valley[j + 24])
+        valley[j] = _smaller(low, high)
+    return _smaller(
+        _smaller(_smaller(valley[0], valley[4]), _smaller(valley[1], valley[5])),
+        _smaller(_smaller(valley[2], valley[6]), _smaller(valley[3], valley[7])),
+    )
 
 
 @borrower
 def highest(x, n, partial_sums):
     """The largest of x[:n], NaN aside."""
     partial = partial_sums[0]
-    partial[:] = -np.inf
+    _begin(partial, -np.inf)
     whole = n - n % (2 * _STEP)
     for first in range(0, whole, 2 * _STEP):
         for j in range(PARTIAL_SUMS):
@@ -206,14 +248,28 @@ def highest(x, n, partial_sums):
     return _close_peaks(partial)
 
 
+@borrower(interleave=2)
+def _take_rows(x, first, second, peak, valley):
+    """Raise maxima and lower minima by two rows of terms, which may be the same.
+
+    Of a single row, LLVM would make a store under a mask, which takes ten times as long with AVX2.
+    """
+    for j in range(PARTIAL_SUMS):
+        a, b = x[np.uint64(first) + np.uint64(j)], x[np.uint64(second) + np.uint64(j)]
+        top, low = peak[j], valley[j]
+        top = a if a > top else top
+        low = a if a < low else low
+        peak[j] = b if b > top else top
+        valley[j] = b if b < low else low
+
+
 @borrower
 def extremes_and_sum(x, n, partial_sums):
     """The largest and the smallest of x[:n], NaN aside, and the sum of x[:n], NaN included."""
     peak, valley, partial = partial_sums[0], partial_sums[1], partial_sums[2]
-    for j in range(PARTIAL_SUMS):
-        peak[j] = -np.inf
-        valley[j] = np.inf
-        partial[j] = 0.0
+    _begin(peak, -np.inf)
+    _begin(valley, np.inf)
+    _begin(partial, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -224,21 +280,21 @@ def extremes_and_sum(x, n, partial_sums):
                 low = value if value < low else low
                 total += value
             peak[j], valley[j], partial[j] = top, low, total
+    last = n - PARTIAL_SUMS
+    if last >= 0:
+        # To look at some terms twice changes no extreme.
+        for first in range(whole, n, 2 * PARTIAL_SUMS):
+            _take_rows(x, min(first, last), min(first + PARTIAL_SUMS, last), peak, valley)
+    else:
+        for k in range(n):
+            peak[k] = x[k] if x[k] > -np.inf else -np.inf
+            valley[k] = x[k] if x[k] < np.inf else np.inf
     full = n - n % PARTIAL_SUMS
     for first in range(whole, full, PARTIAL_SUMS):
-        for j in range(PARTIAL_SUMS):
-            value = x[first + j]
-            peak[j] = value if value > peak[j] else peak[j]
-            valley[j] = value if value < valley[j] else valley[j]
-            partial[j] += value
-    for j in range(n - full):
-        value = x[full + j]
-        peak[j] = value if value > peak[j] else peak[j]
-        valley[j] = value if value < valley[j] else valley[j]
-        partial[j] += value
-    for j in range(PARTIAL_SUMS):
-        valley[j] = -valley[j]
-    return _close_peaks(peak), -_close_peaks(valley), close_sums(partial)
+        _add_row(x, first, partial)
+    for k in range(full, n):
+        partial[k - full] += x[k]
+    return _close_peaks(peak), _close_valleys(valley), close_sums(partial)
 
 
 @borrower(interleave=4)
@@ -269,9 +325,9 @@ def scale_and_prefetch(x, top, n, w, later, place, stride, count, partial_sums):
     lines are asked for at once: a few are, beside each row of partial sums.
     """
     partial, last = partial_sums[0], partial_sums[1]
-    partial[:] = 0.0
+    _begin(partial, 0.0)
     full = n - n % PARTIAL_SUMS
-    each, left = (count * PARTIAL_SUMS + n - 1) // n, count
+    each, left = (count * PARTIAL_SUMS + n - 1) // n if count > 0 else 0, count
     for first in range(0, full, PARTIAL_SUMS):
         prefetch_rows(later, place, stride, WIDTH, min(each, left))
         place += each * stride
@@ -279,13 +335,21 @@ def scale_and_prefetch(x, top, n, w, later, place, stride, count, partial_sums):
         _scale_row(x, top, first, w, partial)
     if full < n:
         # A whole row takes less time than a part of it: the weight of -inf is 0.
-        last[:] = -np.inf
+        _begin(last, -np.inf)
         for k in range(full, n):
             last[k - full] = x[k]
         _scale_row(last, top, 0, last, partial)
         for k in range(full, n):
             w[k] = last[k - full]
     return close_sums(partial)
+
+
+@borrower(interleave=4)
+def _add_below_one(w, first, partial):
+    """Add a row of weights, without those that are 1."""
+    for j in range(PARTIAL_SUMS):
+        weight = w[np.uint64(first) + np.uint64(j)]
+        partial[j] += weight if weight < 1.0 else 0.0
 
 
 @borrower
@@ -295,7 +359,7 @@ def sum_of_rest(w, total, n, partial_sums):
         return total - 1.0
     # No other weight is 1. The rest is small against it: sum it separately, to keep its digits.
     partial = partial_sums[0]
-    partial[:] = 0.0
+    _begin(partial, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -304,10 +368,11 @@ def sum_of_rest(w, total, n, partial_sums):
                 weight = w[first + j + term * PARTIAL_SUMS]
                 rest += weight if weight < 1.0 else 0.0
             partial[j] = rest
-    for first in range(whole, n, PARTIAL_SUMS):
-        for j in range(min(PARTIAL_SUMS, n - first)):
-            weight = w[first + j]
-            partial[j] += weight if weight < 1.0 else 0.0
+    full = n - n % PARTIAL_SUMS
+    for first in range(whole, full, PARTIAL_SUMS):
+        _add_below_one(w, first, partial)
+    for k in range(full, n):
+        partial[k - full] += w[k] if w[k] < 1.0 else 0.0
     return close_sums(partial)
 
 
@@ -315,7 +380,9 @@ def sum_of_rest(w, total, n, partial_sums):
 def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
     """Centred second moments of w and of x, and their co-moment, over finite x."""
     second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]
-    partial_sums[:] = 0.0
+    _begin(second_w, 0.0)
+    _begin(second_x, 0.0)
+    _begin(co_moment, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -341,11 +408,24 @@ def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
     return close_sums(second_w), close_sums(second_x), close_sums(co_moment)
 
 
+@borrower(interleave=2)
+def _add_products(w, w_mean, x, x_mean, first, second_w, second_x, co_moment):
+    """Add the squares of two rows of deviations, and their products."""
+    for j in range(PARTIAL_SUMS):
+        k = np.uint64(first) + np.uint64(j)
+        dw, dx = w[k] - w_mean, x[k] - x_mean
+        second_w[j] += dw * dw
+        second_x[j] += dx * dx
+        co_moment[j] += dw * dx
+
+
 @borrower
 def finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums):
     """As `joint_moments`, if all x are finite."""
     second_w, second_x, co_moment = partial_sums[0], partial_sums[1], partial_sums[2]
-    partial_sums[:] = 0.0
+    _begin(second_w, 0.0)
+    _begin(second_x, 0.0)
+    _begin(co_moment, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
@@ -359,11 +439,7 @@ def finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums):
             second_w[j], second_x[j], co_moment[j] = ww, xx, wx
     full = n - n % PARTIAL_SUMS
     for first in range(whole, full, PARTIAL_SUMS):
-        for j in range(PARTIAL_SUMS):
-            dw, dx = w[first + j] - w_mean, x[first + j] - x_mean
-            second_w[j] += dw * dw
-            second_x[j] += dx * dx
-            co_moment[j] += dw * dx
+        _add_products(w, w_mean, x, x_mean, first, second_w, second_x, co_moment)
     for j in range(n - full):
         dw, dx = w[full + j] - w_mean, x[full + j] - x_mean
         second_w[j] += dw * dw
@@ -376,9 +452,8 @@ def finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums):
 def product_sums(x, y, z, n, partial_sums):
     """The sums of x z and of y z."""
     with_x, with_y = partial_sums[0], partial_sums[1]
-    for j in range(PARTIAL_SUMS):
-        with_x[j] = 0.0
-        with_y[j] = 0.0
+    _begin(with_x, 0.0)
+    _begin(with_y, 0.0)
     whole = n - n % _STEP
     for first in range(0, whole, _STEP):
         for j in range(PARTIAL_SUMS):
