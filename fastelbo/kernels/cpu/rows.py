@@ -13,7 +13,7 @@ import numpy as np
 from ..draws.blocks import CHUNK
 from ..jit.compile import block, borrower, by_precision, exact
 from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
-from ..math.columns import constant, copy_columns
+from ..math.columns import SIDE, constant, copy_columns, copy_rows
 from ..math.scalar import exp, two_sum
 from ..math.sums import WIDTH, highest, make_partial_sums, scale_weights, sum_of_rest
 from ..state.state import BAD, MAX, clear, push_log_weights, spread
@@ -196,19 +196,16 @@ def logsumexp_fold(part, parts, states, out):
 
 
 @block
-def _after(x, a, b, width, start, count, first, end):
-    """(place, stride, count) of what is prefetched beside the block of x[a, start:, b].
+def _chunk(x, item, tiles, together, before, first_chunk, n_chunks, end):
+    """(a, b, width, start, stop) of a chunk of neighbouring columns: the draws of x[a, :, b].
 
-    They are pieces of the row, from one block on, or else the rows of the next block of ``width``
-    columns. The draws of x from ``first`` to ``end`` are summarized.
+    Chunks of the same columns follow each other, then come the next columns.
     """
-    columns = x.shape[2]
-    place = (a * x.shape[1] + start) * columns + b
-    if columns == 1:
-        return place + _BLOCK, WIDTH, count // WIDTH
-    if start + count < end:
-        return place + count * columns, columns, min(_BLOCK, end - start - count)
-    return place + (first - start) * columns + width, columns, min(_BLOCK, end - first)
+    a, tile = item // n_chunks // tiles, item // n_chunks % tiles
+    tile_end = (tile + 1) * together - before
+    b = max(0, tile_end - together)
+    start = (first_chunk + item % n_chunks) * CHUNK
+    return a, b, min(x.shape[2], tile_end) - b, start, min(start + CHUNK, end)
 
 
 @block
@@ -220,13 +217,15 @@ def summaries(
     columns, streams = x.shape[2], top_rows.shape[3]
     flat = x.reshape(x.size)
     end = first + x.shape[1]
-    first_row, end_row = first_chunk * CHUNK - first, min(last_chunk * CHUNK, end) - first
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
     before = _columns_before(x) % together
     tiles = (before + columns + together - 1) // together
     items = x.shape[0] * tiles * n_chunks
-    tile = np.empty((together, _BLOCK + _LINE))
+    # The columns of a block, and those of the next one. Rows of the next are prefetched beside each
+    # column and then copied, before the pages of many rows have displaced each other.
+    tiles_of_blocks = np.empty((2, together, _BLOCK + _LINE))
+    side, filled = 0, False
     w = np.empty(_BLOCK)
     partial_sums = make_partial_sums()
     copies = columns > 1 or x.itemsize < 8
@@ -239,10 +238,9 @@ def summaries(
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
         c = item % n_chunks
-        a = item // n_chunks // tiles
-        tile_end = (item // n_chunks % tiles + 1) * together - before
-        b = max(0, tile_end - together)
-        width = min(columns, tile_end) - b
+        a, b, width, start, stop = _chunk(
+            x, item, tiles, together, before, first_chunk, n_chunks, end
+        )
         opens = c == 0 or item == part * items // parts
         slot = c if opens else slot
         for j in range(width):
@@ -251,32 +249,51 @@ def summaries(
                 clear_row(top_rows[a, b + j, c, s])
                 if opens:
                     open_row(top_k, streams * j + s, prefix_rows[a, b + j, s, THRESHOLD])
-        start = (first_chunk + c) * CHUNK
-        stop = min(start + CHUNK, end)
         while start < stop:
             count = min(_BLOCK - start % _BLOCK, stop - start)
-            later, stride, pieces = _after(x, a, b, width, start - first, count, first_row, end_row)
-            if copies:
+            tile, next_tile = tiles_of_blocks[side], tiles_of_blocks[1 - side]
+            if copies and not filled:
                 copy_columns(x, a, start - first, b, width, count, tile)
+            # The next block: of this chunk, or the first of the next one.
+            later_a, later_b, later_width, later, later_stop = a, b, width, start + count, stop
+            if later == stop and item < last:
+                later_a, later_b, later_width, later, later_stop = _chunk(
+                    x, item + 1, tiles, together, before, first_chunk, n_chunks, end
+                )
+            rows = min(_BLOCK - later % _BLOCK, later_stop - later)
+            place = (later_a * x.shape[1] + later - first) * columns + later_b
+            filled = columns > 1 and rows > 0
             for j in range(width):
                 state, room = states[a, b + j, c], tile[j]
                 row = constant(room)
                 if not copies:
                     row = _without_copy(x, a, start - first, count, room)
-                # Each of the columns prefetches a part of the next tile.
-                place, share = later + pieces * j // width * stride, pieces // width
+                # Rows of the next block, in whole squares, or pieces of the row, from one block on.
+                done, until = rows * j // width, rows * (j + 1) // width
+                if j < width - 1:
+                    until -= until % SIDE
+                done -= done % SIDE
+                ahead, stride, pieces = place + done * columns, columns, until - done
+                if columns == 1:
+                    ahead, stride, pieces = place + _BLOCK - count, WIDTH, count // WIDTH
                 push_log_weights(
                     state, fresh, iw_sizes, start, row, room, w, sums, values, partial_sums, count,
-                    flat, place, stride, share,
+                    flat, ahead, stride, pieces,
                 )  # fmt: skip
+                if filled:
+                    copy_rows(
+                        x, later_a, later - first + done, later_b, later_width, until - done,
+                        next_tile, done,
+                    )  # fmt: skip
                 if capacity > 0 and not at_once:
                     lane, top = streams * j, fresh[MAX]
                     row = constant(room) if fresh[BAD] > 0.0 else row
                     push_streams(top_k, lane, streams, capacity, row, count, top, values)
+            side = 1 - side
             start += count
         if at_once:
             start = (first_chunk + c) * CHUNK
-            row = _without_copy(x, a, start - first, stop - start, tile[0])
+            row = _without_copy(x, a, start - first, stop - start, tiles_of_blocks[0, 0])
             top, mean, deviation = spread(states[a, b, c])
             push_row(top_k, 0, capacity, row, stop - start, top, mean, deviation)
         if capacity > 0 and (c == n_chunks - 1 or item == last):

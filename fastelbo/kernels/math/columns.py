@@ -14,7 +14,8 @@ from numba.extending import intrinsic, overload
 
 from ..jit.compile import block, borrower
 
-_SIDE = 4
+# Rows and columns of a square.
+SIDE = 4
 
 
 def transpose_square(x: Any, place: int, stride: int, out: Any, row: int, column: int) -> None:
@@ -22,8 +23,8 @@ def transpose_square(x: Any, place: int, stride: int, out: Any, row: int, column
 
     Both arrays are contiguous: x a vector of float32 or float64, out a float64 matrix.
     """
-    for i in range(_SIDE):
-        for j in range(_SIDE):
+    for i in range(SIDE):
+        for j in range(SIDE):
             out[row + j, column + i] = x[place + i * stride + j]
 
 
@@ -44,7 +45,7 @@ def _transpose_square(typing_context, x, place, stride, out, row, column):
             return builder.add(start, ir.Constant(start.type, by))
 
         def join(one, other, *lanes):
-            places = ir.Constant(ir.VectorType(ir.IntType(32), _SIDE), list(lanes))
+            places = ir.Constant(ir.VectorType(ir.IntType(32), SIDE), list(lanes))
             return builder.shuffle_vector(one, other, places)
 
         def pairs(i, j):
@@ -58,7 +59,7 @@ def _transpose_square(typing_context, x, place, stride, out, row, column):
                 for line in (i, i + 2)
             ]
             numbers = join(*both, 0, 1, 2, 3)
-            return numbers if given == real else builder.fpext(numbers, ir.VectorType(real, _SIDE))
+            return numbers if given == real else builder.fpext(numbers, ir.VectorType(real, SIDE))
 
         length = builder.extract_value(target.shape, 1)
         for j in (0, 2):
@@ -67,7 +68,7 @@ def _transpose_square(typing_context, x, place, stride, out, row, column):
                 column = join(even, odd, lane, 4 + lane, 2 + lane, 6 + lane)
                 line = shifted(args[4], j + lane)
                 builder.store(
-                    column, address(target.data, real, _SIDE, line, length, args[5]), align=8
+                    column, address(target.data, real, SIDE, line, length, args[5]), align=8
                 )
         return context.get_dummy_value()
 
@@ -83,34 +84,40 @@ def _transpose_square_overload(x, place, stride, out, row, column):
 
 
 @borrower
-def _copy_part(x, place, stride, from_column, width, from_row, count, tile):
+def _copy_part(x, place, stride, from_column, width, from_row, count, tile, at):
     for k in range(from_row, count):
         for j in range(from_column, width):
-            tile[j, k] = np.float64(x[place + k * stride + j])
+            tile[j, at + k] = np.float64(x[place + k * stride + j])
 
 
 @borrower
-def _copy_columns(x, place, stride, width, count, tile):
-    """tile[j, k] = x[place + k stride + j]."""
-    wide, whole = width - width % _SIDE, count - count % _SIDE
-    for k in range(0, whole, _SIDE):
-        for j in range(0, wide, _SIDE):
-            transpose_square(x, place + k * stride + j, stride, tile, j, k)
-    _copy_part(x, place, stride, wide, width, 0, whole, tile)
-    _copy_part(x, place, stride, 0, width, whole, count, tile)
+def _copy_columns(x, place, stride, width, count, tile, at):
+    """tile[j, at + k] = x[place + k stride + j]."""
+    wide, whole = width - width % SIDE, count - count % SIDE
+    for k in range(0, whole, SIDE):
+        for j in range(0, wide, SIDE):
+            transpose_square(x, place + k * stride + j, stride, tile, j, at + k)
+    _copy_part(x, place, stride, wide, width, 0, whole, tile, at)
+    _copy_part(x, place, stride, 0, width, whole, count, tile, at)
 
 
 @block
 def copy_columns(x, a, first, b, width, count, tile):
-    """tile[j, k] = x[a, first + k, b + j], for a contiguous x."""
+    """tile[j, k] = x[a, first + k, b + j] for k < count, for a contiguous x."""
+    copy_rows(x, a, first, b, width, count, tile, 0)
+
+
+@block
+def copy_rows(x, a, first, b, width, count, tile, at):
+    """As `copy_columns`, but to tile[:, at:]."""
     length, columns = x.shape[1], x.shape[2]
     flat, place = x.reshape(x.size), (a * length + first) * columns + b
     if columns > 1:
-        _copy_columns(flat, place, columns, width, count, tile)
+        _copy_columns(flat, place, columns, width, count, tile, at)
         return
     row = flat[place : place + count]
     for k in range(count):
-        tile[0, k] = np.float64(row[k])
+        tile[0, at + k] = np.float64(row[k])
 
 
 def constant(array: Any) -> Any:
