@@ -105,7 +105,8 @@ def _as_lowered_for(target, module):
     """A copy of the module, in which loops ask for several vectors only if they would there."""
     if target.bits <= link_only._INTERLEAVED_BITS:
         return module.clone()
-    return llvm.parse_assembly(str(module).replace("llvm.loop.interleave.count", "not.asked.for"))
+    text = re.sub(r"llvm\.loop\.(interleave\.count|unroll\.disable)", "not.asked.for", str(module))
+    return llvm.parse_assembly(text)
 
 
 def compile_for(target, module):

@@ -91,7 +91,7 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
                 return [builder.bitcast(start, vector.as_pointer()) for start in starts]
 
             def add_columns(sums, j, d, k, lower):
-                """Add four columns from d on of four rows from j on; below the diagonal if asked."""
+                """Add four columns from d on of four rows from j on, or their lower part."""
                 starts = [builder.add(builder.mul(plus(j, r), rows), d) for r in range(_ROWS)]
                 for column in range(_ROWS):
                     here = load(vectors_of_row(source, plus(d, column), stride, k))
@@ -125,7 +125,8 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
                     store(total, norm)
                 store(load(norm), vectors_of_row(out.data, first, first, k))
 
-        whole = word(_MOST * lanes)
+        # An even number of vectors, so that the last ones end where pairs of them end.
+        whole = word(_MOST * _LAST * lanes)
         rest = builder.sub(args[3], builder.srem(args[3], whole))
         set_norms(_MOST, first, rest)
         set_norms(_LAST, rest, args[3])
