@@ -43,7 +43,10 @@ from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import (
     column_sums,
     columns,
+    extremes,
     polynomials,
+    scaled_weights,
+    second_moments,
     selection,
     shifted_sums,
     sorting,
@@ -141,12 +144,12 @@ def product_sums(x, y, z, n, partial_sums):
 
 @kernel
 def highest(x, n, partial_sums):
-    return sums.highest(x, n, partial_sums)
+    return extremes.highest(x, n, partial_sums)
 
 
 @kernel
 def scale_weights(x, top, n, w, partial_sums):
-    return sums.scale_weights(x, top, n, w, partial_sums)
+    return scaled_weights.scale_weights(x, top, n, w, partial_sums)
 
 
 @kernel
@@ -161,12 +164,12 @@ def copy_columns(x, a, first, b, width, count, tile):
 
 @kernel
 def extremes_and_sum(x, n, partial_sums):
-    return sums.extremes_and_sum(x, n, partial_sums)
+    return extremes.extremes_and_sum(x, n, partial_sums)
 
 
 @kernel
 def joint_moments(w, w_mean, x, x_mean, n, partial_sums):
-    return sums.finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums)
+    return second_moments.finite_joint_moments(w, w_mean, x, x_mean, n, partial_sums)
 
 
 @kernel

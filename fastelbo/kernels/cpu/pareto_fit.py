@@ -21,9 +21,10 @@ import numpy as np
 from ..jit.compile import block, borrower, exact, scalar
 from ..jit.threads import stopped
 from ..math.copies import fill
+from ..math.extremes import largest
 from ..math.polynomials import DEGREE, LANES, PRODUCTS, multiply_values
 from ..math.scalar import exp_normal, log, log_positive, split_exponent
-from ..math.sums import largest, make_partial_sums, range_sum, sum_all
+from ..math.sums import make_partial_sums, range_sum, sum_all
 
 # Excesses are padded with zeros to a multiple of this, so that no loop over them has a remainder.
 _TILE = DEGREE * LANES

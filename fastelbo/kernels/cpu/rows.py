@@ -14,8 +14,10 @@ from ..draws.blocks import CHUNK
 from ..jit.compile import block, borrower, by_precision, exact
 from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
 from ..math.columns import SIDE, constant, copy_columns, copy_rows
+from ..math.extremes import highest
 from ..math.scalar import exp, two_sum
-from ..math.sums import WIDTH, highest, make_partial_sums, scale_weights, sum_of_rest
+from ..math.scaled_weights import WIDTH, scale_weights, sum_of_rest
+from ..math.sums import make_partial_sums
 from ..state.state import BAD, MAX, clear, push_log_weights, spread
 from ..state.top_k import (
     THRESHOLD,

@@ -18,11 +18,12 @@ import numpy as np
 from ..jit.compile import block, borrower, scalar
 from ..math.columns import copy_columns
 from ..math.copies import fill
+from ..math.extremes import largest, smallest
 from ..math.scalar import exp, exp_normal, log, log_positive
 from ..math.selection import make_candidates, select_largest
 from ..math.simd import prefetch
 from ..math.sorting import room_to_sort, sort_copy
-from ..math.sums import PARTIAL_SUMS, largest, make_partial_sums, smallest, sum_all
+from ..math.sums import PARTIAL_SUMS, make_partial_sums, sum_all
 from .pareto_fit import fit, make_grid, padded, set_steps
 
 # A tail with fewer draws is not fitted.

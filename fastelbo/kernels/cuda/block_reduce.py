@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import exact
+from ..math.extremes import from_order_key, order_key
 from ..math.selection import rank_in_sample
-from ..math.sums import from_order_key, order_key
 from .device import BLOCK_THREADS, TILE, cuda
 from .views import prevent_inlining
 

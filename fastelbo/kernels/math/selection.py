@@ -21,8 +21,8 @@ import numpy as np
 
 from ..jit.compile import block, borrower, scalar
 from .copies import copy, fill
+from .extremes import from_order_key, largest, order_key, smallest
 from .simd import BITS, lowest_bit, word_above, word_below
-from .sums import from_order_key, largest, order_key, smallest
 
 # Length of a run. A run is ranked by comparing all pairs, which vectorises. Behind the candidates,
 # room for one more run stays free.

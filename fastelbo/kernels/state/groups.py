@@ -12,8 +12,9 @@ import numpy as np
 
 from ..jit.compile import borrower, exact
 from ..math.scalar import exp, log_positive
+from ..math.second_moments import finite_square_deviations
 from ..math.simd import four_sums
-from ..math.sums import finite_square_deviations, range_sum, sum_all
+from ..math.sums import range_sum, sum_all
 from .scales import scale_of
 
 # Fields of one group size.

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit.compile import block, borrower
+from ..math.extremes import largest
 from ..math.scalar import exp
-from ..math.sums import largest, scale_weights
+from ..math.scaled_weights import scale_weights
 from .groups import GROUP_SIZE, UNDERFLOW, add_values, close_group, extend_open
 from .state import GROUPS
 

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from ..draws.blocks import LANES
 from ..jit.compile import block, borrower, exact
 from ..math.copies import fill
+from ..math.extremes import largest
 from ..math.scalar import exp
-from ..math.sums import largest, make_partial_sums, product_sums, scale_weights, sum_all
+from ..math.scaled_weights import scale_weights
+from ..math.sums import make_partial_sums, product_sums, sum_all
 
 Floats = NDArray[np.float64]
 

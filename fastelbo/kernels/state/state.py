@@ -23,18 +23,16 @@ from numpy.typing import NDArray
 
 from ..jit.compile import borrower, exact
 from ..math.copies import fill, scaled
+from ..math.extremes import extremes_and_sum, largest
 from ..math.scalar import exp, two_sum
-from ..math.sums import (
-    extremes_and_sum,
+from ..math.scaled_weights import scale_and_prefetch, sum_of_rest
+from ..math.second_moments import (
     finite_joint_moments,
     finite_square_deviations,
-    finite_sum,
     joint_moments,
-    largest,
-    scale_and_prefetch,
     square_deviations,
-    sum_of_rest,
 )
+from ..math.sums import finite_sum
 from .groups import (
     CLOSED,
     CLOSED_M2,

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..jit.compile import block, borrower
 from ..math.copies import copy, fill
+from ..math.extremes import from_order_key, order_key
 from ..math.selection import (
     RUN,
     Candidates,
@@ -33,7 +34,6 @@ from ..math.selection import (
     thin,
 )
 from ..math.sorting import room_to_sort, sort_copy
-from ..math.sums import from_order_key, order_key
 
 # Fields of a row.
 THRESHOLD = 0
