@@ -20,7 +20,7 @@ def test_memory_is_used_again_when_nobody_refers_to_it() -> None:
     first = scratch(_SHAPE)
     address = _address(first)
     del first
-    second = scratch((2, module._LEAST))
+    second = scratch((6, module._LEAST))
     assert _address(second) == address
 
 
@@ -33,6 +33,13 @@ def test_memory_with_a_view_is_left_alone() -> None:
     second[...] = 2.0
     assert np.array_equal(view, np.ones((2, 4)))
     assert not np.shares_memory(view, second)
+
+
+def test_a_small_array_does_not_hold_large_memory() -> None:
+    scratch(_SHAPE)
+    small = scratch((module._LEAST,))
+    assert small.base is not None
+    assert small.base.size == small.size
 
 
 def test_larger_arrays_and_small_ones_are_new() -> None:

@@ -25,12 +25,17 @@ def run_select(row, size, value, place):
 @kernel
 def run_words(x, first, threshold):
     word = simd.word_above(x, first, threshold)
-    return word, simd.lowest_bit(word) if word != 0 else -1
+    return word, simd.lowest_bit(word)
 
 
 @kernel
 def run_words_below(x, first, threshold):
     return simd.word_below(x, first, threshold)
+
+
+@kernel
+def run_above(x, n, threshold, value, place):
+    return selection.take_above(x, n, threshold, 0, value, place)[0]
 
 
 @kernel
@@ -94,12 +99,27 @@ def test_words(x, first, threshold):
     assert word == expected
     bits = np.flatnonzero(x[first : first + simd.BITS] > threshold)
     assert [k for k in range(simd.BITS) if int(expected) >> k & 1] == bits.tolist()
-    assert lowest == (bits[0] if bits.size else -1)
-    assert not bits.size or simd.lowest_bit(expected) == bits[0]
+    assert lowest == simd.lowest_bit(expected) == (bits[0] if bits.size else 0)
     below = simd.word_below(x, first, threshold)
     assert run_words_below(x, first, threshold) == below
     bits = np.flatnonzero(x[first : first + simd.BITS] < threshold)
     assert [k for k in range(simd.BITS) if int(below) >> k & 1] == bits.tolist()
+
+
+@EACH
+@given(
+    arrays.arrays(float, some.integers(0, 300), elements=some.floats(-2.0, 1.0)),
+    some.sampled_from([-2.5, -2.0, -1.0, 0.0, 0.5, 1.0]),
+)
+def test_values_above(x, threshold):
+    expected = np.flatnonzero(x > threshold)
+    room = np.concatenate([x, np.zeros(simd.BITS)])
+    # To an array of its own, and in place.
+    for value in (np.zeros_like(room), room):
+        place = np.full(room.size, -1)
+        found = run_above(room, x.size, threshold, value, place)
+        np.testing.assert_array_equal(place[:found], expected)
+        np.testing.assert_array_equal(value[:found], x[expected])
 
 
 @EACH

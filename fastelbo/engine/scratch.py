@@ -19,34 +19,31 @@ _LEAST, _MOST = 2**14, 2**20
 
 
 class _Kept(threading.local):
-    memory: Floats | None = None
+    def __init__(self) -> None:
+        self.memory: Floats = np.empty(0)
 
 
 _kept = _Kept()
 
 
 def _references() -> int:
-    """Counted references to the memory, one of which is a variable of this function's kind."""
+    """How many refer to the memory: this function and the module always do."""
     memory = _kept.memory
     return sys.getrefcount(memory)
 
 
-def _references_if_unused() -> int:
-    _kept.memory = np.empty(0)
-    count = _references()
-    _kept.memory = None
-    return count
-
-
-_UNUSED = _references_if_unused()
+_UNUSED = _references()
 
 
 def scratch(shape: tuple[int, ...]) -> Floats:
-    """As ``np.empty``. The memory may be that of an earlier array to which nobody refers."""
+    """As ``np.empty``. The memory may be that of an earlier array to which nobody refers.
+
+    An array that its owner keeps holds at most twice the memory that it needs.
+    """
     size = math.prod(shape)
     if not _LEAST <= size <= _MOST:
         return np.empty(shape)
-    if _kept.memory is None or len(_kept.memory) < size or _references() > _UNUSED:
+    if not size <= len(_kept.memory) <= 2 * size or _references() > _UNUSED:
         _kept.memory = np.empty(size)
     # A view refers to the array that owns the memory, however many views are between them.
     return _kept.memory[:size].reshape(shape)

@@ -16,8 +16,9 @@ Functions have one of four roles, from the inside out:
     ``a b + c d`` rounds one of the two products, and the code around decides which.
 
 ``borrower(interleave=4)``, and any role so, asks for that many vectors in flight in the innermost
-loops of the function. It is for long chains of dependent operations: a polynomial, a generator of
-random numbers. A loop that adds up is slower so, and so is one that waits for memory.
+loops of the function, where vectors have at most 256 bits. It is for long chains of dependent
+operations: a polynomial, a generator of random numbers. A loop that adds up is slower so, and so is
+one that waits for memory.
 ``borrower(on_host=other)``, and any role so: a CPU compiles the other function in its place.
 
 ``anywhere`` is for what users call in code of their own. ``by_precision`` makes one scalar of two,

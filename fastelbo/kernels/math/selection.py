@@ -2,7 +2,8 @@
 
 Branches on random data make a selection slow, so this code has few of them:
 
-- Comparisons with a threshold are packed into the bits of a word. A loop visits the set bits only.
+- Comparisons with a threshold are packed into the bits of a word. A loop visits the set bits only,
+  four at a time.
 - Candidates are thinned by counting: a search finds a higher threshold.
 - Candidates are sorted in short runs, and the runs are merged from both ends.
 - The rank of a value in its run is the number of larger values. Ranks come from 32-bit keys, as
@@ -64,6 +65,7 @@ def make_candidates(size):
 
 @borrower
 def _word_above(x, first, n, threshold):
+    """`word_above`, or 0 where x[:n] has no whole word."""
     return word_above(x, first, threshold) if first + BITS <= n else np.uint64(0)
 
 
@@ -81,7 +83,8 @@ def take_above(x, n, threshold, start, value, place):
         # The next word is on its way while a branch on this one may be mispredicted.
         following = _word_above(x, first + BITS, n, threshold)
         while word != 0:
-            # Several without a branch: what follows the last set bit is overwritten.
+            # Several without a branch: what follows the last set bit is overwritten. If ``value``
+            # is x, that is in this word or before it, where nothing is needed any more.
             for _ in range(_AT_ONCE):
                 k = first + lowest_bit(word)
                 value[count], place[count] = x[np.uint64(k)], k

@@ -2,9 +2,9 @@
 
 In a loop over lanes, the sums of a tile of F are stored and loaded again for every four columns of
 F, and its 16 entries alone take all vector registers of most processors. Here the lanes are the
-outer loop: four rows of three vectors each are summed over all columns. These are more chains of
-multiply-adds than a core keeps going, with one vector more they would not stay in 16 registers, and
-one entry of F is loaded for three of them.
+outer loop: four rows of three vectors each are summed over all columns. That is enough chains of
+multiply-adds to keep a core busy, and one entry of F is loaded for three of them. The sums of four
+vectors would not stay in 16 registers.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ GROUP_SIZE = 11
 
 # A sum of weights relative to the block's maximum, if below this, may have lost terms to underflow.
 UNDERFLOW = 1e-250
-# Sums of so many terms are faster, by loops of known length. Default sizes, 10 and 100, need these.
+# A sum of so many terms has a loop of known length, which is faster. The default group sizes, 10
+# and 100, are made of such sums.
 _TERMS = 10
 
 
