@@ -35,18 +35,18 @@ print(json.dumps([found, "fastelbo.kernels.vectors.block" in sys.modules]))
 HELPER = """
 import numba
 
-WEIGHT = 3.0
+WEIGHT = CHANGED
 
 def plain(z):
-    return 3.0 * z[0] ** 2
+    return CHANGED * z[0] ** 2
 
 @numba.njit
 def compiled(z):
-    return 3.0 * z[0] ** 2
+    return CHANGED * z[0] ** 2
 
 @numba.njit
 def inner(z):
-    return 3.0 * z[0] ** 2
+    return CHANGED * z[0] ** 2
 
 @numba.njit
 def outer(z):
@@ -58,10 +58,10 @@ import numpy as np
 import helper
 from helper import compiled, outer, plain
 
-NUMBER, ARRAY = 3.0, np.array([1.0, 3.0])
+NUMBER, ARRAY = CHANGED, np.array([1.0, CHANGED])
 
 def itself(z):
-    return -3.0 * z[0] ** 2 - z[1] ** 2
+    return -CHANGED * z[0] ** 2 - z[1] ** 2
 
 def calls_plain(z):
     return -plain(z) - z[1] ** 2
@@ -85,17 +85,17 @@ def reads_array(z):
     return -ARRAY[1] * z[0] ** 2 - z[1] ** 2
 
 def closed():
-    weights = np.array([1.0, 3.0])
+    weights = np.array([1.0, CHANGED])
     return lambda z: -weights[1] * z[0] ** 2 - z[1] ** 2
 
-def default(z, w=3.0):
+def default(z, w=CHANGED):
     return -w * z[0] ** 2 - z[1] ** 2
 
 def by_keyword(z, *, w):
     return -w * z[0] ** 2 - z[1] ** 2
 
 def untouched(z):
-    return -6.0 * z[0] ** 2 - z[1] ** 2
+    return -KEPT * z[0] ** 2 - z[1] ** 2
 
 FUNCTIONS = {
     each.__name__: each
@@ -105,8 +105,8 @@ FUNCTIONS = {
     )
 }
 FUNCTIONS["closed"] = closed()
-FUNCTIONS["partial"] = functools.partial(default, w=3.0)
-FUNCTIONS["partial by keyword"] = functools.partial(by_keyword, w=3.0)
+FUNCTIONS["partial"] = functools.partial(default, w=CHANGED)
+FUNCTIONS["partial by keyword"] = functools.partial(by_keyword, w=CHANGED)
 """
 # The value of a partial's argument is read by the same machine code.
 SAME_CODE = {"partial"}
@@ -117,11 +117,11 @@ def test_an_edit_is_never_missed_and_the_rest_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     # Not in the cache already.
     before, after = (float(each) for each in np.random.default_rng().uniform(1.0, 9.0, 2))
-    texts = {"own": OWN.replace("6.0", str(before)), "helper": HELPER}
+    texts = {"own": OWN.replace("KEPT", str(before)), "helper": HELPER}
 
     def run(number):
         for name, text in texts.items():
-            (tmp_path / f"{name}.py").write_text(text.replace("3.0", str(number)))
+            (tmp_path / f"{name}.py").write_text(text.replace("CHANGED", str(number)))
         output = subprocess.check_output([sys.executable, "-c", SCRIPT], text=True, cwd=tmp_path)
         found, compiler_was_imported = json.loads(output)
         values, were_compiled = zip(*found.values(), strict=True)
