@@ -5,7 +5,8 @@ the threads or the progress bar. Each chunk has its own slot for its state; any 
 A fold then merges the slots in the order of their addresses.
 
 `launch` calls these functions for part 0, 1, ... of ``parts`` equal parts of the work. A call
-allocates its workspace once. A kernel never raises an error.
+allocates its workspace once; a function that owns nothing then takes it `by_reference`, with what
+all blocks share. A kernel never raises an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ..draws.blocks import LANES, Cut, lanes_for, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
 from ..draws.sampling import sample_block
 from ..draws.sobol import permute
-from ..jit.compile import block
+from ..jit.compile import block, borrower
+from ..jit.references import by_reference
 from ..jit.threads import stopped
 from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
 from ..state.matched import make_matched, match, matched_replicates, push_matched
@@ -72,12 +74,24 @@ def states(
     to some of the rows top_rows[i, step, 0]. Values at or below the threshold of prefix_rows[i, 0]
     are ignored.
     """
-    steps = states.shape[1]
-    items = states.shape[0] * steps
     lanes = lanes_for(min(cut.chunk, cut.draws))
     work = make_workspace(plan.dim, plan.sampler.location, counter, lanes)
     top_k = make_top_k(1, capacity)
     fresh = np.zeros(states.shape[2])
+    _set_states(
+        part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity,
+        prefix_rows, states, top_rows, counter, work, top_k, fresh,
+    )  # fmt: skip
+
+
+@borrower
+def _set_states(
+    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
+    states, top_rows, counter, work, top_k, fresh,
+):  # fmt: skip
+    plan, work, top_k = by_reference(plan), by_reference(work), by_reference(top_k)
+    steps = states.shape[1]
+    items = states.shape[0] * steps
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
@@ -105,16 +119,28 @@ def replicated_states(
     states, top_rows, counter,
 ):  # fmt: skip
     """As `states`, for several replicates; `Cut` says in which order their chunks are."""
-    replicates = cut.replicates
-    steps = states.shape[1] // replicates
-    items = states.shape[0] * steps
     lanes = lanes_for(min(cut.chunk, cut.draws))
     work = make_workspace(plan.dim, plan.sampler.location, counter, lanes)
     top_k = make_top_k(1, capacity)
     fresh = np.zeros(states.shape[2])
     # Groups are of draws of several replicates, and go into the states afterwards.
-    used = matched_replicates(replicates, iw_sizes)
+    used = matched_replicates(cut.replicates, iw_sizes)
     matched = make_matched(used, cut.chunk)
+    _set_replicated_states(
+        part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity,
+        prefix_rows, states, top_rows, counter, work, top_k, fresh, used, matched,
+    )  # fmt: skip
+
+
+@borrower
+def _set_replicated_states(
+    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
+    states, top_rows, counter, work, top_k, fresh, used, matched,
+):  # fmt: skip
+    plan, work, top_k = by_reference(plan), by_reference(work), by_reference(top_k)
+    replicates = cut.replicates
+    steps = states.shape[1] // replicates
+    items = states.shape[0] * steps
     slot = 0
     last = (part + 1) * items // parts - 1
     for item in range(part * items // parts, last + 1):
@@ -196,9 +222,21 @@ def terms(
     The address of data point i is ``first_index + points[i]``. Column 0 has the densities of draw
     ``column``.
     """
+    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes_for(hi - lo))
+    _set_terms(
+        part, parts, plan, key, first_index, points, lo, hi, column, log_likelihood, log_prior,
+        log_q, work,
+    )  # fmt: skip
+
+
+@borrower
+def _set_terms(
+    part, parts, plan, key, first_index, points, lo, hi, column, log_likelihood, log_prior, log_q,
+    work,
+):  # fmt: skip
+    plan, work = by_reference(plan), by_reference(work)
     n_blocks = (hi - lo + LANES - 1) // LANES
     items = log_q.shape[0] * n_blocks
-    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes_for(hi - lo))
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * LANES
@@ -207,19 +245,24 @@ def terms(
         sample_block(plan.sampler, i, plan.dim, work, key, index, np.uint64(first), n)
         weigh_block(plan, i, first, work, n)
         place = first - column
-        for k in range(n):
-            log_likelihood[i, place + k] = work.log_likelihood[k]
-            log_prior[i, place + k] = work.log_prior[k]
-            log_q[i, place + k] = work.log_q[k]
+        copy_to(work.log_likelihood, n, log_likelihood[i], place)
+        copy_to(work.log_prior, n, log_prior[i], place)
+        copy_to(work.log_q, n, log_q[i], place)
 
 
 @block
 def draws(part, parts, sampler, dim, key, first_index, points, first_draw, draws):
     """draws[k, i] = draw first_draw + k of member i, whose address is first_index + points[i]."""
+    work = make_workspace(dim, sampler.location, None, lanes_for(draws.shape[0]))
+    _set_draws(part, parts, sampler, dim, key, first_index, points, first_draw, draws, work)
+
+
+@borrower
+def _set_draws(part, parts, sampler, dim, key, first_index, points, first_draw, draws, work):
+    sampler, work = by_reference(sampler), by_reference(work)
     n_draws = draws.shape[0]
     n_blocks = (n_draws + LANES - 1) // LANES
     items = draws.shape[1] * n_blocks
-    work = make_workspace(dim, sampler.location, None, lanes_for(n_draws))
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = (item % n_blocks) * LANES
@@ -235,21 +278,28 @@ def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
 
     If one coordinate in a block is not finite, the whole block is NaN.
     """
+    work = make_workspace(x.shape[2], density.factor, counter, _POINTS)
+    _set_log_prob(part, parts, density, centre, x, lo, hi, out, work)
+
+
+@borrower
+def _set_log_prob(part, parts, density, centre, x, lo, hi, out, work):
+    density, work = by_reference(density), by_reference(work)
     members, dim = x.shape[1], x.shape[2]
     n_blocks = (hi - lo + _POINTS - 1) // _POINTS
     items = members * n_blocks
-    work = make_workspace(dim, density.factor, counter, _POINTS)
+    log_q = work.log_q
     for item in range(part * items // parts, (part + 1) * items // parts):
         i = item // n_blocks
         first = lo + (item % n_blocks) * _POINTS
         n = min(_POINTS, hi - first)
         middle = centre[row_of(i, centre.shape[0])]
         load_rows(x[first : first + n, i], middle, n, work.v)
-        elliptical_block(density, i, work.v, dim, work, n, work.log_q)
+        elliptical_block(density, i, work.v, dim, work, n, log_q)
         if not all_finite(work.v, n, dim):
-            fill(work.log_q, n, np.nan)
+            fill(log_q, n, np.nan)
         for k in range(n):
-            out[first + k, i] = work.log_q[k]
+            out[first + k, i] = log_q[k]
 
 
 @block

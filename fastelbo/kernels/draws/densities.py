@@ -358,6 +358,13 @@ def other_block(term, i, first, v, dim, work, n, out):
 
 
 @borrower
+def log_weights(log_likelihood, log_prior, log_q, n, out):
+    """out = log p(x | z) + (log p(z) - log q(z))."""
+    for k in range(n):
+        out[k] = log_likelihood[k] + (log_prior[k] - log_q[k])
+
+
+@borrower
 def weigh_block(plan, i, first, work, n):
     """Fill the three log densities of the block, and its log weights; the first draw is ``first``.
 
@@ -377,5 +384,4 @@ def weigh_block(plan, i, first, work, n):
         elliptical_block(plan.likelihood.density, i, v, dim, work, n, work.log_likelihood)
     else:
         other_block(plan.likelihood, i, first, v, dim, work, n, work.log_likelihood)
-    for k in range(n):
-        work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])
+    log_weights(work.log_likelihood, work.log_prior, work.log_q, n, work.log_weight)

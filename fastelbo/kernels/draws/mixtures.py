@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, borrower, scalar
+from ..jit.references import by_reference
 from ..math.columns import copy_columns, transpose_square
 from ..math.copies import copy, fill, least, load_rows
 from ..math.scalar import exp_normal, log_positive, two_sum
@@ -177,15 +178,17 @@ def expect_block(density, weights, q, first, dim, work, n, terms, out):
 @borrower
 def _store_sums(work, first, n, out):
     """The rows of `expectations` from what is summed."""
+    rest, total, top, best = work.log_prior, work.total, work.top, work.log_q
+    expected, divergence = work.log_likelihood, work.log_weight
     for k in range(n):
         # log p(x) - top; nothing of the size of the terms is in the gap.
-        above = work.log_prior[k] + log_positive(work.total[k])
-        below, kl = work.log_likelihood[k], work.log_weight[k]
+        above = rest[k] + log_positive(total[k])
+        below, kl = expected[k], divergence[k]
         gap = above + (kl - below)
-        possible = work.log_q[k] > -np.inf
-        out[0, first + k] = work.top[k] + above if possible else -np.inf
+        possible = best[k] > -np.inf
+        out[0, first + k] = top[k] + above if possible else -np.inf
         # The probabilities of q sum to 1.
-        out[1, first + k] = work.top[k] + below if possible else -np.inf
+        out[1, first + k] = top[k] + below if possible else -np.inf
         out[2, first + k] = kl
         # Rounding must not make a divergence negative.
         out[3, first + k] = max(gap, 0.0)
@@ -200,7 +203,7 @@ def divide(terms, total, n):
             row[k] /= total[k]
 
 
-@block
+@borrower
 def store_columns(terms, n, out, first):
     """out[first + k, c] = terms[c, k], for n lanes and all rows of terms."""
     rows, lanes = terms.shape
@@ -226,9 +229,20 @@ def expectations(part, parts, density, weights, centre, x, probs, lo, hi, out, s
     work = make_workspace(dim, density.factor, None, _LANES)
     terms = np.empty((components, _LANES))
     q = np.empty((components if probs.shape[0] > 0 else 0, _LANES))
-    rows_of_q = probs.reshape((1, probs.shape[0], components))
     for c in range(q.shape[0]):
         fill(q[c], _LANES, probs[0, c])
+    _set_expectations(
+        part, parts, density, weights, centre, x, probs, lo, hi, out, shares, work, terms, q
+    )
+
+
+@borrower
+def _set_expectations(
+    part, parts, density, weights, centre, x, probs, lo, hi, out, shares, work, terms, q
+):  # fmt: skip
+    density, work = by_reference(density), by_reference(work)
+    dim, components = centre.shape[0], weights.shape[1]
+    rows_of_q = probs.reshape((1, probs.shape[0], components))
     blocks = (hi - lo + _LANES - 1) // _LANES
     for item in range(part * blocks // parts, (part + 1) * blocks // parts):
         first = lo + item * _LANES

@@ -199,8 +199,7 @@ def sample_block(sampler, i, dim, work, key, index, first, n):
         thresholds = sampler.thresholds[row_of(i, sampler.thresholds.shape[0])]
         choose_components(work.component, work.lane, thresholds, n)
     else:
-        for k in range(n):
-            work.component[k] = np.int64(0)
+        fill(work.component, n, np.int64(0))
     if sampler.radial != GAUSSIAN:
         scale_radius(sampler, i, dim, work, key, index, first, n)
     if choices > 0:

@@ -26,6 +26,7 @@ from .densities import (
     add_tile,
     elliptical_block,
     given_block,
+    log_weights,
     move,
     place_block,
     square_norm_identity,
@@ -275,5 +276,4 @@ def weigh_with_slopes(plan, calls, i, first, work, room, n):
         plan.likelihood, calls[1], i, first, v, dim, work, room, n, work.log_likelihood, slopes
     )
     elliptical_block(plan.q.density, i, v, dim, work, n, work.log_q)
-    for k in range(n):
-        work.log_weight[k] = work.log_likelihood[k] + (work.log_prior[k] - work.log_q[k])
+    log_weights(work.log_likelihood, work.log_prior, work.log_q, n, work.log_weight)

@@ -322,8 +322,9 @@ def push_log_weights(
 def push_block(state, fresh, iw_sizes, first, work, n):
     """Add a block and its log-density terms to the state of its chunk; see `push_log_weights`."""
     log_ratio, room = work.scratch[0], work.scratch[1]
+    log_q, log_prior = work.log_q, work.log_prior
     for k in range(n):
-        log_ratio[k] = work.log_q[k] - work.log_prior[k]
+        log_ratio[k] = log_q[k] - log_prior[k]
     _set_term(fresh, LOG_LIKELIHOOD, work.log_likelihood, n, room, work.partial_sums)
     _set_term(fresh, LOG_RATIO, log_ratio, n, room, work.partial_sums)
     push_log_weights(
