@@ -7,6 +7,7 @@ import numpy as np
 from ..jit.compile import borrower, by_precision, by_target, scalar
 from ..jit.threads import stopped
 from ..math.copies import copy, fill
+from ..math.diagonal import diagonal_terms
 from ..math.lane_sums import add_shares, close_sum, raise_top, rescale
 from ..math.scalar import exp_normal, log_positive
 from ..math.triangular import square_norms
@@ -98,7 +99,7 @@ def _minus(target, j):
 
 @borrower
 def _norm_in_registers(factor, target, v, n, acc, out):
-    square_norms(factor, target, v, n, acc, out)
+    square_norms(factor, target, v, n, acc, 0.0, 1.0, out)
 
 
 @borrower(on_host=_norm_in_registers)
@@ -152,6 +153,41 @@ def log_component(density, i, c, base, v, dim, n, mend, moved, acc, square, out)
         mend_far(density, i, c, base, v, dim, n, out)
 
 
+@borrower
+def set_terms(density, i, first, count, base, v, dim, n, mend, moved, acc, square, counter, terms):
+    """terms[c] = what `log_component` finds of component first + c, for c < count.
+
+    Whether all are done: not where the launch is stopped.
+    """
+    rows = density.factor.shape[2]
+    log_const = density.log_const[row_of(i, density.log_const.shape[0])]
+    factor = density.factor[row_of(i, density.factor.shape[0])]
+    target = density.target[row_of(i, density.target.shape[0])]
+    if rows == 0 or density.shift.shape[1] > 0 or density.radial != GAUSSIAN:
+        for c in range(count):
+            if stopped(counter):
+                return False
+            log_component(
+                density, i, first + c, base, v, dim, n, mend, moved, acc, square, terms[c]
+            )
+        return True
+    if rows == 1:
+        if stopped(counter):
+            return False
+        diagonal_terms(log_const, base, factor, target, first, count, v, n, terms)
+    else:
+        for c in range(count):
+            if stopped(counter):
+                return False
+            const = log_const[first + c] - base
+            square_norms(factor[first + c], target[first + c], v, n, acc, const, -0.5, terms[c])
+    if mend:
+        for c in range(count):
+            if has_zero(terms[c], n):
+                mend_far(density, i, first + c, base, v, dim, n, terms[c])
+    return True
+
+
 @scalar
 def _single_base(like, log_const):
     base = log_const[0]
@@ -200,12 +236,11 @@ def _sum_in_groups(density, i, v, dim, work, n, mend, out):
     fill(total, n, 0.0)
     for first in range(0, components, GROUP):
         count = min(GROUP, components - first)
-        for c in range(count):
-            if first + c > 0 and stopped(work.counter):
-                return
-            log_component(
-                density, i, first + c, base, v, dim, n, mend, moved, acc, square, work.terms[c]
-            )
+        if not set_terms(
+            density, i, first, count, base, v, dim, n, mend, moved, acc, square, work.counter,
+            work.terms,
+        ):  # fmt: skip
+            return
         copy(top, n, before)
         if first == 0:
             copy(work.terms[0], n, top)

@@ -19,7 +19,7 @@ from ..math.columns import copy_columns, transpose_square
 from ..math.copies import copy, fill, least, load_rows
 from ..math.scalar import exp_normal, log_positive, two_sum
 from .blocks import TILE, make_workspace
-from .densities import log_component
+from .densities import log_component, set_terms
 from .far import far_distance, has_zero
 
 _LANES = 128
@@ -32,6 +32,14 @@ _LEAST_WEIGHT = 1e-7
 
 
 @borrower
+def _terms_in_registers(density, dim, work, n, terms):
+    moved, acc, square = work.packed, work.accumulator, work.square
+    set_terms(
+        density, 0, 0, terms.shape[0], 0.0, work.v, dim, n, True, moved, acc, square, None, terms
+    )
+
+
+@borrower(on_host=_terms_in_registers)
 def component_terms(density, dim, work, n, terms):
     """terms[c] = log p(x | c)."""
     v, moved, acc, square = work.v, work.packed, work.accumulator, work.square

@@ -7,7 +7,7 @@ of dependent operations that are half as long again.
 from __future__ import annotations
 
 from ..jit.compile import borrower, scalar
-from .scalar import exp_normal, log_positive
+from .scalar import exp_moderate, log_positive
 
 # Beside a sum of 1 or more, the exponential of this is nothing, in either precision.
 _NEGLIGIBLE = -87.0
@@ -17,7 +17,7 @@ _NEGLIGIBLE = -87.0
 def _share(term, top, negligible):
     """exp(term - top), or next to nothing; also where both are -inf, or the term is NaN."""
     gap = term - top
-    return exp_normal(gap if gap > negligible else negligible)
+    return exp_moderate(gap if gap > negligible else negligible)
 
 
 @borrower

@@ -96,6 +96,18 @@ def exp(x: float) -> float:
     return times_power(_exp_beside(x, n), n)
 
 
+@by_precision(scalar32.exp_moderate)
+def exp_moderate(x: float) -> float:
+    """Exponential, within 1 ulp, of a number from -708 to 709 (from -87 to 88 in single precision).
+
+    The function does not check the number.
+    """
+    # One rounding gives both n and its exponent bits.
+    biased = x * _LOG2E + _ROUND_BIASED
+    y = _exp_beside(x, biased - _ROUND_BIASED)
+    return y * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
+
+
 @by_precision(scalar32.exp_normal)
 def exp_normal(x: float) -> float:
     """Exponential, within 1 ulp if it is a normal number; 0 if it is smaller.
@@ -103,11 +115,7 @@ def exp_normal(x: float) -> float:
     For weights that are added to a weight of 1: smaller ones change nothing. The function does not
     check that x is below 709.
     """
-    x = _EXP_ZERO if x < _EXP_ZERO else x
-    # One rounding gives both n and its exponent bits.
-    biased = x * _LOG2E + _ROUND_BIASED
-    y = _exp_beside(x, biased - _ROUND_BIASED)
-    return y * np.uint64(np.float64(biased).view(np.uint64) << np.uint64(52)).view(np.float64)
+    return exp_moderate(_EXP_ZERO if x < _EXP_ZERO else x)
 
 
 @by_precision(scalar32.exp_quickly)

@@ -66,12 +66,17 @@ def exp(x: np.float32) -> np.float32:
 
 
 @scalar
-def exp_normal(x: np.float32) -> np.float32:
-    """Exponential for x below 88: within 1 ulp if it is a normal number, 0 if it is smaller."""
-    x = _EXP_ZERO if x < _EXP_ZERO else x
+def exp_moderate(x: np.float32) -> np.float32:
+    """Exponential of a number from -87 to 88, within 1 ulp."""
     y, n = _exp_parts(x)
     biased = f32(n + (_ROUND + f32(127.0))).view(np.uint32)
     return y * u32(biased << u32(23)).view(np.float32)
+
+
+@scalar
+def exp_normal(x: np.float32) -> np.float32:
+    """Exponential for x below 88: within 1 ulp if it is a normal number, 0 if it is smaller."""
+    return exp_moderate(_EXP_ZERO if x < _EXP_ZERO else x)
 
 
 @scalar

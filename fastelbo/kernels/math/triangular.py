@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from ..jit.targets import vector_bits
+from .lane_vectors import LaneVectors
 
 _ROWS = 4
 # Vectors of lanes for each row: so many at a time, and then so many for the last lanes.
@@ -23,31 +22,36 @@ _MOST, _LAST = 3, 2
 # Rows in different pages whose addresses the processor keeps at hand: of more rows, some vectors of
 # each are copied side by side.
 _PAGES = 64
-_FLAGS = ("contract",)
 
 
-def square_norms(factor: Any, target: Any, v: Any, n: int, room: Any, out: Any) -> None:
-    """out[k] = |factor v[:, k] - target|^2 for k < n; the number of rows is a multiple of 4.
+def square_norms(
+    factor: Any, target: Any, v: Any, n: int, room: Any, start: float, scale: float, out: Any
+) -> None:
+    """out[k] = start + scale |factor v[:, k] - target|^2 for k < n; rows are in whole tiles of 4.
 
     The lanes after n are overwritten, up to an even number of vectors. All arrays are contiguous.
     ``room`` is for copies of vectors of more than 64 rows.
     """
     for k in range(n):
-        out[k] = 0.0
+        square = 0.0
         for j in range(target.shape[0]):
-            out[k] += (factor[j, : j + 1] @ v[: j + 1, k] - target[j]) ** 2
+            square += (factor[j, : j + 1] @ v[: j + 1, k] - target[j]) ** 2
+        out[k] = start + scale * square
 
 
 @intrinsic
-def _square_norms(typing_context, factor, target, v, n, room, out):
+def _square_norms(typing_context, factor, target, v, n, room, start, scale, out):
     def generate(context, builder, signature, args):
-        kind = context.get_value_type(v.dtype)
-        size, word = v.dtype.bitwidth, args[3].type
-        lanes = vector_bits() // size
-        vector = ir.VectorType(kind, lanes)
+        vectors, word = LaneVectors(context, builder, v.dtype), args[3].type
+        lanes, splat, load = vectors.lanes, vectors.splat, vectors.load
+        store, add_products = vectors.store, vectors.add_products
         f, t, x, room, out = (
             context.make_array(signature.args[place])(context, builder, args[place])
-            for place in (0, 1, 2, 4, 5)
+            for place in (0, 1, 2, 4, 7)
+        )
+        start, scale = (
+            splat(context.cast(builder, args[place], signature.args[place], v.dtype))
+            for place in (5, 6)
         )
         rows = builder.extract_value(t.shape, 0)
         width = builder.extract_value(x.shape, 1)
@@ -55,30 +59,11 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
         fits = builder.icmp_signed("<=", builder.mul(rows, word(_MOST * lanes)), size_of_room)
         packs = builder.and_(builder.icmp_signed(">", rows, word(_PAGES)), fits)
         source = builder.select(packs, room.data, x.data)
-        first, tile, align = word(0), word(_ROWS), size // 8
-        zero = ir.Constant(vector, [0.0] * lanes)
-
-        def splat(number):
-            none = ir.Constant(vector, ir.Undefined)
-            one = builder.insert_element(none, number, ir.IntType(32)(0))
-            same = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return builder.shuffle_vector(one, none, same)
+        first, tile = word(0), word(_ROWS)
+        zero = splat(context.get_constant(v.dtype, 0.0))
 
         def plus(value, by):
             return builder.add(value, word(by)) if by else value
-
-        def load(places):
-            return [builder.load(place, align=align) for place in places]
-
-        def store(vectors, places):
-            for each, place in zip(vectors, places, strict=True):
-                builder.store(each, place, align=align)
-
-        def add_products(totals, ones, others):
-            return [
-                builder.fadd(builder.fmul(one, other, flags=_FLAGS), total, flags=_FLAGS)
-                for total, one, other in zip(totals, ones, others, strict=True)
-            ]
 
         def set_norms(count, begin, end):
             """Set the norms of lanes from ``begin`` to ``end``, ``count`` vectors at a time."""
@@ -86,9 +71,7 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
             stride = builder.select(packs, step, width)
 
             def vectors_of_row(data, d, stride, k):
-                place = builder.add(builder.mul(d, stride), k)
-                starts = [builder.gep(data, [plus(place, each * lanes)]) for each in range(count)]
-                return [builder.bitcast(start, vector.as_pointer()) for start in starts]
+                return vectors.places(data, builder.add(builder.mul(d, stride), k), count)
 
             def add_columns(sums, j, d, k, lower):
                 """Add four columns from d on of four rows from j on, or their lower part."""
@@ -100,10 +83,7 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
                         sums[r] = add_products(sums[r], [splat(entry)] * count, here)
                 return sums
 
-            def room_for_vectors():
-                return [cgutils.alloca_once(builder, vector) for _ in range(count)]
-
-            norm, held = room_for_vectors(), [room_for_vectors() for _ in range(_ROWS)]
+            norm, held = vectors.room(count), [vectors.room(count) for _ in range(_ROWS)]
             with cgutils.for_range_slice(builder, begin, end, step, word) as (k, _):
                 with builder.if_then(packs), cgutils.for_range(builder, rows) as loop:
                     here = load(vectors_of_row(x.data, loop.index, width, k))
@@ -123,7 +103,8 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
                     for each in sums:
                         total = add_products(total, each, each)
                     store(total, norm)
-                store(load(norm), vectors_of_row(out.data, first, first, k))
+                norms = add_products([start] * count, [scale] * count, load(norm))
+                store(norms, vectors.places(out.data, k, count))
 
         # An even number of vectors, so that the last ones end where pairs of them end.
         whole = word(_MOST * _LAST * lanes)
@@ -132,12 +113,12 @@ def _square_norms(typing_context, factor, target, v, n, room, out):
         set_norms(_LAST, rest, args[3])
         return args[3]
 
-    return n(factor, target, v, n, room, out), generate
+    return n(factor, target, v, n, room, start, scale, out), generate
 
 
 @overload(square_norms)
-def _square_norms_overload(factor, target, v, n, room, out):
-    def call(factor, target, v, n, room, out):
-        _square_norms(factor, target, v, n, room, out)
+def _square_norms_overload(factor, target, v, n, room, start, scale, out):
+    def call(factor, target, v, n, room, start, scale, out):
+        _square_norms(factor, target, v, n, room, start, scale, out)
 
     return call
