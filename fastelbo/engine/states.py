@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import drivers
+from ..kernels.cpu import tails as tail_kernels
 from ..kernels.cpu.launch import ELEMENT_WORK, launch
 from ..kernels.state import groups, state, top_k
 from ..validation import Floats
-from ..weights.pareto import fit_tails, kept_draws
+from ..weights.pareto import kept_draws
 from .scratch import scratch
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
@@ -22,6 +23,9 @@ _TAIL_BYTES = 2**28
 
 # Numbers of the states that are read at a time, 1 MB: memory that is used again needs no new pages.
 _READ_NUMBERS = 2**17
+
+# About the multiply-adds of the fit of a tail, for each of its values.
+_FIT_WORK = 2**6
 
 # Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
@@ -181,23 +185,25 @@ class States:
 
         k-hat is NaN, and the tail empty, where K is too small or no log weights were kept.
         """
-        tails = self._sorted(self.top_rows, 0, n_samples)
-        if tails.size == 0:
-            return np.full(len(tails), np.nan), tails
-        fits = fit_tails(tails, grid=False, n_threads=self.n_threads)
-        return fits.pareto_k.copy(), tails
+        points, size = len(self.top_rows), self._tail_size(n_samples)
+        tails, pareto_k = np.empty((points, size)), np.full(points, np.nan)
+        if tails.size:
+            launch(
+                tail_kernels.fit_top_rows, self.top_rows, 0, size, tails, pareto_k,
+                n_threads=self.n_threads, work=_FIT_WORK * tails.size,
+            )  # fmt: skip
+        return pareto_k, tails
 
     def lower_tails(self, n_samples: int, points: NDArray[np.int64]) -> Floats:
         """The M + 1 largest of -l of some data points, of which they are stored."""
-        return self._sorted(self.top_rows[points], 1, n_samples)
-
-    def _sorted(self, top_rows: Floats, stream: int, n_samples: int) -> Floats:
-        size = min(kept_draws(n_samples), self.capacity)
-        tails = np.empty((len(top_rows), size))
+        tails = np.empty((len(points), self._tail_size(n_samples)))
         if tails.size:
-            threads = self.n_threads
-            launch(drivers.sort_top_rows, top_rows, stream, size, tails, n_threads=threads)
+            rows = self.top_rows[points]
+            launch(drivers.sort_top_rows, rows, 1, tails.shape[1], tails, n_threads=self.n_threads)
         return tails
+
+    def _tail_size(self, n_samples: int) -> int:
+        return min(kept_draws(n_samples), self.capacity)
 
 
 class Reader:

@@ -24,6 +24,7 @@ from ..math.selection import make_candidates, select_largest
 from ..math.simd import prefetch
 from ..math.sorting import room_to_sort, sort_copy
 from ..math.sums import PARTIAL_SUMS, make_partial_sums, sum_all
+from ..state.top_k import make_sorting, sort_row
 from .pareto_fit import fit, make_grid, padded, set_steps
 
 # A tail with fewer draws is not fitted.
@@ -358,3 +359,19 @@ def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
                 theta[i, j] = grid.theta[j]
                 k[i, j] = grid.k[j]
                 log_lik[i, j] = grid.log_lik[j]
+
+
+@block
+def fit_top_rows(part, parts, top_rows, stream, size, tails, pareto_k):
+    """tails[i] = the ``size`` largest log weights of top_rows[i, stream], descending; their k-hat.
+
+    Other kernels sort and fit by themselves: here a tail is still in the cache when it is fitted.
+    """
+    points = top_rows.shape[0]
+    sorting, grid = make_sorting(size), make_grid(size - 1)
+    set_steps(size - 1, grid)
+    excess, result = np.empty(padded(size - 1)), np.empty(RESULT_SIZE)
+    for i in range(part * points // parts, (part + 1) * points // parts):
+        sort_row(top_rows[i, stream], size, sorting, tails[i])
+        _fit_tail(tails[i], size - 1, True, excess, grid, result)
+        pareto_k[i] = result[PARETO_K]
