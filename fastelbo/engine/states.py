@@ -16,13 +16,11 @@ from ..kernels.cpu.launch import ELEMENT_WORK, launch
 from ..kernels.state import groups, state, top_k
 from ..validation import Floats
 from ..weights.pareto import kept_draws
+from .readings import make_readings, read
 from .scratch import scratch
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
-
-# Numbers of the states that are read at a time, 1 MB: memory that is used again needs no new pages.
-_READ_NUMBERS = 2**17
 
 # About the multiply-adds of the fit of a tail, for each of its values.
 _FIT_WORK = 2**6
@@ -210,48 +208,52 @@ class Reader:
     """Reads quantities from the states of data points, slice by slice."""
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
-        self.n_samples, self._form, self._groups = n_samples, form, len(form.iw_sizes)
+        self.n_samples, self._groups = n_samples, len(form.iw_sizes)
         self._keeps_tails = keeps_tails(points, form.capacity)
         # Quantities take less memory than states.
-        self._parts: list[Quantities] = []
+        self._values = make_readings(points, self._groups)
+        self._pareto_k = np.empty(points)
+        self._points_read = 0
         self._tails: list[Floats] = []
+        self._of_replicates: list[Quantities] = []
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
-        points, size = states.moments.shape
-        pareto_k, tails = states.tails(self.n_samples)
+        points, first = len(states.moments), self._points_read
+        stop = first + points
+        self._pareto_k[first:stop], tails = states.tails(self.n_samples)
         self._tails.append(tails if self._keeps_tails else np.empty((points, 0)))
-        step = max(1, _READ_NUMBERS // size)
-        for lo in range(0, max(1, points), step):
-            part = slice(lo, lo + step)
-            values = state.read(states.moments[part], self._groups)
-            values["pareto_k"] = pareto_k[part]
-            if states.of_replicates is not None:
-                count = states.replicates
-                rows = states.of_replicates.moments[lo * count : (lo + step) * count]
-                values |= self._of_replicates(rows, count)
-            self._parts.append(values)
+        read(states.moments, self._values.part(first, stop), states.n_threads)
+        if states.of_replicates is not None:
+            self._of_replicates.append(self._estimates(states.of_replicates, states.replicates))
+        self._points_read = stop
 
-    def _of_replicates(self, moments: Floats, count: int) -> Quantities:
-        """Estimates (points, replicates) from the draws of each replicate alone."""
-        values = state.read_means(moments, self._groups)
-        groups = values.pop("iw_value").reshape(len(moments) // count, count, self._groups)
-        found = {f"replicate_{name}": each.reshape(-1, count) for name, each in values.items()}
+    def _estimates(self, states: States, count: int) -> Quantities:
+        """Estimates (points, replicates) from the draws of each of ``count`` replicates alone."""
+        rows = len(states.moments)
+        values = make_readings(rows, self._groups)
+        read(states.moments, values, states.n_threads)
+        found = {
+            f"replicate_{name}": getattr(values, name).reshape(-1, count)
+            for name in ("log_evidence", "elbo", "expected_log_likelihood", "kl")
+        }
+        groups = values.iw_value.reshape(rows // count, count, self._groups)
         return found | {"replicate_iw": groups.swapaxes(1, 2)}
 
     def quantities(self) -> Quantities:
-        """What `kernels.state.state.read` gives, ``pareto_k`` and ``tail``: see `States.tails`.
+        """Those of `Readings`, ``pareto_k`` and ``tail``: see `States.tails`.
 
         Tails that would take too much memory are empty.
         """
-        if not self._parts:
-            # An empty slice has all names.
-            self.add(States(0, self._form))
-        joined = {
-            name: _joined([part.pop(name) for part in self._parts])
-            for name in tuple(self._parts[0])
+        values = {
+            **self._values.part(0, self._points_read)._asdict(),
+            "pareto_k": self._pareto_k[: self._points_read],
+            "tail": _joined(self._tails or [np.empty((0, 0))]),
         }
-        return joined | {"tail": _joined(self._tails)}
+        return values | {
+            name: _joined([part[name] for part in self._of_replicates])
+            for name in (self._of_replicates[0] if self._of_replicates else ())
+        }
 
 
 def _joined(parts: list[Floats]) -> Floats:

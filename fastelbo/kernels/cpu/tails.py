@@ -52,6 +52,8 @@ BAD = 6.0  # NaN or +inf among the log ratios
 _UNDERFLOW = 1e-290
 # Log weights within this many nats count as equal: their excesses are rounding noise.
 _EQUAL = 1e-6
+# Rows that are sorted before they are fitted.
+_BATCH = 16
 # A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
@@ -365,13 +367,18 @@ def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
 def fit_top_rows(part, parts, top_rows, stream, size, tails, pareto_k):
     """tails[i] = the ``size`` largest log weights of top_rows[i, stream], descending; their k-hat.
 
-    Other kernels sort and fit by themselves: here a tail is still in the cache when it is fitted.
+    Some rows are sorted, then they are fitted: their tails are still in the cache, and the machine
+    code of one of both is enough for that of instructions.
     """
     points = top_rows.shape[0]
+    lo, hi = part * points // parts, (part + 1) * points // parts
     sorting, grid = make_sorting(size), make_grid(size - 1)
     set_steps(size - 1, grid)
     excess, result = np.empty(padded(size - 1)), np.empty(RESULT_SIZE)
-    for i in range(part * points // parts, (part + 1) * points // parts):
-        sort_row(top_rows[i, stream], size, sorting, tails[i])
-        _fit_tail(tails[i], size - 1, True, excess, grid, result)
-        pareto_k[i] = result[PARETO_K]
+    for first in range(lo, hi, _BATCH):
+        stop = min(first + _BATCH, hi)
+        for i in range(first, stop):
+            sort_row(top_rows[i, stream], size, sorting, tails[i])
+        for i in range(first, stop):
+            _fit_tail(tails[i], size - 1, True, excess, grid, result)
+            pareto_k[i] = result[PARETO_K]
