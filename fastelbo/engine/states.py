@@ -208,7 +208,7 @@ class Reader:
     """Reads quantities from the states of data points, slice by slice."""
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
-        self.n_samples, self._groups = n_samples, len(form.iw_sizes)
+        self.n_samples, self._form, self._groups = n_samples, form, len(form.iw_sizes)
         self._keeps_tails = keeps_tails(points, form.capacity)
         # Quantities take less memory than states.
         self._values = make_readings(points, self._groups)
@@ -245,15 +245,14 @@ class Reader:
 
         Tails that would take too much memory are empty.
         """
-        values = {
-            **self._values.part(0, self._points_read)._asdict(),
-            "pareto_k": self._pareto_k[: self._points_read],
-            "tail": _joined(self._tails or [np.empty((0, 0))]),
-        }
-        return values | {
-            name: _joined([part[name] for part in self._of_replicates])
-            for name in (self._of_replicates[0] if self._of_replicates else ())
-        }
+        if not self._tails:
+            # An empty slice has all names.
+            self.add(States(0, self._form))
+        read = self._points_read
+        values = self._values.part(0, read)._asdict() | {"pareto_k": self._pareto_k[:read]}
+        for name in self._of_replicates[0] if self._of_replicates else ():
+            values[name] = _joined([part[name] for part in self._of_replicates])
+        return values | {"tail": _joined(self._tails)}
 
 
 def _joined(parts: list[Floats]) -> Floats:
