@@ -248,8 +248,8 @@ class Reader:
         if not self._tails:
             # An empty slice has all names.
             self.add(States(0, self._form))
-        read = self._points_read
-        values = self._values.part(0, read)._asdict() | {"pareto_k": self._pareto_k[:read]}
+        stop = self._points_read
+        values = self._values.part(0, stop)._asdict() | {"pareto_k": self._pareto_k[:stop]}
         for name in self._of_replicates[0] if self._of_replicates else ():
             values[name] = _joined([part[name] for part in self._of_replicates])
         return values | {"tail": _joined(self._tails)}
