@@ -9,6 +9,8 @@ from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 
 from fastelbo import reference
+from fastelbo.engine import readings
+from fastelbo.engine.readings import make_readings
 from fastelbo.kernels.draws.blocks import CHUNK, LANES, make_workspace
 from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import simd
@@ -101,7 +103,9 @@ FIELDS = [
 
 
 def read(row, sizes=SIZES):
-    return {name: value[0] for name, value in state.read(row[None], len(sizes)).items()}
+    values = make_readings(1, len(sizes))
+    readings.read(row[None], values)
+    return {name: value[0] for name, value in values._asdict().items()}
 
 
 def expected(terms, sizes=SIZES):
@@ -380,6 +384,6 @@ def test_the_smallest_log_weight_of_blocks_and_chunks(n):
         assert chunks[-1][state.MIN] == x.min()
     smallest = min(chunk[state.MIN] for chunk in chunks)
     assert fold(chunks, sizes=())[state.MIN] == smallest
-    share = state.read(fold(chunks, sizes=())[None], 0)["largest_share"][0]
+    share = read(fold(chunks, sizes=()), ())["largest_share"]
     x = np.random.default_rng(n).normal(size=6 * n)
     np.testing.assert_allclose(share, reference.largest_share(x), rtol=1e-10)

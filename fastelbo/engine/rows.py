@@ -128,11 +128,12 @@ def estimate_of_weights(
     terms: Quantities | None = None,
     replicates: int = 1,
     sampler: str = "iid",
+    independent: bool = True,
 ) -> Estimate:
     """The estimate from log weights, and from the means of their ``terms``; else these are NaN."""
     names = ("expected_log_likelihood", "expected_log_likelihood_se", "kl", "kl_se")
     unknown = dict.fromkeys(names, np.full(len(values["ess"]), np.nan))
     return from_quantities(
-        values | (terms or unknown), shape, n_samples, iw_sizes, independent=True,
+        values | (terms or unknown), shape, n_samples, iw_sizes, independent=independent,
         replicates=replicates, sampler=sampler,
     )  # fmt: skip

@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..kernels.cpu import drivers
+from ..kernels.cpu import tails as tail_kernels
 from ..kernels.cpu.launch import ELEMENT_WORK, launch
 from ..kernels.state import groups, state, top_k
 from ..validation import Floats
-from ..weights.pareto import fit_tails, kept_draws
+from ..weights.pareto import kept_draws
+from .readings import make_readings, read
 from .scratch import scratch
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
 
-# Numbers of the states that are read at a time, 1 MB: memory that is used again needs no new pages.
-_READ_NUMBERS = 2**17
+# About the multiply-adds of the fit of a tail, for each of its values.
+_FIT_WORK = 2**6
 
 # Arrays by name, with one row per data point.
 Quantities = dict[str, Floats]
@@ -181,23 +183,25 @@ class States:
 
         k-hat is NaN, and the tail empty, where K is too small or no log weights were kept.
         """
-        tails = self._sorted(self.top_rows, 0, n_samples)
-        if tails.size == 0:
-            return np.full(len(tails), np.nan), tails
-        fits = fit_tails(tails, grid=False, n_threads=self.n_threads)
-        return fits.pareto_k.copy(), tails
+        points, size = len(self.top_rows), self._tail_size(n_samples)
+        tails, pareto_k = np.empty((points, size)), np.full(points, np.nan)
+        if tails.size:
+            launch(
+                tail_kernels.fit_top_rows, self.top_rows, 0, size, tails, pareto_k,
+                n_threads=self.n_threads, work=_FIT_WORK * tails.size,
+            )  # fmt: skip
+        return pareto_k, tails
 
     def lower_tails(self, n_samples: int, points: NDArray[np.int64]) -> Floats:
         """The M + 1 largest of -l of some data points, of which they are stored."""
-        return self._sorted(self.top_rows[points], 1, n_samples)
-
-    def _sorted(self, top_rows: Floats, stream: int, n_samples: int) -> Floats:
-        size = min(kept_draws(n_samples), self.capacity)
-        tails = np.empty((len(top_rows), size))
+        tails = np.empty((len(points), self._tail_size(n_samples)))
         if tails.size:
-            threads = self.n_threads
-            launch(drivers.sort_top_rows, top_rows, stream, size, tails, n_threads=threads)
+            rows = self.top_rows[points]
+            launch(drivers.sort_top_rows, rows, 1, tails.shape[1], tails, n_threads=self.n_threads)
         return tails
+
+    def _tail_size(self, n_samples: int) -> int:
+        return min(kept_draws(n_samples), self.capacity)
 
 
 class Reader:
@@ -207,45 +211,48 @@ class Reader:
         self.n_samples, self._form, self._groups = n_samples, form, len(form.iw_sizes)
         self._keeps_tails = keeps_tails(points, form.capacity)
         # Quantities take less memory than states.
-        self._parts: list[Quantities] = []
+        self._values = make_readings(points, self._groups)
+        self._pareto_k = np.empty(points)
+        self._points_read = 0
         self._tails: list[Floats] = []
+        self._of_replicates: list[Quantities] = []
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
-        points, size = states.moments.shape
-        pareto_k, tails = states.tails(self.n_samples)
+        points, first = len(states.moments), self._points_read
+        stop = first + points
+        self._pareto_k[first:stop], tails = states.tails(self.n_samples)
         self._tails.append(tails if self._keeps_tails else np.empty((points, 0)))
-        step = max(1, _READ_NUMBERS // size)
-        for lo in range(0, max(1, points), step):
-            part = slice(lo, lo + step)
-            values = state.read(states.moments[part], self._groups)
-            values["pareto_k"] = pareto_k[part]
-            if states.of_replicates is not None:
-                count = states.replicates
-                rows = states.of_replicates.moments[lo * count : (lo + step) * count]
-                values |= self._of_replicates(rows, count)
-            self._parts.append(values)
+        read(states.moments, self._values.part(first, stop), states.n_threads)
+        if states.of_replicates is not None:
+            self._of_replicates.append(self._estimates(states.of_replicates, states.replicates))
+        self._points_read = stop
 
-    def _of_replicates(self, moments: Floats, count: int) -> Quantities:
-        """Estimates (points, replicates) from the draws of each replicate alone."""
-        values = state.read_means(moments, self._groups)
-        groups = values.pop("iw_value").reshape(len(moments) // count, count, self._groups)
-        found = {f"replicate_{name}": each.reshape(-1, count) for name, each in values.items()}
+    def _estimates(self, states: States, count: int) -> Quantities:
+        """Estimates (points, replicates) from the draws of each of ``count`` replicates alone."""
+        rows = len(states.moments)
+        values = make_readings(rows, self._groups)
+        read(states.moments, values, states.n_threads)
+        found = {
+            f"replicate_{name}": getattr(values, name).reshape(-1, count)
+            for name in ("log_evidence", "elbo", "expected_log_likelihood", "kl")
+        }
+        groups = values.iw_value.reshape(rows // count, count, self._groups)
         return found | {"replicate_iw": groups.swapaxes(1, 2)}
 
     def quantities(self) -> Quantities:
-        """What `kernels.state.state.read` gives, ``pareto_k`` and ``tail``: see `States.tails`.
+        """Those of `Readings`, ``pareto_k`` and ``tail``: see `States.tails`.
 
         Tails that would take too much memory are empty.
         """
-        if not self._parts:
+        if not self._tails:
             # An empty slice has all names.
             self.add(States(0, self._form))
-        joined = {
-            name: _joined([part.pop(name) for part in self._parts])
-            for name in tuple(self._parts[0])
-        }
-        return joined | {"tail": _joined(self._tails)}
+        stop = self._points_read
+        values = self._values.part(0, stop)._asdict() | {"pareto_k": self._pareto_k[:stop]}
+        for name in self._of_replicates[0] if self._of_replicates else ():
+            values[name] = _joined([part[name] for part in self._of_replicates])
+        return values | {"tail": _joined(self._tails)}
 
 
 def _joined(parts: list[Floats]) -> Floats:

@@ -224,8 +224,7 @@ def summarize(
         terms = _means_of_terms(log_weights, draws, form.capacity, count)
     warn_about_weights(n_samples, values | (terms or {}), pareto_k, count)
     sampler = "sobol" if known > 1 else "iid" if count == 1 else "replicated"
-    result = estimate_of_weights(values, shape, n_samples, sizes, terms, count, sampler)
-    return replace(result, independent=independent)
+    return estimate_of_weights(values, shape, n_samples, sizes, terms, count, sampler, independent)
 
 
 def _count_of_replicates(replicates: object, known: int) -> int:

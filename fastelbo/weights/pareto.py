@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -45,9 +46,20 @@ def kept_draws(n_samples: Counts) -> Counts:
 
     M is at most `MAX_KEPT` - 1. The result is 0 if K is too small for a k-hat.
     """
+    if np.ndim(n_samples) == 0:
+        return _kept_of_one(int(n_samples))
+    return _kept(n_samples)
+
+
+def _kept(n_samples: Counts) -> Integers:
     size = np.minimum(tail_length(n_samples) + 1, MAX_KEPT)
-    kept = np.where(size > kernels.LEAST_TAIL, size, 0)
-    return kept if kept.ndim else int(kept)
+    return np.asarray(np.where(size > kernels.LEAST_TAIL, size, 0))
+
+
+@functools.lru_cache
+def _kept_of_one(n_samples: int) -> int:
+    # An estimate asks several times; NumPy takes as long as to read a few hundred states.
+    return int(_kept(n_samples))
 
 
 # The limit of k-hat for many draws: above it, their number grows too fast to be of help.
@@ -65,10 +77,20 @@ def k_threshold(n_samples: Counts) -> float | Floats:
 
     It is ``min(1 - 1 / log10 K, 0.7)`` (Vehtari et al., 2024).
     """
+    if np.ndim(n_samples) == 0:
+        return _limit_of_one(int(n_samples))
+    return _limits(n_samples)
+
+
+def _limits(n_samples: Counts) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         limit = np.minimum(1.0 - 1.0 / np.log10(n_samples), MOST_LIMIT)
-    limit = np.where(np.asarray(n_samples) < 2, -np.inf, limit)
-    return limit if limit.ndim else float(limit)
+    return np.asarray(np.where(np.asarray(n_samples) < 2, -np.inf, limit))
+
+
+@functools.lru_cache
+def _limit_of_one(n_samples: int) -> float:
+    return float(_limits(n_samples))
 
 
 # The largest k-hat with which replicates of quasi-random draws are used, and the largest that needs

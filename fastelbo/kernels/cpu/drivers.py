@@ -41,7 +41,7 @@ from ..state.top_k import (
 _POINTS = 128
 
 
-@block
+@borrower
 def _push_draws(
     plan, i, key, index, draw, base, n_draws, state, fresh, iw_sizes, work, top_k, capacity, drawn,
     counter,
@@ -63,40 +63,18 @@ def _push_draws(
         done += n
 
 
-@block
-def states(
-    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
-    states, top_rows, counter,
-):  # fmt: skip
-    """states[i] = the states of steps first_step and following of data point i of the plan.
-
-    The address of data point i is ``first_index + points[i]``. Its largest log weights are written
-    to some of the rows top_rows[i, step, 0]. Values at or below the threshold of prefix_rows[i, 0]
-    are ignored.
-    """
-    lanes = lanes_for(min(cut.chunk, cut.draws))
-    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes)
-    top_k = make_top_k(1, capacity)
-    fresh = np.zeros(states.shape[2])
-    _set_states(
-        part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity,
-        prefix_rows, states, top_rows, counter, work, top_k, fresh,
-    )  # fmt: skip
-
-
 @borrower
 def _set_states(
-    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
-    states, top_rows, counter, work, top_k, fresh,
+    begin, end, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
+    states, top_rows, work, top_k, fresh, counter,
 ):  # fmt: skip
+    """The chunks ``begin`` to ``end`` of `states`, of all data points one after the other."""
     plan, work, top_k = by_reference(plan), by_reference(work), by_reference(top_k)
     steps = states.shape[1]
-    items = states.shape[0] * steps
     slot = 0
-    last = (part + 1) * items // parts - 1
-    for item in range(part * items // parts, last + 1):
+    for item in range(begin, end):
         i, c = item // steps, item % steps
-        opens = c == 0 or item == part * items // parts
+        opens = c == 0 or item == begin
         slot = c if opens else slot
         if capacity > 0:
             clear_row(top_rows[i, c, 0])
@@ -109,8 +87,29 @@ def _set_states(
             plan, i, key, np.uint64(first_index + points[i]), start, start, n_draws, states[i, c],
             fresh, iw_sizes, work, top_k, capacity, None, counter,
         )  # fmt: skip
-        if capacity > 0 and (c == steps - 1 or item == last):
+        if capacity > 0 and (c == steps - 1 or item == end - 1):
             close_row(top_k, 0, capacity, top_rows[i, slot, 0])
+
+
+@block
+def states(
+    part, parts, plan, key, first_index, points, cut, first_step, iw_sizes, capacity, prefix_rows,
+    states, top_rows, counter,
+):  # fmt: skip
+    """states[i] = the states of steps first_step and following of data point i of the plan.
+
+    The address of data point i is ``first_index + points[i]``. Its largest log weights are written
+    to some of the rows top_rows[i, step, 0]. Values at or below the threshold of prefix_rows[i, 0]
+    are ignored.
+    """
+    items = states.shape[0] * states.shape[1]
+    lanes = lanes_for(min(cut.chunk, cut.draws))
+    work = make_workspace(plan.dim, plan.sampler.location, counter, lanes)
+    _set_states(
+        part * items // parts, (part + 1) * items // parts, plan, key, first_index, points, cut,
+        first_step, iw_sizes, capacity, prefix_rows, states, top_rows, work,
+        make_top_k(1, capacity), np.zeros(states.shape[2]), counter,
+    )  # fmt: skip
 
 
 @block

@@ -24,6 +24,7 @@ from ..math.selection import make_candidates, select_largest
 from ..math.simd import prefetch
 from ..math.sorting import room_to_sort, sort_copy
 from ..math.sums import PARTIAL_SUMS, make_partial_sums, sum_all
+from ..state.top_k import make_sorting, sort_row
 from .pareto_fit import fit, make_grid, padded, set_steps
 
 # A tail with fewer draws is not fitted.
@@ -51,6 +52,8 @@ BAD = 6.0  # NaN or +inf among the log ratios
 _UNDERFLOW = 1e-290
 # Log weights within this many nats count as equal: their excesses are rounding noise.
 _EQUAL = 1e-6
+# Rows that are sorted before they are fitted.
+_BATCH = 16
 # A partial sum takes this many terms in a register before it is stored.
 _TERMS = 4
 _STEP = _TERMS * PARTIAL_SUMS
@@ -358,3 +361,24 @@ def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
                 theta[i, j] = grid.theta[j]
                 k[i, j] = grid.k[j]
                 log_lik[i, j] = grid.log_lik[j]
+
+
+@block
+def fit_top_rows(part, parts, top_rows, stream, size, tails, pareto_k):
+    """tails[i] = the ``size`` largest log weights of top_rows[i, stream], descending; their k-hat.
+
+    Some rows are sorted, then they are fitted: their tails are still in the cache, and the machine
+    code of one of both is enough for that of instructions.
+    """
+    points = top_rows.shape[0]
+    lo, hi = part * points // parts, (part + 1) * points // parts
+    sorting, grid = make_sorting(size), make_grid(size - 1)
+    set_steps(size - 1, grid)
+    excess, result = np.empty(padded(size - 1)), np.empty(RESULT_SIZE)
+    for first in range(lo, hi, _BATCH):
+        stop = min(first + _BATCH, hi)
+        for i in range(first, stop):
+            sort_row(top_rows[i, stream], size, sorting, tails[i])
+        for i in range(first, stop):
+            _fit_tail(tails[i], size - 1, True, excess, grid, result)
+            pareto_k[i] = result[PARETO_K]

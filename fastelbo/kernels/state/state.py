@@ -34,11 +34,8 @@ from ..math.second_moments import (
 )
 from ..math.sums import finite_sum
 from .groups import (
-    CLOSED,
     CLOSED_M2,
     CLOSED_MEAN,
-    CLOSED_SCALE,
-    CLOSED_ZERO,
     GROUP_SIZE,
     clear_groups,
     merge_group,
@@ -357,113 +354,3 @@ def overflowed(states: Floats) -> NDArray[np.bool_]:
     for offset in range(GROUPS, states.shape[1], GROUP_SIZE):
         fields += [offset + CLOSED_MEAN, offset + CLOSED_M2]
     return np.asarray(~np.isfinite(states[:, fields]).all(axis=1) & (states[:, BAD] == 0.0))
-
-
-def _mean(columns: Floats, offset: int, infinite: float) -> Floats:
-    """Mean of one term. One infinite draw makes the mean ``infinite``."""
-    finite, scale = columns[offset + FINITE], columns[offset + SCALE]
-    mean = (columns[offset + SUM_HI] + columns[offset + SUM_LO]) / finite / scale
-    # Rounding may lift a mean of the largest floats above them.
-    mean = np.clip(mean, -_LARGEST, _LARGEST)
-    return np.where(finite == columns[COUNT], mean, infinite)
-
-
-def _error(columns: Floats, offset: int) -> Floats:
-    """Standard error of the mean of one term; NaN for an infinite draw."""
-    n = columns[COUNT]
-    se = np.sqrt(columns[offset + M2] / (n - 1.0) / n) / columns[offset + SCALE]
-    return np.where(columns[offset + FINITE] == n, se, np.nan)
-
-
-def _log_evidence(columns: Floats) -> Floats:
-    """Log of the mean weight."""
-    rest = columns[REST_HI] + columns[REST_LO]
-    value = columns[MAX] + (np.log1p(rest) - np.log(columns[COUNT]))
-    return np.where(columns[LOG_WEIGHT + FINITE] > 0, value, -np.inf)
-
-
-def _group_means(groups: Floats) -> Floats:
-    """Mean of the values of groups (fields, N, sizes); NaN without a group."""
-    closed = groups[CLOSED]
-    whole = (groups[CLOSED_ZERO] == 0) & (closed > 0)
-    bounds = np.clip(groups[CLOSED_MEAN] / groups[CLOSED_SCALE], -_LARGEST, _LARGEST)
-    return np.where(whole, bounds, np.where(closed > 0, -np.inf, np.nan))
-
-
-@np.errstate(all="ignore")
-def read_means(states: Floats, group_sizes: int) -> dict[str, Floats]:
-    """The estimates of `read` alone: means, without errors."""
-    return _means(_columns(states), group_sizes)
-
-
-def _means(columns: Floats, group_sizes: int) -> dict[str, Floats]:
-    return {
-        "log_evidence": _log_evidence(columns),
-        "elbo": _mean(columns, LOG_WEIGHT, -np.inf),
-        "expected_log_likelihood": _mean(columns, LOG_LIKELIHOOD, -np.inf),
-        "kl": _mean(columns, LOG_RATIO, np.inf),
-        "iw_value": _group_means(_groups(columns, group_sizes)),
-    }
-
-
-def _columns(states: Floats) -> Floats:
-    """One row a field. A field of states as they are has one number in each line of the cache."""
-    return np.ascontiguousarray(states.T)
-
-
-def _groups(columns: Floats, group_sizes: int) -> Floats:
-    """The fields of groups, (fields, N, group_sizes)."""
-    groups = columns[GROUPS:].reshape(group_sizes, GROUP_SIZE, columns.shape[1])
-    return np.asarray(groups.transpose(1, 2, 0))
-
-
-def read(states: Floats, group_sizes: int) -> dict[str, Floats]:
-    """All quantities of some states, by name; ``states`` has one row per data point.
-
-    ``iw_value`` and ``iw_se`` have shape (N, group_sizes).
-    """
-    columns = _columns(states)
-    with np.errstate(all="ignore"):
-        n = columns[COUNT]
-        finite = columns[LOG_WEIGHT + FINITE]
-        zero = n - finite
-        rest = columns[REST_HI] + columns[REST_LO]
-        total = 1.0 + rest
-        # Merge the zero weights into the second moment: their mean and their moment are 0.
-        m2 = columns[M2_WEIGHT] + (total / finite) ** 2 * (finite * zero / n)
-        mean = total / n
-        relative_variance = m2 / (n - 1.0) / mean**2
-        # Between 1 and the number of positive weights: rounding may go beyond.
-        ess = np.clip(n / (1.0 + m2 / n / mean**2), 1.0, np.maximum(finite, 1.0))
-        scale = columns[LOG_WEIGHT + SCALE]
-        gap_variance = (
-            relative_variance * scale * scale
-            + columns[LOG_WEIGHT + M2] / (n - 1.0)
-            - 2.0 * columns[CO_MOMENT] * scale / (n - 1.0) / mean
-        )
-        # Of the two ends, the farther from the mean: the distance squared over the sum of squares.
-        centre = (columns[LOG_WEIGHT + SUM_HI] + columns[LOG_WEIGHT + SUM_LO]) / finite
-        ends = columns[[MIN, MAX]] * scale - centre
-        largest_share = np.abs(ends).max(axis=0) ** 2 / columns[LOG_WEIGHT + M2]
-        gap_se = np.sqrt(np.maximum(gap_variance, 0.0) / n) / scale
-        some = finite > 0
-        values = _means(columns, group_sizes)
-        values |= {
-            "relative_variance": np.where(some, relative_variance, np.nan),
-            "ess": np.where(some, ess, 0.0),
-            "elbo_se": _error(columns, LOG_WEIGHT),
-            "expected_log_likelihood_se": _error(columns, LOG_LIKELIHOOD),
-            "kl_se": _error(columns, LOG_RATIO),
-            "jensen_gap_se": np.where(zero == 0, gap_se, np.nan),
-            "n_zero": zero,
-            "largest_share": largest_share,
-            # Copies, so that the results do not keep the fields alive.
-            "n_bad": columns[BAD].copy(),
-            "first_bad": columns[FIRST_BAD].copy(),
-        }
-        groups = _groups(columns, group_sizes)
-        closed = groups[CLOSED]
-        whole = (groups[CLOSED_ZERO] == 0) & (closed > 0)
-        se = np.sqrt(groups[CLOSED_M2] / (closed - 1.0) / closed) / groups[CLOSED_SCALE]
-        values["iw_se"] = np.where(whole, se, np.nan)
-    return values
