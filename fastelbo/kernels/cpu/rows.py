@@ -12,7 +12,7 @@ import numpy as np
 
 from ..draws.blocks import CHUNK
 from ..jit.compile import block, borrower, by_precision, exact
-from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums
+from ..math.column_sums import COLUMNS, add_columns, column, make_column_sums, sum_of_column_rest
 from ..math.columns import SIDE, constant, copy_columns, copy_rows
 from ..math.extremes import highest
 from ..math.scalar import exp, two_sum
@@ -70,13 +70,16 @@ def _lse_piece(x, n, w, partial_sums):
 
 
 @borrower
-def _lse_column(x, place, stride, n, top, total, below):
-    """As `_lse_piece`, from sums of a column's scaled weights, and of those below 1."""
+def _lse_column(x, place, stride, n, j, sums, partial_sums):
+    """As `_lse_piece`, from the sums of column j."""
+    top, total = column(j, sums)
     if not abs(top) < np.inf:
-        return (np.nan if _any_nan(x, place, stride, n) else top), 0.0
+        return (np.nan if _any_nan(x, place + j, stride, n) else top), 0.0
     if total != total:
         return np.nan, 0.0
-    return top, (total - 1.0 if total >= 2.0 else below)
+    if total >= 2.0:
+        return top, total - 1.0
+    return top, sum_of_column_rest(x, place, stride, n, j, sums, partial_sums)
 
 
 @exact
@@ -140,7 +143,6 @@ def _without_copy(x, a, first, count, copy):
 def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     length, columns = x.shape[1], x.shape[2]
     flat = x.reshape(x.size)
-    first, end = first_chunk * CHUNK, min(last_chunk * CHUNK, length)
     n_chunks = last_chunk - first_chunk
     together = _together(x, n_chunks, parts)
     before = _columns_before(x) % together
@@ -149,41 +151,43 @@ def logsumexp(part, parts, x, first_chunk, last_chunk, states):
     tile = np.empty((together, _TILE_ROW))
     w = np.empty(_PIECE)
     partial_sums, sums = make_partial_sums(), make_column_sums()
-    for item in range(part * items // parts, (part + 1) * items // parts):
-        c = item % n_chunks
-        a = item // n_chunks // tiles
-        tile_end = (item // n_chunks % tiles + 1) * together - before
-        b = max(0, tile_end - together)
-        width = min(columns, tile_end) - b
-        start = (first_chunk + c) * CHUNK
-        stop = min(start + CHUNK, length)
-        for j in range(width):
-            states[a, b + j, c, TOP] = -np.inf
-            states[a, b + j, c, HIGH] = 0.0
-            states[a, b + j, c, LOW] = 0.0
-        while start < stop:
+    item, last_item = part * items // parts, (part + 1) * items // parts
+    while item < last_item:
+        # Tiles of one chunk, piece by piece: a tile has a few numbers of each of many pages, and
+        # its neighbour lies on the same pages.
+        first_tile, c, a = item % tiles, item // tiles % n_chunks, item // tiles // n_chunks
+        last_tile = min(tiles, first_tile + last_item - item)
+        item += last_tile - first_tile
+        first_column = max(0, first_tile * together - before)
+        for j in range(first_column, min(columns, last_tile * together - before)):
+            states[a, j, c, TOP] = -np.inf
+            states[a, j, c, HIGH] = 0.0
+            states[a, j, c, LOW] = 0.0
+        stop = min((first_chunk + c + 1) * CHUNK, length)
+        for start in range((first_chunk + c) * CHUNK, stop, _PIECE):
             count = min(_PIECE, stop - start)
-            place = (a * length + start) * columns + b
-            if columns == 1:
-                row = flat[place : place + count]
-                top, rest = _lse_piece(row, count, w, partial_sums)
-                _lse_append(states[a, 0, c], top, rest, 0.0)
-            elif width == COLUMNS:
-                # The next piece of these columns, or the first of the next columns.
-                ahead = place + count * columns
-                if start + count == end:
-                    ahead = (a * length + first) * columns + b + width
-                add_columns(flat, place, columns, count, ahead, sums)
-                for j in range(width):
-                    top, rest = _lse_column(flat, place + j, columns, count, *column(j, sums))
-                    _lse_append(states[a, b + j, c], top, rest, 0.0)
-            else:
-                copy_columns(x, a, start, b, width, count, tile)
-                for j in range(width):
-                    copied = constant(tile[j])
-                    top, rest = _lse_piece(copied, count, w, partial_sums)
-                    _lse_append(states[a, b + j, c], top, rest, 0.0)
-            start += count
+            for t in range(first_tile, last_tile):
+                b = max(0, t * together - before)
+                width = min(columns, (t + 1) * together - before) - b
+                place = (a * length + start) * columns + b
+                if columns == 1:
+                    row = flat[place : place + count]
+                    top, rest = _lse_piece(row, count, w, partial_sums)
+                    _lse_append(states[a, 0, c], top, rest, 0.0)
+                elif width == COLUMNS:
+                    # The next tile, or the next piece of the first one.
+                    ahead = place + width
+                    if t + 1 == last_tile:
+                        ahead = (a * length + start + count) * columns + first_column
+                    add_columns(flat, place, columns, count, ahead, sums)
+                    for j in range(width):
+                        top, rest = _lse_column(flat, place, columns, count, j, sums, partial_sums)
+                        _lse_append(states[a, b + j, c], top, rest, 0.0)
+                else:
+                    copy_columns(x, a, start, b, width, count, tile)
+                    for j in range(width):
+                        top, rest = _lse_piece(constant(tile[j]), count, w, partial_sums)
+                        _lse_append(states[a, b + j, c], top, rest, 0.0)
 
 
 @block

@@ -10,20 +10,21 @@ import numpy as np
 from ..jit.compile import block, borrower, exact, scalar
 from .scalar import exp_normal
 from .simd import prefetch_rows
-from .sums import PARTIAL_SUMS
+from .sums import PARTIAL_SUMS, close_sums
 
 # Columns that are taken together: two cache lines.
 COLUMNS = 16
 
-# Rows of the room: partial sums of the weights, and of those below 1; then the largest of each
-# column. One array, as the compiler checks whether arrays overlap.
+# Rows of the room, after the partial sums: the largest of each column, the sum of its scaled
+# weights, and sums on the way to it. One array, as the compiler checks whether arrays overlap.
 _TOP = PARTIAL_SUMS
+_TOTAL = PARTIAL_SUMS + 1
 
 
 @block
 def make_column_sums():
     """Allocate the room for sums of `COLUMNS` columns."""
-    return np.empty((PARTIAL_SUMS + 1, 2 * COLUMNS))
+    return np.empty((_TOTAL + 8, COLUMNS))
 
 
 @scalar
@@ -34,22 +35,27 @@ def _larger(value, top):
 @borrower
 def _set_peaks(x, place, stride, count, sums):
     """Set the largest of each column, NaN aside."""
-    for j in range(COLUMNS):
+    # A loop whose length the compiler knows would be unrolled, and then not vectorised.
+    columns = sums.shape[1]
+    for j in range(columns):
         sums[_TOP, j] = -np.inf
-    whole = count - count % 4
+    whole = count - count % 8
     step = np.uint64(stride)
-    # Four rows before a maximum is stored: the next one waits for it.
-    for k in range(0, whole, 4):
+    # Eight rows before a maximum is stored: the next one waits for it.
+    for k in range(0, whole, 8):
         first = np.uint64(place + k * stride)
         second, third, fourth = first + step, first + step + step, first + step + step + step
-        for j in range(COLUMNS):
+        four = step + step + step + step
+        for j in range(columns):
             i = np.uint64(j)
-            top = _larger(x[first + i], sums[_TOP, j])
-            top = _larger(x[third + i], _larger(x[second + i], top))
-            sums[_TOP, j] = _larger(x[fourth + i], top)
+            top = _larger(x[second + i], _larger(x[first + i], sums[_TOP, j]))
+            top = _larger(x[fourth + i], _larger(x[third + i], top))
+            i += four
+            top = _larger(x[second + i], _larger(x[first + i], top))
+            sums[_TOP, j] = _larger(x[fourth + i], _larger(x[third + i], top))
     for k in range(whole, count):
         first = np.uint64(place + k * stride)
-        for j in range(COLUMNS):
+        for j in range(columns):
             sums[_TOP, j] = _larger(x[first + np.uint64(j)], sums[_TOP, j])
 
 
@@ -59,21 +65,20 @@ def _add_rows(x, place, stride, count, ahead, sums):
         prefetch_rows(x, ahead + k * stride, stride, COLUMNS, 1)
         row, partial = np.uint64(place + k * stride), k & (PARTIAL_SUMS - 1)
         for j in range(COLUMNS):
-            weight = exp_normal(x[row + np.uint64(j)] - sums[_TOP, j])
-            sums[partial, j] += weight
-            sums[partial, COLUMNS + j] += weight if weight < 1.0 else 0.0
+            sums[partial, j] += exp_normal(x[row + np.uint64(j)] - sums[_TOP, j])
 
 
 @exact
 def _close(sums):
     """Add the partial sums, as `close_sums` does."""
+    eight = _TOTAL
     for r in range(8):
-        for j in range(2 * COLUMNS):
-            sums[r, j] = (sums[r, j] + sums[r + 8, j]) + (sums[r + 16, j] + sums[r + 24, j])
-    for j in range(2 * COLUMNS):
-        sums[0, j] = ((sums[0, j] + sums[1, j]) + (sums[2, j] + sums[3, j])) + (
-            (sums[4, j] + sums[5, j]) + (sums[6, j] + sums[7, j])
-        )
+        for j in range(COLUMNS):
+            sums[eight + r, j] = (sums[r, j] + sums[r + 8, j]) + (sums[r + 16, j] + sums[r + 24, j])
+    for j in range(COLUMNS):
+        low = (sums[eight, j] + sums[eight + 1, j]) + (sums[eight + 2, j] + sums[eight + 3, j])
+        high = (sums[eight + 4, j] + sums[eight + 5, j]) + (sums[eight + 6, j] + sums[eight + 7, j])
+        sums[_TOTAL, j] = low + high
 
 
 @borrower
@@ -90,5 +95,34 @@ def add_columns(x, place, stride, count, ahead, sums):
 
 @borrower
 def column(j, sums):
-    """The largest of column j, the sum of its scaled weights, and of those below 1."""
-    return sums[_TOP, j], sums[0, j], sums[0, COLUMNS + j]
+    """The largest of column j, and the sum of its scaled weights."""
+    return sums[_TOP, j], sums[_TOTAL, j]
+
+
+@borrower(interleave=4)
+def _scale(x, top, n):
+    for k in range(n):
+        x[k] = exp_normal(x[k] - top)
+
+
+@borrower
+def sum_of_column_rest(x, place, stride, count, j, sums, partial_sums):
+    """As `sum_of_rest` of column j, whose scaled weights have a sum below 2.
+
+    There are at most `PARTIAL_SUMS` rows for each partial sum.
+    """
+    partial, terms = partial_sums[0], partial_sums[1]
+    # No other weight is 1, and only the partial sum with that weight reaches 1.
+    largest = 0
+    for r in range(PARTIAL_SUMS):
+        partial[r] = sums[r, j]
+        largest = r if partial[r] >= 1.0 else largest
+    n = (count - largest + PARTIAL_SUMS - 1) // PARTIAL_SUMS
+    for k in range(n):
+        terms[k] = x[place + (largest + k * PARTIAL_SUMS) * stride + j]
+    _scale(terms, sums[_TOP, j], n)
+    rest = 0.0
+    for k in range(n):
+        rest += terms[k] if terms[k] < 1.0 else 0.0
+    partial[largest] = rest
+    return close_sums(partial)
