@@ -22,7 +22,7 @@ from numba.extending import (
 )
 
 
-class Reference(types.Type):
+class Reference(types.Type):  # type: ignore[misc]
     """A named tuple by its address."""
 
     def __init__(self, value: types.NamedTuple) -> None:
@@ -36,21 +36,21 @@ class Reference(types.Type):
 
 
 @register_model(Reference)
-class _Model(models.PrimitiveModel):
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, manager: Any, kind: Reference) -> None:
         pointer = manager.lookup(kind.value).get_value_type().as_pointer()
         super().__init__(manager, kind, pointer)
 
 
 @infer_getattr
-class _Attributes(AttributeTemplate):
+class _Attributes(AttributeTemplate):  # type: ignore[misc]
     key = Reference
 
     def generic_resolve(self, kind: Reference, name: str) -> Any:
         return kind.field(name) if name in kind.value.fields else None
 
 
-@lower_getattr_generic(Reference)
+@lower_getattr_generic(Reference)  # type: ignore[untyped-decorator]
 def _get(context: Any, builder: Any, kind: Reference, pointer: Any, name: str) -> Any:
     place = cgutils.gep_inbounds(builder, pointer, 0, kind.value.fields.index(name))
     field = kind.field(name)
@@ -69,11 +69,11 @@ def by_reference(value: Any) -> Any:
     return value
 
 
-@type_callable(by_reference)
+@type_callable(by_reference)  # type: ignore[untyped-decorator]
 def _type(context: Any) -> Any:
     return lambda value: Reference(value) if isinstance(value, types.NamedTuple) else None
 
 
-@lower_builtin(by_reference, types.NamedTuple)
+@lower_builtin(by_reference, types.NamedTuple)  # type: ignore[untyped-decorator]
 def _lower(context: Any, builder: Any, signature: Any, args: Any) -> Any:
     return cgutils.alloca_once_value(builder, args[0])
