@@ -16,6 +16,7 @@ import numpy as np
 
 from ..draws.blocks import LANES, Cut, lanes_for, make_workspace, row_of
 from ..draws.densities import called_block, elliptical_block, weigh_block
+from ..draws.far import has_zero
 from ..draws.sampling import sample_block
 from ..draws.sobol import permute
 from ..jit.compile import block
@@ -235,6 +236,7 @@ def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
 
     If one coordinate in a block is not finite, the whole block is NaN.
     """
+    # The density is 0, or NaN, at a point with a coordinate that is not finite.
     members, dim = x.shape[1], x.shape[2]
     n_blocks = (hi - lo + _POINTS - 1) // _POINTS
     items = members * n_blocks
@@ -246,7 +248,7 @@ def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
         middle = centre[row_of(i, centre.shape[0])]
         load_rows(x[first : first + n, i], middle, n, work.v)
         elliptical_block(density, i, work.v, dim, work, n, work.log_q)
-        if not all_finite(work.v, n, dim):
+        if has_zero(work.log_q, n) and not all_finite(work.v, n, dim):
             fill(work.log_q, n, np.nan)
         for k in range(n):
             out[first + k, i] = work.log_q[k]
