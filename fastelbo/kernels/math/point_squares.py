@@ -1,4 +1,7 @@
-"""Four coordinates of four points become rows of a block: in registers, not number by number."""
+"""Squares of four points and four numbers of each, between rows and lanes.
+
+A square is transposed in registers, not number by number.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,27 @@ def load_square(x: Any, k: int, d: int, centre: Any, v: Any) -> None:
             v[j, i] = x[i, j] - centre[j]
 
 
+def store_ratios(terms: Any, total: Any, c: int, k: int, out: Any, first: int) -> None:
+    """out[first + k + i, c + j] = terms[c + j, k + i] / total[k + i], for i and j below 4.
+
+    All arrays are contiguous, and of the same type.
+    """
+    for i in range(k, k + SIDE):
+        for j in range(c, c + SIDE):
+            out[first + i, j] = terms[j, i] / total[i]
+
+
+def _vector(builder: Any, pointer: Any, kind: Any, width: int) -> Any:
+    """The pointer, as one to a vector."""
+    return builder.bitcast(pointer, ir.VectorType(kind, width).as_pointer())
+
+
+def _join(builder: Any, one: Any, other: Any, *lanes: int) -> Any:
+    """The vector of these lanes of two vectors."""
+    places = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes))
+    return builder.shuffle_vector(one, other, places)
+
+
 @intrinsic
 def _load_square(typing_context, x, k, d, centre, v):
     def generate(context, builder, signature, args):
@@ -31,13 +55,6 @@ def _load_square(typing_context, x, k, d, centre, v):
         k, d = args[1], args[2]
         kind, word = context.get_value_type(v.dtype), ir.IntType(32)
         align = v.dtype.bitwidth // 8
-
-        def vector(pointer, width):
-            return builder.bitcast(pointer, ir.VectorType(kind, width).as_pointer())
-
-        def join(one, other, *lanes):
-            places = ir.Constant(ir.VectorType(word, len(lanes)), list(lanes))
-            return builder.shuffle_vector(one, other, places)
 
         # Rows of x may be apart.
         distance = builder.extract_value(source.strides, 0)
@@ -50,8 +67,8 @@ def _load_square(typing_context, x, k, d, centre, v):
                 line = builder.mul(builder.add(k, k.type(point)), distance)
                 row = builder.bitcast(builder.gep(raw, [line]), kind.as_pointer())
                 start = builder.gep(row, [builder.add(d, d.type(j))])
-                both.append(builder.load(vector(start, 2), align=align))
-            return join(*both, 0, 1, 2, 3)
+                both.append(builder.load(_vector(builder, start, kind, 2), align=align))
+            return _join(builder, *both, 0, 1, 2, 3)
 
         width = builder.extract_value(target.shape, 1)
         for j in (0, 2):
@@ -62,10 +79,9 @@ def _load_square(typing_context, x, k, d, centre, v):
                 one = ir.Constant(ir.VectorType(kind, SIDE), ir.Undefined)
                 one = builder.insert_element(one, middle, word(0))
                 place = builder.gep(target.data, [builder.add(builder.mul(row, width), k)])
-                moved = builder.fsub(
-                    join(even, odd, lane, 4 + lane, 2 + lane, 6 + lane), join(one, one, *[0] * SIDE)
-                )
-                builder.store(moved, vector(place, SIDE), align=align)
+                numbers = _join(builder, even, odd, lane, 4 + lane, 2 + lane, 6 + lane)
+                moved = builder.fsub(numbers, _join(builder, one, one, *[0] * SIDE))
+                builder.store(moved, _vector(builder, place, kind, SIDE), align=align)
         return k
 
     return k(x, k, d, centre, v), generate
@@ -75,5 +91,48 @@ def _load_square(typing_context, x, k, d, centre, v):
 def _load_square_overload(x, k, d, centre, v):
     def call(x, k, d, centre, v):
         _load_square(x, k, d, centre, v)
+
+    return call
+
+
+@intrinsic
+def _store_ratios(typing_context, terms, total, c, k, out, first):
+    def generate(context, builder, signature, args):
+        rows, totals, target = (
+            context.make_array(signature.args[place])(context, builder, args[place])
+            for place in (0, 1, 4)
+        )
+        c, k, first = args[2], args[3], args[5]
+        kind, align = context.get_value_type(terms.dtype), terms.dtype.bitwidth // 8
+
+        def place(data, line, width, column):
+            start = builder.gep(data, [builder.add(builder.mul(line, width), column)])
+            return _vector(builder, start, kind, SIDE)
+
+        lanes, width = (builder.extract_value(each.shape, 1) for each in (rows, target))
+        divisor = builder.load(place(totals.data, k, k.type(1), k.type(0)), align=align)
+        a, b, c_, d = (
+            builder.fdiv(
+                builder.load(place(rows.data, builder.add(c, c.type(j)), lanes, k), align=align),
+                divisor,
+            )
+            for j in range(SIDE)
+        )
+        even, odd = (0, 4, 2, 6), (1, 5, 3, 7)
+        for i, lanes_of_pair in ((0, even), (1, odd)):
+            one, other = (_join(builder, *pair, *lanes_of_pair) for pair in ((a, b), (c_, d)))
+            for half in (0, 2):
+                row = builder.add(builder.add(first, k), k.type(i + half))
+                numbers = _join(builder, one, other, half, half + 1, 4 + half, 5 + half)
+                builder.store(numbers, place(target.data, row, width, c), align=align)
+        return k
+
+    return k(terms, total, c, k, out, first), generate
+
+
+@overload(store_ratios)
+def _store_ratios_overload(terms, total, c, k, out, first):
+    def call(terms, total, c, k, out, first):
+        _store_ratios(terms, total, c, k, out, first)
 
     return call
