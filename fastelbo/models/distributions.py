@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
@@ -127,7 +128,8 @@ class Elliptical(Distribution):
             return self._log_prob_on_device(z)
         given = as_unchecked_floats(z, "z")
         points, shape, batch = by_member(given, self.dim, self.batch_shape)
-        result = launch.log_prob(*self._lowered(batch), points).reshape(shape)
+        known = self._lowered(batch) if batch else self._lowered_alone
+        result = launch.log_prob(*known, points).reshape(shape)
         if np.isnan(result).any():
             require_finite(given, "z")
             # A difference of a point and a location overflowed: in quarters it does not.
@@ -159,6 +161,11 @@ class Elliptical(Distribution):
                 result = cuda_launch.log_prob(*self._lowered(batch), points)
             shaped: DeviceFloats = result.reshape(*free, *batch)
             return shaped
+
+    @cached_property
+    def _lowered_alone(self) -> tuple[Density, Floats]:
+        """The density without a batch."""
+        return self._lowered(())
 
     def _lowered(self, batch: tuple[int, ...], unit: float = 1.0) -> tuple[Density, Floats]:
         """The density of every member of a batch, and the centre that it is relative to.

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..jit.compile import block, borrower, scalar
 from ..jit.references import by_reference
-from ..math.columns import copy_columns, transpose_square
+from ..math.columns import copy_columns
 from ..math.copies import copy, fill, least, load_rows
+from ..math.point_squares import SIDE, store_ratios
 from ..math.scalar import exp_normal, log_positive, two_sum
 from .blocks import TILE, make_workspace
 from .densities import log_component, set_terms
@@ -57,13 +58,19 @@ def find_top(density, weights, dim, work, n, terms):
     best, component = work.log_q, work.component
     for k in range(n):
         best[k], component[k] = -np.inf, np.int64(0)
-    for c in range(weights.shape[1]):
-        log_weight = weights[1, c]
+    # Two at a time, in which the lanes' best ones stay in registers; the last may come twice.
+    for c in range(0, weights.shape[1], 2):
+        last = min(c + 1, weights.shape[1] - 1)
+        row, log_weight, other, log_other = terms[c], weights[1, c], terms[last], weights[1, last]
         for k in range(n):
-            joint = terms[c, k] + log_weight
+            joint = row[k] + log_weight
             better = joint > best[k]
-            best[k] = joint if better else best[k]
-            component[k] = np.int64(c) if better else component[k]
+            top = joint if better else best[k]
+            own = np.int64(c) if better else component[k]
+            joint = other[k] + log_other
+            better = joint > top
+            best[k] = joint if better else top
+            component[k] = np.int64(last) if better else own
     if has_zero(best, n):
         for k in range(n):
             if not best[k] > -np.inf:
@@ -203,26 +210,16 @@ def _store_sums(work, first, n, out):
 
 
 @borrower
-def divide(terms, total, n):
-    """terms / total, for all rows of terms."""
-    for c in range(terms.shape[0]):
-        row = terms[c]
-        for k in range(n):
-            row[k] /= total[k]
-
-
-@borrower
-def store_columns(terms, n, out, first):
-    """out[first + k, c] = terms[c, k], for n lanes and all rows of terms."""
-    rows, lanes = terms.shape
-    flat = terms.reshape(terms.size)
-    wide, whole = rows - rows % TILE, n - n % TILE
-    for k in range(0, whole, TILE):
-        for c in range(0, wide, TILE):
-            transpose_square(flat, c * lanes + k, lanes, out, first + k, c)
+def store_shares(terms, total, n, out, first):
+    """out[first + k, c] = terms[c, k] / total[k], for n lanes and all rows of terms."""
+    rows = terms.shape[0]
+    wide, whole = rows - rows % SIDE, n - n % SIDE
+    for k in range(0, whole, SIDE):
+        for c in range(0, wide, SIDE):
+            store_ratios(terms, total, c, k, out, first)
     for c in range(rows):
         for k in range(0 if c >= wide else whole, n):
-            out[first + k, c] = terms[c, k]
+            out[first + k, c] = terms[c, k] / total[k]
 
 
 @block
@@ -260,5 +257,4 @@ def _set_expectations(
             copy_columns(rows_of_q, 0, first, 0, components, n, q)
         expect_block(density, weights, q, first, dim, work, n, terms, out)
         if shares.shape[0] > 0:
-            divide(terms, work.total, n)
-            store_columns(terms, n, shares, first)
+            store_shares(terms, work.total, n, shares, first)

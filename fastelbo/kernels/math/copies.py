@@ -1,8 +1,9 @@
 """Loops that copy rows of a matrix into blocks and out of them, and copy and fill vectors.
 
 A row becomes a lane of a block; a block stores each coordinate of all its lanes contiguously. Four
-coordinates are copied at a time. A loop over one coordinate would load each cache line again for
-the next coordinate, and a loop over the coordinates of one row does not vectorise.
+coordinates are copied at a time, on a CPU those of four rows. A loop over one coordinate would load
+each cache line again for the next coordinate, and a loop over the coordinates of one row does not
+vectorise.
 
 These are loops, not slice assignments: numba checks the shapes of a slice assignment, and the
 message of that check takes longer to compile than most kernels.
@@ -13,9 +14,25 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import borrower
+from .point_squares import SIDE, load_square
 
 
 @borrower
+def _load_squares(x, centre, n, v):
+    dim = centre.shape[0]
+    tiled, whole = dim - dim % SIDE, n - n % SIDE
+    for k in range(0, whole, SIDE):
+        for d in range(0, tiled, SIDE):
+            load_square(x, k, d, centre, v)
+    for k in range(whole, n):
+        for d in range(tiled):
+            v[d, k] = x[k, d] - centre[d]
+    for d in range(tiled, dim):
+        for k in range(n):
+            v[d, k] = x[k, d] - centre[d]
+
+
+@borrower(on_host=_load_squares)
 def load_rows(x, centre, n, v):
     """v[d, k] = x[k, d] - centre[d], for n rows of x."""
     dim = centre.shape[0]
