@@ -118,7 +118,7 @@ def random_states(points, rng):
 
 
 @np.errstate(divide="ignore")
-@pytest.mark.parametrize(("points", "threads"), [(0, None), (1, None), (40, 1), (7001, 2)])
+@pytest.mark.parametrize(("points", "threads"), [(0, None), (1, None), (40, 1), (9001, 2)])
 def test_same_bits_as_numpy(points, threads):
     assert GROUPS == LOG_RATIO + TERM_SIZE
     states = random_states(points, np.random.default_rng(points))

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..kernels.cpu.launch import launch, threads_for
+from ..kernels.cpu.launch import launch
 from ..kernels.state.reading import read_states
 from ..validation import Floats
+
+# One thread reads this many numbers of states in the time that other threads take to start.
+_FEW_NUMBERS = 2**18
 
 
 class Readings(NamedTuple):
@@ -48,9 +51,9 @@ def make_readings(points: int, group_sizes: int) -> Readings:
 @np.errstate(all="ignore")
 def read(states: Floats, out: Readings, n_threads: int | None = None) -> None:
     """Fill ``out`` with all quantities of states, which have one row per data point."""
-    points, size = states.shape
+    points = len(states)
     top, count = np.empty(points), np.empty(points)
-    threads = n_threads if threads_for(points * size) is None else 1
+    threads = 1 if states.size < _FEW_NUMBERS else n_threads
     launch(read_states, states, top, count, out, n_threads=threads)
     # The log of the mean weight. Here, as the bits of NumPy's logarithms are its own.
     value = top + (np.log1p(out.log_evidence) - np.log(count))

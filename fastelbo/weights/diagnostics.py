@@ -96,8 +96,9 @@ def heavy_means(
         draws: Any = values.get(f"{name}_draws", n_samples)
         return high_k(values[name], draws, replicates)
 
-    elbo = high("pareto_k_elbo") & np.isfinite(values["elbo"])
-    elbo &= ~constant_weights(values["relative_variance"])
+    elbo = high("pareto_k_elbo")
+    if elbo.any():
+        elbo &= np.isfinite(values["elbo"]) & ~constant_weights(values["relative_variance"])
     flags = {"elbo": elbo}
     for name, k in (("kl", "pareto_k_kl"), ("expected_log_likelihood", "pareto_k_likelihood")):
         if k in values:

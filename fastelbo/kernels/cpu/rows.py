@@ -122,21 +122,14 @@ def _columns_before(x):
     return before if x.shape[2] > 1 else 0
 
 
-@block
-def _row_piece(x, a, first, count):
-    """x[a, first : first + count, 0] as a contiguous array, for x of shape (A, K, 1)."""
-    start = a * x.shape[1] + first
-    return x.reshape(x.size)[start : start + count]
-
-
-def _copied(x, a, first, count, copy):
+def _copied(flat, first, count, copy):
     return constant(copy)
 
 
 @by_precision(_copied)
-def _without_copy(x, a, first, count, copy):
-    """`_row_piece`, or ``copy`` where x is float32."""
-    return _row_piece(x, a, first, count)
+def _without_copy(flat, first, count, copy):
+    """flat[first : first + count], or ``copy`` where the array is float32."""
+    return flat[first : first + count]
 
 
 @block
@@ -273,7 +266,7 @@ def summaries(
                 state, room = states[a, b + j, c], tile[j]
                 row = constant(room)
                 if not copies:
-                    row = _without_copy(x, a, start - first, count, room)
+                    row = _without_copy(flat, a * x.shape[1] + start - first, count, room)
                 # Rows of the next block, in whole squares, or pieces of the row, from one block on.
                 done, until = rows * j // width, rows * (j + 1) // width
                 if j < width - 1:
@@ -299,7 +292,8 @@ def summaries(
             start += count
         if at_once:
             start = (first_chunk + c) * CHUNK
-            row = _without_copy(x, a, start - first, stop - start, tiles_of_blocks[0, 0])
+            begin = a * x.shape[1] + start - first
+            row = _without_copy(flat, begin, stop - start, tiles_of_blocks[0, 0])
             top, mean, deviation = spread(states[a, b, c])
             push_row(top_k, 0, capacity, row, stop - start, top, mean, deviation)
         if capacity > 0 and (c == n_chunks - 1 or item == last):

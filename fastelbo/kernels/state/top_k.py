@@ -48,6 +48,11 @@ _SURPLUS = 3
 # A row has room for one value more in so many.
 _SHARE = 5
 
+# How far the score of a threshold follows the number of values above it. One row alone tells it
+# with some error; in the tail of normal values, the number falls by a share of two to three times a
+# change of the score.
+_GAIN = 0.1
+
 # The streams of several lanes: values, thresholds and counts; and room to thin one of them. The
 # standard score of a threshold that suited an earlier stream is that of the first one to be tried.
 TopK = namedtuple("TopK", ["value", "threshold", "count", "score", "candidates"])
@@ -161,10 +166,12 @@ def push_row(top_k, lane, capacity, x, n, top, mean, deviation):
     else:
         open_row(top_k, lane, -np.inf)
         push_top(top_k, lane, capacity, x, n, top)
-    if not capacity <= taken <= 2 * capacity:
-        # So many more values that chance makes them rarely too few.
-        value, least, most = top_k.value[lane], capacity + capacity // 10, capacity + capacity // 6
-        threshold = find_threshold(value, top_k.count[lane], least, most)
+    # So many more values that chance makes them rarely too few, or more than a row has room for.
+    least, most = capacity + capacity // 10, capacity + capacity // 6
+    if capacity <= taken <= 2 * capacity:
+        top_k.score[lane] += _GAIN * (taken / (0.5 * (least + most)) - 1.0)
+    else:
+        threshold = find_threshold(top_k.value[lane], top_k.count[lane], least, most)
         top_k.score[lane] = (threshold - mean) / deviation
 
 
