@@ -315,7 +315,7 @@ EXPECTED = {
     # Four exponentials in flight.
     "scale_weights": {r"vfn?m(add|sub)\d+pd": 52, LARGEST: 4, r"vaddpd": 4},
     # A row of sixteen columns in flight.
-    "add_columns": {r"vfn?m(add|sub)\d+pd": 26, LARGEST: 2, r"vaddpd": 4},
+    "add_columns": {r"vfn?m(add|sub)\d+pd": 26, LARGEST: 10, r"vaddpd": 4},
     # Two columns of four rows at a time.
     "copy_columns": {r"vinsertf\w+|vunpck[lh]pd|zip[12]q": 4},
     # Four terms before three numbers are stored.
@@ -369,6 +369,7 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
     }
 # Of a loop that asks for several vectors in flight, where it does not.
 ONE_IN_FLIGHT = {
+    "add_columns": {r"vfn?m(add|sub)\d+pd": 13, LARGEST: 9, r"vaddpd": 4},
     "set_logs": {r"vfn?m(add|sub)\d+pd": 13, "vdivpd": 2},
     "log_means": {"vdivpd": 2, r"vfn?m(add|sub)\d+pd": 9},
 }

@@ -19,6 +19,8 @@ Functions have one of four roles, from the inside out:
 loops of the function, where vectors have at most 256 bits. It is for long chains of dependent
 operations: a polynomial, a generator of random numbers. A loop that adds up is slower so, and so is
 one that waits for memory.
+``borrower(rolled=True)``, and any role so, is for an innermost loop of few iterations, such as one
+over some columns: LLVM would unroll it to single numbers before it could become one of vectors.
 ``borrower(on_host=other)``, and any role so: a CPU compiles the other function in its place.
 
 ``anywhere`` is for what users call in code of their own. ``by_precision`` makes one scalar of two,
@@ -73,13 +75,14 @@ def _register(
     choose: Callable[..., Any],
     on_device: Any = None,
     interleave: int = 1,
+    rolled: bool = False,
     **options: Any,
 ) -> Any:
     """``function``; kernels compile what ``choose`` returns for the types of its arguments.
 
     CUDA kernels compile what ``on_device`` returns, if it is given.
     """
-    cpu = {"error_model": "numpy", **fragment(interleave), **options}
+    cpu = {"error_model": "numpy", **fragment(interleave, rolled), **options}
     # On a GPU any set of fastmath flags would mean all of them. A block is one lane there; inlined
     # functions keep it in registers.
     cuda = {"forceinline": options["fastmath"] is not False, "fastmath": False}
@@ -89,11 +92,13 @@ def _register(
 
 
 def _role(**options: Any) -> Any:
-    """A decorator, which also takes the number of vectors in flight and another form for a CPU."""
+    """A decorator, which also takes wishes for loops, and another form for a CPU."""
 
-    def role(function: Any = None, *, interleave: int = 1, on_host: Any = None) -> Any:
+    def role(
+        function: Any = None, *, interleave: int = 1, rolled: bool = False, on_host: Any = None
+    ) -> Any:
         if function is None:
-            return functools.partial(role, interleave=interleave, on_host=on_host)
+            return functools.partial(role, interleave=interleave, rolled=rolled, on_host=on_host)
 
         def on_device(*args: Any, **kwargs: Any) -> Any:
             return function
@@ -101,7 +106,7 @@ def _role(**options: Any) -> Any:
         def choose(*args: Any, **kwargs: Any) -> Any:
             return on_host or function
 
-        return _register(function, choose, on_device, interleave, **options)
+        return _register(function, choose, on_device, interleave, rolled, **options)
 
     return role
 

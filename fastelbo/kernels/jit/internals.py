@@ -124,18 +124,19 @@ def is_fast() -> bool:
         return False
 
 
-def fragment(interleave: int = 1) -> dict[str, Any]:
+def fragment(interleave: int = 1, rolled: bool = False) -> dict[str, Any]:
     """Options to compile a function that only kernels call.
 
-    Its innermost loops have ``interleave`` vectors in flight, where `link_only` works.
+    Its innermost loops have ``interleave`` vectors in flight, where `link_only` works. If
+    ``rolled``, they are not unrolled before they are loops of vectors.
     """
     if link_only is None:
         return {}
-    return {"pipeline_class": _fragment_compiler(interleave)}
+    return {"pipeline_class": _fragment_compiler(interleave, rolled)}
 
 
 @functools.cache
-def _fragment_compiler(interleave: int) -> type:
+def _fragment_compiler(interleave: int, rolled: bool) -> type:
     """A compiler that works as `link_only` does if that works, else as numba does."""
 
     def define_pipelines(self: Any) -> list[Any]:
@@ -143,5 +144,5 @@ def _fragment_compiler(interleave: int) -> type:
         chosen = link_only.LinkOnlyCompiler if is_fast() else public
         return list(chosen.define_pipelines(self))
 
-    members = {"interleave": interleave, "define_pipelines": define_pipelines}
+    members = {"interleave": interleave, "rolled": rolled, "define_pipelines": define_pipelines}
     return type("_FragmentCompiler", (link_only.LinkOnlyCompiler,), members)

@@ -58,15 +58,18 @@ def _innermost_back_edges(function: Any) -> list[Any]:
     ]
 
 
-def _interleave(module: Any, count: int) -> None:
-    """Ask for ``count`` vectors in flight in the innermost loops of a module.
+def _ask_for_vectors(module: Any, interleave: int, rolled: bool) -> None:
+    """Ask for so many vectors in flight in the innermost loops of a module.
 
-    A loop of few iterations would be unrolled before it could become one of vectors.
+    A loop of few iterations would be unrolled before it could become one of vectors. If ``rolled``,
+    it stays a loop whatever is in flight.
     """
-    wishes = [
-        module.add_metadata(["llvm.loop.interleave.count", ir.IntType(32)(count)]),
-        module.add_metadata(["llvm.loop.unroll.disable"]),
-    ]
+    count, wishes = ir.IntType(32), []
+    if interleave > 1:
+        wishes = [["llvm.loop.interleave.count", count(interleave)], ["llvm.loop.unroll.disable"]]
+    if rolled:
+        wishes.append(["llvm.loop.unroll.count", count(1)])
+    wishes = [module.add_metadata(wish) for wish in wishes]
     for function in module.functions:
         for branch in _innermost_back_edges(function) if function.blocks else ():
             # The identity of a loop is a node whose first operand is that node.
@@ -78,12 +81,13 @@ def _interleave(module: Any, count: int) -> None:
 class _Library(JITCodeLibrary):  # type: ignore[misc]
     """LLVM code that is linked into a kernel."""
 
-    # Vectors in flight that its loops ask for.
-    interleave = 1
+    # Vectors in flight that its loops ask for, and whether they stay loops until there are vectors.
+    interleave, rolled = 1, False
 
     def add_ir_module(self, ir_module: Any) -> None:
-        if self.interleave > 1 and vector_bits() <= _INTERLEAVED_BITS:
-            _interleave(ir_module, self.interleave)
+        interleave = self.interleave if vector_bits() <= _INTERLEAVED_BITS else 1
+        if interleave > 1 or self.rolled:
+            _ask_for_vectors(ir_module, interleave, self.rolled)
         super().add_ir_module(ir_module)
 
     def _optimize_final_module(self) -> None:
@@ -153,6 +157,7 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
             raise TypeError(f"{state.func_id.func_qualname} returns an array: use block")
         state.library = _Library(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.interleave = state.pipeline.interleave
+        state.library.rolled = state.pipeline.rolled
         _remember_sizes(state.targetctx)
         super().run_pass(state)
         lowered = state["cr"]
@@ -166,7 +171,7 @@ class _LinkedLowering(NativeLowering):  # type: ignore[misc]
 class LinkOnlyCompiler(Compiler):  # type: ignore[misc]
     """numba's compiler, for functions that are never called from Python."""
 
-    interleave = 1
+    interleave, rolled = 1, False
 
     def define_pipelines(self) -> list[Any]:
         """The usual passes, without the last steps of lowering."""

@@ -32,12 +32,10 @@ def _larger(value, top):
     return np.float64(value) if value > top else top
 
 
-@borrower
+@borrower(rolled=True)
 def _set_peaks(x, place, stride, count, sums):
     """Set the largest of each column, NaN aside."""
-    # A loop whose length the compiler knows would be unrolled, and then not vectorised.
-    columns = sums.shape[1]
-    for j in range(columns):
+    for j in range(COLUMNS):
         sums[_TOP, j] = -np.inf
     whole = count - count % 8
     step = np.uint64(stride)
@@ -46,7 +44,7 @@ def _set_peaks(x, place, stride, count, sums):
         first = np.uint64(place + k * stride)
         second, third, fourth = first + step, first + step + step, first + step + step + step
         four = step + step + step + step
-        for j in range(columns):
+        for j in range(COLUMNS):
             i = np.uint64(j)
             top = _larger(x[second + i], _larger(x[first + i], sums[_TOP, j]))
             top = _larger(x[fourth + i], _larger(x[third + i], top))
@@ -55,11 +53,11 @@ def _set_peaks(x, place, stride, count, sums):
             sums[_TOP, j] = _larger(x[fourth + i], _larger(x[third + i], top))
     for k in range(whole, count):
         first = np.uint64(place + k * stride)
-        for j in range(columns):
+        for j in range(COLUMNS):
             sums[_TOP, j] = _larger(x[first + np.uint64(j)], sums[_TOP, j])
 
 
-@borrower(interleave=4)
+@borrower(interleave=4, rolled=True)
 def _add_rows(x, place, stride, count, ahead, sums):
     for k in range(count):
         prefetch_rows(x, ahead + k * stride, stride, COLUMNS, 1)
