@@ -43,6 +43,8 @@ from fastelbo.kernels.jit.compile import kernel
 from fastelbo.kernels.math import (
     column_sums,
     columns,
+    copies,
+    diagonal,
     extremes,
     polynomials,
     scaled_weights,
@@ -89,6 +91,21 @@ def square_norm_diagonal(factor, target, v, n, out):
 @kernel
 def square_norm_triangular(factor, target, v, n, acc, out):
     densities.square_norm_triangular(factor, target, v, n, acc, out)
+
+
+@kernel
+def diagonal_terms(const, base, factor, target, v, n, out):
+    diagonal.diagonal_terms(const, base, factor, target, 0, 2, v, n, out)
+
+
+@kernel
+def load_rows(x, centre, n, v):
+    copies.load_rows(x, centre, n, v)
+
+
+@kernel
+def store_shares(terms, total, n, out):
+    mixtures.store_shares(terms, total, n, out, 0)
 
 
 @kernel
@@ -318,6 +335,13 @@ EXPECTED = {
     "add_columns": {r"vfn?m(add|sub)\d+pd": 26, LARGEST: 10, r"vaddpd": 4},
     # Two columns of four rows at a time.
     "copy_columns": {r"vinsertf\w+|vunpck[lh]pd|zip[12]q": 4},
+    # Two coordinates of four points at a time.
+    "load_rows": {r"vinsertf\w+|vunpck[lh]pd|zip[12]q": 4, "vsubpd": 4},
+    # Four components of four points, each divided.
+    "store_shares": {
+        r"v(unpck[lh]|perm\w*|shuf)pd|vperm2f128|vinsertf\w+|zip[12]q": 4,
+        "vdivpd": 4,
+    },
     # Four terms before three numbers are stored.
     "extremes_and_sum": {LARGEST: 4, r"v(min|cmp\w*)pd": 4, r"vaddpd": 4},
     "joint_moments": {r"vsubpd": 8, r"vfn?m(add|sub)\d+pd": 12},
@@ -361,6 +385,8 @@ for kind, suffix in (("pd", ""), ("ps", "_single")):
         "square_norm_identity" + suffix: product(kind),
         "square_norm_diagonal" + suffix: product(kind),
         "square_norm_triangular" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 16},
+        # Two products for each of four coordinates of four vectors, first those of the first tile.
+        "diagonal_terms" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 64},
         "mixture_density" + suffix: polynomial(kind) | {f"vdiv{kind}": 1},
         "rotate" + suffix: {rf"vfn?m(add|sub)\d+{kind}": 36},
         # Two ratios of polynomials, and the root of a logarithm: float64 in both precisions.
@@ -411,6 +437,13 @@ def signatures():
         "scale_weights": (vector, numba.float64, integer, vector, matrix),
         "add_columns": (vector, *[integer] * 4, matrix),
         "copy_columns": (numba.float64[:, :, ::1], *[integer] * 5, matrix),
+        "load_rows": (
+            numba.typeof(as_constant(np.zeros((1, 1)))),
+            numba.typeof(as_constant(np.zeros(1))),
+            integer,
+            matrix,
+        ),
+        "store_shares": (matrix, vector, integer, matrix),
         "joint_moments": (vector, numba.float64, vector, numba.float64, integer, matrix),
         "group_sums": (vector, integer, integer, integer, vector),
         "log_means": (vector, integer, integer, vector),
@@ -478,6 +511,15 @@ def signatures_of(real, suffix):
         "square_norm_identity": (matrix, integer, integer, vector),
         "square_norm_diagonal": (constant, constant, matrix, integer, vector),
         "square_norm_triangular": (rows, constant, matrix, integer, matrix, vector),
+        "diagonal_terms": (
+            numba.typeof(as_constant(np.zeros(1))),
+            numba.float64,
+            numba.typeof(as_constant(np.zeros((1, 1, 1), dtype))),
+            rows,
+            matrix,
+            integer,
+            matrix,
+        ),
         "mixture_density": (numba.typeof(density), work, integer),
     }
     return {name + suffix: types for name, types in arguments.items()}

@@ -24,12 +24,25 @@ from .protocol import ComponentSums, Expectations, Frame, Points
 _LARGE = 2.0**1022
 
 
-def _most(array: Floats) -> float:
-    """A number that no |entry| exceeds: the largest of them, or more, which takes one pass."""
-    flat = array.reshape(-1)
+# Numbers of a piece of an array, which fits the cache. BLAS has no threads for so few.
+_PIECE = 2**13
+
+
+def _most(array: Floats, copy: Floats | None = None) -> float:
+    """A number that no |entry| exceeds: the largest of them, or more, which takes one pass.
+
+    ``copy`` becomes a copy of the array in the same pass. Both are contiguous.
+    """
+    flat, square = array.reshape(-1), 0.0
+    to = None if copy is None else copy.reshape(-1)
     with np.errstate(all="ignore"):
-        norm = math.sqrt(np.einsum("i,i->", flat, flat))
-    return norm if norm < np.inf else float(max(flat.max(), -flat.min()))
+        for start in range(0, flat.size, _PIECE):
+            piece = flat[start : start + _PIECE]
+            if to is not None:
+                to[start : start + _PIECE] = piece
+            square += float(np.dot(piece, piece))
+    norm = math.sqrt(square)
+    return norm if norm < np.inf or flat.size == 0 else float(max(flat.max(), -flat.min()))
 
 
 class MixtureModel(Frozen):
@@ -63,7 +76,9 @@ class MixtureModel(Frozen):
             raise InvalidInputError(
                 f"mixture must be a Mixture without a batch, got {shown(mixture)}"
             )
-        self._set(x=np.array(as_unchecked_floats(x, "x")), mixture=mixture)
+        given = as_unchecked_floats(x, "x")
+        points = np.empty(given.shape)
+        self._set(_largest=_most(given, points), x=points, mixture=mixture)
         # A bound that is no number: only then is there an entry that may not be finite.
         if not self._largest < np.inf:
             require_finite(self.x, "x")
@@ -132,7 +147,7 @@ class MixtureModel(Frozen):
     @cached_property
     def _largest(self) -> float:
         """A number that no |x| exceeds; NaN or infinite only if an entry is so, too."""
-        return _most(self.x) if self.x.size else 0.0
+        return _most(self.x)
 
     @cached_property
     def _unit(self) -> float:
