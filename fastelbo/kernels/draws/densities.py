@@ -192,21 +192,20 @@ def _sum_in_groups(density, i, v, dim, work, n, mend, out):
     moved, acc, square = work.packed, work.accumulator, work.square
     top, total, before = work.top, work.total, work.norm
     components = density.log_const.shape[1]
-    alone = components == 1
-    base = 0.0 if alone else _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
-    if not alone:
-        fill(top, n, -np.inf)
-        fill(total, n, 0.0)
+    if components == 1:
+        log_component(density, i, 0, 0.0, v, dim, n, mend, moved, acc, square, out)
+        return
+    base = _base(v, density.log_const[row_of(i, density.log_const.shape[0])])
+    fill(top, n, -np.inf)
+    fill(total, n, 0.0)
     for first in range(0, components, GROUP):
         count = min(GROUP, components - first)
-        # One call for all: a function with one caller becomes a part of it.
         for c in range(count):
             if first + c > 0 and stopped(work.counter):
                 return
-            term = out if alone else work.terms[c]
-            log_component(density, i, first + c, base, v, dim, n, mend, moved, acc, square, term)
-        if alone:
-            return
+            log_component(
+                density, i, first + c, base, v, dim, n, mend, moved, acc, square, work.terms[c]
+            )
         copy(top, n, before)
         if first == 0:
             copy(work.terms[0], n, top)
@@ -252,6 +251,7 @@ def elliptical_block(density, i, v, dim, work, n, out):
 
     Where a Gaussian comes out as 0, all of its squares may have overflowed: it is summed again.
     """
+    # One call for both: a function with one caller becomes a part of it.
     for attempt in range(2):
         _sum_components(density, i, v, dim, work, n, attempt > 0, out)
         if density.radial != GAUSSIAN or not any_zero(out, n):
