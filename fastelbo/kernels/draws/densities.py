@@ -246,16 +246,23 @@ def _sum_components(density, i, v, dim, work, n, mend, out):
 
 
 @borrower
+def _elliptical_on_host(density, i, v, dim, work, n, out):
+    """As `elliptical_block`: a function with one caller becomes a part of it."""
+    for attempt in range(2):
+        _sum_components(density, i, v, dim, work, n, attempt > 0, out)
+        if density.radial != GAUSSIAN or not any_zero(out, n):
+            return
+
+
+@borrower(on_host=_elliptical_on_host)
 def elliptical_block(density, i, v, dim, work, n, out):
     """out = the log density of data point i at v[:dim, :n].
 
     Where a Gaussian comes out as 0, all of its squares may have overflowed: it is summed again.
     """
-    # One call for both: a function with one caller becomes a part of it.
-    for attempt in range(2):
-        _sum_components(density, i, v, dim, work, n, attempt > 0, out)
-        if density.radial != GAUSSIAN or not any_zero(out, n):
-            return
+    _sum_components(density, i, v, dim, work, n, False, out)
+    if density.radial == GAUSSIAN and any_zero(out, n):
+        _sum_components(density, i, v, dim, work, n, True, out)
 
 
 @borrower
