@@ -66,7 +66,7 @@ def _add_rows(x, place, stride, count, ahead, sums):
             sums[partial, j] += exp_normal(x[row + np.uint64(j)] - sums[_TOP, j])
 
 
-@exact
+@exact(rolled=True)
 def _close(sums):
     """Add the partial sums, as `close_sums` does."""
     eight = _TOTAL
