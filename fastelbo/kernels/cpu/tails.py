@@ -17,7 +17,7 @@ import numpy as np
 
 from ..jit.compile import block, borrower, scalar
 from ..math.columns import copy_columns
-from ..math.copies import fill
+from ..math.copies import copy, fill
 from ..math.extremes import largest, smallest
 from ..math.scalar import exp, exp_normal, log, log_positive
 from ..math.selection import make_candidates, select_largest
@@ -375,10 +375,14 @@ def fit_top_rows(part, parts, top_rows, stream, size, tails, pareto_k):
     sorting, grid = make_sorting(size), make_grid(size - 1)
     set_steps(size - 1, grid)
     excess, result = np.empty(padded(size - 1)), np.empty(RESULT_SIZE)
+    # A tail that is fitted is at least as long as its padded excesses.
+    batch = np.zeros((_BATCH, room_to_sort(size)))
     for first in range(lo, hi, _BATCH):
         stop = min(first + _BATCH, hi)
         for i in range(first, stop):
-            sort_row(top_rows[i, stream], size, sorting, tails[i])
+            sort_row(top_rows[i, stream], size, sorting, batch[i - first])
         for i in range(first, stop):
-            _fit_tail(tails[i], size - 1, True, excess, grid, result)
+            tail = batch[i - first]
+            copy(tail, size, tails[i])
+            _fit_tail(tail, size - 1, True, excess, grid, result)
             pareto_k[i] = result[PARETO_K]
