@@ -285,7 +285,6 @@ def log_prob(part, parts, density, centre, x, lo, hi, out, counter):
 @borrower
 def _set_log_prob(part, parts, density, centre, x, lo, hi, out, work):
     density, work = by_reference(density), by_reference(work)
-    # The density is 0, or NaN, at a point with a coordinate that is not finite.
     members, dim = x.shape[1], x.shape[2]
     n_blocks = (hi - lo + _POINTS - 1) // _POINTS
     items = members * n_blocks
@@ -297,6 +296,7 @@ def _set_log_prob(part, parts, density, centre, x, lo, hi, out, work):
         middle = centre[row_of(i, centre.shape[0])]
         load_rows(x[first : first + n, i], middle, n, work.v)
         elliptical_block(density, i, work.v, dim, work, n, log_q)
+        # The density is 0, or NaN, at a point with a coordinate that is not finite.
         if has_zero(log_q, n) and not all_finite(work.v, n, dim):
             fill(log_q, n, np.nan)
         for k in range(n):

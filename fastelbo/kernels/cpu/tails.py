@@ -367,8 +367,8 @@ def fits(part, parts, tails, logs, lo, hi, results, theta, k, log_lik):
 def fit_top_rows(part, parts, top_rows, stream, size, tails, pareto_k):
     """tails[i] = the ``size`` largest log weights of top_rows[i, stream], descending; their k-hat.
 
-    Some rows are sorted, then they are fitted: their tails are still in the cache, and the machine
-    code of one of both is enough for that of instructions.
+    Some rows are sorted, then they are fitted. Their tails are still in the cache then, and the
+    cache of instructions has to hold only one of the two steps at a time.
     """
     points = top_rows.shape[0]
     lo, hi = part * points // parts, (part + 1) * points // parts

@@ -58,7 +58,7 @@ def find_top(density, weights, dim, work, n, terms):
     best, component = work.log_q, work.component
     for k in range(n):
         best[k], component[k] = -np.inf, np.int64(0)
-    # Two at a time, in which the lanes' best ones stay in registers; the last may come twice.
+    # Two at a time: the best of a lane stays in a register between them. The last may come twice.
     for c in range(0, weights.shape[1], 2):
         last = min(c + 1, weights.shape[1] - 1)
         row, log_weight, other, log_other = terms[c], weights[1, c], terms[last], weights[1, last]

@@ -41,8 +41,8 @@ _LARGEST = np.finfo(np.float64).max
 def read_states(part, parts, states, top, count, out):
     """Set all but the log evidence, whose place gets the sum of scaled weights, less one.
 
-    ``top`` and ``count`` take the largest log weight that is not -inf, else -inf, and the number
-    of log weights.
+    ``top`` takes the largest log weight, which is -inf if no weight is above 0. ``count`` takes
+    their number.
     """
     points = states.shape[0]
     begin, end = part * points // parts, (part + 1) * points // parts
