@@ -10,6 +10,7 @@ __all__ = [
     "ChainsWarning",
     "CheckpointError",
     "CheckpointMismatchError",
+    "CheckpointWarning",
     "CompileCacheWarning",
     "ConstantWeightsWarning",
     "DeviceMemoryError",
@@ -65,7 +66,7 @@ class CheckpointError(FastElboError, OSError):
 
 
 class CheckpointMismatchError(FastElboError, ValueError):
-    """A checkpoint has another format version or another stream version."""
+    """A checkpoint is of another run, another format version or another stream version."""
 
 
 class DeviceUnavailableError(FastElboError, RuntimeError):
@@ -78,6 +79,10 @@ class DeviceMemoryError(FastElboError, MemoryError):
 
 class FastElboWarning(UserWarning):
     """Base class of all warnings of fastelbo."""
+
+
+class CheckpointWarning(FastElboWarning):
+    """A checkpoint cannot be written, is damaged, or was made where the last bits may differ."""
 
 
 class CompileCacheWarning(FastElboWarning):
