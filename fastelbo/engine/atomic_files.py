@@ -72,7 +72,8 @@ def _keep(path: Path, name: Path, spare: Path) -> None:
         return
     except OSError:
         # A file system without links. Nothing is at the path until the new file is.
-        os.replace(path, name)
+        with suppress(FileNotFoundError):
+            os.replace(path, name)
         return
     os.replace(spare, name)
     # Two names of one file both stay.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -45,18 +45,29 @@ _UNNAMED = {"stream_version": 1}
 
 
 def write(
-    path: Path, kind: Kind, facts: Mapping[str, Any], arrays: Mapping[str, Floats], kept: str = ""
+    path: Path,
+    kind: Kind,
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Floats],
+    kept: str = "",
+    take: Callable[[IO[bytes]], None] = lambda file: None,
 ) -> None:
     """Replace the file at ``path`` in one atomic step, or leave it unchanged and raise.
 
-    With ``kept``, a suffix, the old file is kept under the name with this suffix.
+    With ``kept``, a suffix, the old file is kept under the name with this suffix. ``take`` gets the
+    new file, which is locked, before it is complete.
     """
+
+    def save(file: IO[bytes]) -> None:
+        take(file)
+        # NumPy 2.0 takes a keyword allow_pickle for one array more.
+        np.savez(file, **content)
+
     header = json.dumps(_format(kind) | dict(facts))
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
     content["checksum"] = np.frombuffer(_checksum(content), np.uint8)
     try:
-        # NumPy 2.0 takes a keyword allow_pickle for one array more.
-        replace_file(path, lambda file: np.savez(file, **content), kept)
+        replace_file(path, save, kept)
     except (OSError, ValueError) as error:
         # What zipfile says of an archive that an interrupt has left open.
         if isinstance(error.__context__, KeyboardInterrupt):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import IO
@@ -16,8 +17,7 @@ except ImportError:  # Windows, where two runs are only told apart when they wri
     fcntl = None  # type: ignore[assignment]
 
 _KEPT = ".previous"
-# Files are written in the midst of a call, at no fixed depth.
-_DEPTH = 3
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 class Generations:
@@ -28,7 +28,8 @@ class Generations:
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.path, self._kind = path, kind
-        self._lock: IO[bytes] | None = None
+        # Descriptors of files that this run has locked. The last one is, or will be, at the path.
+        self._locked: list[int] = []
         # Whether the file is good, so that it is kept when a new one takes its place.
         self._sound = True
         self._warned = self._lost = False
@@ -38,6 +39,16 @@ class Generations:
 
         From now on the file belongs to this run.
         """
+        try:
+            return self._read()
+        except BaseException as error:
+            self.close()
+            if type(error) is OSError or isinstance(error, (IsADirectoryError, PermissionError)):
+                reason = error.strerror
+                raise CheckpointError(f"checkpoint {self.path} cannot be read: {reason}") from error
+            raise
+
+    def _read(self) -> tuple[Facts, Arrays] | None:
         older = Path(os.path.realpath(self.path) + _KEPT)
         if not self.path.exists() and not older.exists():
             return None
@@ -51,14 +62,19 @@ class Generations:
         except CheckpointError as error:
             also = f"; {error}" if older.exists() else ""
             raise CheckpointError(f"{first}{also}; remove it to begin anew") from error
-        self._warn(f"{first}; the run goes on from the checkpoint before it, {older}")
+        warn_at_call(f"{first}; the run goes on from the checkpoint before it, {older}")
         return found
 
     def write(self, facts: Facts, arrays: Arrays) -> None:
         """Replace the file; raise a `CheckpointError` if it cannot be written."""
-        write(self.path, self._kind, facts, arrays, _KEPT if self._sound else "")
+        count, kept = len(self._locked), _KEPT if self._sound else ""
+        try:
+            write(self.path, self._kind, facts, arrays, kept, self._take)
+        except CheckpointError:
+            self._let_go(self._locked[count:])
+            raise
         self._sound = True
-        self._hold()
+        self._let_go(self._locked[:-1])
 
     def try_to_write(self, facts: Facts, arrays: Arrays) -> None:
         """Replace the file. The first failure is a warning, as the run need not end."""
@@ -69,48 +85,59 @@ class Generations:
         except CheckpointError as error:
             if not self._warned:
                 self._warned = True
-                self._warn(
+                warn_at_call(
                     f"{error}; the run goes on, and tries again. The last good checkpoint stays"
                 )
 
     def close(self) -> None:
         """Let another run have the file."""
-        if self._lock is not None:
-            self._lock.close()
-        self._lock = None
+        self._let_go(self._locked)
 
     # --- private --------------------------------------------------------------------------------
 
     def _hold(self) -> None:
-        """Lock the file that is at the path; the one before it is let go."""
+        """Lock the file that is at the path."""
         if fcntl is None or not self.path.exists():
             return
-        file = open(self.path, "rb")  # noqa: SIM115
+        self._locked.append(os.open(self.path, os.O_RDONLY))
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._locked[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
             raise CheckpointError(
                 f"checkpoint {self.path} is in use by another run: give each a file of its own"
             ) from None
-        except OSError:  # a file system without locks
-            file.close()
-            return
-        self.close()
-        self._lock = file
+        except OSError:
+            # A file system without locks: runs are told apart when they write.
+            pass
+
+    def _take(self, file: IO[bytes]) -> None:
+        """Go on to hold the lock of a file that is being written and will be at the path."""
+        if fcntl is not None:
+            self._locked.append(os.dup(file.fileno()))
+
+    def _let_go(self, descriptors: list[int]) -> None:
+        for each in descriptors[:]:
+            self._locked.remove(each)
+            os.close(each)
 
     def _taken(self) -> bool:
         """Whether another run has replaced the file, which then is left to it, with a warning."""
-        if self._lock is None or not self.path.exists():
+        if not self._locked or not self.path.exists():
             return False
-        if os.path.samestat(os.fstat(self._lock.fileno()), os.stat(self.path)):
+        there = os.stat(self.path)
+        if any(os.path.samestat(os.fstat(each), there) for each in self._locked):
             return False
         self._lost = True
-        self._warn(
+        warn_at_call(
             f"checkpoint {self.path} was replaced by another run: this run goes on, and writes to "
             "it no more"
         )
         return True
 
-    def _warn(self, message: str) -> None:
-        warnings.warn(message, CheckpointWarning, stacklevel=_DEPTH)
+
+def warn_at_call(message: str) -> None:
+    """A `CheckpointWarning` at the line that called the package, from whatever depth."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_PACKAGE):
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, CheckpointWarning, stacklevel=depth)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointMismatchError, CheckpointWarning, InvalidInputError
+from ..errors import CheckpointMismatchError, InvalidInputError
 from ..kernels.cpu.launch import SLICE_NUMBERS
 from ..progress import Tick
 from ..random import Key, RandomState
@@ -19,7 +18,7 @@ from ..results.kept_state import KeptState
 from ..validation import as_flag, as_number, require_memory, shown
 from ..weights.pareto import kept_draws
 from .checkpoints import ESTIMATE, Arrays, Facts, as_path
-from .generations import Generations
+from .generations import Generations, warn_at_call
 from .host import host_densities
 from .identity import difference, facts_of, machine
 from .journal import Base, Found, RunJournal
@@ -192,11 +191,7 @@ class Resume:
             )
         others = difference(known["machine"], machine())
         if others:
-            warnings.warn(
-                f"checkpoint {path} was made where the last bits may differ: {others}",
-                CheckpointWarning,
-                stacklevel=6,
-            )
+            warn_at_call(f"checkpoint {path} was made where the last bits may differ: {others}")
 
     def _check_previous(self, state: KeptState, facts: Facts, request: EstimateRequest) -> None:
         """Raise an error if the estimate is not of the same run, with no more draws."""
