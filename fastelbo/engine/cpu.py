@@ -21,7 +21,9 @@ from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
 from .host import group_size, most_chunks, plans_of, ranges_of_steps
-from .loop import FillChunks, HostSlice, Slice, folded_quantities
+from .loop import FillChunks, HostSlice, Journal, Slice, folded_quantities, slices
+from .lower_tails import Indices, with_tails_of_densities
+from .lowered import Lowered, lower
 from .lower_tails import Indices, with_tails_of_densities
 from .lowered import Lowered, lower
 from .states import Quantities, States
@@ -42,21 +44,24 @@ class CPUBackend:
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points."""
+        return self.resumed(request, tick, None)
+
+    def resumed(self, request: EstimateRequest, tick: Tick, journal: Journal | None) -> Quantities:
+        """See `task.Resumable`."""
         cut = request.cut
         step_work = cut.drawn(1) * (request.work + DRAW_WORK)
         pace = Pace(max(1, _FIRST_WORK // step_work))
         most_points = SLICE_NUMBERS // (request.work + request.form.size)
         group = group_size(request)
 
-        def source(run: Callable[[Slice], None]) -> None:
-            lo = 0
-            while lo < request.points:
-                groups = max(1, min(pace.size // cut.steps, most_points) // group)
-                count = min(groups * group, request.points - lo)
-                run(self.slice(request, lo, count))
-                lo += count
+        def size() -> int:
+            return max(1, min(pace.size // cut.steps, most_points) // group) * group
 
-        values = folded_quantities(source, request.points, cut, request.form, pace, tick)
+        def source(run: Callable[[Slice], None]) -> None:
+            for lo, count in slices(request.points, journal, size):
+                run(self.slice(request, lo, count))
+
+        values = folded_quantities(source, request.points, cut, request.form, pace, tick, journal)
         return with_tails_of_densities(values, request, self._fill_terms)
 
     def _fill_terms(

@@ -1,7 +1,7 @@
 """Data points of a request, as the kernels take them.
 
-This is all that their draws, log densities and states depend on. Nothing in it depends on the process
-that made it, but the addresses of machine code.
+This is all that their draws, log densities and states depend on. Nothing in it depends on the
+process that made it, but the addresses of machine code.
 """
 
 from __future__ import annotations
