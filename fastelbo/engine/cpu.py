@@ -24,8 +24,6 @@ from .host import group_size, most_chunks, plans_of, ranges_of_steps
 from .loop import FillChunks, HostSlice, Journal, Slice, folded_quantities, slices
 from .lower_tails import Indices, with_tails_of_densities
 from .lowered import Lowered, lower
-from .lower_tails import Indices, with_tails_of_densities
-from .lowered import Lowered, lower
 from .states import Quantities, States
 from .stored import StoredTerms, stored_quantities
 from .task import EstimateRequest
@@ -81,7 +79,7 @@ class CPUBackend:
         lowered = lower(request, request.places(slice(lo, lo + count)))
         states = States(count, request.form, self.n_threads)
         fill = chunk_filler(lowered, states, self.n_threads)
-        return HostSlice(states, fill, most_states=most_chunks(request))
+        return HostSlice(states, fill, most_states=most_chunks(lowered))
 
     def terms(
         self, request: EstimateRequest, points: Indices | None = None

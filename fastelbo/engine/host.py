@@ -43,10 +43,9 @@ def group_size(request: EstimateRequest) -> int:
     return max(sizes, default=1)
 
 
-def most_chunks(request: EstimateRequest) -> int | None:
+def most_chunks(lowered: Lowered) -> int | None:
     """Steps of a cut whose values fit into memory at once; None where there are no values."""
-    chunk = request.cut.drawn(1)
-    return max(1, _MOST_VALUES // chunk) if host_densities(request) else None
+    return max(1, _MOST_VALUES // lowered.cut.drawn(1)) if lowered.hosted else None
 
 
 def refuse_host_densities(request: EstimateRequest) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ..arrays.inputs import constant
 from ..kernels.draws.blocks import Cut, Plan, Sampler
+from ..models.called import CalledDensity
 from ..models.host import Batch, HostDensity
 from ..models.plans import draw_sampler
-from ..models.protocol import Points
+from ..models.protocol import LogDensity, Points
 from .task import EstimateRequest
 
 
@@ -39,13 +40,27 @@ class Lowered(NamedTuple):
     n_samples: int
     cut: Cut
     work: int  # about the multiply-adds of a draw
-    hosted: dict[str, Hosted]  # by the name of the term in the plan
+    # Densities that users' functions compute, by the names of their terms in the plan: those whose
+    # machine code it points at, and those of functions on the host.
+    called: dict[str, CalledDensity]
+    hosted: dict[str, Hosted]
+
+
+def parts_of(request: EstimateRequest) -> dict[str, LogDensity]:
+    """Prior and likelihood of the model."""
+    return {"prior": request.model.prior, "likelihood": request.model.likelihood}
 
 
 def host_densities(request: EstimateRequest) -> dict[str, HostDensity]:
     """The host densities of the model: prior, likelihood, both or neither."""
-    parts = {"prior": request.model.prior, "likelihood": request.model.likelihood}
-    return {name: part for name, part in parts.items() if isinstance(part, HostDensity)}
+    parts = parts_of(request).items()
+    return {name: part for name, part in parts if isinstance(part, HostDensity)}
+
+
+def called_densities(request: EstimateRequest) -> dict[str, CalledDensity]:
+    """The densities of the model that are machine code at an address."""
+    parts = parts_of(request).items()
+    return {name: part for name, part in parts if isinstance(part, CalledDensity)}
 
 
 def lower(request: EstimateRequest, rows: slice | NDArray[np.int64]) -> Lowered:
@@ -61,5 +76,5 @@ def lower(request: EstimateRequest, rows: slice | NDArray[np.int64]) -> Lowered:
         hosted[name] = Hosted(density, own, batch, sampler)
     return Lowered(
         request.plan(rows), constant(points), request.key, request.first_index, request.n_samples,
-        request.cut, request.work, hosted,
+        request.cut, request.work, called_densities(request), hosted,
     )  # fmt: skip
