@@ -5,7 +5,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import task_sizes
+from fastelbo.engine import dask_terms, task_sizes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
 
@@ -124,6 +124,52 @@ def test_the_bits_of_one_process(client, name):
         assert np.isfinite(expected.pareto_k_elbo).any()
     if "moments" in options:
         assert found.posterior_cov.tobytes() == expected.posterior_cov.tobytes()
+
+
+# --- other calls --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["linear", "few draws", "mixtures", "sobol", "user", "host"])
+def test_terms_are_dask_arrays_of_the_same_bits(one_worker, monkeypatch, name):
+    monkeypatch.setattr(dask_terms, "_DRAWS", 2**14)
+    make, make_q, options = CASES[name]
+    model = make()
+    q = make_q(model)
+    options = {"n_samples": 50_001, "rng": 5} | options
+    expected = fe.elbo_terms(model, q, **options)
+    found = fe.elbo_terms(model, q, **options, client=one_worker)
+    assert type(found) is type(expected)
+    pairs = zip((*found, found.log_weights), (*expected, expected.log_weights), strict=True)
+    for array, each in pairs:
+        assert array.shape == each.shape
+        assert array.npartitions > 1
+        assert array.compute().tobytes() == each.tobytes()
+
+
+def test_terms_of_a_model_without_a_batch(one_worker):
+    p = fe.Gaussian(np.zeros(2), scale=1.0)
+    terms = fe.elbo_terms(p, p, 3, rng=0, client=one_worker)
+    assert terms.log_q.compute().tolist() == fe.elbo_terms(p, p, 3, rng=0).log_q.tolist()
+
+
+def test_a_term_that_is_nan_is_named(one_worker):
+    def log_joint(z):
+        return -0.5 * z[0] ** 2 if z[0] < 3.5 else np.nan
+
+    model = fe.Model(log_joint=log_joint, dim=1)
+    terms = fe.elbo_terms(model, fe.Gaussian([0.0], scale=1.0), 100_000, rng=1, client=one_worker)
+    with pytest.raises(fe.errors.InvalidWeightError, match=r"log_likelihood.*draw \d+"):
+        terms.log_weights.sum().compute()
+
+
+@pytest.mark.parametrize("f", ["mean", "quantiles"])
+def test_expectations(client, monkeypatch, f):
+    monkeypatch.setattr("fastelbo.engine.dask._LITTLE_WORK", 0)
+    model = linear()
+    expected = fe.expectation(f, model, gaussian(model), 20_000, rng=1)
+    found = fe.expectation(f, model, gaussian(model), 20_000, rng=1, client=client)
+    assert found.value.tobytes() == expected.value.tobytes()
+    assert found.se.tobytes() == expected.se.tobytes()
 
 
 def test_a_bad_draw_is_named_alike(client):

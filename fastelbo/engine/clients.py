@@ -45,7 +45,7 @@ def checked_client(client: Any) -> Any:
 def _refuse_in_task() -> None:
     """An error inside a task that holds its thread, which may be the only one."""
     from distributed.threadpoolexecutor import thread_state as pool
-    from distributed.worker import thread_state as task  # type: ignore[attr-defined]
+    from distributed.worker import thread_state as task
 
     if getattr(task, "execution_state", None) and getattr(pool, "proceed", False):
         raise InvalidInputError(

@@ -138,8 +138,7 @@ def chooser(
     as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
     if name not in ("auto", "cpu"):
         raise InvalidInputError(
-            'backend must be "auto" or "cpu" with client=, whose workers compute on their CPUs; got '
-            f"{name!r}"
+            f'backend must be "auto" or "cpu" with client=, whose workers are CPUs; got {name!r}'
         )
     if n_threads not in (None, 1):
         raise InvalidInputError(

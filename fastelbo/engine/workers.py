@@ -97,9 +97,14 @@ def _listed(values: dict[str, str], names: list[str]) -> str:
 
 
 def _address() -> str:
+    """The address of this worker, or the name of its machine."""
     from distributed import get_worker
 
-    return str(get_worker().address)
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        # Another scheduler of Dask.
+        return platform.node()
 
 
 # --- tasks --------------------------------------------------------------------------------------
