@@ -12,12 +12,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS
 N = 6
 
 
-@pytest.fixture(params=["one_worker", "four_workers"])
-def client(request, monkeypatch):
-    """A client. Tasks are of a few chunks, so that there are many."""
+@pytest.fixture(autouse=True)
+def small_tasks(monkeypatch):
+    """Tasks are of a few chunks, so that there are many."""
     monkeypatch.setattr(task_sizes, "_SECONDS", 0.01)
     monkeypatch.setattr(task_sizes, "_LEAST_SECONDS", 0.001)
-    return request.getfixturevalue(request.param)
 
 
 def linear(n=N):
@@ -111,8 +110,30 @@ CASES = {
 }  # fmt: skip
 
 
+ON_FOUR = [
+    "linear",
+    "mixtures",
+    "float32",
+    "iw_sizes",
+    "sobol",
+    "heavy lower tails",
+    "user",
+    "host",
+]
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_the_bits_of_one_process(client, name):
+def test_the_bits_of_one_process(one_worker, name):
+    compare(one_worker, name)
+
+
+@pytest.mark.parametrize("name", ON_FOUR)
+def test_the_bits_of_one_process_on_four_workers(four_workers, name):
+    compare(four_workers, name)
+
+
+def compare(client, name):
+    """Check that an estimate has the same bits here and on the workers."""
     make, make_q, options = CASES[name]
     model = make()
     q = make_q(model)
@@ -163,23 +184,23 @@ def test_a_term_that_is_nan_is_named(one_worker):
 
 
 @pytest.mark.parametrize("f", ["mean", "quantiles"])
-def test_expectations(client, monkeypatch, f):
+def test_expectations(one_worker, monkeypatch, f):
     monkeypatch.setattr("fastelbo.engine.dask._LITTLE_WORK", 0)
     model = linear()
     expected = fe.expectation(f, model, gaussian(model), 20_000, rng=1)
-    found = fe.expectation(f, model, gaussian(model), 20_000, rng=1, client=client)
+    found = fe.expectation(f, model, gaussian(model), 20_000, rng=1, client=one_worker)
     assert found.value.tobytes() == expected.value.tobytes()
     assert found.se.tobytes() == expected.se.tobytes()
 
 
-def test_a_bad_draw_is_named_alike(client):
+def test_a_bad_draw_is_named_alike(one_worker):
     def log_joint(z):
         return -0.5 * z[0] ** 2 if z[0] < 3.5 else np.nan
 
     model = fe.Model(log_joint=log_joint, dim=1)
     q = fe.Gaussian([0.0], scale=1.0)
     messages = []
-    for options in ({}, {"client": client}):
+    for options in ({}, {"client": one_worker}):
         with pytest.raises(fe.errors.InvalidWeightError, match="in plain Python") as info:
             fe.estimate(model, q, 100_000, rng=1, **options)
         messages.append(str(info.value))
