@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointMismatchError",
     "CheckpointWarning",
+    "ClusterError",
     "CompileCacheWarning",
     "ConstantWeightsWarning",
     "DeviceMemoryError",
@@ -67,6 +68,10 @@ class CheckpointError(FastElboError, OSError):
 
 class CheckpointMismatchError(FastElboError, ValueError):
     """A checkpoint is of another run, another format version or another stream version."""
+
+
+class ClusterError(FastElboError, RuntimeError):
+    """The workers of a ``client`` cannot do a task, would not give the same bits, or are lost."""
 
 
 class DeviceUnavailableError(FastElboError, RuntimeError):

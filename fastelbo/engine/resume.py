@@ -19,10 +19,10 @@ from ..validation import as_flag, as_number, require_memory, shown
 from ..weights.pareto import kept_draws
 from .checkpoints import ESTIMATE, Arrays, Facts, as_path
 from .generations import Generations, warn_at_call
-from .host import host_densities
 from .identity import difference, facts_of, machine
 from .journal import Base, Found, RunJournal
 from .loop import Position
+from .lowered import host_densities
 from .states import Folded, Quantities
 from .task import Backend, EstimateRequest, Resumable
 
