@@ -50,12 +50,12 @@ def estimate(
     replicates: int = DEFAULT_REPLICATES,
     transform: str = DEFAULT_TRANSFORM,
     rotate: bool = True,
+    client: Any = None,
+    allow_mixed: bool = False,
     checkpoint: str | PathLike[str] | None = None,
     checkpoint_every: float = DEFAULT_EVERY,
     keep_state: bool = False,
     previous: Estimate | None = None,
-    client: Any = None,
-    allow_mixed: bool = False,
 ) -> Estimate:
     """Log evidence, ELBO and importance-weighted bounds, with standard errors.
 
@@ -162,6 +162,15 @@ def estimate(
         ``n_samples / 10`` draws, at least 20 D and at most 2000, which ``pilot_samples`` counts.
         There is none for D = 1, and no pilot for D > 100. ``rotation`` of the result says which
         was used.
+    client : distributed.Client, optional
+        A client of a Dask cluster, whose workers make the draws, one thread a task. The result has
+        the bits of one process, whatever their number, and whichever of them die. The functions of
+        a `Model` are sent to them. What needs the terms of all draws at once, ``moments`` and
+        several q, gets them from the workers: 24 bytes a draw come here. ``backend`` must be "auto"
+        or "cpu", and ``n_threads`` be left out.
+    allow_mixed : bool
+        Whether workers may have another instruction set, numba or llvmlite than this process, whose
+        last bits may differ. Python and fastelbo must be the same.
     checkpoint : str or Path, optional
         A file that keeps what is done of the run. If it exists, the run goes on from there, and
         ends with the bits of a run that nothing has stopped. See the notes.
@@ -175,15 +184,6 @@ def estimate(
         An estimate of fewer draws with ``keep_state=True``, of the same model, q and options. The
         run goes on from its state, and gives the bits of a run of all ``n_samples`` draws. By
         default, ``rng`` is then that of ``previous``. See the notes.
-    client : distributed.Client, optional
-        A client of a Dask cluster, whose workers make the draws, one thread a task. The result has
-        the bits of one process, whatever their number, and whichever of them die. The functions of
-        a `Model` are sent to them. What needs the terms of all draws at once, ``moments`` and
-        several q, gets them from the workers: 24 bytes a draw come here. ``backend`` must be "auto"
-        or "cpu", and ``n_threads`` be left out.
-    allow_mixed : bool
-        Whether workers may have another instruction set, numba or llvmlite than this process, whose
-        last bits may differ. Python and fastelbo must be the same.
 
     Returns
     -------
