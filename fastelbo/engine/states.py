@@ -68,6 +68,25 @@ class Folded(NamedTuple):
         rows[..., top_k.VALUES :][np.arange(count.max()) >= count[..., None]] = -np.inf
         return self._replace(top_rows=rows)
 
+    def part(self, lo: int, stop: int) -> Folded:
+        """Those of some data points, of draws without replicates."""
+        return Folded(self.moments[lo:stop], self.top_rows[lo:stop], self.of_replicates)
+
+
+def joined(parts: list[Folded]) -> Folded:
+    """Packed arrays of data points that follow one another, of draws without replicates."""
+    width = max(part.top_rows.shape[2] for part in parts)
+
+    def widened(rows: Floats) -> Floats:
+        missing = width - rows.shape[2]
+        return np.pad(rows, ((0, 0), (0, 0), (0, missing)), constant_values=-np.inf)
+
+    return Folded(
+        np.concatenate([part.moments for part in parts]),
+        np.concatenate([widened(part.top_rows) for part in parts]),
+        parts[0].of_replicates,
+    )
+
 
 def keeps_tails(points: int, capacity: int) -> bool:
     """Whether an estimate stores the largest log weights of its data points, for its intervals."""
@@ -227,7 +246,7 @@ class Reader:
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._form, self._groups = n_samples, form, len(form.iw_sizes)
-        self._keeps_tails = keeps_tails(points, form.capacity)
+        self._keeps_tails = keeps_tails(points, min(form.capacity, kept_draws(n_samples)))
         # Quantities take less memory than states.
         self._values = make_readings(points, self._groups)
         self._pareto_k = np.empty(points)
