@@ -58,7 +58,7 @@ class Orders:
         return part.first, part.stop
 
     def tasks(self, begin: Callable[[int, int], None]) -> Iterator[Task[Part]]:
-        """The tasks, in the order of their addresses; ``begin`` is told of slices, as by `parts`."""
+        """The tasks in the order of their addresses. ``begin`` is told of slices; see `parts`."""
         request, own = self._request, facts()
         functions, shared = pack_functions(request)
         group, slice_of = group_size(request), None
