@@ -74,12 +74,14 @@ def parts(
     group: int,
     sizes: TaskSizes,
     limits: Limits,
+    begin: Callable[[int, int], None],
     journal: Journal | None = None,
 ) -> Iterator[Part]:
     """Parts of all draws in the order of their addresses, each made when it is asked for.
 
-    Slices begin at multiples of ``group``. Where a journal keeps what is folded, whole chunks and
-    the last one are apart.
+    ``begin(lo, points)`` is told of each slice before its parts, of which there are none if a
+    journal has them all. Slices begin at multiples of ``group``. Where a journal keeps what is
+    folded, whole chunks and the last one are apart.
     """
     whole = cut.steps if journal is None else cut.draws // cut.chunk
     whole_steps = min(cut.steps, max(1, limits.most // max(1, limits.a_step)))
@@ -89,6 +91,7 @@ def parts(
         return max(1, fit // group) * group
 
     for lo, count in slices(points, journal, most_points):
+        begin(lo, count)
         first = 0 if journal is None else journal.first_step(lo)
         while first < cut.steps:
             fit = min(sizes.draws() // (count * cut.drawn(1)), limits.steps(count))
