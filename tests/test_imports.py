@@ -115,7 +115,7 @@ def test_no_circles(types):
 # before its own. Rooms on one line do not import each other.
 ROOMS = [
     ["version", "errors"],
-    ["validation", "optional", "frozen", "special"],
+    ["validation", "optional", "frozen", "special", "cores"],
     ["random", "progress"],
     ["kernels", "reference"],
     ["arrays", "tables", "versions", "datasets"],
