@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -86,6 +87,10 @@ def _rounded_quota() -> int:
 _NO_LIMIT = 2**31
 
 
+# Three numbers, what is mounted, where, how, and what it is.
+_MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .*- (cgroup2?) \S+ (\S+)")
+
+
 def cgroup_quota(system: Path = Path("/")) -> float | None:
     """Cores' worth of time that the cgroups of this process allow, or None without a quota.
 
@@ -106,10 +111,10 @@ def _cgroups(system: Path) -> Iterator[Path]:
         elif "cpu" in controllers.split(","):
             paths["cgroup"] = path
     for line in _text(system / "proc/self/mountinfo").splitlines():
-        mount, _, kind = line.partition(" - ")
-        (*_, root, point), (name, options) = mount.split()[:5], kind.split()[::2]
-        if name == "cgroup2" or (name == "cgroup" and "cpu" in options.split(",")):
-            yield from _upwards(system / point[1:], paths.get(name, "/"), root)
+        if (mount := _MOUNT.fullmatch(line)) is not None:
+            root, point, kind, options = mount.groups()
+            if kind == "cgroup2" or "cpu" in options.split(","):
+                yield from _upwards(system / point[1:], paths.get(kind, "/"), root)
 
 
 def _upwards(mounted: Path, path: str, root: str) -> Iterator[Path]:

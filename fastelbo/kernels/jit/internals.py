@@ -12,6 +12,7 @@ import contextlib
 import functools
 import gc
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,12 @@ try:
     from . import link_only
 except Exception:
     link_only = None  # type: ignore[assignment]
+
+
+# Who holds it compiles.
+COMPILER_LOCK: Any = threading.RLock()
+with contextlib.suppress(Exception):
+    COMPILER_LOCK = numba.core.compiler_lock.global_compiler_lock
 
 
 def keep_on_disk(dispatcher: Any, function: Any) -> None:
@@ -166,7 +173,7 @@ def _fork_between_compilations() -> None:
 
     A child has no thread that would release their locks: its own compilation would wait for ever.
     """
-    locks = numba.core.compiler_lock.global_compiler_lock, llvmlite.binding.ffi.lib._lock
+    locks = COMPILER_LOCK, llvmlite.binding.ffi.lib._lock
 
     def hold() -> None:
         for lock in locks:

@@ -19,7 +19,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
