@@ -18,7 +18,8 @@ import fastelbo as fe
 from fastelbo.kernels.cpu import launch as launches
 from fastelbo.kernels.draws.blocks import CHUNK
 from fastelbo.kernels.jit import threads
-from fastelbo.kernels.jit.threads import STOPPED, most_threads, run_on_threads, stopped
+from fastelbo.kernels.jit.sharing import STOPPED, stopped
+from fastelbo.kernels.jit.threads import most_threads, run_on_threads
 from fastelbo.kernels.state.state import COUNT
 from fastelbo.weights import bounds, resampling, scaled, ustatistics
 

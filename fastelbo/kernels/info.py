@@ -8,6 +8,7 @@ import llvmlite
 import llvmlite.binding
 import numba
 
+from ..cores import reasons
 from .cpu import drivers
 from .cpu.launch import compiled
 from .jit.internals import is_fast
@@ -30,6 +31,7 @@ def info() -> dict[str, str]:
         "compiled for": target().name,
         "vector registers": f"{vector_bits()} bits",
         "threads": str(available_threads()),
+        "limits of threads": reasons(),
         "threading layer": "Python threads, without the GIL",
         "GPU": f"none: {missing}" if missing else device.name(),
     }

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..caching import cached_property
 from ..errors import InvalidInputError, OneDrawAtATimeWarning
 from ..kernels.cpu.launch import ELEMENT_WORK
 from ..kernels.draws.blocks import LANES, Call

@@ -14,11 +14,11 @@ component j in q = sum_j pi_j q_j, grad_z log q = -sum_j r_j u_j, and the scores
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
+from ..caching import cached_property
 from ..special import logsumexp
 from ..validation import Floats
 from . import lowering

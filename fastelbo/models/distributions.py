@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from functools import cached_property
 from typing import Any, ClassVar, Self, overload
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from ..arrays.devices import adopt, device_of, on_device, room_for
 from ..arrays.inputs import as_unchecked_floats, constant
 from ..arrays.protocols import DeviceFloats, ForeignArray
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import launch

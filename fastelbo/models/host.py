@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays.inputs import as_unchecked_floats
 from ..arrays.namespaces import Namespace, namespace
+from ..caching import cached_property
 from ..errors import InvalidInputError, UnsupportedDTypeError
 from ..kernels.draws.blocks import LANES, Term
 from ..validation import Floats, as_count, shown
@@ -230,7 +231,7 @@ class HostDensity:
         """What the function returns, as floats of the shape of z without its last axis."""
         return self._densities(self._call(self.function, self._name, z, data), z.shape)
 
-    @functools.cached_property
+    @cached_property
     def _differentiated(self) -> Callable[..., Any]:
         return self._arrays.differentiated(self.function)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING, Generic, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..special import logsumexp, softmax

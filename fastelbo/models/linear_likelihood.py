@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_floats, constant
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu import linear

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_floats, as_unchecked_floats
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..kernels.draws.radial import GAUSSIAN, STUDENT_T
 from ..validation import (

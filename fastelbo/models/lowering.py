@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ..arrays.inputs import constant
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..kernels.cpu import linear
 from ..kernels.cpu.launch import launch, threads_for

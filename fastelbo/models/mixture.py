@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_floats, as_unchecked_floats
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..kernels.cpu import launch
 from ..random import RandomState

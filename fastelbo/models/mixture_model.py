@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.inputs import as_unchecked_floats, constant
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..frozen import Frozen
 from ..kernels.cpu.launch import mixture_expectations

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..caching import cached_property
 from ..errors import InvalidInputError
 from ..kernels.draws.blocks import LANES, Call
 from ..validation import MAX_DIM, Floats, as_count, shown

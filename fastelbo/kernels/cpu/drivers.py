@@ -22,7 +22,7 @@ from ..draws.sampling import sample_block
 from ..draws.sobol import permute
 from ..jit.compile import block, borrower
 from ..jit.references import by_reference
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
 from ..state.matched import make_matched, match, matched_replicates, push_matched
 from ..state.state import MAX, clear, merge, push_block

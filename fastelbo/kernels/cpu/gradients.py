@@ -17,7 +17,7 @@ from ..draws.gradient_rows import set_rows
 from ..draws.sampling import sample_block
 from ..draws.slopes import make_slope_room, slope_block, weigh_with_slopes
 from ..jit.compile import block, borrower, scalar
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.copies import copy, copy_to, fill, load_rows, store_rows
 from ..state.estimators import make_coefficients, set_coefficients
 from ..state.product_moments import (

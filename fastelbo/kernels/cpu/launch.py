@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 from ..draws import mixtures
 from ..draws.blocks import Density, Sampler
 from ..jit.compile import kernel
-from ..jit.threads import (
-    STOPPED,
-    Counter,
-    available_threads,
-    can_wait,
-    most_threads,
-    run_on_threads,
-    take,
-)
+from ..jit.sharing import STOPPED, Counter, take
+from ..jit.threads import available_threads, can_wait, most_threads, run_on_threads
 from . import drivers
 
 # Parts per thread: small parts, so that all threads finish at about the same time.
@@ -74,7 +67,7 @@ def launch(
     short: bool = False,
     counter: Counter | None = None,
 ) -> None:
-    """Run ``function(part, parts, *args)`` for all parts, on ``n_threads`` threads.
+    """Run ``function(part, parts, *args)`` for all parts, on up to ``n_threads`` threads.
 
     ``work`` is about the number of multiply-adds. If they take long, the main thread waits for the
     others and serves interrupts: then no further part is taken. A kernel of which one part may take
@@ -85,7 +78,7 @@ def launch(
     that it writes to may be one that anybody keeps.
     """
     share = compiled(function)
-    threads = min(n_threads or available_threads(), most_threads())
+    threads = min(n_threads, most_threads()) if n_threads else available_threads()
     parts = max(_PARTS * threads, int(work / (_SHORT_WORK if short else _PART_WORK)))
     waits = work > _LONG_WORK and can_wait()
     if waits or not getattr(share, "overloads", True):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..draws.blocks import TILE, padded
 from ..draws.densities import move, square_norm_diagonal, square_norm_triangular
 from ..jit.compile import block, borrower
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.copies import copy_to, fill, load_rows
 from ..math.products import (
     PARTS,

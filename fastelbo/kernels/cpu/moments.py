@@ -11,7 +11,7 @@ import numpy as np
 from ..draws.blocks import LANES, make_workspace
 from ..draws.sampling import sample_block
 from ..jit.compile import block
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..state.moments import clear, make_room, merge, push_block
 
 

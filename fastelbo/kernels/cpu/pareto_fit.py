@@ -19,7 +19,7 @@ from collections import namedtuple
 import numpy as np
 
 from ..jit.compile import block, borrower, exact, scalar
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.copies import fill
 from ..math.extremes import largest
 from ..math.polynomials import DEGREE, LANES, PRODUCTS, multiply_values

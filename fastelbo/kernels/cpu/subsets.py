@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import block, scalar
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.scalar import exp
 
 # Exponentials are taken of this many weights at once: 16 kB.

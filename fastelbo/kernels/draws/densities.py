@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..jit.compile import borrower, by_precision, by_target, scalar
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.copies import copy, fill
 from ..math.diagonal import diagonal_terms
 from ..math.lane_sums import add_shares, close_sum, raise_top, rescale

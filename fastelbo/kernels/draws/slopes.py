@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..jit.compile import block, borrower
-from ..jit.threads import stopped
+from ..jit.sharing import stopped
 from ..math.copies import fill
 from ..math.scalar import exp_normal, log_positive
 from ..vectors.calls import call_gradient_block

@@ -11,9 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
+import llvmlite.binding
 import numba
 import numpy as np
 
@@ -26,6 +29,12 @@ try:
     from . import link_only
 except Exception:
     link_only = None  # type: ignore[assignment]
+
+
+# Who holds it compiles.
+COMPILER_LOCK: Any = threading.RLock()
+with contextlib.suppress(Exception):
+    COMPILER_LOCK = numba.core.compiler_lock.global_compiler_lock
 
 
 def keep_on_disk(dispatcher: Any, function: Any) -> None:
@@ -146,3 +155,36 @@ def _fragment_compiler(interleave: int, rolled: bool) -> type:
 
     members = {"interleave": interleave, "rolled": rolled, "define_pipelines": define_pipelines}
     return type("_FragmentCompiler", (link_only.LinkOnlyCompiler,), members)
+
+
+# --- threads and forks --------------------------------------------------------------------------
+
+
+def numba_threads() -> int:
+    """The number of threads that numba would use. To ask numba itself starts all of them."""
+    with contextlib.suppress(Exception):
+        if not numba.np.ufunc.parallel._is_initialized:
+            return int(numba.config.NUMBA_NUM_THREADS)
+    return int(numba.get_num_threads())
+
+
+def _fork_between_compilations() -> None:
+    """Let a fork wait until no other thread compiles or calls LLVM.
+
+    A child has no thread that would release their locks: its own compilation would wait for ever.
+    """
+    locks = COMPILER_LOCK, llvmlite.binding.ffi.lib._lock
+
+    def hold() -> None:
+        for lock in locks:
+            lock.__enter__()
+
+    def release() -> None:
+        for lock in reversed(locks):
+            lock.__exit__(None, None, None)
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=release)
+
+
+with contextlib.suppress(Exception):
+    _fork_between_compilations()

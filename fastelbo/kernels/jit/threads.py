@@ -3,6 +3,12 @@
 They replace numba's ``prange``, which compiles every kernel three times, assigns the parts before
 it starts, lets one Python thread launch at a time, and keeps its threads spinning until the next
 launch, on cores that others could use. Python threads also survive a fork.
+
+Users' threads launch at the same time, and each runs its own launch, be it alone. A thread of ours
+helps only while fewer than `core_limit` run, those of the users among them; and a launch asks for
+an equal share of what launches of one thread leave. So there are never more threads than the
+limit, or than the users have started, but for those that helped before another launch began.
+Nothing waits for a free core: nobody can wait for ever.
 """
 
 from __future__ import annotations
@@ -13,20 +19,15 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
-from numpy.typing import NDArray
 
-# One number that threads share: that of the next part to take.
-Counter = NDArray[np.int64]
-# A counter from here on is stopped: no part has so large a number.
-STOPPED = 2**62
+from ...cores import core_limit, cores
+from .internals import numba_threads
+from .sharing import STOPPED, Counter
+
 _WAIT_SECONDS = 0.05
 # NumPy is back from a call on fewer elements within a few tenths of a second.
 _LONG_ARRAY = 2**22
@@ -35,12 +36,20 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _executor: ThreadPoolExecutor | None = None
+# Threads that are in a launch of their own, and the numbers of threads that they want. No lock
+# guards it, as a signal's handler may launch at any line. Who is interrupted before it takes itself
+# out does so at its next launch.
+_launching: dict[int, int] = {}
+# Threads that help others now. They serve no signals, so that they may share a lock.
+_helping = 0
+_lock = threading.Lock()
 
 
 def _forget() -> None:
     """Start with no threads: a child process does not inherit those of its parent."""
-    global _executor
-    _executor = None
+    global _executor, _helping, _lock
+    _executor, _helping, _lock = None, 0, threading.Lock()
+    _launching.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -48,11 +57,15 @@ if hasattr(os, "register_at_fork"):
 
 
 def most_threads() -> int:
-    """The largest number of threads: NUMBA_NUM_THREADS, by default the number of cores.
+    """The largest number of threads: NUMBA_NUM_THREADS if it is set, else the number of cores.
 
     One without a compiler: `take` is not atomic then.
     """
-    return 1 if numba.config.DISABLE_JIT else int(numba.config.NUMBA_NUM_THREADS)
+    config = numba.config
+    if config.DISABLE_JIT:
+        return 1
+    most = int(config.NUMBA_NUM_THREADS)
+    return most if most != config.NUMBA_DEFAULT_NUM_THREADS else min(most, cores())
 
 
 def can_wait() -> bool:
@@ -61,14 +74,14 @@ def can_wait() -> bool:
 
 
 def available_threads() -> int:
-    """The default number of threads of a launch, as numba has it."""
-    return int(numba.get_num_threads())
+    """The default number of threads of a launch: `core_limit`, or less if numba has less."""
+    return min(core_limit(), numba_threads())
 
 
 def run_on_threads(
     threads: int, function: Callable[..., Any], counter: Counter, *args: Any, waits: bool = False
 ) -> None:
-    """Call ``function(counter, *args)`` on that many threads at once, this one included.
+    """Call ``function(counter, *args)`` on up to that many threads at once, this one included.
 
     With ``waits``, the main thread only waits for the others, as an interrupt is served by none but
     it, and not while it runs a kernel.
@@ -77,14 +90,27 @@ def run_on_threads(
     threads have come back, which may not write to the arguments any more.
     """
     waits = waits and threading.current_thread() is threading.main_thread()
-    if threads == 1 and not waits:
-        function(counter, *args)
-        return
-    others: list[Future[Any]] = []
-    work = [function, counter, *args]
+    me = threading.get_ident()
     try:
-        _hand_out(others, threads if waits else threads - 1, work)
-        if others and waits:
+        _launching[me] = threads
+        if threads == 1 and not waits:
+            function(counter, *args)
+        else:
+            _run_on_several(threads, [function, counter, *args], waits)
+    finally:
+        _launching.pop(me, None)
+
+
+def _run_on_several(threads: int, work: list[Any], waits: bool) -> None:
+    function, counter, *args = work
+    limit = max(threads, core_limit())
+    others: list[Future[bool]] = []
+    try:
+        if waits:
+            _hand_out(others, 1, limit, _do, work)
+            waits = bool(others)
+        _hand_out(others, _helpers(threads, limit), limit, _help, work, limit)
+        if waits:
             _watch(others)
         else:
             function(counter, *args)
@@ -116,14 +142,17 @@ def apart(function: Callable[_P, _T]) -> Callable[_P, _T]:
         others: list[Future[Any]] = []
         # With the caller's np.errstate.
         run = contextvars.copy_context().run
-        work = [functools.partial(run, function, *args, **kwargs)]
+        work: list[Any] = [functools.partial(run, function, *args, **kwargs)]
+        me = threading.get_ident()
         try:
-            _hand_out(others, 1, work)
+            _launching[me] = 1
+            _hand_out(others, 1, core_limit(), _result, work)
             if not others:
                 return function(*args, **kwargs)
             _watch(others)
-            return cast(_T, others[0].result())
+            return cast(_T, others[0].result()[0])
         finally:
+            _launching.pop(me, None)
             for other in others:
                 other.cancel()
             # The frames of an interrupt would keep the arrays, and the result when it comes.
@@ -133,22 +162,79 @@ def apart(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return call
 
 
-def _do(work: list[Any]) -> Any:
+# --- on the other threads -----------------------------------------------------------------------
+
+
+def _run(future: Future[Any], call: Callable[..., Any], *args: Any) -> None:
+    """Do what the future stands for, unless it is not needed any more."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(call(*args))
+        except BaseException as error:
+            future.set_exception(error)
+            # The frames of the error keep it no longer than those who ask for it.
+            del future
+
+
+def _result(work: list[Any]) -> list[Any]:
+    """Do the work. The list says that it is done, whatever the result is."""
     function, *args = work
-    return function(*args)
+    return [function(*args)]
 
 
-def _hand_out(others: list[Future[Any]], count: int, work: list[Any]) -> None:
-    """Add to ``others`` up to ``count`` calls on other threads."""
+def _do(work: list[Any]) -> bool:
+    """Do the work in the place of the thread that waits for it."""
+    return bool(_result(work))
+
+
+def _help(work: list[Any], limit: int) -> bool:
+    """Do the work with others, if fewer than ``limit`` threads run. Whether it is done."""
+    global _helping
+    with _lock:
+        if len(_launching) + _helping >= limit:
+            return False
+        _helping += 1
+    try:
+        return _do(work)
+    finally:
+        with _lock:
+            _helping -= 1
+
+
+# --- on the thread that launches ----------------------------------------------------------------
+
+
+def _helpers(threads: int, limit: int) -> int:
+    """How many threads may help a launch: an equal share of what launches of one thread leave."""
+    wanted = list(_launching.values())
+    wide = max(1, sum(number > 1 for number in wanted))
+    share = -(-(limit - len(wanted) + wide) // wide)
+    free = limit - len(wanted) - _helping
+    return max(0, min(min(threads, share) - 1, free))
+
+
+def _hand_out(
+    others: list[Future[Any]], count: int, size: int, call: Callable[..., Any], *args: Any
+) -> None:
+    """Add to ``others`` up to ``count`` calls on other threads, of which there may be ``size``."""
     global _executor
-    if (executor := _executor) is None:
-        executor = ThreadPoolExecutor(most_threads(), thread_name_prefix="fastelbo")
+    if count < 1:
+        return
+    executor = _executor
+    if executor is None or executor._max_workers < size:
+        # The threads of a smaller one end when they have done what they were given.
+        executor = ThreadPoolExecutor(size, thread_name_prefix="fastelbo")
         _executor = executor
     try:
-        # After the main thread has ended there are no threads to be had: the caller does it all.
-        with suppress(RuntimeError):
-            for _ in range(count):
-                others.append(executor.submit(_do, work))
+        for _ in range(count):
+            # A call that fails to start a thread for its work may leave the work to another. So the
+            # future is known before.
+            others.append(Future())
+            executor.submit(_run, others[-1], call, *args)
+    except RuntimeError:
+        # The main thread has ended, or the system has no threads left: the caller does it all.
+        if others[-1].cancel():
+            others.pop()
     except BaseException:
         # An interrupt while a thread starts may leave one that the end of the process waits for,
         # though nobody tells it to end. This does.
@@ -162,10 +248,12 @@ def _watch(others: list[Future[Any]]) -> None:
 
     In short waits, since there are systems where a wait is not interrupted.
     """
-    while not (ended := wait(others, _WAIT_SECONDS, FIRST_COMPLETED).done):
-        pass
-    for other in ended:
-        other.result()
+    left = set(others)
+    while True:
+        ended, left = wait(left, _WAIT_SECONDS, FIRST_COMPLETED)
+        # One that was not allowed to help has ended, too.
+        if any([other.result() for other in ended]):
+            return
 
 
 def _settle(others: list[Future[Any]]) -> None:
@@ -183,54 +271,3 @@ def _stop(counter: Counter, others: list[Future[Any]]) -> None:
     except BaseException:
         _stop(counter, others)
         raise
-
-
-# --- sharing out --------------------------------------------------------------------------------
-
-
-def take(counter: Any) -> int:
-    """Return counter[0] and increase it by one, atomically in compiled code."""
-    number = int(counter[0])
-    counter[0] += 1
-    return number
-
-
-@intrinsic
-def _take(typing_context, address):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        word = ir.IntType(64)
-        counter = builder.inttoptr(args[0], word.as_pointer())
-        return builder.atomic_rmw("add", counter, ir.Constant(word, 1), "monotonic")
-
-    return types.int64(types.uintp), generate
-
-
-@overload(take)
-def _take_overload(counter):  # type: ignore[no-untyped-def]
-    return lambda counter: _take(counter.ctypes.data)
-
-
-def stopped(counter: Any) -> bool:
-    """Whether the counter is stopped. A kernel that is asked to stop leaves its results undone.
-
-    None, in place of a counter, is never stopped.
-    """
-    return counter is not None and bool(counter[0] >= STOPPED)
-
-
-@intrinsic
-def _read(typing_context, address):  # type: ignore[no-untyped-def]
-    def generate(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        counter = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.load_atomic(counter, "monotonic", 8)
-
-    return types.int64(types.uintp), generate
-
-
-def _choose_stopped(counter):  # type: ignore[no-untyped-def]
-    if isinstance(counter, types.NoneType):
-        return lambda counter: False
-    return lambda counter: _read(counter.ctypes.data) >= STOPPED
-
-
-overload(stopped, target="generic")(_choose_stopped)

@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 from numba.core.registry import cpu_target
 
-from ..jit.internals import user_code_cache
+from ..jit.internals import COMPILER_LOCK, user_code_cache
 from .arguments import Arguments
 from .errors import NotCompiled
 from .fingerprint import NoFingerprintError, fingerprint
@@ -85,12 +85,14 @@ _Compile = Callable[[int | None, NotCompiled | None], tuple[Built, Any]]
 def _found(key: str | None, compile_for: _Compile) -> Built:
     """The machine code from the disk cache, or compiled."""
     cache = None if key is None else user_code_cache()
-    found: Built | None = cache and cache.load(key, _loaded)
-    if found is not None:
-        return found
-    built, state = _widest(compile_for)
-    if cache is not None and state is not None:
-        cache.save(key, (state, built.width, built.reason))
+    # Of threads that need the same function at the same time, one compiles it.
+    with COMPILER_LOCK:
+        found: Built | None = cache and cache.load(key, _loaded)
+        if found is not None:
+            return found
+        built, state = _widest(compile_for)
+        if cache is not None and state is not None:
+            cache.save(key, (state, built.width, built.reason))
     return built
 
 
