@@ -1,7 +1,9 @@
 """Tasks for the workers of a cluster: which draws they have, and how many are planned at once."""
 
+import functools
 import itertools
 import pickle
+import sys
 import tracemalloc
 
 import numpy as np
@@ -94,6 +96,12 @@ def test_tasks_take_about_a_second_and_less_at_the_end():
     assert timed.draws() == 10**7
     timed.give(10**9 - 10**6)
     assert timed.draws() == int(1e7 * task_sizes._LEAST_SECONDS)
+
+
+def test_tasks_are_longer_on_many_threads():
+    timed = sizes(total=10**15, threads=1000)
+    timed.took(10**6, 1.0)
+    assert timed.draws() == 10**7
 
 
 def test_results_are_bounded():
@@ -217,3 +225,15 @@ def test_models_that_cannot_travel():
     request = new_request(model, q, 10, 0, 0, "float64", (), True)
     with pytest.raises(fe.errors.InvalidInputError, match=r"cannot be sent to workers: .*pickle"):
         travelling.pack_functions(request)
+
+
+# --- without the library ------------------------------------------------------------------------
+
+
+def test_a_client_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    p = fe.Gaussian([0.0], scale=1.0)
+    message = r'client= needs distributed; install it with: pip install "fastelbo\[dask\]"'
+    for call in (fe.estimate, fe.elbo_terms, functools.partial(fe.expectation, "mean")):
+        with pytest.raises(ImportError, match=message):
+            call(p, p, 10, rng=0, client=object())

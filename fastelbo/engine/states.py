@@ -207,7 +207,7 @@ class States:
         if self.capacity:
             rows[..., top_k.THRESHOLD], rows[..., top_k.COUNT] = -np.inf, 0.0
             rows[:, 0, :, : top_rows.shape[2]] = top_rows
-        self._fold(np.array(moments), rows)
+        self._fold(np.require(moments, requirements=["C", "A", "W"]), rows)
 
     def append_steps(self, chunks: Floats) -> None:
         """Append states (points, steps, replicates, size) to the states of replicates."""
