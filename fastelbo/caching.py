@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
-import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING or sys.version_info >= (3, 12):
+if TYPE_CHECKING:
     from functools import cached_property
 else:
 
     class cached_property(functools.cached_property):  # noqa: N801
-        """That of Python 3.12, which holds no lock.
+        """One without a lock.
 
-        Python 3.11 holds one for all instances of a class while it computes. Threads wait for one
-        another then, and a process that is forked meanwhile waits for ever. Here threads that ask
-        at the same time may compute the same value, and all get the first.
+        Before Python 3.12 there is one for all instances of a class, held while a value is
+        computed. Threads wait for one another then, and a process that is forked meanwhile waits
+        for ever. Here threads that ask at the same time may compute the same value, and all get the
+        first.
         """
 
         def __get__(self, instance: Any, owner: Any = None) -> Any:

@@ -101,8 +101,26 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+ACCUMULATOR = """
+def update():
+    with accumulator._lock:
+        busy.set()
+        time.sleep(0.3)
+
+accumulator, busy = fe.LogWeightAccumulator(), threading.Event()
+threading.Thread(target=update).start()
+busy.wait()
+if (child := os.fork()) == 0:
+    signal.alarm(20)
+    accumulator.update(np.zeros((2, 5)))
+    os._exit(accumulator.n_samples - 5)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+BUSY = {"kernels run": FORKS, "numba compiles": COMPILER, "weights are added": ACCUMULATOR}
+
+
 @posix_only
-@pytest.mark.parametrize("body", [FORKS, COMPILER], ids=["kernels run", "numba compiles"])
+@pytest.mark.parametrize("body", BUSY.values(), ids=BUSY)
 def test_a_fork_at_any_time_leaves_a_child_that_works(tmp_path, body):
     done = run(script(tmp_path, body))
     assert done.returncode == 0, done.stderr

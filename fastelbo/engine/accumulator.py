@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -94,8 +96,7 @@ class LogWeightAccumulator:
             )
         self._form = StateForm(self.iw_sizes, self.tail_draws, smallest=True)
         self._content = Content.empty(self.first_draw, self._form)
-        # One that its own thread may take again: a signal handler may call `update`, too.
-        self._lock = threading.RLock()
+        self._unlock()
 
     @property
     def n_samples(self) -> int:
@@ -117,7 +118,7 @@ class LogWeightAccumulator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._lock = threading.RLock()
+        self._unlock()
 
     def __repr__(self) -> str:
         content = self._content
@@ -278,6 +279,11 @@ class LogWeightAccumulator:
 
     # --- private --------------------------------------------------------------------------------
 
+    def _unlock(self) -> None:
+        # One that its own thread may take again: a signal handler may call `update`, too.
+        self._lock = threading.RLock()
+        _accumulators.add(self)
+
     def _change(self, change: Callable[[Content], Content]) -> None:
         """Replace the content by ``change`` of it: at once, wholly, and one thread at a time."""
         with self._lock:
@@ -331,3 +337,16 @@ def _refuse_bad(x: np.ndarray[Any, Any]) -> None:
         f"{int(bad.sum())} log weights are NaN or +inf, the first at data point "
         f"{i * x.shape[2] + j}, draw {k} of this piece; nothing of this piece was added"
     )
+
+
+_accumulators: weakref.WeakSet[LogWeightAccumulator] = weakref.WeakSet()
+
+
+def _unlock_all() -> None:
+    """A forked child has no thread that would release the lock of one. None is half changed."""
+    for accumulator in list(_accumulators):
+        accumulator._unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_all)
