@@ -372,11 +372,36 @@ def test_an_interrupt_at_any_line(tmp_path, monkeypatch):
     most = 10**9
     with Interruption(most) as interruption:
         checkpointed(tmp_path / "whole")
-    for n in np.random.default_rng(5).integers(1, most - interruption.left, 40).tolist():
+    for n in np.random.default_rng(5).integers(1, most - interruption.left, 20).tolist():
         path = tmp_path / str(n)
         with Interruption(n):
             checkpointed(path)
         assert all_bits(checkpointed(path)) == expected, n
+
+
+def test_what_takes_long_to_write_is_written_seldom(tmp_path, monkeypatch):
+    # A clock that a launch and a write move.
+    now, took, saved = [0.0], [0.05], []
+
+    def launched(states, *args, advance=States.advance):
+        now[0] += 0.5
+        return advance(states, *args)
+
+    def written(files, *args):
+        saved.append(now[0])
+        now[0] += took[0]
+
+    monkeypatch.setattr("fastelbo.engine.journal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(States, "advance", launched)
+    monkeypatch.setattr(Generations, "try_to_write", written)
+    small_steps(monkeypatch)
+    for took[0], least, most in ((0.05, 2.0, 2.5), (0.2, 20.0, 20.5)):
+        saved.clear()
+        run("one data point", 100 * 8192, checkpoint=tmp_path / str(took), checkpoint_every=2.0)
+        pauses = np.diff(saved[:-1]) - took[0]
+        assert len(pauses)
+        assert (pauses >= least - 1e-9).all()
+        assert (pauses <= most + 1e-9).all()
 
 
 def test_a_run_without_a_seed_goes_on_with_its_key(tmp_path):

@@ -176,10 +176,11 @@ def estimate(
         ends with the bits of a run that nothing has stopped. See the notes.
     checkpoint_every : float
         Seconds between two writes of the checkpoint. It is written between launches of about a
-        quarter of a second, at the end, and when an error or Ctrl-C ends the run.
+        quarter of a second, at the end, and when an error or Ctrl-C ends the run. Where a write
+        takes more than a tenth of a second, it is as seldom as 100 times that.
     keep_state : bool
         Whether to keep the states of all data points in ``state`` of the estimate, for
-        ``previous``. `KeptState` says how much memory they take.
+        ``previous``. `Estimate.state` says how much memory they take.
     previous : Estimate, optional
         An estimate of fewer draws with ``keep_state=True``, of the same model, q and options. The
         run goes on from its state, and gives the bits of a run of all ``n_samples`` draws. By

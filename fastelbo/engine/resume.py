@@ -18,12 +18,13 @@ from ..results.kept_state import KeptState
 from ..validation import as_flag, as_number, require_memory, shown
 from ..weights.pareto import kept_draws
 from .checkpoints import ESTIMATE, Arrays, Facts, as_path
+from .folded import Folded
 from .generations import Generations, warn_at_call
 from .identity import difference, facts_of, machine
 from .journal import Base, Found, RunJournal
 from .loop import Position
 from .lowered import host_densities
-from .states import Folded, Quantities
+from .states import Quantities
 from .task import Backend, EstimateRequest, Resumable
 
 DEFAULT_EVERY = 60.0

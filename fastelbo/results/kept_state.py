@@ -20,9 +20,7 @@ class KeptState(Frozen):
     n_samples : int
         The draws of each data point that it holds, a multiple of 8192. The others are made again.
     nbytes : int
-        The memory that it takes. With the default ``iw_sizes``, a data point takes 320 bytes, and
-        about 8 bytes more for each of its largest log weights, ``min(12 sqrt(K), 4096)`` of them
-        and up to a fifth more; none with ``pareto_k=False``.
+        The memory that it takes; see `Estimate.state`.
     """
 
     n_samples: int
