@@ -62,16 +62,18 @@ def with_lower_tails(
     tails: Tails,
     others: tuple[str, ...] = (),
     replicates: int = 1,
+    most: int | None = None,
 ) -> Quantities:
     """The quantities and k-hats of minus the log weights, and of other terms.
 
     A tail is heavy whose k-hat is above the limit for draws in so many ``replicates``. k-hats are
-    NaN where the tail is not looked at, or ``capacity`` is 0.
+    NaN where the tail is not looked at, or ``capacity`` is 0. ``tails`` gets at most ``most`` data
+    points at a time; by default, those whose draws fit into memory.
     """
     names = ("pareto_k_elbo", *others)
     found = {name: np.full(len(values["n_zero"]), np.nan) for name in names}
     if min(kept_draws(n_samples), capacity):
-        suspicious, most = suspects(values), max(1, _PIECE // n_samples)
+        suspicious, most = suspects(values), most or max(1, _PIECE // n_samples)
         for start in range(0, len(suspicious), most):
             points = suspicious[start : start + most]
             elbo = _k_hats(tails(points, names[:1])[names[0]])
@@ -95,13 +97,13 @@ def tails_of_draws(n_samples: int, draw: Draw, points: Indices, names: tuple[str
     return kept
 
 
-def largest_of_rows(values: Floats, size: int) -> Floats:
-    """The ``size`` largest values of each row (n, k), descending."""
+def largest_of_rows(values: Floats, size: int, n_threads: int | None = None) -> Floats:
+    """The ``size`` largest values of each row (n, k), descending; -inf where there are fewer."""
     rows = np.empty((len(values), 1, top_k.VALUES + values.shape[1]))
     rows[..., top_k.COUNT] = values.shape[1]
     rows[:, 0, top_k.VALUES :] = values
     tails = np.empty((len(values), size))
-    threads = threads_for(values.size)
+    threads = n_threads or threads_for(values.size)
     launch(drivers.sort_top_rows, rows, 0, size, tails, n_threads=threads)
     return tails
 

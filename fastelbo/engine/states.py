@@ -51,6 +51,11 @@ class StateForm(NamedTuple):
         return self.replicates * (state.state_size(len(self.iw_sizes)) + rows)
 
 
+def clear_rows(top_rows: Floats) -> None:
+    """Make empty rows of uninitialised ones."""
+    top_rows[..., top_k.THRESHOLD], top_rows[..., top_k.COUNT] = -np.inf, 0.0
+
+
 def keeps_tails(points: int, capacity: int) -> bool:
     """Whether an estimate stores the largest log weights of its data points, for its intervals."""
     return 8 * points * capacity <= _TAIL_BYTES
@@ -164,7 +169,7 @@ class States:
         def fill(chunks: Floats, chunk_rows: Floats) -> None:
             chunks[...] = moments
             if self.capacity:
-                chunk_rows[..., top_k.THRESHOLD], chunk_rows[..., top_k.COUNT] = -np.inf, 0.0
+                clear_rows(chunk_rows)
                 chunk_rows[:, 0, :, : top_rows.shape[2]] = top_rows
 
         self.advance(moments.shape[1] // self.replicates, fill)

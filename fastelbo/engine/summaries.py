@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from ..arrays.devices import on_device
 from ..arrays.draws import Dim, Draws, read_draws, replicates_of, warn_few_draws
 from ..arrays.inputs import as_array, as_rows
+from ..arrays.lazy import is_dask_array
 from ..arrays.protocols import ForeignArray, HasVariables, LogWeights
 from ..errors import InvalidInputError
 from ..progress import Tick, no_tick, progress_bar
@@ -32,6 +33,7 @@ from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
+from .dask_rows import dask_row_quantities
 from .replicated_rows import (
     replicated_draws,
     replicated_quantities,
@@ -100,7 +102,7 @@ def ess(
     2.0
     """
     draws = read_draws(
-        log_weights, "log_weights", axis, dim, var, device=True, replicated=True
+        log_weights, "log_weights", axis, dim, var, device=True, replicated=True, lazy=True
     ).checked()
     values, shape = _summary(draws, StateForm((), 0))
     return values["ess"].reshape(shape)[()]
@@ -207,7 +209,9 @@ def summarize(
         with progress_bar(progress, None) as tick:
             result = _summarize_pieces(log_weights, axis, dim, iw_sizes, pareto_k, tick)
         return replace(result, independent=independent)
-    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True, replicated=True)
+    draws = read_draws(
+        log_weights, "log_weights", axis, dim, var, device=True, replicated=True, lazy=True
+    )
     known = replicates_of(log_weights)
     count = _count_of_replicates(replicates, known)
     draws = draws.checked() if count == 1 else replicated_draws(draws, count, axis)
@@ -254,9 +258,11 @@ def _summary(
 def _row_quantities(
     draws: Draws, form: StateForm, tick: Tick = no_tick
 ) -> tuple[Quantities, tuple[int, ...]]:
-    """As `_summary`, of an array of the host, whatever its log weights are."""
+    """As `_summary`, of an array of the host or of Dask, whatever its log weights are."""
     if form.replicates > 1:
         return replicated_quantities(draws, form, tick)
+    if is_dask_array(draws.array):
+        return dask_row_quantities(draws, form, tick)
     x, shape = as_rows(draws.array, draws.axes)
     return row_quantities(x, form, tick), shape
 

@@ -1,0 +1,193 @@
+"""Dask arrays of log weights: what they must be, how they are cut, how the parts are computed.
+
+A part is a box of data points and a span of draws. Each is one block for one task, whatever chunks
+the array has. Boxes and spans are made of whole chunks of the array where they can: a chunk that
+parts share is made once for each batch of tasks in which it is needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InvalidInputError, UnsupportedDTypeError
+from ..optional import optional
+from .inputs import refuse_mask, require_real
+
+# Elements of a block: small chunks are joined up to the first, and a block that is cut across
+# chunks has at most the second. These are 32 MB and 256 MB of float64.
+_JOINED_ELEMENTS = 2**22
+_MOST_ELEMENTS = 2**25
+# Tasks in flight, and results that wait for an earlier one, for each thread.
+_AHEAD = 2
+
+Interval = tuple[int, int]
+# A slice for each axis of the data points.
+Box = tuple[slice, ...]
+
+
+def checked_dask_array(value: Any, name: str) -> Any:
+    """The Dask array, after a check of what can be known of its blocks."""
+    if any(math.isnan(n) for n in value.shape):
+        raise InvalidInputError(
+            f"{name} must be a Dask array whose chunks have known sizes, got the shape "
+            f"{value.shape}; call its compute_chunk_sizes() first"
+        )
+    meta = getattr(value, "_meta", None)
+    if isinstance(meta, np.ma.MaskedArray):
+        refuse_mask(name)
+    if meta is not None and not isinstance(meta, (np.ndarray, np.generic)):
+        kind = type(meta)
+        raise UnsupportedDTypeError(
+            f"{name} must be a Dask array of NumPy arrays, got one of "
+            f"{kind.__module__.partition('.')[0]}.{kind.__name__}; map_blocks can convert them"
+        )
+    require_real(value.dtype, " (dask.array)", name)
+    return value
+
+
+# --- cutting --------------------------------------------------------------------------------------
+
+
+class Parts(NamedTuple):
+    """How an array is cut: boxes of data points, in this order, and in each of them spans."""
+
+    axes: tuple[int, ...]  # those of the draws; a span is of the one, or has all of several
+    boxes: list[Box]
+    spans: list[Interval]
+
+    def block(self, x: Any, box: Box, span: Interval) -> Any:
+        """One part of x, as a Dask array of one block."""
+        points = iter(box)
+        of_draws = slice(*span) if len(self.axes) == 1 else slice(None)
+        part = x[tuple(of_draws if i in self.axes else next(points) for i in range(x.ndim))]
+        # Shuffling by p2p would need the graph of the whole array at once.
+        return part if part.npartitions == 1 else part.rechunk(part.shape, method="tasks")
+
+    def order(self, batch: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """The places, in the flattened batch, of the data points of the boxes one by one."""
+        places = np.arange(math.prod(batch)).reshape(batch)
+        return np.concatenate([places.ravel()[:0], *(places[box].ravel() for box in self.boxes)])
+
+
+def cut_spans(x: Any, axis: int, chunk: int, most_points: int) -> Parts:
+    """Parts of at most so many data points. Spans begin at multiples of ``chunk`` draws."""
+    chunks = [lengths for i, lengths in enumerate(x.chunks) if i != axis]
+    points = max(1, min(most_points, math.prod(map(max, chunks))))
+    spans = _intervals(x.chunks[axis], max(chunk, _JOINED_ELEMENTS // points), chunk)
+    whole = len(spans) == 1
+    draws = x.shape[axis] if whole else chunk
+    return Parts((axis,), _boxes(x, chunks, draws, most_points, joins=whole), spans)
+
+
+def cut_boxes(x: Any, axes: tuple[int, ...]) -> Parts:
+    """Parts with all draws of their data points."""
+    draws = math.prod(x.shape[axis] for axis in axes)
+    chunks = [lengths for i, lengths in enumerate(x.chunks) if i not in axes]
+    return Parts(axes, _boxes(x, chunks, draws, _MOST_ELEMENTS, joins=True), [(0, draws)])
+
+
+def _boxes(
+    x: Any, chunks: list[tuple[int, ...]], draws: int, most_points: int, *, joins: bool
+) -> list[Box]:
+    """Boxes of data points of which a block has ``draws``; small chunks are joined if it ``joins``.
+
+    A block may have as many elements as a chunk of x, which is made as a whole anyway.
+    """
+    most = max(_MOST_ELEMENTS, math.prod(map(max, x.chunks)) if x.size else 0)
+    most_points = max(1, min(most_points, most // max(1, draws)))
+    found = [_intervals(lengths, 1) for lengths in chunks]
+    sizes = [max(lengths) for lengths in chunks]
+    for i in reversed(range(len(chunks)) if joins else ()):
+        room = min(most_points, _JOINED_ELEMENTS // max(1, draws))
+        others = math.prod(sizes) // max(1, sizes[i])
+        found[i] = _intervals(chunks[i], room // max(1, others))
+        sizes[i] = max((stop - lo for lo, stop in found[i]), default=0)
+    for i in range(len(chunks)):
+        others = math.prod(sizes) // max(1, sizes[i])
+        sizes[i] = min(sizes[i], max(1, most_points // max(1, others)))
+        found[i] = [piece for each in found[i] for piece in _pieces(each, sizes[i])]
+    return [tuple(slice(*each) for each in box) for box in itertools.product(*found)]
+
+
+def _intervals(lengths: tuple[int, ...], most: int, step: int = 1) -> list[Interval]:
+    """Chunks as intervals: neighbours joined up to ``most``, borders moved to multiples of step."""
+    ends = list(itertools.accumulate(lengths))
+    borders = sorted(({end // step * step for end in ends[:-1]} | {ends[-1]}) - {0})
+    found, start = [], 0
+    for border, following in itertools.pairwise([*borders, math.inf]):
+        if following - start > most and border > start:
+            found.append((start, int(border)))
+            start = int(border)
+    return found
+
+
+def _pieces(interval: Interval, most: int) -> list[Interval]:
+    """The interval in equal pieces of at most so many."""
+    lo, stop = interval
+    count = -(-(stop - lo) // most)
+    cuts = [lo + (stop - lo) * i // count for i in range(count + 1)]
+    return list(itertools.pairwise(cuts))
+
+
+def with_one_axis(x: Any, axes: tuple[int, ...]) -> tuple[Any, int]:
+    """The array with its axes of draws joined to one, the last, and which axis has the draws."""
+    if len(axes) == 1:
+        return x, axes[0]
+    dask_array = optional("dask.array", "a Dask array", "dask")
+    x = dask_array.moveaxis(x, axes, range(-len(axes), 0))
+    first = x.ndim - len(axes)
+    cut = [i for i in range(first, x.ndim) if x.numblocks[i] > 1]
+    # Chunks are joined without a copy if all axes before the last that is cut are cut into ones.
+    ones = {i: 1 for i in range(first, cut[-1] if cut else first)}
+    x = x.rechunk(ones, method="tasks") if ones else x
+    return x.reshape((*x.shape[:first], math.prod(x.shape[first:]))), first
+
+
+# --- computing ------------------------------------------------------------------------------------
+
+
+def task_of(function: Callable[..., Any], block: Any, *args: Any) -> Any:
+    """The task ``function(block, *args)`` of a Dask array of one block."""
+    delayed = optional("dask", "a Dask array", "dask").delayed
+    # Not optimised: a chunk that tasks share then has one key in all of them.
+    (value,) = block.to_delayed(optimize_graph=False).ravel()
+    return delayed(function, pure=True)(value, *args)
+
+
+def in_order(x: Any, tasks: Iterator[Any]) -> Iterator[Any]:
+    """The results of tasks on parts of x, in their order, from the scheduler that Dask has for x.
+
+    Tasks are made as results arrive. Few are computed, or wait for an earlier one, at a time.
+    """
+    scheduler = optional("dask.base", "a Dask array", "dask").get_scheduler(collections=[x])
+    client = getattr(scheduler, "__self__", None)
+    if hasattr(client, "gather"):
+        yield from _from_cluster(client, tasks)
+        return
+    dask = optional("dask", "a Dask array", "dask")
+    threads = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
+    while batch := list(itertools.islice(tasks, _AHEAD * threads)):
+        yield from dask.compute(*batch)
+
+
+def _from_cluster(client: Any, tasks: Iterator[Any]) -> Iterator[Any]:
+    waiting: deque[Any] = deque()
+    try:
+        while True:
+            threads = max(1, sum(client.nthreads().values()))
+            while len(waiting) <= (_AHEAD - 1) * threads:
+                batch = list(itertools.islice(tasks, threads))
+                if not batch:
+                    break
+                waiting.extend(client.compute(batch))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        client.cancel(list(waiting))
