@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,21 +58,47 @@ class Parts(NamedTuple):
     """How an array is cut: boxes of data points, in this order, and in each of them spans."""
 
     axes: tuple[int, ...]  # those of the draws; a span is of the one, or has all of several
-    boxes: list[Box]
+    points: list[list[Interval]]  # how each of the other axes is cut
     spans: list[Interval]
+
+    @property
+    def boxes(self) -> list[Box]:
+        """Slices of the axes of the data points."""
+        return [tuple(slice(*each) for each in box) for box in itertools.product(*self.points)]
 
     def block(self, x: Any, box: Box, span: Interval) -> Any:
         """One part of x, as a Dask array of one block."""
-        points = iter(box)
-        of_draws = slice(*span) if len(self.axes) == 1 else slice(None)
-        part = x[tuple(of_draws if i in self.axes else next(points) for i in range(x.ndim))]
+        part = x[self._along_axes(x.ndim, slice(*span), box)]
         # Shuffling by p2p would need the graph of the whole array at once.
         return part if part.npartitions == 1 else part.rechunk(part.shape, method="tasks")
+
+    def _along_axes(self, ndim: int, of_draws: Any, of_points: Iterable[Any]) -> tuple[Any, ...]:
+        """One thing for each axis; several axes of draws are always whole."""
+        of_draws = of_draws if len(self.axes) == 1 else slice(None)
+        points = iter(of_points)
+        return tuple(of_draws if i in self.axes else next(points) for i in range(ndim))
 
     def order(self, batch: tuple[int, ...]) -> np.ndarray[Any, Any]:
         """The places, in the flattened batch, of the data points of the boxes one by one."""
         places = np.arange(math.prod(batch)).reshape(batch)
         return np.concatenate([places.ravel()[:0], *(places[box].ravel() for box in self.boxes)])
+
+    def mapped(self, x: Any, function: Callable[..., Any], of_points: Any, last: Any) -> Any:
+        """``function(block, own, last)`` of whole rows: a Dask array with the chunks of x.
+
+        ``own`` is the part of the array ``of_points`` that belongs to the data points of a block.
+        """
+        dask_array = optional("dask.array", "a Dask array", "dask")
+        lengths = [tuple(stop - lo for lo, stop in each) or (0,) for each in self.points]
+        points, every = iter(lengths), tuple(range(x.ndim))
+        rows = x.rechunk({i: -1 if i in self.axes else next(points) for i in every})
+        own = dask_array.from_array(np.array(of_points), chunks=tuple(lengths))
+        batch = tuple(i for i in every if i not in self.axes)
+        result = dask_array.blockwise(
+            function, every, rows, every, own, batch, last, None,
+            dtype=np.float64, meta=np.empty((0,) * x.ndim),
+        )  # fmt: skip
+        return result.rechunk(x.chunks)
 
 
 def cut_spans(x: Any, axis: int, chunk: int, most_points: int) -> Parts:
@@ -82,24 +108,24 @@ def cut_spans(x: Any, axis: int, chunk: int, most_points: int) -> Parts:
     spans = _intervals(x.chunks[axis], max(chunk, _JOINED_ELEMENTS // points), chunk)
     whole = len(spans) == 1
     draws = x.shape[axis] if whole else chunk
-    return Parts((axis,), _boxes(x, chunks, draws, most_points, joins=whole), spans)
+    return Parts((axis,), _cut_points(x, chunks, draws, most_points, joins=whole), spans)
 
 
 def cut_boxes(x: Any, axes: tuple[int, ...]) -> Parts:
     """Parts with all draws of their data points."""
     draws = math.prod(x.shape[axis] for axis in axes)
     chunks = [lengths for i, lengths in enumerate(x.chunks) if i not in axes]
-    return Parts(axes, _boxes(x, chunks, draws, _MOST_ELEMENTS, joins=True), [(0, draws)])
+    return Parts(axes, _cut_points(x, chunks, draws, _MOST_ELEMENTS, joins=True), [(0, draws)])
 
 
-def _boxes(
+def _cut_points(
     x: Any, chunks: list[tuple[int, ...]], draws: int, most_points: int, *, joins: bool
-) -> list[Box]:
-    """Boxes of data points of which a block has ``draws``; small chunks are joined if it ``joins``.
+) -> list[list[Interval]]:
+    """Cuts of the axes of data points, of which a block has ``draws``; small chunks are joined.
 
     A block may have as many elements as a chunk of x, which is made as a whole anyway.
     """
-    most = max(_MOST_ELEMENTS, math.prod(map(max, x.chunks)) if x.size else 0)
+    most = max(_MOST_ELEMENTS, math.prod(map(max, x.chunks)))
     most_points = max(1, min(most_points, most // max(1, draws)))
     found = [_intervals(lengths, 1) for lengths in chunks]
     sizes = [max(lengths) for lengths in chunks]
@@ -112,7 +138,7 @@ def _boxes(
         others = math.prod(sizes) // max(1, sizes[i])
         sizes[i] = min(sizes[i], max(1, most_points // max(1, others)))
         found[i] = [piece for each in found[i] for piece in _pieces(each, sizes[i])]
-    return [tuple(slice(*each) for each in box) for box in itertools.product(*found)]
+    return found
 
 
 def _intervals(lengths: tuple[int, ...], most: int, step: int = 1) -> list[Interval]:
@@ -160,7 +186,7 @@ def task_of(function: Callable[..., Any], block: Any, *args: Any) -> Any:
     return delayed(function, pure=True)(value, *args)
 
 
-def in_order(x: Any, tasks: Iterator[Any]) -> Iterator[Any]:
+def in_order(x: Any, tasks: Iterator[Any]) -> Generator[Any, None, None]:
     """The results of tasks on parts of x, in their order, from the scheduler that Dask has for x.
 
     Tasks are made as results arrive. Few are computed, or wait for an earlier one, at a time.

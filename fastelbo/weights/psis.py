@@ -8,12 +8,13 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.draws import Dim, read_draws
+from ..arrays.draws import Dim
 from ..arrays.protocols import HasVariables, LogWeights
 from ..kernels.cpu import tails
 from ..validation import Floats, Integers
+from .dask_tails import tail_rows
 from .pareto import draws_needed, k_threshold
-from .smoothing import TailRows, warn_about_tails
+from .smoothing import warn_about_tails
 
 
 class SmoothedWeights(NamedTuple):
@@ -134,22 +135,16 @@ def psis(
     >>> bool(np.all(abs(smoothed.smoothed_log_evidence - np.log(1 / 0.7)) < 0.05))
     True
     """
-    draws = read_draws(log_ratios, "log_ratios", axis, dim, var).checked()
-    rows = TailRows(draws, r_eff)
-    smoothed = np.empty(rows.x.shape)
-    values = rows.fit(smoothed)
+    rows = tail_rows(log_ratios, r_eff, axis, dim, var)
+    values, log_weights = rows.smooth()
     warn_about_tails(values, rows.length, "log_ratios")
-    batch = rows.batch
-    # Move the axes of draws from the end back to their places.
-    sizes = [draws.array.shape[each] for each in draws.axes]
-    weights = np.moveaxis(smoothed, 1, -1).reshape(*batch, *sizes)
-    k = values[:, tails.PARETO_K].reshape(batch)
+    k = values[:, tails.PARETO_K].reshape(rows.batch)
     return SmoothedWeights(
-        log_weights=np.moveaxis(weights, range(-len(sizes), 0), draws.axes),
+        log_weights=log_weights,
         pareto_k=k,
-        log_evidence=values[:, tails.LOG_EVIDENCE].reshape(batch),
-        smoothed_log_evidence=values[:, tails.SMOOTHED_LOG_EVIDENCE].reshape(batch),
-        tail_length=rows.sizes.reshape(batch),
+        log_evidence=values[:, tails.LOG_EVIDENCE].reshape(rows.batch),
+        smoothed_log_evidence=values[:, tails.SMOOTHED_LOG_EVIDENCE].reshape(rows.batch),
+        tail_length=rows.sizes.reshape(rows.batch),
         threshold=k_threshold(rows.length),
         min_draws=draws_needed(k),
     )
@@ -199,7 +194,7 @@ def pareto_k(
     >>> bool(abs(fe.pareto_k(0.3 * rng.standard_exponential(10_000)) - 0.3) < 0.2)
     True
     """
-    rows = TailRows(read_draws(log_ratios, "log_ratios", axis, dim, var).checked(), r_eff)
+    rows = tail_rows(log_ratios, r_eff, axis, dim, var)
     values = rows.fit()
     warn_about_tails(values, rows.length, "log_ratios")
     return values[:, tails.PARETO_K].reshape(rows.batch)[()]
