@@ -10,6 +10,7 @@ __all__ = [
     "ChainsWarning",
     "CheckpointError",
     "CheckpointMismatchError",
+    "ClusterError",
     "CompileCacheWarning",
     "ConstantWeightsWarning",
     "DeviceMemoryError",
@@ -66,6 +67,10 @@ class CheckpointError(FastElboError, OSError):
 
 class CheckpointMismatchError(FastElboError, ValueError):
     """A checkpoint has another format version or another stream version."""
+
+
+class ClusterError(FastElboError, RuntimeError):
+    """The workers of a ``client`` cannot do a task, would not give the same bits, or are lost."""
 
 
 class DeviceUnavailableError(FastElboError, RuntimeError):

@@ -1,6 +1,25 @@
-"""Which runs include the tests."""
+"""Which runs include the tests, and the clusters that they share."""
+
+import pytest
+from clusters import local_client
 
 
 def pytest_ignore_collect(collection_path, config):
     """Skip the tests in runs of benchmarks alone, which need fewer packages."""
     return True if config.getoption("benchmark_only", default=False) else None
+
+
+@pytest.fixture(scope="session")
+def one_worker():
+    """A client of one worker process."""
+    pytest.importorskip("distributed")
+    with local_client(1) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def four_workers():
+    """A client of four worker processes."""
+    pytest.importorskip("distributed")
+    with local_client(4) as client:
+        yield client

@@ -96,7 +96,7 @@ def test_only_declared_dependencies(name):
     # Optional packages are imported where they are used.
     eager = {"fastelbo", "numpy", "scipy", "numba", "llvmlite"}
     assert roots(imports(name, eager=True)) <= eager | sys.stdlib_module_names
-    optional = {"tqdm", "matplotlib", "pandas", "xarray"}
+    optional = {"tqdm", "matplotlib", "pandas", "xarray", "dask", "distributed"}
     assert roots(imports(name)) <= eager | optional | sys.stdlib_module_names
 
 
@@ -288,7 +288,7 @@ from numba.core import event
 
 with event.install_recorder("numba:compile") as compiled:
     import fastelbo
-optional = "matplotlib", "tqdm", "pandas", "xarray"
+optional = "matplotlib", "tqdm", "pandas", "xarray", "dask", "distributed", "cloudpickle"
 slow = "scipy.special", "scipy.linalg", "scipy.optimize", "scipy.stats", "numba.np.arrayobj"
 loaded = [name for name in optional + slow if name in sys.modules]
 print(json.dumps([len(compiled.buffer), loaded]))

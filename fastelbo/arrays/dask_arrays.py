@@ -7,6 +7,7 @@ parts share is made once for each batch of tasks in which it is needed.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections import deque
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidInputError, UnsupportedDTypeError
+from ..errors import ClusterError, InvalidInputError, UnsupportedDTypeError
 from ..optional import optional
 from .inputs import refuse_mask, require_real
 
@@ -88,7 +89,7 @@ class Parts(NamedTuple):
 
         ``own`` is the part of the array ``of_points`` that belongs to the data points of a block.
         """
-        dask_array = optional("dask.array", "a Dask array", "dask")
+        dask_array = _dask("dask.array")
         lengths = [tuple(stop - lo for lo, stop in each) or (0,) for each in self.points]
         points, every = iter(lengths), tuple(range(x.ndim))
         rows = x.rechunk({i: -1 if i in self.axes else next(points) for i in every})
@@ -165,7 +166,7 @@ def with_one_axis(x: Any, axes: tuple[int, ...]) -> tuple[Any, int]:
     """The array with its axes of draws joined to one, the last, and which axis has the draws."""
     if len(axes) == 1:
         return x, axes[0]
-    dask_array = optional("dask.array", "a Dask array", "dask")
+    dask_array = _dask("dask.array")
     x = dask_array.moveaxis(x, axes, range(-len(axes), 0))
     first = x.ndim - len(axes)
     cut = [i for i in range(first, x.ndim) if x.numblocks[i] > 1]
@@ -178,42 +179,83 @@ def with_one_axis(x: Any, axes: tuple[int, ...]) -> tuple[Any, int]:
 # --- computing ------------------------------------------------------------------------------------
 
 
-def task_of(function: Callable[..., Any], block: Any, *args: Any) -> Any:
-    """The task ``function(block, *args)`` of a Dask array of one block."""
-    delayed = optional("dask", "a Dask array", "dask").delayed
+class Task(NamedTuple):
+    """A task of Dask, and which part of the array it is about."""
+
+    delayed: Any
+    where: str
+
+
+def task_of(
+    function: Callable[..., Any], parts: Parts, x: Any, box: Box, span: Interval, *args: Any
+) -> Task:
+    """The task ``function(block, *args)`` of one part of x."""
+    points = ", ".join(f"{each.start}:{each.stop}" for each in box)
+    where = f"draws {span[0]} to {span[1]}" + (f" of the data points [{points}]" if box else "")
     # Not optimised: a chunk that tasks share then has one key in all of them.
-    (value,) = block.to_delayed(optimize_graph=False).ravel()
-    return delayed(function, pure=True)(value, *args)
+    (block,) = parts.block(x, box, span).to_delayed(optimize_graph=False).ravel()
+    delayed = _dask("dask").delayed
+    return Task(delayed(function, pure=True)(block, *args), where)
 
 
-def in_order(x: Any, tasks: Iterator[Any]) -> Generator[Any, None, None]:
+def in_order(x: Any, tasks: Iterator[Task]) -> Generator[Any, None, None]:
     """The results of tasks on parts of x, in their order, from the scheduler that Dask has for x.
 
     Tasks are made as results arrive. Few are computed, or wait for an earlier one, at a time.
     """
-    scheduler = optional("dask.base", "a Dask array", "dask").get_scheduler(collections=[x])
+    scheduler = _dask("dask.base").get_scheduler(collections=[x])
     client = getattr(scheduler, "__self__", None)
     if hasattr(client, "gather"):
         yield from _from_cluster(client, tasks)
         return
-    dask = optional("dask", "a Dask array", "dask")
-    threads = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
-    while batch := list(itertools.islice(tasks, _AHEAD * threads)):
-        yield from dask.compute(*batch)
+    threads = _dask("dask").config.get("num_workers", None) or _dask("dask.system").CPU_COUNT
+    while batch := [each.delayed for each in itertools.islice(tasks, _AHEAD * threads)]:
+        yield from _dask("dask").compute(*batch)
 
 
-def _from_cluster(client: Any, tasks: Iterator[Any]) -> Iterator[Any]:
-    waiting: deque[Any] = deque()
+def _from_cluster(client: Any, tasks: Iterator[Task]) -> Generator[Any, None, None]:
+    killed = _dask("distributed").KilledWorker
+    waiting: deque[tuple[str, Any]] = deque()
+    with _thread_given_back():
+        try:
+            while True:
+                threads = max(1, sum(client.nthreads().values()))
+                while len(waiting) <= (_AHEAD - 1) * threads:
+                    batch = list(itertools.islice(tasks, threads))
+                    if not batch:
+                        break
+                    futures = client.compute([each.delayed for each in batch])
+                    waiting.extend(zip([each.where for each in batch], futures, strict=True))
+                if not waiting:
+                    return
+                where, future = waiting.popleft()
+                try:
+                    result = future.result()
+                except killed as error:
+                    raise ClusterError(
+                        f"the Dask array has lost {error.allowed_failures + 1} workers, one after "
+                        f"the other, that computed {where}. They were killed, had too little "
+                        f"memory, or crashed: their logs may tell. {error}"
+                    ) from error
+                yield result
+        finally:
+            # distributed cancels what nobody else wants.
+            for _, future in waiting:
+                future.release()
+
+
+@contextlib.contextmanager
+def _thread_given_back() -> Iterator[None]:
+    """Within a task of a worker, give back the thread of that task, which other tasks may need."""
+    holds = getattr(_dask("distributed.threadpoolexecutor").thread_state, "proceed", False)
+    if holds:
+        _dask("distributed").secede()
     try:
-        while True:
-            threads = max(1, sum(client.nthreads().values()))
-            while len(waiting) <= (_AHEAD - 1) * threads:
-                batch = list(itertools.islice(tasks, threads))
-                if not batch:
-                    break
-                waiting.extend(client.compute(batch))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
+        yield
     finally:
-        client.cancel(list(waiting))
+        if holds:
+            _dask("distributed").rejoin()
+
+
+def _dask(name: str) -> Any:
+    return optional(name, "a Dask array", '"fastelbo[dask]"')

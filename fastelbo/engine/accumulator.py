@@ -21,7 +21,7 @@ from . import checkpoints
 from .content import Content
 from .lower_tails import with_lower_tails
 from .rows import estimate_of_weights
-from .states import Reader, StateForm
+from .states import Folded, Reader, StateForm
 
 
 class LogWeightAccumulator:
@@ -262,7 +262,8 @@ class LogWeightAccumulator:
         acc = cls(facts["iw_sizes"], facts["tail_draws"], first_draw=facts["first_draw"])
         if facts["batch_shape"] is not None:
             content = acc._content.begun(tuple(facts["batch_shape"]), acc._form)
-            content.states.restore(arrays["moments"], arrays["kept"])
+            moments = arrays["moments"]
+            content.states.restore(Folded(moments, arrays["kept"], moments[:0]))
             exact = facts["exact"]
             chunks = (arrays["chunks"],) if arrays["chunks"].size else ()
             acc._content = content._replace(
@@ -302,9 +303,10 @@ class LogWeightAccumulator:
 def _arrays(content: Content) -> dict[str, Floats]:
     points, size = content.states.moments.shape
     chunks = [np.empty((points, 0, size)), *(content.chunks or ())]
+    folded = content.states.folded().packed()
     return {
-        "moments": content.states.moments,
-        "kept": content.states.packed_top_rows(),
+        "moments": folded.moments,
+        "kept": folded.top_rows,
         "pending": content.pending,
         "chunks": np.concatenate(chunks, axis=1),
     }

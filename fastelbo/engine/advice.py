@@ -17,7 +17,7 @@ from ..models.location_scale import Gaussian
 from ..models.plans import draw_sampler
 from ..models.protocol import Points
 from ..validation import Floats
-from .host import host_densities
+from .lowered import host_densities
 from .states import StateForm
 from .task import Backend, EstimateRequest
 

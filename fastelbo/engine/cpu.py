@@ -21,8 +21,9 @@ from ..models.protocol import ExactModel, Expectations
 from ..progress import Tick
 from ..validation import Floats
 from .host import group_size, most_chunks, plans_of, ranges_of_steps
-from .loop import HostSlice, Slice, folded_quantities
+from .loop import FillChunks, HostSlice, Journal, Slice, folded_quantities, slices
 from .lower_tails import Indices, with_tails_of_densities
+from .lowered import Lowered, lower
 from .states import Quantities, States
 from .stored import StoredTerms, stored_quantities
 from .task import EstimateRequest
@@ -30,7 +31,7 @@ from .task import EstimateRequest
 # Multiply-adds of the first launch, which takes 0.01 to 0.02 seconds.
 _FIRST_WORK = 2**28
 # Fixed cost of a draw, in multiply-adds.
-_DRAW_WORK = 64
+DRAW_WORK = 64
 
 
 class CPUBackend:
@@ -41,21 +42,24 @@ class CPUBackend:
 
     def quantities(self, request: EstimateRequest, tick: Tick) -> Quantities:
         """Draw, weigh and fold slices of data points."""
+        return self.resumed(request, tick, None)
+
+    def resumed(self, request: EstimateRequest, tick: Tick, journal: Journal | None) -> Quantities:
+        """See `task.Resumable`."""
         cut = request.cut
-        step_work = cut.drawn(1) * (request.work + _DRAW_WORK)
+        step_work = cut.drawn(1) * (request.work + DRAW_WORK)
         pace = Pace(max(1, _FIRST_WORK // step_work))
         most_points = SLICE_NUMBERS // (request.work + request.form.size)
         group = group_size(request)
 
-        def source(run: Callable[[Slice], None]) -> None:
-            lo = 0
-            while lo < request.points:
-                groups = max(1, min(pace.size // cut.steps, most_points) // group)
-                count = min(groups * group, request.points - lo)
-                run(self.slice(request, lo, count))
-                lo += count
+        def size() -> int:
+            return max(1, min(pace.size // cut.steps, most_points) // group) * group
 
-        values = folded_quantities(source, request.points, cut, request.form, pace, tick)
+        def source(run: Callable[[Slice], None]) -> None:
+            for lo, count in slices(request.points, journal, size):
+                run(self.slice(request, lo, count))
+
+        values = folded_quantities(source, request.points, cut, request.form, pace, tick, journal)
         return with_tails_of_densities(values, request, self._fill_terms)
 
     def _fill_terms(
@@ -67,34 +71,15 @@ class CPUBackend:
         for lo in range(0, len(points), most_points):
             part = points[lo : lo + most_points]
             part = constant(part if request.rows is None else request.rows[part])
-            counter = new_counter()
-            plan = plans_of(request, part, self.n_threads)([(first, stop)])
-            launch(
-                drivers.terms, plan, np.uint64(request.key), request.first_index,
-                part, first, stop, first, *out[:, lo : lo + most_points], counter,
-                n_threads=self.n_threads, counter=counter,
-                work=len(part) * (stop - first) * (request.work + _DRAW_WORK),
-            )  # fmt: skip
+            lowered = lower(request, part)
+            fill_terms(lowered, first, stop, out[:, lo : lo + most_points], self.n_threads)
 
     def slice(self, request: EstimateRequest, lo: int, count: int) -> HostSlice:
         """The slice of ``count`` data points from ``lo`` on."""
-        rows = request.places(slice(lo, lo + count))
-        points = constant(np.arange(lo, lo + count)) if isinstance(rows, slice) else rows
-        plans = plans_of(request, rows, self.n_threads)
-        states, cut = States(count, request.form, self.n_threads), request.cut
-
-        def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
-            counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
-            # A part for data points of few draws begins with little: its workspace is narrow.
-            launch(
-                drivers.driver_of_states(cut), plans(ranges_of_steps(cut, first, stop)),
-                np.uint64(request.key), request.first_index, points, cut, first, states.iw_sizes,
-                states.capacity, states.top_rows, moments, top_rows, counter,
-                n_threads=self.n_threads, short=cut.draws <= LANES,
-                work=count * draws * (request.work + _DRAW_WORK), counter=counter,
-            )  # fmt: skip
-
-        return HostSlice(states, fill, most_states=most_chunks(request))
+        lowered = lower(request, request.places(slice(lo, lo + count)))
+        states = States(count, request.form, self.n_threads)
+        fill = chunk_filler(lowered, states, self.n_threads)
+        return HostSlice(states, fill, most_states=most_chunks(lowered))
 
     def terms(
         self, request: EstimateRequest, points: Indices | None = None
@@ -115,3 +100,32 @@ class CPUBackend:
         """See `task.Backend`."""
         sums = partial(mixture_expectations, n_threads=self.n_threads)
         return model.expectations(probs, sums, responsibilities)
+
+
+def chunk_filler(lowered: Lowered, states: States, n_threads: int | None) -> FillChunks:
+    """A function that fills the states of chunks of some data points, whose states are these."""
+    cut, plans = lowered.cut, plans_of(lowered, n_threads)
+
+    def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
+        counter, draws = new_counter(), cut.drawn(stop) - cut.drawn(first)
+        # A part for data points of few draws begins with little: its workspace is narrow.
+        launch(
+            drivers.driver_of_states(cut), plans(ranges_of_steps(cut, first, stop)),
+            np.uint64(lowered.key), lowered.first_index, lowered.points, cut, first,
+            states.iw_sizes, states.capacity, states.top_rows, moments, top_rows, counter,
+            n_threads=n_threads, short=cut.draws <= LANES,
+            work=len(lowered.points) * draws * (lowered.work + DRAW_WORK), counter=counter,
+        )  # fmt: skip
+
+    return fill
+
+
+def fill_terms(lowered: Lowered, first: int, stop: int, out: Floats, n_threads: int | None) -> None:
+    """Set log likelihood, log prior and log q (3, points, draws) of draws first to stop."""
+    counter = new_counter()
+    launch(
+        drivers.terms, plans_of(lowered, n_threads)([(first, stop)]), np.uint64(lowered.key),
+        lowered.first_index, lowered.points, first, stop, first, *out, counter,
+        n_threads=n_threads, counter=counter,
+        work=len(lowered.points) * (stop - first) * (lowered.work + DRAW_WORK),
+    )  # fmt: skip

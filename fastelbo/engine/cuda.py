@@ -19,9 +19,10 @@ from ..validation import Floats
 from .cpu import CPUBackend
 from .cuda_functions import device_calls, with_device_calls
 from .cuda_states import DeviceSlice, step_bytes
-from .host import host_densities, refuse_host_densities
+from .host import refuse_host_densities
 from .loop import Slice, folded_quantities
 from .lower_tails import Indices, with_tails_of_densities
+from .lowered import host_densities
 from .states import Quantities
 from .stored import StoredTerms, stored_quantities
 from .task import EstimateRequest

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.dask_arrays import Parts, cut_spans, in_order, task_of, with_one_axis
+from ..arrays.dask_arrays import Parts, Task, cut_spans, in_order, task_of, with_one_axis
 from ..arrays.draws import Draws
 from ..arrays.inputs import as_array, as_rows
 from ..kernels.draws.blocks import CHUNK, Cut
@@ -22,7 +22,7 @@ from ..progress import Tick, no_tick
 from ..validation import Floats
 from ..weights.pareto import kept_draws
 from .loop import FillChunks, HostSlice, Slice, folded_quantities
-from .lower_tails import Indices, Terms, largest_of_rows, with_lower_tails
+from .lower_tails import Indices, Terms, largest_of_rows, merged_tails, with_lower_tails
 from .rows import Array, chunk_states, row_pace
 from .states import Quantities, StateForm, States, clear_rows
 
@@ -39,10 +39,10 @@ def dask_row_quantities(
     x, axis = with_one_axis(draws.array, draws.axes)
     parts = cut_spans(x, axis, CHUNK, max(1, _STATE_NUMBERS // form.size))
 
-    def tasks() -> Iterator[Any]:
+    def tasks() -> Iterator[Task]:
         for box in parts.boxes:
             for span in parts.spans:
-                yield task_of(_states_of_block, parts.block(x, box, span), axis, name, *span, form)
+                yield task_of(_states_of_block, parts, x, box, span, axis, name, *span, form)
 
     def source(run: Callable[[Slice], None]) -> None:
         with closing(in_order(x, tasks())) as results:
@@ -55,7 +55,7 @@ def dask_row_quantities(
     size = kept_draws(length)
     values = with_lower_tails(
         values, length, form.capacity, partial(_tails, x, axis, name, parts, size),
-        most=max(1, _TAIL_NUMBERS // max(1, size)),
+        most_points=max(1, _TAIL_NUMBERS // max(1, size)),
     )  # fmt: skip
     return _reordered(values, parts.order(batch)), batch
 
@@ -106,19 +106,19 @@ def _tails(
     box_of = np.searchsorted(ends, points, side="right")
     boxes = [(i, points[box_of == i] - (ends[i] - counts[i])) for i in np.unique(box_of).tolist()]
 
-    def tasks() -> Iterator[Any]:
+    def tasks() -> Iterator[Task]:
         for i, own in boxes:
             for span in parts.spans:
-                block = parts.block(x, parts.boxes[i], span)
-                yield task_of(_tails_of_block, block, axis, name, *span, own, size)
+                box = parts.boxes[i]
+                yield task_of(_tails_of_block, parts, x, box, span, axis, name, *span, own, size)
 
     found = []
     with closing(in_order(x, tasks())) as results:
-        for _, own in boxes:
-            kept = np.empty((len(own), 0))
+        for _ in boxes:
+            kept = Terms()
             for _ in parts.spans:
-                kept = largest_of_rows(np.concatenate([kept, next(results)], axis=1), size)
-            found.append(kept)
+                kept = merged_tails(kept, {names[0]: next(results)}, names, size)
+            found.append(kept[names[0]])
     return {names[0]: np.concatenate(found)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
+from typing import Any
 
 from ..errors import InvalidInputError
 from ..models.categorical import Categorical
@@ -18,7 +18,7 @@ from ..validation import Floats, as_count, as_flag
 from ..weights.diagnostics import warn_about_weights
 from .exact import exact_estimate
 from .outcome import checked, outcome, with_moments
-from .requests import backend_named, kind_of, new_request
+from .requests import chooser, kind_of, new_request
 from .sampled import Following, of_one_q, of_several_q
 from .stratified import new_strata
 from .targets import Target, as_target
@@ -48,6 +48,8 @@ def estimate(
     replicates: int = DEFAULT_REPLICATES,
     transform: str = DEFAULT_TRANSFORM,
     rotate: bool = True,
+    client: Any = None,
+    allow_mixed: bool = False,
 ) -> Estimate:
     """Log evidence, ELBO and importance-weighted bounds, with standard errors.
 
@@ -154,6 +156,15 @@ def estimate(
         ``n_samples / 10`` draws, at least 20 D and at most 2000, which ``pilot_samples`` counts.
         There is none for D = 1, and no pilot for D > 100. ``rotation`` of the result says which
         was used.
+    client : distributed.Client, optional
+        A client of a Dask cluster, whose workers make the draws, one thread a task. The result has
+        the bits of one process, whatever their number, and whichever of them die. The functions of
+        a `Model` are sent to them. What needs the terms of all draws at once, ``moments`` and
+        several q, gets them from the workers: 24 bytes a draw come here. ``backend`` must be "auto"
+        or "cpu", and ``n_threads`` be left out.
+    allow_mixed : bool
+        Whether workers may have another instruction set, numba or llvmlite than this process, whose
+        last bits may differ. Python and fastelbo must be the same.
 
     Returns
     -------
@@ -164,6 +175,9 @@ def estimate(
     ------
     InvalidInputError
         If an argument is invalid; the message names it.
+    ClusterError
+        If workers of the ``client`` would not give the same bits, are lost for good, or die of a
+        task, whose data points and draws it names.
     InvalidWeightError
         If a log weight is NaN or +inf.
     DeviceUnavailableError, DeviceMemoryError
@@ -234,12 +248,13 @@ def estimate(
     responsibilities = as_flag(responsibilities, "responsibilities")
     target = as_target(target_se, target_total_se, n_samples, max_samples)
     sampling = as_sampling(sampler, replicates, transform, rotate)
-    backend_for = partial(backend_named, backend, threads, index)
+    backend_for = chooser(backend, threads, index, client, as_flag(allow_mixed, "allow_mixed"))
     if isinstance(model, ExactModel):
         given = {} if target is None else {target.name: target.se}
         return exact_estimate(
             model, q, backend_for(None), responsibilities, **given, n_samples=n_samples,
             iw_sizes=iw_sizes, sampler=sampler if sampling.replicated else None, moments=moments,
+            client=client,
         )  # fmt: skip
     if responsibilities:
         raise InvalidInputError(

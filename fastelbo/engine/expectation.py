@@ -23,7 +23,7 @@ from ..weights.function_diagnostics import warn_about_posterior
 from .expected import Wanted, event_of, nothing, numbers_of_point, work_for
 from .moments import weighted_slices
 from .quantiles import kept_for_quantiles
-from .requests import backend_named, kind_of, new_request
+from .requests import chooser, kind_of, new_request
 from .rotation import with_rotation
 from .states import Quantities
 from .stratified import new_strata
@@ -51,6 +51,8 @@ def expectation(
     replicates: int = DEFAULT_REPLICATES,
     transform: str = DEFAULT_TRANSFORM,
     rotate: bool = True,
+    client: Any = None,
+    allow_mixed: bool = False,
 ) -> Expectation:
     """Posterior expectations E[f(z) | x], with standard errors.
 
@@ -93,6 +95,9 @@ def expectation(
     sampler, replicates, transform, rotate
         Independent or quasi-random draws, as for `estimate`. Errors of quasi-random draws come from
         the scatter of ``sum w (f - value)`` over the replicates, with Student's t.
+    client, allow_mixed
+        A client of a Dask cluster, whose workers compute the log densities, and which workers it
+        may have, as for `estimate`. 24 bytes a draw come here, where f is computed.
 
     Returns
     -------
@@ -158,7 +163,8 @@ def expectation(
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
     levels = _as_probs(probs)
     wanted = _wanted(f, request.q.dim, params, flag)
-    used = backend_named(backend, threads, as_count(device, "device", least=0), request)
+    index, mixed = as_count(device, "device", least=0), as_flag(allow_mixed, "allow_mixed")
+    used = chooser(backend, threads, index, client, mixed)(request)
     if sampling.rotate and strata is None:
         request, _ = with_rotation(request, used)
     work = work_for(wanted, levels)

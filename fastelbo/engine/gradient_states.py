@@ -23,7 +23,8 @@ from ..validation import Floats
 from ..weights.bounds import Bound
 from .bad_draws import about_draw
 from .exact_gradients import PointSums
-from .host import group_size, host_densities, slopes_of
+from .host import group_size, slopes_of
+from .lowered import host_densities
 from .task import EstimateRequest
 
 # Multiply-adds of the first launch, and the fixed cost of a draw.

@@ -18,10 +18,9 @@ from ..arrays.inputs import constant
 from ..errors import InvalidInputError
 from ..kernels.cpu.launch import sample
 from ..kernels.draws.blocks import Cut, Plan, Sampler, Term
-from ..models.host import HostDensity
-from ..models.plans import draw_sampler
 from ..models.protocol import Frame, Points
 from ..validation import Floats
+from .lowered import Hosted, Lowered, host_densities, lower
 from .task import EstimateRequest
 
 # The first draw of a range, and the first after it.
@@ -35,12 +34,6 @@ _ALIGNMENT = 64
 _MOST_VALUES = 2**19
 
 
-def host_densities(request: EstimateRequest) -> dict[str, HostDensity]:
-    """The host densities of the model: prior, likelihood, both or neither."""
-    parts = {"prior": request.model.prior, "likelihood": request.model.likelihood}
-    return {name: part for name, part in parts.items() if isinstance(part, HostDensity)}
-
-
 def group_size(request: EstimateRequest) -> int:
     """Data points that share batches. Slices begin at multiples of it."""
     sizes = (
@@ -50,10 +43,9 @@ def group_size(request: EstimateRequest) -> int:
     return max(sizes, default=1)
 
 
-def most_chunks(request: EstimateRequest) -> int | None:
+def most_chunks(lowered: Lowered) -> int | None:
     """Steps of a cut whose values fit into memory at once; None where there are no values."""
-    chunk = request.cut.drawn(1)
-    return max(1, _MOST_VALUES // chunk) if host_densities(request) else None
+    return max(1, _MOST_VALUES // lowered.cut.drawn(1)) if lowered.hosted else None
 
 
 def refuse_host_densities(request: EstimateRequest) -> None:
@@ -74,37 +66,35 @@ def ranges_of_steps(cut: Cut, first: int, stop: int) -> list[Range]:
     return [(r * cut.draws + start, r * cut.draws + end) for r in range(cut.replicates)]
 
 
-def plans_of(
-    request: EstimateRequest, rows: slice | NDArray[np.int64], n_threads: int | None
-) -> Plans:
-    """The plans of some data points of the flattened batch.
+def plans_of(lowered: Lowered, n_threads: int | None) -> Plans:
+    """The plans of some data points.
 
     Each range goes through the draws in ascending order, or begins again anywhere. Where there are
     several, a supplied value stands at the place of its draw in them.
     """
-    plan, densities = request.plan(rows), host_densities(request)
+    plan, cut = lowered.plan, lowered.cut
     sources: dict[tuple[str, int], _Values] = {}
 
     def values(name: str, ranges: list[Range]) -> Floats:
         parts = []
         for j, (first, stop) in enumerate(ranges):
             if (name, j) not in sources:
-                end = request.n_samples if len(ranges) == 1 else (j + 1) * request.cut.draws
-                sources[name, j] = _Values(densities[name], request, rows, n_threads, end)
+                end = lowered.n_samples if len(ranges) == 1 else (j + 1) * cut.draws
+                sources[name, j] = _Values(lowered.hosted[name], lowered, n_threads, end)
             parts.append(sources[name, j].at(first, stop)[0])
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
     def with_values(ranges: list[Range]) -> Plan:
         def term(name: str) -> Term:
             own: Term = getattr(plan, name)
-            if name not in densities:
+            if name not in lowered.hosted:
                 return own
             first_draw = ranges[0][0] if len(ranges) == 1 else 0
             return own._replace(values=constant(values(name, ranges)), first_draw=first_draw)
 
         return plan._replace(prior=term("prior"), likelihood=term("likelihood"))
 
-    return with_values if densities else lambda ranges: plan
+    return with_values if lowered.hosted else lambda ranges: plan
 
 
 def slopes_of(
@@ -118,10 +108,12 @@ def slopes_of(
     ``plans(first, stop)`` is the plan for these draws, and the sum of the gradients, of shape
     (points, D, stop - first), if they are ``wanted``.
     """
-    plan, densities = request.plan(rows), host_densities(request)
+    lowered = lower(request, rows)
+    plan = lowered.plan
+    frame = request.q.source(Points(request.batch, rows)).frame if wanted else None
     sources = {
-        name: _Values(density, request, rows, n_threads, request.n_samples, wanted)
-        for name, density in densities.items()
+        name: _Values(hosted, lowered, n_threads, request.n_samples, frame)
+        for name, hosted in lowered.hosted.items()
     }
 
     def with_slopes(first: int, stop: int) -> tuple[Plan, Floats]:
@@ -143,31 +135,28 @@ class _Values:
 
     def __init__(
         self,
-        density: HostDensity,
-        request: EstimateRequest,
-        rows: slice | NDArray[np.int64],
+        hosted: Hosted,
+        lowered: Lowered,
         n_threads: int | None,
         end: int,
-        slopes: bool = False,
+        frame: Frame | None = None,
     ) -> None:
-        self._density, self._request, self._n_threads = density, request, n_threads
+        self._hosted, self._lowered, self._n_threads = hosted, lowered, n_threads
         self._end = end  # no batch has a draw from here on
-        self._rows = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
-        self._batch = density.batch(request.n_samples, request.points)
-        points = Points(request.batch, rows)
-        self._sampler = draw_sampler(request.q, points, request.precision, request.design)
-        self._frame = request.q.source(points).frame if slopes else None
+        # The coordinates in which gradients are wanted.
+        self._frame = frame
         # What is known from draw ``first`` on: the rest of the last batch.
-        count = len(self._rows)
+        count = len(lowered.points)
         self._first, self._known = 0, [np.empty((count, 0))]
-        if slopes:
-            self._known.append(np.empty((count, request.q.dim, 0)))
+        if frame is not None:
+            self._known.append(np.empty((count, hosted.density.dim, 0)))
 
     def at(self, first: int, stop: int) -> list[Floats]:
         """Values (count, stop - first) of draws first to stop, and gradients (count, D, ...)."""
         known, start = self._known, self._first
         if not start <= first <= start + known[0].shape[1]:
-            start = first // self._batch.draws * self._batch.draws
+            draws = self._hosted.batch.draws
+            start = first // draws * draws
             known = [each[..., :0] for each in known]
         parts, end = [known], start + known[0].shape[1]
         while end < stop:
@@ -181,30 +170,28 @@ class _Values:
 
     def _next(self, first: int) -> list[Floats]:
         """What belongs to the batches that begin at draw ``first``."""
-        draws = min(self._batch.draws, self._end - first)
+        density, own, batch, _ = self._hosted
+        draws = min(batch.draws, self._end - first)
         out = [np.empty((*each.shape[:-1], draws)) for each in self._known]
-        own = math.prod(self._density.batch_shape)
-        for i in range(0, len(self._rows), self._batch.points):
-            members = slice(i, i + self._batch.points)
-            rows = self._rows[members]
-            z = self._draws(members, constant(rows), first, draws)
-            # Data have one axis of data points, the last axis of the batch to which they broadcast.
-            where = z, rows % own, self._batch
+        for i in range(0, len(self._lowered.points), batch.points):
+            members = slice(i, i + batch.points)
+            where = self._draws(members, first, draws), own[members], batch
             if self._frame is None:
-                out[0][members] = self._density.values(*where).T
+                out[0][members] = density.values(*where).T
             else:
-                values, slopes = self._density.value_and_gradient(*where)
+                values, slopes = density.value_and_gradient(*where)
                 out[0][members] = values.T
                 out[1][members] = _chained(slopes, self._frame, members)
         return out
 
-    def _draws(self, members: slice, rows: NDArray[np.int64], first: int, draws: int) -> Floats:
+    def _draws(self, members: slice, first: int, draws: int) -> Floats:
         """Draws (draws, members, D), which nobody else holds."""
-        request, count = self._request, len(rows)
-        out = _aligned((draws, count, request.q.dim), self._sampler.location.dtype)
+        lowered, sampler = self._lowered, self._hosted.sampler
+        points, dim = lowered.points[members], lowered.plan.dim
+        out = _aligned((draws, len(points), dim), sampler.location.dtype)
         sample(
-            _members(self._sampler, members), count, draws, request.q.dim, request.key,
-            points=rows, first_index=request.first_index, first_draw=first,
+            _members(sampler, members), len(points), draws, dim, lowered.key,
+            points=constant(points), first_index=lowered.first_index, first_draw=first,
             n_threads=self._n_threads, out=out,
         )  # fmt: skip
         return out

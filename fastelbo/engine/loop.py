@@ -9,8 +9,8 @@ order of address, so that the size of slices and launches never changes a bit of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace
 from ..kernels.draws.blocks import Cut
@@ -41,6 +41,62 @@ class Slice(Protocol):
     def states(self) -> States:
         """The folded states."""
         ...
+
+
+class Position(NamedTuple):
+    """How far a run has come: through the data points before a slice, and some steps of it."""
+
+    lo: int = 0  # the first data point of the slice
+    points: int = 0  # its data points; 0 where it may have any size
+    step: int = 0  # its next step
+
+
+class Journal(Protocol):
+    """Keeps what a run has folded, so that another run goes on from there.
+
+    It knows nothing of how chunks are made. The sizes of later slices and of launches are free, as
+    they are without it. A source takes its slices from `slices`. What makes chunks ahead of `fold`
+    begins each slice at `first_step`.
+    """
+
+    @property
+    def start(self) -> Position:
+        """Where the run begins. The first slice has this size, if it has one."""
+        ...
+
+    def first_step(self, lo: int) -> int:
+        """The first step that is missing in the slice that begins at data point ``lo``."""
+        ...
+
+    def open(self, reader: Reader) -> None:
+        """Give the reader what was read of the data points before the start."""
+        ...
+
+    def begin(self, lo: int, states: States) -> None:
+        """Give the states of a new slice, from data point ``lo`` on, all steps before the first."""
+        ...
+
+    def note(self, position: Position, states: States, reader: Reader) -> None:
+        """Take what is done: called after each launch, and after the last one of a slice was read.
+
+        The states are those of the slice, and go on to change. Their arrays do not.
+        """
+        ...
+
+    def close(self) -> None:
+        """Take it that the run ends, be it by an error or an interrupt."""
+        ...
+
+
+def slices(
+    points: int, journal: Journal | None, size: Callable[[], int]
+) -> Iterator[tuple[int, int]]:
+    """The first data point and the length of each slice; ``size()`` is the most of the next one."""
+    lo, count, _ = Position() if journal is None else journal.start
+    while lo < points:
+        count = count or max(1, min(size(), points - lo))
+        yield lo, count
+        lo, count = lo + count, 0
 
 
 # fill(first, stop, moments, top_rows) writes the states of chunks first to stop.
@@ -104,16 +160,42 @@ def folded_quantities(
     form: StateForm,
     pace: Pace,
     tick: Tick,
+    journal: Journal | None = None,
 ) -> Quantities:
-    """Fold and read every slice that ``source`` passes to ``run``."""
+    """Fold and read every slice that ``source`` passes to ``run``.
+
+    With a journal, the source takes its slices from `slices`, and they are in main memory.
+    """
     reader = Reader(points, cut.total, form)
 
     def run(part: Slice) -> None:
-        def tick_draws(first: int, stop: int) -> None:
+        lo, first, last = reader.points_read, 0, cut.steps
+        whole = cut.draws // cut.chunk
+
+        def done(first: int, stop: int) -> None:
             tick(part.points * (cut.drawn(stop) - cut.drawn(first)))
+            if journal is not None and stop < last:
+                journal.note(Position(lo, part.points, stop), part.states(), reader)
 
-        fold(part, 0, cut.steps, pace, tick_draws)
+        if journal is not None:
+            first = journal.first_step(lo)
+            journal.begin(lo, part.states())
+            tick(part.points * cut.drawn(first))
+            # More draws go on from the states of whole chunks.
+            fold(part, first, whole, pace, done)
+            first = max(first, whole)
+        fold(part, first, last, pace, done)
         reader.add(part.states())
+        if journal is not None:
+            journal.note(Position(reader.points_read), part.states(), reader)
 
-    source(run)
+    if journal is None:
+        source(run)
+        return reader.quantities()
+    journal.open(reader)
+    tick(reader.points_read * cut.total)
+    try:
+        source(run)
+    finally:
+        journal.close()
     return reader.quantities()

@@ -43,7 +43,7 @@ Draw = Callable[[Indices, int, int], Terms]
 FillDensities = Callable[[EstimateRequest, Indices, int, int, Floats], None]
 
 LARGEST_SHARE = 0.125
-_OTHER_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
+OTHER_TERMS = ("pareto_k_kl", "pareto_k_likelihood")
 # Draws at a time: arrays of 8 MB.
 _PIECE = 2**20
 
@@ -62,18 +62,19 @@ def with_lower_tails(
     tails: Tails,
     others: tuple[str, ...] = (),
     replicates: int = 1,
-    most: int | None = None,
+    most_points: int | None = None,
 ) -> Quantities:
     """The quantities and k-hats of minus the log weights, and of other terms.
 
     A tail is heavy whose k-hat is above the limit for draws in so many ``replicates``. k-hats are
-    NaN where the tail is not looked at, or ``capacity`` is 0. ``tails`` gets at most ``most`` data
-    points at a time; by default, those whose draws fit into memory.
+    NaN where the tail is not looked at, or ``capacity`` is 0. ``tails`` takes ``most_points`` data
+    points at once, by default those whose draws fit a piece.
     """
     names = ("pareto_k_elbo", *others)
     found = {name: np.full(len(values["n_zero"]), np.nan) for name in names}
     if min(kept_draws(n_samples), capacity):
-        suspicious, most = suspects(values), most or max(1, _PIECE // n_samples)
+        suspicious = suspects(values)
+        most = most_points or max(1, _PIECE // n_samples)
         for start in range(0, len(suspicious), most):
             points = suspicious[start : start + most]
             elbo = _k_hats(tails(points, names[:1])[names[0]])
@@ -90,15 +91,25 @@ def tails_of_draws(n_samples: int, draw: Draw, points: Indices, names: tuple[str
     size, kept = kept_draws(n_samples), Terms()
     for first in range(0, n_samples, _PIECE):
         drawn = draw(points, first, min(n_samples, first + _PIECE))
-        for name in names:
-            terms = drawn[name]
-            terms = np.concatenate([kept[name], terms], axis=1) if name in kept else terms
-            kept[name] = largest_of_rows(terms, size)
+        kept = merged_tails(kept, drawn, names, size)
     return kept
 
 
+def merged_tails(kept: Terms, drawn: Terms, names: tuple[str, ...], size: int) -> Terms:
+    """The ``size`` largest values of some terms, descending, among those kept and those drawn.
+
+    Where there are fewer, all of them.
+    """
+    merged = Terms()
+    for name in names:
+        parts = [kept[name], drawn[name]] if name in kept else [drawn[name]]
+        values = np.concatenate(parts, axis=1)
+        merged[name] = largest_of_rows(values, min(size, values.shape[1]))
+    return merged
+
+
 def largest_of_rows(values: Floats, size: int, n_threads: int | None = None) -> Floats:
-    """The ``size`` largest values of each row (n, k), descending; -inf where there are fewer."""
+    """The ``size`` largest values of each row (n, k), descending."""
     rows = np.empty((len(values), 1, top_k.VALUES + values.shape[1]))
     rows[..., top_k.COUNT] = values.shape[1]
     rows[:, 0, top_k.VALUES :] = values
@@ -116,18 +127,23 @@ def with_tails_of_densities(
     def draw(points: Indices, first: int, stop: int) -> Terms:
         out = np.empty((3, len(points), stop - first))
         fill(request, points, first, stop, out)
-        log_likelihood, log_prior, log_q = out
-        with np.errstate(invalid="ignore", over="ignore"):
-            return {
-                "pareto_k_elbo": -(log_likelihood + (log_prior - log_q)),
-                "pareto_k_kl": log_q - log_prior,
-                "pareto_k_likelihood": -log_likelihood,
-            }
+        return terms_of(out)
 
-    tails, others = partial(tails_of_draws, request.n_samples, draw), _OTHER_TERMS
+    tails, others = partial(tails_of_draws, request.n_samples, draw), OTHER_TERMS
     return with_lower_tails(
         values, request.n_samples, request.form.capacity, tails, others, request.cut.replicates
     )
+
+
+def terms_of(densities: Floats) -> Terms:
+    """-l, the KL terms and -log-likelihoods of log likelihood, log prior and log q (3, ...)."""
+    log_likelihood, log_prior, log_q = densities
+    with np.errstate(invalid="ignore", over="ignore"):
+        return {
+            "pareto_k_elbo": -(log_likelihood + (log_prior - log_q)),
+            "pareto_k_kl": log_q - log_prior,
+            "pareto_k_likelihood": -log_likelihood,
+        }
 
 
 def _k_hats(tails: Floats) -> Floats:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from ..errors import InvalidInputError
 from ..models.nets import new_design
@@ -21,6 +22,9 @@ from .cpu import CPUBackend
 from .cuda import CUDABackend, if_compiled, worth_a_device
 from .states import StateForm
 from .task import Backend, EstimateRequest
+
+# The backend for a request; of a model without draws, there is none.
+Chooser = Callable[[EstimateRequest | None], Backend]
 
 
 def new_request(
@@ -119,6 +123,30 @@ def backend_named(
 
         return NumPyBackend()
     return CPUBackend(n_threads)
+
+
+def chooser(
+    name: str, n_threads: int | None, device: int, client: object, allow_mixed: bool
+) -> Chooser:
+    """Chooses the backend with this name, or that of a client of a cluster if one is given."""
+    if client is None:
+        if allow_mixed:
+            raise InvalidInputError("allow_mixed must be False without client=, got True")
+        return partial(backend_named, name, n_threads, device)
+    from .dask import DaskBackend
+
+    as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
+    if name not in ("auto", "cpu"):
+        raise InvalidInputError(
+            f'backend must be "auto" or "cpu" with client=, whose workers are CPUs; got {name!r}'
+        )
+    if n_threads not in (None, 1):
+        raise InvalidInputError(
+            "n_threads must be left out with client=: a task has one thread, and a worker runs as "
+            f"many tasks at once as it has threads; got {n_threads}"
+        )
+    backend = DaskBackend(client, allow_mixed)
+    return lambda request: backend
 
 
 def all_parts(model: LatentModel, name: str) -> bool:

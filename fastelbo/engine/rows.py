@@ -73,7 +73,7 @@ def chunk_states(x: Array, first_draw: int, form: StateForm) -> tuple[Floats, Fl
     chunks = -(-length // CHUNK)
     first = first_draw // CHUNK
     fold(part, first, first + chunks, row_pace(), lambda first, stop: None)
-    return np.concatenate(found, axis=1), states.packed_top_rows()
+    return np.concatenate(found, axis=1), states.folded().packed().top_rows
 
 
 def row_pace() -> Pace:

@@ -11,14 +11,12 @@ from ..weights.pareto import Counts
 from .advice import advice
 from .bad_draws import about_draw
 from .estimates_with_moments import MomentsOfSlices, WithMoments
+from .requests import Chooser
 from .rotation import with_rotation
 from .states import Quantities
 from .stratified import Strata
 from .targets import Target, about_draws, grouped_quantities, mean_request, pilot_of, sizes_for
 from .task import Backend, EstimateRequest
-
-# The backend for a request.
-Chooser = Callable[[EstimateRequest], Backend]
 
 
 class Following(NamedTuple):

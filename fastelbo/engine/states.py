@@ -51,6 +51,24 @@ class StateForm(NamedTuple):
         return self.replicates * (state.state_size(len(self.iw_sizes)) + rows)
 
 
+class Folded(NamedTuple):
+    """The arrays of states, which nobody writes to."""
+
+    moments: Floats  # (points, ...)
+    top_rows: Floats  # (points, streams, ...): the largest values
+    of_replicates: Floats  # (points * replicates, ...); of no rows without replicates
+
+    def packed(self) -> Folded:
+        """With top rows without the columns that no row uses."""
+        rows = self.top_rows
+        if not rows.size or rows.shape[2] <= top_k.VALUES:
+            return self._replace(top_rows=rows[..., :0])
+        count = rows[..., top_k.COUNT].astype(np.int64)
+        rows = rows[..., : top_k.VALUES + int(count.max())].copy()
+        rows[..., top_k.VALUES :][np.arange(count.max()) >= count[..., None]] = -np.inf
+        return self._replace(top_rows=rows)
+
+
 def clear_rows(top_rows: Floats) -> None:
     """Make empty rows of uninitialised ones."""
     top_rows[..., top_k.THRESHOLD], top_rows[..., top_k.COUNT] = -np.inf, 0.0
@@ -119,21 +137,18 @@ class States:
         """An independent copy of the states. It shares their arrays, which are never written to."""
         return copy.copy(self)
 
-    def packed_top_rows(self) -> Floats:
-        """The top rows (largest log weights), without the columns that no row uses."""
-        if not self.capacity or not len(self.top_rows):
-            return self.top_rows[..., :0]
-        count = self.top_rows[..., top_k.COUNT].astype(np.int64)
-        rows = self.top_rows[..., : top_k.VALUES + int(count.max())].copy()
-        rows[..., top_k.VALUES :][np.arange(count.max()) >= count[..., None]] = -np.inf
-        return rows
+    def folded(self) -> Folded:
+        """The arrays of the states so far."""
+        own = self.of_replicates
+        return Folded(self.moments, self.top_rows, self.moments[:0] if own is None else own.moments)
 
-    def restore(self, moments: Floats, top_rows: Floats) -> None:
-        """Go on from moments and from what `packed_top_rows` gave beside them.
+    def restore(self, folded: Folded) -> None:
+        """Go on from the arrays of other states of this form, packed or not.
 
         Streams that are not among the rows were not followed, and will not be: their threshold is
         infinite, and they have no k-hat.
         """
+        moments, top_rows = folded.moments.copy(), folded.top_rows
         self.moments, self.top_rows = moments, np.empty((len(moments), *self.row_shape))
         known = top_rows.shape[1]
         if self.capacity:
@@ -143,6 +158,9 @@ class States:
             self.top_rows[:, known:, top_k.THRESHOLD] = np.inf
         # Chunks are appended; a state without draws is a fresh one.
         self._fresh = not moments[:, state.COUNT].any()
+        if self.of_replicates is not None:
+            self.of_replicates.moments = folded.of_replicates.copy()
+            self.of_replicates._fresh = self._fresh
 
     def replace(self, i: int, other: States) -> None:
         """Put the state of the one data point of ``other`` in place of that of data point i."""
@@ -218,20 +236,20 @@ class Reader:
         # Quantities take less memory than states.
         self._values = make_readings(points, self._groups)
         self._pareto_k = np.empty(points)
-        self._points_read = 0
+        self.points_read = 0
         self._tails: list[Floats] = []
         self._of_replicates: list[Quantities] = []
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
-        points, first = len(states.moments), self._points_read
+        points, first = len(states.moments), self.points_read
         stop = first + points
         self._pareto_k[first:stop], tails = states.tails(self.n_samples)
-        self._tails.append(tails if self._keeps_tails else np.empty((points, 0)))
         read(states.moments, self._values.part(first, stop), states.n_threads)
         if states.of_replicates is not None:
             self._of_replicates.append(self._estimates(states.of_replicates, states.replicates))
-        self._points_read = stop
+        self._tails.append(tails if self._keeps_tails else np.empty((points, 0)))
+        self.points_read = stop
 
     def _estimates(self, states: States, count: int) -> Quantities:
         """Estimates (points, replicates) from the draws of each of ``count`` replicates alone."""
@@ -253,11 +271,21 @@ class Reader:
         if not self._tails:
             # An empty slice has all names.
             self.add(States(0, self._form))
-        stop = self._points_read
+        stop = self.points_read
         values = self._values.part(0, stop)._asdict() | {"pareto_k": self._pareto_k[:stop]}
         for name in self._of_replicates[0] if self._of_replicates else ():
-            values[name] = _joined([part[name] for part in self._of_replicates])
+            # What an interrupt has left undone is not among the data points that are read.
+            values[name] = _joined([part[name] for part in self._of_replicates])[:stop]
         return values | {"tail": _joined(self._tails)}
+
+    def restore(self, values: Quantities) -> None:
+        """Go on from what `quantities` of another reader of this form gave."""
+        stop = len(values["pareto_k"])
+        for name, room in (self._values._asdict() | {"pareto_k": self._pareto_k}).items():
+            room[:stop] = values[name]
+        of_replicates = {n: each for n, each in values.items() if n.startswith("replicate_")}
+        self._of_replicates = [of_replicates] if of_replicates else []
+        self._tails, self.points_read = [values["tail"]], stop
 
 
 def _joined(parts: list[Floats]) -> Floats:

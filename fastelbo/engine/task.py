@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ..models.plans import plan, work_of_draw
 from ..models.protocol import ExactModel, Expectations, LatentModel, Points, Proposal
 from ..progress import Tick
 from ..validation import Floats
+from .loop import Journal
 from .states import Quantities, StateForm
 
 
@@ -120,4 +121,13 @@ class Backend(Protocol):
         self, model: ExactModel, probs: Floats, responsibilities: bool
     ) -> Expectations:
         """The sums of an exact model for probabilities (..., C) of q."""
+        ...
+
+
+@runtime_checkable
+class Resumable(Backend, Protocol):
+    """A backend that can go on from what another run has folded. Its states are in main memory."""
+
+    def resumed(self, request: EstimateRequest, tick: Tick, journal: Journal | None) -> Quantities:
+        """As `Backend.quantities`, from the start of the journal on, if there is one."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from ..models.proposals import Proposals, as_proposals
 from ..models.protocol import ExactModel, LatentModel, Proposal
 from ..models.sampling import DEFAULT_REPLICATES, DEFAULT_TRANSFORM, Sampling, as_sampling
 from ..random import RandomState
-from ..validation import Floats, as_count, require_memory
+from ..validation import Floats, as_count, as_flag, require_memory, shown
 from ..weights.diagnostics import refuse_bad_weights
 from .bad_draws import about_draw
-from .requests import backend_named, kind_of, new_request
+from .requests import Chooser, chooser, kind_of, new_request
 from .rotation import with_rotation
 from .stratified import new_strata, terms_of_all
 
@@ -74,6 +74,8 @@ def elbo_terms(
     replicates: int = DEFAULT_REPLICATES,
     transform: str = DEFAULT_TRANSFORM,
     rotate: bool = True,
+    client: Any = None,
+    allow_mixed: bool = False,
 ) -> ElboTerms:
     """The three terms of the log weight for every draw.
 
@@ -111,6 +113,11 @@ def elbo_terms(
     sampler, replicates, transform, rotate
         Independent or quasi-random draws, as for `estimate`. For "sobol", K is ``replicates`` times
         a power of two.
+    client, allow_mixed
+        A client of a Dask cluster, and which workers it may have, as for `estimate`. The terms are
+        then Dask arrays, of which nothing is computed yet, and which need not fit into memory:
+        ``summarize(terms.log_weights)`` has the workers make and summarise them. q is one
+        distribution.
 
     Returns
     -------
@@ -137,8 +144,14 @@ def elbo_terms(
     """
     sampling = as_sampling(sampler, replicates, transform, rotate)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    where = (backend, threads, as_count(device, "device", least=0))
-    return _terms(model, q, n_samples, rng, first_index, precision, sampling, where)[0]
+    where = chooser(
+        backend, threads, as_count(device, "device", least=0), client,
+        as_flag(allow_mixed, "allow_mixed"),
+    )  # fmt: skip
+    options = (rng, first_index, precision, sampling, where)
+    if client is None:
+        return _terms(model, q, n_samples, *options)[0]
+    return _lazy_terms(model, q, n_samples, *options, exact=not allow_mixed)
 
 
 # Texts on draw k of data point i; see `bad_draws.about_draw`.
@@ -153,16 +166,10 @@ def _terms(
     first_index: object,
     precision: str,
     sampling: Sampling,
-    where: tuple[str, int | None, int],
+    where: Chooser,
 ) -> tuple[ElboTerms, _About]:
-    """The terms of every draw, and texts on the draws.
-
-    ``where`` are the name of a backend, its threads, and its device.
-    """
-    if isinstance(model, ExactModel):
-        raise InvalidInputError(
-            f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
-        )
+    """The terms of every draw, and texts on the draws."""
+    _refuse_exact(model)
     options = (rng, first_index, precision, (), False, sampling)
     several, strata = as_proposals(q), None
     if several is None:
@@ -171,7 +178,7 @@ def _terms(
         strata = new_strata(model, several, n_samples, *options)
         request = strata.pooled
     require_memory("elbo_terms", 3 * 8 * request.points * request.n_samples)
-    used = backend_named(*where, request)
+    used = where(request)
     if strata is not None:
         terms, about = terms_of_all(strata, used), strata.about
     else:
@@ -185,6 +192,41 @@ def _terms(
     made = ElboTerms if request.design is None else ReplicatedTerms
     _refuse_nan(terms, about)
     return made(*(each.reshape(*request.batch, *own) for each in terms)), about
+
+
+def _lazy_terms(
+    model: object,
+    q: object,
+    n_samples: object,
+    rng: RandomState,
+    first_index: object,
+    precision: str,
+    sampling: Sampling,
+    where: Chooser,
+    exact: bool,
+) -> ElboTerms:
+    """The terms of every draw as Dask arrays."""
+    from .dask_terms import dask_terms
+
+    _refuse_exact(model)
+    if as_proposals(q) is not None:
+        raise InvalidInputError(
+            "q must be one distribution with client=, as the draws of several are shuffled; got "
+            f"{shown(q)}"
+        )
+    options = (rng, first_index, precision, (), False, sampling)
+    request = new_request(model, q, n_samples, *options)
+    if sampling.rotate:
+        request, _ = with_rotation(request, where(request))
+    made = ElboTerms if request.design is None else ReplicatedTerms
+    return made(*dask_terms(request, exact))
+
+
+def _refuse_exact(model: object) -> None:
+    if isinstance(model, ExactModel):
+        raise InvalidInputError(
+            f"model must be one with draws, got a {kind_of(model)}, which is summed exactly"
+        )
 
 
 def _refuse_nan(terms: tuple[Floats, Floats, Floats], about: _About) -> None:
@@ -256,7 +298,7 @@ def log_weights(
     """
     sampling = as_sampling(sampler, replicates, transform, rotate)
     threads = None if n_threads is None else as_count(n_threads, "n_threads")
-    where = (backend, threads, as_count(device, "device", least=0))
+    where = chooser(backend, threads, as_count(device, "device", least=0), None, False)
     terms, about = _terms(model, q, n_samples, rng, first_index, precision, sampling, where)
     weights = terms.log_weights
     if not weights.max(initial=-np.inf) < np.inf:

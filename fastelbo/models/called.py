@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..arrays.inputs import as_floats, constant
 from ..errors import InvalidInputError
@@ -50,6 +50,14 @@ class CalledDensity(Frozen):
     def _gradient_call(self) -> Call:
         """The block function of value and gradient, for `call_gradient_block`."""
         raise InvalidInputError(f"{self!r} has no gradient")
+
+    def data_of(self, rows: NDArray[np.int64]) -> Any:
+        """Some of its data points, or None if it has none."""
+        return None
+
+    def with_data(self, data: Any) -> CalledDensity:
+        """The same density of other data points, as `data_of` gives them."""
+        raise NotImplementedError
 
     def plain_log_prob(self, z: Floats, i: int) -> float:
         """Its value without kernels, for one draw of data point i."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, OneDrawAtATimeWarning
 from ..kernels.cpu.launch import ELEMENT_WORK
@@ -62,6 +63,22 @@ class CompiledDensity(CalledDensity):
     def batch_shape(self) -> tuple[int, ...]:
         """Shape of the batch of data points."""
         return () if self.function.data is None else self.function.data.shape[:1]
+
+    def data_of(self, rows: NDArray[np.int64]) -> Any:
+        """Some of its data points, or None if it has none."""
+        return None if self.function.data is None else self.function.data[rows]
+
+    def with_data(self, data: Any) -> CompiledDensity:
+        """The same density of other data points, with the machine code of this one.
+
+        It has no gradient that the user gave.
+        """
+        other = self.__class__.__new__(self.__class__)
+        other._set(
+            dim=self.dim, function=self.function._replace(data=data), gradient=None,
+            gradient_has_value=False, _built=self._built,
+        )  # fmt: skip
+        return other
 
     @property
     def work(self) -> int:

@@ -6,6 +6,7 @@ The kernels make the draws and take the values. The function is that of NumPy, t
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
@@ -110,6 +111,19 @@ class HostDensity:
     def term(self, points: Points, frame: Frame) -> Term:
         """A term without values: the engine fills in the values at the draws."""
         return Supplied(np.empty(0), self.dim).term(points, frame)
+
+    def data_of(self, rows: NDArray[np.int64]) -> Any:
+        """A copy of some of its data points, or None if it has none."""
+        if self._data is None:
+            return None
+        return self._arrays.keep(self._arrays.rows(self._data, rows), "data")
+
+    def with_data(self, data: Any) -> HostDensity:
+        """The same density of other data points, as `data_of` gives them; without a gradient."""
+        other = copy.copy(self)
+        other._data, other.gradient = data, None
+        other.batch_shape = () if data is None else (int(data.shape[0]),)
+        return other
 
     @property
     def has_gradient(self) -> bool:

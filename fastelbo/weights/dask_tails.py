@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.chains import equal_chains, refuse_copies
-from ..arrays.dask_arrays import Parts, cut_boxes, in_order, task_of
+from ..arrays.dask_arrays import Parts, Task, cut_boxes, in_order, task_of
 from ..arrays.draws import Dim, Draws, read_draws
 from ..arrays.inputs import as_array
 from ..arrays.lazy import is_dask_array
@@ -148,11 +148,10 @@ def _results(
     """The results of ``function(draws, efficiency, *args)`` for every box."""
     x, bare = draws.array, draws._replace(array=None)
 
-    def tasks() -> Iterator[Any]:
+    def tasks() -> Iterator[Task]:
         for box in parts.boxes:
             own = None if efficiency is None else np.array(efficiency[box])
-            block = parts.block(x, box, parts.spans[0])
-            yield task_of(_of_block, block, function, bare, own, *args)
+            yield task_of(_of_block, parts, x, box, parts.spans[0], function, bare, own, *args)
 
     if not parts.boxes:
         return [_of_block(np.empty(x.shape, x.dtype), function, bare, efficiency, *args)]

@@ -1,0 +1,98 @@
+"""Ranges of data points and draws for the tasks of a cluster: about a second of work each.
+
+No bit of a result depends on them, only the time that it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from ..kernels.draws.blocks import Cut
+from .loop import Journal, slices
+
+# Seconds of a task. A second costs the scheduler, which takes about a millisecond for one, nothing.
+_SECONDS = 1.0
+# At the end tasks are shorter, so that all threads finish at about the same time.
+_LEAST_SECONDS = 0.1
+# Rounds of tasks that the rest of the draws makes.
+_ROUNDS = 3
+
+
+class Part(NamedTuple):
+    """A range of data points, and of steps of a cut."""
+
+    lo: int  # the first data point
+    points: int
+    first: int  # the first step
+    stop: int
+
+
+class TaskSizes:
+    """How many draws the next task has, by how long others took."""
+
+    def __init__(self, total: int, first: int, threads: Callable[[], int]) -> None:
+        self._left, self._first, self._threads = total, max(1, first), threads
+        self._rate = 0.0  # draws a second
+
+    def took(self, draws: int, seconds: float) -> None:
+        """Learn from a task. The first one of a worker may include compilation, others do not."""
+        self._rate = max(self._rate, draws / max(seconds, 1e-9))
+
+    def draws(self) -> int:
+        """The draws of the next task."""
+        if not self._rate:
+            return self._first
+        share = self._left / (_ROUNDS * max(1, self._threads()))
+        seconds = min(_SECONDS, max(_LEAST_SECONDS, share / self._rate))
+        return max(1, int(self._rate * seconds))
+
+    def give(self, draws: int) -> None:
+        """Take so many draws off what is left."""
+        self._left -= draws
+
+
+class Limits(NamedTuple):
+    """What bounds the numbers that come back from a task."""
+
+    a_point: int  # numbers for each data point
+    a_step: int  # and for each of its steps
+    most: int = 2**20  # 8 MB
+
+    def points(self, steps: int) -> int:
+        """Most data points of so many steps."""
+        return max(1, self.most // (self.a_point + steps * self.a_step))
+
+    def steps(self, count: int) -> int:
+        """Most steps of so many data points."""
+        return max(1, (self.most // count - self.a_point) // max(1, self.a_step))
+
+
+def parts(
+    points: int,
+    cut: Cut,
+    group: int,
+    sizes: TaskSizes,
+    limits: Limits,
+    journal: Journal | None = None,
+) -> Iterator[Part]:
+    """Parts of all draws in the order of their addresses, each made when it is asked for.
+
+    Slices begin at multiples of ``group``. Where a journal keeps what is folded, whole chunks and
+    the last one are apart.
+    """
+    whole = cut.steps if journal is None else cut.draws // cut.chunk
+    whole_steps = min(cut.steps, max(1, limits.most // max(1, limits.a_step)))
+
+    def most_points() -> int:
+        fit = min(sizes.draws() // cut.total, limits.points(whole_steps))
+        return max(1, fit // group) * group
+
+    for lo, count in slices(points, journal, most_points):
+        first = 0 if journal is None else journal.first_step(lo)
+        while first < cut.steps:
+            fit = min(sizes.draws() // (count * cut.drawn(1)), limits.steps(count))
+            stop = min(first + max(1, fit), whole if first < whole else cut.steps)
+            sizes.give(count * (cut.drawn(stop) - cut.drawn(first)))
+            yield Part(lo, count, first, stop)
+            first = stop
