@@ -169,11 +169,18 @@ def with_one_axis(x: Any, axes: tuple[int, ...]) -> tuple[Any, int]:
     dask_array = _dask("dask.array")
     x = dask_array.moveaxis(x, axes, range(-len(axes), 0))
     first = x.ndim - len(axes)
-    cut = [i for i in range(first, x.ndim) if x.numblocks[i] > 1]
-    # Chunks are joined without a copy if all axes before the last that is cut are cut into ones.
-    ones = {i: 1 for i in range(first, cut[-1] if cut else first)}
-    x = x.rechunk(ones, method="tasks") if ones else x
+    # Blocks stay what they are if all axes before one are cut into ones, and those after it whole.
+    if not any(_joins_at(x, first, i) for i in range(first, x.ndim)):
+        most = max(range(first, x.ndim), key=lambda i: x.shape[i])
+        x = x.rechunk(
+            {i: 1 if i < most else -1 for i in range(first, x.ndim) if i != most}, method="tasks"
+        )
     return x.reshape((*x.shape[:first], math.prod(x.shape[first:]))), first
+
+
+def _joins_at(x: Any, first: int, place: int) -> bool:
+    ones = all(x.numblocks[i] == x.shape[i] for i in range(first, place))
+    return ones and all(x.numblocks[i] == 1 for i in range(place + 1, x.ndim))
 
 
 # --- computing ------------------------------------------------------------------------------------

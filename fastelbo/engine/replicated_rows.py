@@ -35,8 +35,8 @@ def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
         )
     if is_dask_array(array):
         raise InvalidInputError(
-            f"replicates must be None for {name} in a Dask array, got {replicates}; call its "
-            "compute() first if it fits into main memory"
+            f"{name} in {replicates} replicates must be in main memory, got a Dask array; "
+            "dask.compute loads it if it fits there"
         )
     if axis is not None:
         raise InvalidInputError(

@@ -12,8 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import on_device
-from ..arrays.draws import Dim, Draws, read_draws, replicates_of, warn_few_draws
-from ..arrays.inputs import as_array, as_rows
+from ..arrays.draws import (
+    Dim,
+    Draws,
+    array_or_dask,
+    read_draws,
+    replicates_of,
+    warn_few_draws,
+)
+from ..arrays.inputs import as_rows
 from ..arrays.lazy import is_dask_array
 from ..arrays.protocols import ForeignArray, HasVariables, LogWeights
 from ..errors import InvalidInputError
@@ -68,8 +75,9 @@ def ess(
 
     Parameters
     ----------
-    log_weights : array_like, path, ElboTerms, or xarray object
-        Real numbers; -inf is a weight of 0. They may be on a GPU, as for `summarize`.
+    log_weights : array_like, path, ElboTerms, xarray object, or Dask array
+        Real numbers; -inf is a weight of 0. They may be on a GPU or in a Dask array, as for
+        `summarize`.
     axis : int, optional
         The axis of the draws; the last by default.
     dim, var : str, optional
@@ -124,13 +132,14 @@ def summarize(
 
     Parameters
     ----------
-    log_weights : array_like, path, ElboTerms, xarray object, or iterator of array_like
+    log_weights : array_like, path, ElboTerms, xarray object, Dask array, or iterator of array_like
         Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are an array of
         NumPy, torch, JAX or pandas, a memory map, and the path of a ``.npy`` file, which is read in
         small parts. An iterator of them gives pieces along ``axis``. Of the terms that `elbo_terms`
         returns, the estimate also has the log-likelihood and the KL. An array on a GPU (CuPy,
         torch, JAX, numba) is reduced there in place. Its draws must be along the last axis, and it
-        must not be in pieces.
+        must not be in pieces. A Dask array, or an xarray object with one, is never loaded: see the
+        notes.
     axis : int, optional
         The axis of the draws k; the last by default. The other axes are data points. `sample`,
         `log_prob` and `loo` have draws first: ``summarize(p.log_prob(z) - q.log_prob(z), axis=0)``.
@@ -159,7 +168,7 @@ def summarize(
         replicates, with Student's t; see `fastelbo.weights.replicates`. Without ``replicates`` the
         draws count as independent, and their errors come out too large. `ElboTerms` know their
         replicates. Bounds of k weights take one draw of each of k replicates: k is at most R, and n
-        a power of two. Arrays on a GPU and pieces are refused.
+        a power of two. Arrays on a GPU, Dask arrays and pieces are refused.
 
     Returns
     -------
@@ -174,6 +183,8 @@ def summarize(
     InvalidInputError
         If an argument is invalid, or the draws of a list of arrays or of named dimensions are not
         clear.
+    ClusterError
+        If the workers that compute a part of a Dask array die, one after the other.
 
     Warns
     -----
@@ -276,12 +287,15 @@ def _means_of_terms(
     negatives. Here the log weights are each of the terms.
     """
     found = {}
-    log_ratio = as_array(terms.log_prior, "log_prior") - as_array(terms.log_q, "log_q")
+    log_prior, log_q = (
+        array_or_dask(getattr(terms, each), each) for each in ("log_prior", "log_q")
+    )
+    log_ratio = log_prior - log_q
     for name, k, sign, term in (
         ("expected_log_likelihood", "pareto_k_likelihood", 1.0, terms.log_likelihood),
         ("kl", "pareto_k_kl", -1.0, log_ratio),
     ):
-        own = draws._replace(array=as_array(term, name))
+        own = draws._replace(array=array_or_dask(term, name))
         form = StateForm((), capacity, replicates=replicates)
         values, _ = _row_quantities(own, form)
         found[name], found[f"{name}_se"] = sign * values["elbo"], values["elbo_se"]

@@ -38,11 +38,12 @@ def loo(
 
     Parameters
     ----------
-    log_likelihood : (draws, N) or (chains, draws, N) array_like, path, or xarray object
+    log_likelihood : (draws, N) or (chains, draws, N) array_like, path, xarray object or Dask array
         ``log p(y_i | z_s)`` of N observations, with draws z_s from the posterior given all of them,
         or from an approximation of it. The dimensions "chain" and "draw", or "sample", of an xarray
         object are its draws; all others are observations. Of an InferenceData or DataTree, they are
-        looked for in the group "log_likelihood".
+        looked for in the group "log_likelihood". A Dask array is never loaded: a task takes all
+        draws of some observations, as in `psis`, and gives its results by observation.
     r_eff : float or (N,) array_like, optional
         Relative efficiency of the draws for ``p(y_i | z_s)``: effective number of draws over number
         of draws. By default it is computed where the chains are known, by three axes or by the
@@ -72,6 +73,8 @@ def loo(
         is missing, or if the names of an xarray object do not say which dimensions are the draws.
     InvalidWeightError
         If a log likelihood, or log_p - log_q less it, is not finite.
+    ClusterError
+        If the workers that compute a part of a Dask array die, one after the other.
 
     Warns
     -----

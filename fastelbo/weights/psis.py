@@ -67,9 +67,10 @@ def psis(
 
     Parameters
     ----------
-    log_ratios : array_like, path, ElboTerms, or xarray object
+    log_ratios : array_like, path, ElboTerms, xarray object, or Dask array
         Log weights ``log p(x, z_k) - log q(z_k)``, or any log ratios known up to a constant; -inf
-        is a weight of 0. Taken are all that `fastelbo.summarize` takes in main memory.
+        is a weight of 0. Taken are all that `fastelbo.summarize` takes in main memory, and Dask
+        arrays, as the notes say.
     r_eff : float or array_like
         Relative efficiency of correlated draws: effective number of draws over number of draws. One
         value for all data points, or one for each, in the shape of the result.
@@ -83,7 +84,8 @@ def psis(
     Returns
     -------
     SmoothedWeights
-        Plain arrays; the log weights have the shape of the input. k-hat is NaN for a tail of fewer
+        Plain arrays; the log weights have the shape of the input, and are a Dask array with its
+        chunks if it is one. k-hat is NaN for a tail of fewer
         than 5 draws (K <= 20), for a tail in which a quarter of the draws is equal or has weight 0,
         and for constant weights. It is inf if the tail underflows to 0 relative to its largest
         weight. Without a finite k-hat, the weights are not changed.
@@ -97,6 +99,8 @@ def psis(
         clear.
     UnsupportedDTypeError
         For complex, object, string, long double and masked arrays.
+    ClusterError
+        If the workers that compute a part of a Dask array die, one after the other.
 
     Warns
     -----
@@ -116,6 +120,11 @@ def psis(
     over the next smaller weight (Zhang and Stephens, 2009). k is shrunk towards 1/2, with the
     weight of 10 draws. No smoothed weight exceeds the largest drawn weight. All computations are in
     float64.
+
+    Of a Dask array, each block for which there is a task has all draws of some data points, at most
+    2^27 of each. Chunks that hold all draws of few data points are the cheapest; others are joined,
+    and made again for each block that needs them. The log weights are made and smoothed again when
+    they are computed. All bits are those of the same array in main memory.
 
     A good k-hat can be wrong, because it depends only on the draws. Weights of a t5 under a normal
     have k = 1, but k-hat is .64 for 20 000 draws. A mode that q misses completely does not show.
