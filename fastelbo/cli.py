@@ -18,6 +18,7 @@ from .arrays.choice import Choice
 from .arrays.files import read_weights
 from .errors import FastElboError, FastElboWarning, InvalidInputError
 from .kernels.jit.announce import compilations
+from .optional import optional
 from .results import reports
 from .version import __version__
 from .versions import show_versions
@@ -100,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="compare estimates with exact values, on real data")
     show.add_argument("--plot", type=Path, metavar="IMAGE", help="also draw the convergence")
     show.add_argument("--force", action="store_true", help="overwrite an existing IMAGE")
+    show.add_argument(
+        "--cluster", type=_workers, metavar="N",
+        help="make the digits' draws on N worker processes of a Dask cluster on this machine",
+    )  # fmt: skip
     show.set_defaults(run=_demo)
 
     files = commands.add_parser(
@@ -171,13 +176,34 @@ def _demo(arguments: argparse.Namespace) -> None:
         figure = plotting.new_figure()
         _check_output(image, figure.canvas.get_supported_filetypes(), arguments.force)
     print(f"fastelbo {__version__}", flush=True)
-    with compilations(_announce):
-        for report in (demo.digits_report, demo.galaxies_report):
-            print(f"\n{report()}", flush=True)
+    with compilations(_announce), _local_cluster(arguments.cluster) as on_cluster:
+        print(f"\n{demo.digits_report(**on_cluster)}", flush=True)
+    print(f"\n{demo.galaxies_report()}", flush=True)
     if image is not None:
         plotting.plot_convergence(*demo.convergence(), ax=figure.add_subplot())
         figure.savefig(image, dpi=150)
         print(f"\nWrote {image}.")
+
+
+@contextmanager
+def _local_cluster(workers: int | None) -> Iterator[dict[str, Any]]:
+    """The option ``client`` of a cluster of so many processes, if any, with one thread each."""
+    if workers is None:
+        yield {}
+        return
+    distributed = optional("distributed", "--cluster", '"fastelbo[dask]"')
+    with warnings.catch_warnings():
+        # It takes another port for its dashboard, which is printed.
+        warnings.filterwarnings("ignore", "Port .* is already in use")
+        cluster = distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, host="127.0.0.1"
+        )
+    with cluster, distributed.Client(cluster) as client:
+        hint = "" if find_spec("bokeh") else ", which pip install bokeh fills"
+        print(
+            f"A cluster of {workers} workers, with a dashboard at {cluster.dashboard_link}{hint}."
+        )
+        yield {"client": client}
 
 
 def _announce(kernel: str) -> None:
@@ -211,6 +237,13 @@ def _estimate(arguments: argparse.Namespace) -> None:
         if image is not None:
             plotting.plot_both(estimate, figure)
             figure.savefig(image, dpi=150)
+
+
+def _workers(text: str) -> int:
+    """A positive integer."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of processes, got {text!r}")
+    return int(text)
 
 
 def _sizes(text: str) -> list[int]:

@@ -147,19 +147,27 @@ def timed_estimate(model: Any, q: Any, **options: Any) -> Run:
     return Run(q, result, total, seconds, expected)
 
 
-def digits_runs(model: LinearGaussian, n_samples: int = N_SAMPLES, rng: int = 0) -> dict[str, Run]:
+def digits_runs(
+    model: LinearGaussian, n_samples: int = N_SAMPLES, rng: int = 0, client: Any = None
+) -> dict[str, Run]:
     """One call of `estimate` for each q of the digits."""
     return {
-        name: timed_estimate(model, q, n_samples=n_samples, rng=rng)
+        name: timed_estimate(model, q, n_samples=n_samples, rng=rng, client=client)
         for name, q in digits_approximations(model).items()
     }
 
 
-def digits_report(n_samples: int = N_SAMPLES, rng: int = 0) -> str:
-    """Tables that compare the three q of the digits with the exact values."""
+def digits_report(n_samples: int = N_SAMPLES, rng: int = 0, client: Any = None) -> str:
+    """Tables that compare the three q of the digits with the exact values.
+
+    With a ``client``, the workers of a Dask cluster make the draws. The values are the same.
+    """
     model = digits_model()
-    first = timed_estimate(model, model.exact_posterior(), n_samples=100, rng=rng)
-    runs = digits_runs(model, n_samples, rng)
+    first = timed_estimate(model, model.exact_posterior(), n_samples=100, rng=rng, client=client)
+    runs = digits_runs(model, n_samples, rng, client)
+    where = f"{available_threads()} threads"
+    if client is not None:
+        where = f"{sum(client.nthreads().values())} threads of {len(client.nthreads())} workers"
     notes = [f"{name}: {message}." for name, run in runs.items() for message in run.warnings]
     return "\n\n".join([
         _wrap(
@@ -187,7 +195,7 @@ def digits_report(n_samples: int = N_SAMPLES, rng: int = 0) -> str:
             "wide q rather than that of the mean-field q, although the ELBO of the wide q is lower."
         ),
         _wrap(
-            f"Time of one call, on {available_threads()} threads, without compiling. The first "
+            f"Time of one call, on {where}, without compiling. The first "
             f"call, with 100 draws, compiled the kernels and took {first.seconds:.1f} s (less if "
             "an earlier run left them on the disk):"
         ),

@@ -10,6 +10,7 @@ __all__ = [
     "ChainsWarning",
     "CheckpointError",
     "CheckpointMismatchError",
+    "CheckpointWarning",
     "ClusterError",
     "CompileCacheWarning",
     "ConstantWeightsWarning",
@@ -66,7 +67,7 @@ class CheckpointError(FastElboError, OSError):
 
 
 class CheckpointMismatchError(FastElboError, ValueError):
-    """A checkpoint has another format version or another stream version."""
+    """A checkpoint is of another run, another format version or another stream version."""
 
 
 class ClusterError(FastElboError, RuntimeError):
@@ -83,6 +84,10 @@ class DeviceMemoryError(FastElboError, MemoryError):
 
 class FastElboWarning(UserWarning):
     """Base class of all warnings of fastelbo."""
+
+
+class CheckpointWarning(FastElboWarning):
+    """A checkpoint cannot be written, is damaged, or was made where the last bits may differ."""
 
 
 class CompileCacheWarning(FastElboWarning):

@@ -6,10 +6,19 @@ scientific Python ecosystem (scientific-python.org/specs/spec-0007).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .errors import InvalidInputError
 from .validation import shown
+
+
+class Key(NamedTuple):
+    """The key of an earlier call, in the place of a seed."""
+
+    value: int
+
 
 RandomState = int | np.random.SeedSequence | np.random.Generator | None
 
@@ -27,11 +36,13 @@ def generator(rng: RandomState) -> np.random.Generator:
     )
 
 
-def philox_key(rng: RandomState) -> int:
+def philox_key(rng: RandomState | Key) -> int:
     """The 64-bit key of one call.
 
     An int or a SeedSequence gives the same key again, a Generator advances, None gives a new key.
     """
+    if isinstance(rng, Key):
+        return rng.value
     return int(generator(rng).integers(0, 2**64, dtype=np.uint64))
 
 

@@ -275,7 +275,8 @@ def test_nothing_is_unpickled(checkpoint):
 
 
 def test_other_versions_and_missing_files(checkpoint, monkeypatch, tmp_path):
-    monkeypatch.setitem(checkpoints._FORMAT, "version", 3)
+    third = checkpoints.ACCUMULATOR._replace(version=3)
+    monkeypatch.setattr(checkpoints, "ACCUMULATOR", third)
     with pytest.raises(fe.errors.CheckpointMismatchError, match=r"'version': 2.*'version': 3"):
         fe.LogWeightAccumulator.load(checkpoint)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from clusters import local_client
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import clients, task_sizes, travelling, workers
+from fastelbo.engine import clients, orders, task_sizes, travelling, workers
 
 pytestmark = [
     pytest.mark.cluster,
@@ -158,6 +158,41 @@ def test_a_cluster_whose_workers_are_gone(monkeypatch):
         client.cluster.scale(0)
         with pytest.raises(fe.errors.ClusterError, match="no workers for 1 seconds"):
             run.result(60)
+
+
+def test_a_checkpoint_outlives_the_scheduler(tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    options = {"checkpoint": tmp_path / "run.ckpt", "checkpoint_every": 0.2}
+    expected, done = bits(estimate(slow_model(0.0))), []
+    model, took = slow_model(), orders.Orders.took
+
+    def noted(self, part, reply):
+        done.append(part.stop - part.first)
+        took(self, part, reply)
+
+    monkeypatch.setattr(orders.Orders, "took", noted)
+    with local_client(1) as client, ThreadPoolExecutor(1) as pool:
+        run = pool.submit(estimate, model, client=client, **options)
+        while sum(done) < 10:
+            time.sleep(0.05)
+        client.cluster.close()
+        with pytest.raises(fe.errors.ClusterError, match="lost its scheduler"):
+            run.result(60)
+    done.clear()
+    with local_client(1) as client:
+        assert bits(estimate(model, client=client, **options)) == expected
+    assert 0 < sum(done) < -(-K // 8192)
+
+
+@pytest.mark.parametrize("more", [0, 8192, 10_000])
+def test_more_draws_than_a_previous_run(one_worker, more):
+    model = fe.LinearGaussian(np.linspace(-1.0, 1.0, 8)[:, None], [[1.0, 0.3]], noise_cov=0.5)
+    before = {"n_samples": 4 * 8192, "rng": 1, "keep_state": True}
+    first = fe.estimate(model, Q, **before, client=one_worker)
+    assert bits(first) == bits(fe.estimate(model, Q, **before))
+    options = {"n_samples": 4 * 8192 + more, "rng": 1}
+    found = fe.estimate(model, Q, **options, previous=first, client=one_worker)
+    assert bits(found) == bits(fe.estimate(model, Q, **options))
 
 
 # --- clients that are refused -------------------------------------------------------------------

@@ -9,11 +9,10 @@ import signal
 import sys
 import threading
 import traceback
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import IGNORE_DIAGNOSTICS, bits
+from helpers import IGNORE_DIAGNOSTICS, Interruption, bits
 
 import fastelbo as fe
 from fastelbo.kernels.cpu import launch as launches
@@ -39,31 +38,6 @@ def interrupt_waits(monkeypatch, times):
 
     monkeypatch.setattr(threads, "wait", interrupted)
     return left
-
-
-class Interruption:
-    """Raises KeyboardInterrupt at the n-th line of the package that this thread executes."""
-
-    def __init__(self, n, folder=Path(fe.__file__).parent):
-        self.left, self.folder = n, str(folder)
-
-    def _trace(self, frame, event, _):
-        if not frame.f_code.co_filename.startswith(self.folder):
-            return None
-        if event == "line":
-            self.left -= 1
-            if self.left == 0:
-                raise KeyboardInterrupt
-        return self._trace
-
-    def __enter__(self):
-        self.before = sys.gettrace()
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, kind, *_):
-        sys.settrace(self.before)
-        return kind is KeyboardInterrupt
 
 
 def each_interruption(act):

@@ -240,7 +240,8 @@ class LogWeightAccumulator:
             If the path is no str or Path.
         """
         content = self._content
-        checkpoints.write(path, self._facts(content), _arrays(content))
+        target = checkpoints.as_path(path, "path")
+        checkpoints.write(target, checkpoints.ACCUMULATOR, self._facts(content), _arrays(content))
 
     @classmethod
     def load(cls, path: str | Path) -> LogWeightAccumulator:
@@ -258,7 +259,7 @@ class LogWeightAccumulator:
         InvalidInputError
             If the path is no str or Path.
         """
-        facts, arrays = checkpoints.read(path)
+        facts, arrays = checkpoints.read(checkpoints.as_path(path, "path"), checkpoints.ACCUMULATOR)
         acc = cls(facts["iw_sizes"], facts["tail_draws"], first_draw=facts["first_draw"])
         if facts["batch_shape"] is not None:
             content = acc._content.begun(tuple(facts["batch_shape"]), acc._form)

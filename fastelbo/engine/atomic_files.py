@@ -16,8 +16,11 @@ except ImportError:  # Windows, where no file that is open is removed
     fcntl = None  # type: ignore[assignment]
 
 
-def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def replace_file(path: Path, write: Callable[[IO[bytes]], None], kept: str = "") -> None:
     """Write a file beside ``path``, which then takes its place. Of a link, the target is replaced.
+
+    With ``kept``, a suffix, the file that is replaced goes on under its name with this suffix.
+    There is a whole file under the name itself at any time.
 
     The temporary file is locked while it is written, and the lock ends with the process. So those
     that a killed process has left are told from those of others, and are removed.
@@ -32,7 +35,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             _remove_leftover(left)
     temporary = target.with_name(stem + secrets.token_hex(8))
     try:
-        while not _replace(target, temporary, write):
+        while not _replace(target, temporary, write, kept):
             pass
     except BaseException:
         with suppress(OSError):
@@ -41,7 +44,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     _sync_folder(target.parent)
 
 
-def _replace(target: Path, temporary: Path, write: Callable[[IO[bytes]], None]) -> bool:
+def _replace(target: Path, temporary: Path, write: Callable[[IO[bytes]], None], kept: str) -> bool:
     """Replace the target, unless the temporary file is taken away before it is locked."""
     with open(temporary, "xb") as file:
         if fcntl is not None:
@@ -55,8 +58,26 @@ def _replace(target: Path, temporary: Path, write: Callable[[IO[bytes]], None]) 
         os.fsync(file.fileno())
         if fcntl is None:
             file.close()
+        if kept:
+            _keep(target, target.with_name(target.name + kept), temporary.with_suffix(".kept"))
         os.replace(temporary, target)
     return True
+
+
+def _keep(path: Path, name: Path, spare: Path) -> None:
+    """Let ``name`` be the file at ``path``, too, if there is one; ``spare`` is a name to use."""
+    try:
+        os.link(path, spare)
+    except FileNotFoundError:
+        return
+    except OSError:
+        # A file system without links. Nothing is at the path until the new file is.
+        with suppress(FileNotFoundError):
+            os.replace(path, name)
+        return
+    os.replace(spare, name)
+    # Two names of one file both stay.
+    spare.unlink(missing_ok=True)
 
 
 def _remove_leftover(path: Path) -> None:

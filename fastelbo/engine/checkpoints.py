@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -19,50 +19,76 @@ from ..validation import Floats, shown
 from ..version import STREAM_VERSION
 from .atomic_files import replace_file
 
-# Identifies the format. The arrays also depend on the chunk size and, in their last bits, on the
-# stream version.
-_FORMAT = {
-    "format": "fastelbo accumulator",
-    "version": 2,
-    "chunk": CHUNK,
-    "stream_version": STREAM_VERSION,
-}
+Facts = dict[str, Any]
+Arrays = dict[str, Floats]
+
+
+class Kind(NamedTuple):
+    """A kind of content, and the version of its format."""
+
+    format: str
+    version: int
+    writer: str  # the call that writes it
+    # Whether files of earlier versions are converted, and sums of older streams, which are right
+    # but not to the last bit, are taken.
+    takes_older: bool
+
+
+ACCUMULATOR = Kind("fastelbo accumulator", 2, "LogWeightAccumulator.save", True)
+ESTIMATE = Kind("fastelbo estimate", 1, "estimate(checkpoint=...)", False)
+
+# The arrays also depend on the chunk size and, in their last bits, on the stream version.
+_FORMAT = {"chunk": CHUNK, "stream_version": STREAM_VERSION}
 # Checkpoints of the first version are converted. The oldest did not name their stream version.
 _FIRST = 1
 _UNNAMED = {"stream_version": 1}
 
 
-def write(path: str | Path, facts: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
-    """Replace the file at ``path`` in one atomic step, or leave it unchanged and raise."""
-    target = _as_path(path)
-    header = json.dumps(_FORMAT | dict(facts))
+def write(
+    path: Path,
+    kind: Kind,
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, Floats],
+    kept: str = "",
+    take: Callable[[IO[bytes]], None] = lambda file: None,
+) -> None:
+    """Replace the file at ``path`` in one atomic step, or leave it unchanged and raise.
+
+    With ``kept``, a suffix, the old file is kept under the name with this suffix. ``take`` gets the
+    new file, which is locked, before it is complete.
+    """
+
+    def save(file: IO[bytes]) -> None:
+        take(file)
+        # NumPy 2.0 takes a keyword allow_pickle for one array more.
+        np.savez(file, **content)
+
+    header = json.dumps(_format(kind) | dict(facts))
     content: dict[str, Any] = {"header": np.frombuffer(header.encode(), np.uint8), **arrays}
     content["checksum"] = np.frombuffer(_checksum(content), np.uint8)
     try:
-        # NumPy 2.0 takes a keyword allow_pickle for one array more.
-        replace_file(target, lambda file: np.savez(file, **content))
+        replace_file(path, save, kept)
     except (OSError, ValueError) as error:
         # What zipfile says of an archive that an interrupt has left open.
         if isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None
         # Other texts of the system name the temporary file.
         reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"checkpoint {target} cannot be written: {reason}") from error
+        raise CheckpointError(f"checkpoint {path} cannot be written: {reason}") from error
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
+def read(path: Path, kind: Kind) -> tuple[Facts, Arrays]:
     """Read and check the facts and the arrays of a checkpoint.
 
     Sums of an older stream version are right, but not to the last bit: ``exact`` is False.
     """
-    path = _as_path(path)
     try:
         # Open the file here: np.load(path) leaves it open if it is not an archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             content = {name: archive[name] for name in archive.files}
         if not {"checksum", "header"} <= set(content):
             raise ValueError(
-                "it is a .npz file of other arrays, which LogWeightAccumulator.save did not write"
+                f"it is a .npz file of other arrays, which {kind.writer} did not write"
             )
         checksum = content.pop("checksum").tobytes()
         facts = json.loads(content["header"].tobytes())
@@ -72,20 +98,23 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Floats]]:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
     if not sound:
         raise CheckpointError(f"checkpoint {path} is changed or damaged: its checksum is wrong")
-    found = {name: facts.get(name, _UNNAMED.get(name)) for name in _FORMAT}
-    first = found["version"] == _FIRST
-    older = found["stream_version"] in range(1, STREAM_VERSION)
-    known = dict(found)
-    if first:
-        known["version"] = _FORMAT["version"]
-    if older:
-        known["stream_version"] = STREAM_VERSION
-    if known != _FORMAT:
-        raise CheckpointMismatchError(f"checkpoint {path} has {found}, expected {_FORMAT}")
+    del content["header"]
+    expected = _format(kind)
+    found = {name: facts.get(name, _UNNAMED.get(name)) for name in expected}
+    first = kind.takes_older and found["version"] == _FIRST
+    older = kind.takes_older and found["stream_version"] in range(1, STREAM_VERSION)
+    converted = {name for name, so in (("version", first), ("stream_version", older)) if so}
+    wrong = [name for name in expected if found[name] != expected[name] and name not in converted]
+    if wrong:
+        theirs, ours = ({name: each[name] for name in wrong} for each in (found, expected))
+        raise CheckpointMismatchError(f"checkpoint {path} has {theirs}, expected {ours}")
     if older:
         facts["exact"] = False
-    del content["header"]
     return facts, _from_first(content) if first else content
+
+
+def _format(kind: Kind) -> Facts:
+    return {"format": kind.format, "version": kind.version, **_FORMAT}
 
 
 def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
@@ -109,10 +138,11 @@ def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
     return content | {"moments": moments, "chunks": chunks, "kept": content["kept"][:, None]}
 
 
-def _as_path(path: object) -> Path:
+def as_path(path: object, name: str) -> Path:
+    """A path from the argument with this name."""
     # A number is a file that is open already: it would be closed.
     if not isinstance(path, (str, os.PathLike)):
-        raise InvalidInputError(f"path must be a str or a Path, got {shown(path)}")
+        raise InvalidInputError(f"{name} must be a str or a Path, got {shown(path)}")
     return Path(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import Any
 
 from ..errors import InvalidInputError
@@ -19,6 +20,7 @@ from ..weights.diagnostics import warn_about_weights
 from .exact import exact_estimate
 from .outcome import checked, outcome, with_moments
 from .requests import chooser, kind_of, new_request
+from .resume import DEFAULT_EVERY, Resume
 from .sampled import Following, of_one_q, of_several_q
 from .stratified import new_strata
 from .targets import Target, as_target
@@ -50,6 +52,10 @@ def estimate(
     rotate: bool = True,
     client: Any = None,
     allow_mixed: bool = False,
+    checkpoint: str | PathLike[str] | None = None,
+    checkpoint_every: float = DEFAULT_EVERY,
+    keep_state: bool = False,
+    previous: Estimate | None = None,
 ) -> Estimate:
     """Log evidence, ELBO and importance-weighted bounds, with standard errors.
 
@@ -165,6 +171,19 @@ def estimate(
     allow_mixed : bool
         Whether workers may have another instruction set, numba or llvmlite than this process, whose
         last bits may differ. Python and fastelbo must be the same.
+    checkpoint : str or Path, optional
+        A file that keeps what is done of the run. If it exists, the run goes on from there, and
+        ends with the bits of a run that nothing has stopped. See the notes.
+    checkpoint_every : float
+        Seconds between two writes of the checkpoint. It is written between launches of about a
+        quarter of a second, at the end, and when an error or Ctrl-C ends the run.
+    keep_state : bool
+        Whether to keep the states of all data points in ``state`` of the estimate, for
+        ``previous``. `KeptState` says how much memory they take.
+    previous : Estimate, optional
+        An estimate of fewer draws with ``keep_state=True``, of the same model, q and options. The
+        run goes on from its state, and gives the bits of a run of all ``n_samples`` draws. By
+        default, ``rng`` is then that of ``previous``. See the notes.
 
     Returns
     -------
@@ -185,6 +204,11 @@ def estimate(
         does not have enough memory.
     OverflowError
         For more than 2^40 draws or 2^32 data points.
+    CheckpointError
+        If the checkpoint cannot be written at the start, if both generations are damaged, or if
+        another run uses it.
+    CheckpointMismatchError
+        If the checkpoint is of another run; it names what differs.
 
     Warns
     -----
@@ -198,6 +222,9 @@ def estimate(
         If a target needs more than ``max_samples`` draws; it names the standard error that is
         expected. Also if the pilot cannot promise the target, because its k-hat exceeds 1/2. This
         is no verdict: of log-normal weights with v = 3.4, 15 % of all pilots are above 1/2.
+    CheckpointWarning
+        If a checkpoint cannot be written, once a run, which goes on; if the file is damaged, and
+        the one before it is used; if it was made on another machine, where the last bits differ.
     NoDeviceFormWarning
         With "auto", if the function of a `Model` cannot be compiled for the GPU; it names the line.
 
@@ -211,6 +238,25 @@ def estimate(
     lower bounds that are slightly above the bound of q_a, as the n_j are no chance, and their
     errors are slightly too large. All terms of a data point are stored, 48 bytes a draw.
     ``sampler="sobol"``, targets and ``analytic_kl`` are refused.
+
+    A checkpoint keeps the run's key, so that with ``rng=None`` a run that was killed goes on with
+    its own draws. An int must be the same again; a `Generator` must be in the state in which it
+    was, as it advances. The run is known by hashes of the arrays and functions of model and q, and
+    by the options; a function of many draws that reads objects of other libraries is known by its
+    values at three draws. The file is replaced in one step, and the one before it stays beside it
+    as ``<checkpoint>.previous``; a file that is damaged is told by its checksum. It holds the
+    results of the data points that are done, and the states of a slice of others, at most 64 MB; if
+    the states of all data points take at most 32 MB, or with ``keep_state=True``, it has them all.
+    A run that has ended leaves its results: the same call gives them again, and one of more draws
+    goes on as from ``previous``. On Linux and macOS, a second run on the same file is an error.
+
+    More draws make the last, incomplete chunk of 8192 draws again. They make all draws again where
+    those would not be of the same bits: if k-hat needs more of the largest log weights than were
+    kept (``keep_state=True`` keeps as many as 16 times the draws need, a checkpoint as many as its
+    own, and 1.8 million draws have all that are ever needed), or if a function of many draws would
+    be called with batches of another size. Checkpoints and states are for draws of one q on the
+    CPU, and "auto" is then "cpu". A target, ``moments=True`` and several q are refused, and
+    ``sampler="sobol"`` has checkpoints of the same number of draws alone.
 
     Examples
     --------
@@ -233,6 +279,14 @@ def estimate(
     >>> est.n_samples, est.replicates, float(est.variance_ratio[0]) > 10.0
     (4096, 16, True)
 
+    More draws, from where an estimate ended:
+
+    >>> q = fe.Gaussian([0.4], scale=0.7)
+    >>> est = fe.estimate(model, q, n_samples=100_000, keep_state=True, rng=0)
+    >>> more = fe.estimate(model, q, n_samples=150_000, previous=est)
+    >>> bool(more.log_evidence == fe.estimate(model, q, n_samples=150_000, rng=0).log_evidence)
+    True
+
     Two q, neither of which is near the posterior alone:
 
     >>> two = [fe.Gaussian([-1.0], scale=0.5), fe.Gaussian([1.0], scale=0.5)]
@@ -248,8 +302,11 @@ def estimate(
     responsibilities = as_flag(responsibilities, "responsibilities")
     target = as_target(target_se, target_total_se, n_samples, max_samples)
     sampling = as_sampling(sampler, replicates, transform, rotate)
-    backend_for = chooser(backend, threads, index, client, as_flag(allow_mixed, "allow_mixed"))
+    resume = Resume(checkpoint, checkpoint_every, previous, keep_state)
+    name = "cpu" if resume.asked and backend == "auto" else backend
+    backend_for = chooser(name, threads, index, client, as_flag(allow_mixed, "allow_mixed"))
     if isinstance(model, ExactModel):
+        resume.refuse("for a MixtureModel, which has no draws")
         given = {} if target is None else {target.name: target.se}
         return exact_estimate(
             model, q, backend_for(None), responsibilities, **given, n_samples=n_samples,
@@ -261,20 +318,25 @@ def estimate(
             "responsibilities must be False but for a MixtureModel, whose components have them; "
             f"got {kind_of(model)}"
         )
-    options = rng, first_index, precision
+    options = first_index, precision
     analytic, several, follow = None, as_proposals(q), Following(moments, pareto_k)
+    _refuse_to_resume(resume, target, moments, several is not None)
     if several is not None:
         _refuse_of_several(target, analytic_kl)
-        strata = new_strata(model, several, n_samples, *options, iw_sizes, pareto_k, sampling)
+        strata = new_strata(model, several, n_samples, rng, *options, iw_sizes, pareto_k, sampling)
         sampled = of_several_q(strata, backend_for(strata.pooled), follow, progress)
     else:
         draws: object = n_samples
         if target is not None:
             draws = most = sampling.most_draws(target.max_samples)
             iw_sizes = sampling.iw_sizes(iw_sizes, most, "max_samples")
-        request = new_request(model, q, draws, *options, iw_sizes, pareto_k, sampling)
-        analytic = _analytic_kl(model, q) if analytic_kl else None
-        sampled = of_one_q(request, target, sampling.rotate, backend_for, follow, progress)
+        with resume:
+            seed = resume.seed(rng)
+            request = new_request(model, q, draws, seed, *options, iw_sizes, pareto_k, sampling)
+            analytic = _analytic_kl(model, q) if analytic_kl else None
+            sampled = of_one_q(
+                request, target, sampling.rotate, backend_for, follow, progress, resume
+            )
     values = checked(sampled)
     # Warnings name the line that called this function, so they come from here.
     warn_about_weights(
@@ -282,8 +344,18 @@ def estimate(
     )
     if several is not None:
         strata.warn_of_few()
-    result = outcome(sampled, values, analytic)
+    result = outcome(sampled, values, analytic, resume.state)
     return with_moments(result, sampled) if moments else result
+
+
+def _refuse_to_resume(resume: Resume, target: Target | None, moments: bool, several: bool) -> None:
+    """Errors for what has no states that a run goes on from."""
+    if target is not None:
+        resume.refuse(f"with {target.name}, which sets the number of draws")
+    if moments:
+        resume.refuse("with moments=True")
+    if several:
+        resume.refuse("for several q")
 
 
 def _refuse_of_several(target: Target | None, analytic_kl: bool) -> None:

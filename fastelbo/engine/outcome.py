@@ -8,6 +8,7 @@ import numpy as np
 
 from ..models.protocol import LatentModel
 from ..results.estimate import Estimate
+from ..results.kept_state import KeptState
 from ..results.quantities import from_quantities
 from ..validation import Floats
 from ..weights.diagnostics import high_k, refuse_bad_weights
@@ -43,8 +44,10 @@ def _without_terms(values: Quantities) -> Quantities:
     return known | dict.fromkeys(_TERMS, unknown)
 
 
-def outcome(sampled: Sampled, values: Quantities, kl: Floats | None) -> Estimate:
-    """The estimate, with the closed-form KL if one is given."""
+def outcome(
+    sampled: Sampled, values: Quantities, kl: Floats | None, state: KeptState | None = None
+) -> Estimate:
+    """The estimate, with the closed-form KL if one is given, and with the state that is kept."""
     request, counts = sampled.request, sampled.counts
     design = request.design
     points = range(request.first_index, request.first_index + request.points)
@@ -57,6 +60,8 @@ def outcome(sampled: Sampled, values: Quantities, kl: Floats | None) -> Estimate
         pilot_samples=sampled.piloted, corrected=isinstance(counts, np.ndarray),
         proposals=sampled.proposals,
     )  # fmt: skip
+    if state is not None:
+        found = replace(found, _state=state)
     if _is_joint(request.model):
         return replace(found, _note=_NO_TERMS)
     return found if kl is None else _with_kl(found, kl)

@@ -10,7 +10,7 @@ from ..errors import InvalidInputError
 from ..models.nets import new_design
 from ..models.protocol import LatentModel, Proposal
 from ..models.sampling import IID, Sampling
-from ..random import RandomState, philox_key
+from ..random import Key, RandomState, philox_key
 from ..validation import (
     MAX_POINTS,
     as_choice,
@@ -31,7 +31,7 @@ def new_request(
     model: object,
     q: object,
     n_samples: object,
-    rng: RandomState,
+    rng: RandomState | Key,
     first_index: object,
     precision: str,
     iw_sizes: Iterable[int] | None,

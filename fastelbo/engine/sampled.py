@@ -12,6 +12,7 @@ from .advice import advice
 from .bad_draws import about_draw
 from .estimates_with_moments import MomentsOfSlices, WithMoments
 from .requests import Chooser
+from .resume import Resume
 from .rotation import with_rotation
 from .states import Quantities
 from .stratified import Strata
@@ -41,7 +42,7 @@ class Sampled(NamedTuple):
 
 def of_one_q(
     request: EstimateRequest, target: Target | None, rotates: bool, backend_for: Chooser,
-    follow: Following, progress: bool,
+    follow: Following, progress: bool, resume: Resume,
 ) -> Sampled:  # fmt: skip
     """From as many draws as the request or the target says."""
     turned = 0
@@ -58,7 +59,7 @@ def of_one_q(
     used = followed if follow.moments else backend
     with progress_bar(progress, alike.points * alike.n_samples) as tick:
         if sizes is None:
-            values = used.quantities(request, tick)
+            values = resume.quantities(used, request, tick)
         else:
             values = grouped_quantities(request, sizes, used, tick)
     return Sampled(

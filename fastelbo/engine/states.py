@@ -68,6 +68,25 @@ class Folded(NamedTuple):
         rows[..., top_k.VALUES :][np.arange(count.max()) >= count[..., None]] = -np.inf
         return self._replace(top_rows=rows)
 
+    def part(self, lo: int, stop: int) -> Folded:
+        """Those of some data points, of draws without replicates."""
+        return Folded(self.moments[lo:stop], self.top_rows[lo:stop], self.of_replicates)
+
+
+def joined(parts: list[Folded]) -> Folded:
+    """Packed arrays of data points that follow one another, of draws without replicates."""
+    width = max(part.top_rows.shape[2] for part in parts)
+
+    def widened(rows: Floats) -> Floats:
+        missing = width - rows.shape[2]
+        return np.pad(rows, ((0, 0), (0, 0), (0, missing)), constant_values=-np.inf)
+
+    return Folded(
+        np.concatenate([part.moments for part in parts]),
+        np.concatenate([widened(part.top_rows) for part in parts]),
+        parts[0].of_replicates,
+    )
+
 
 def clear_rows(top_rows: Floats) -> None:
     """Make empty rows of uninitialised ones."""
@@ -112,16 +131,22 @@ class States:
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = scratch((points, n_steps, *self.row_shape))
         fill(chunks, top_rows)
-        if self._fresh and n_chunks == 1 and not _continues(chunks[:, 0]):
+        self._fold(chunks, top_rows)
+        return chunks
+
+    def _fold(self, chunks: Floats, top_rows: Floats) -> None:
+        """Append chunks, and their rows of largest values: one for each step, or one for all."""
+        points, single = len(chunks), top_rows.shape[1] == 1
+        if self._fresh and chunks.shape[1] == 1 and not _continues(chunks[:, 0]):
             # The state of a single chunk is already that of all draws.
             self.moments, self.top_rows, self._fresh = chunks[:, 0], top_rows[:, 0], False
-            return chunks
-        # A launch may be interrupted, so the states so far are never written to. The top row of a
-        # single step is read before the new one is written in its place.
+            return
+        # A launch may be interrupted, so the states so far are never written to. A single top row
+        # is read before the new one is written in its place.
         moments, capacity = self.moments.copy(), self.capacity
-        rows = top_rows[:, 0] if n_steps == 1 else np.empty((points, *self.row_shape))
-        if self._fresh and n_steps == 1:
-            # The top row of a single step is already the top row of all draws.
+        rows = top_rows[:, 0] if single else np.empty((points, *self.row_shape))
+        if self._fresh and single:
+            # A single top row is already the top row of all draws.
             capacity = 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
@@ -130,8 +155,8 @@ class States:
         )  # fmt: skip
         self.moments, self.top_rows, self._fresh = moments, rows, False
         if self.of_replicates is not None:
-            self.of_replicates.append_steps(chunks.reshape(points, n_steps, self.replicates, -1))
-        return chunks
+            shape = points, -1, self.replicates, chunks.shape[2]
+            self.of_replicates.append_steps(chunks.reshape(shape))
 
     def copy(self) -> States:
         """An independent copy of the states. It shares their arrays, which are never written to."""
@@ -152,7 +177,7 @@ class States:
         self.moments, self.top_rows = moments, np.empty((len(moments), *self.row_shape))
         known = top_rows.shape[1]
         if self.capacity:
-            self.top_rows[..., top_k.THRESHOLD], self.top_rows[..., top_k.COUNT] = -np.inf, 0.0
+            clear_rows(self.top_rows)
         self.top_rows[:, :known, : top_rows.shape[2]] = top_rows
         if self.capacity:
             self.top_rows[:, known:, top_k.THRESHOLD] = np.inf
@@ -183,14 +208,11 @@ class States:
 
         The chunks are those of some steps; see `Cut`.
         """
-
-        def fill(chunks: Floats, chunk_rows: Floats) -> None:
-            chunks[...] = moments
-            if self.capacity:
-                clear_rows(chunk_rows)
-                chunk_rows[:, 0, :, : top_rows.shape[2]] = top_rows
-
-        self.advance(moments.shape[1] // self.replicates, fill)
+        rows = np.empty((len(moments), 1, *self.row_shape))
+        if self.capacity:
+            clear_rows(rows)
+            rows[:, 0, :, : top_rows.shape[2]] = top_rows
+        self._fold(np.require(moments, requirements="CAW"), rows)
 
     def append_steps(self, chunks: Floats) -> None:
         """Append states (points, steps, replicates, size) to the states of replicates."""
@@ -232,7 +254,7 @@ class Reader:
 
     def __init__(self, points: int, n_samples: int, form: StateForm) -> None:
         self.n_samples, self._form, self._groups = n_samples, form, len(form.iw_sizes)
-        self._keeps_tails = keeps_tails(points, form.capacity)
+        self._keeps_tails = keeps_tails(points, min(form.capacity, kept_draws(n_samples)))
         # Quantities take less memory than states.
         self._values = make_readings(points, self._groups)
         self._pareto_k = np.empty(points)

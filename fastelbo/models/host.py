@@ -126,6 +126,16 @@ class HostDensity:
         return other
 
     @property
+    def data(self) -> Any:
+        """The data points, as an array of the namespace; None without data."""
+        return self._data
+
+    @property
+    def array_namespace(self) -> str:
+        """The name of the library whose arrays the function takes."""
+        return type(self._arrays).__name__.lower()
+
+    @property
     def has_gradient(self) -> bool:
         """Whether there is a gradient: a function of the user's, or that of torch or JAX."""
         return self.gradient is not None or self._arrays.differentiates

@@ -96,6 +96,9 @@ class Estimate(Fields):
     responsibilities : ndarray
         p(c | x) of the components of a `MixtureModel`, (*batch, C), of ``estimate(...,
         responsibilities=True)``; an error without it.
+    state : KeptState
+        The states of all data points, of ``estimate(..., keep_state=True)``; an error without it.
+        ``previous=`` goes on from it. It is pickled with the estimate, and no export has it.
     variance_ratio : ndarray
         ``(v / K) / log_evidence_se ** 2``: the variance of the log evidence from K independent
         draws over its variance from these; 1 for independent draws of one q, and above 1 for those

@@ -13,6 +13,7 @@ from ..validation import Floats, as_count
 from ..version import STREAM_VERSION
 from ..weights.bounds import Bound
 from ..weights.pareto import Counts
+from .kept_state import KeptState
 from .names import QUANTITIES
 
 
@@ -63,6 +64,8 @@ class Fields(Frozen):
     _posterior: tuple[Floats, Floats, Floats] | None = None
     # p(c | x) of the components of a mixture, (..., C), where they were asked for.
     _responsibilities: Floats | None = None
+    # The states of all data points, where they were asked for.
+    _state: KeptState | None = None
     # Why quantities are NaN, if it is not for the draws.
     _note: str = ""
 
@@ -172,6 +175,28 @@ class Fields(Frozen):
                 "MixtureModel"
             )
         return self._responsibilities
+
+    @property
+    def state(self) -> KeptState:
+        """The states of all data points, from which ``estimate(..., previous=)`` goes on.
+
+        Raises
+        ------
+        InvalidInputError
+            If the estimate was made without ``keep_state=True``.
+
+        Examples
+        --------
+        >>> import fastelbo as fe
+        >>> p, q = fe.Gaussian([1.0], scale=1.0), fe.Gaussian([0.5], scale=1.5)
+        >>> fe.estimate(p, q, 10_000, keep_state=True, rng=0).state.n_samples
+        8192
+        """
+        if self._state is None:
+            raise InvalidInputError(
+                "the state is not known: call estimate with keep_state=True, which keeps it"
+            )
+        return self._state
 
     @property
     def _uncorrected(self) -> Floats:
