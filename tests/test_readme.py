@@ -145,7 +145,7 @@ def test_pytest_options_shown_exist(pytestconfig):
         for command in commands()
         if "pytest" in command and "-m" in command[2:]
     }
-    assert marks == {"slow", "compiler or statistical or simulator", "gpu"}
+    assert marks == {"slow or compiler or statistical or simulator", "cluster or soak", "gpu"}
     known = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
     assert known >= {mark for each in marks for mark in each.split(" or ")}
 
@@ -153,7 +153,7 @@ def test_pytest_options_shown_exist(pytestconfig):
 def test_extras_shown_exist():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     shown = {extra for text in PAGES.values() for extra in re.findall(r"\.\[(\w+)\]", text)}
-    assert shown == {"export", "plot", "test", "bench", "cuda13", "ptx"}
+    assert shown == {"export", "plot", "test", "bench", "dask", "cuda13", "ptx"}
     assert shown <= set(project["optional-dependencies"])
 
 

@@ -82,19 +82,33 @@ def require_no_copies(chains: NDArray[Any], name: str) -> None:
 
     Chains whose draws are all equal are not copies by this: a likelihood may be constant.
     """
+    refuse_copies(equal_chains(chains), name)
+
+
+def refuse_copies(equal: Mapping[tuple[int, int], bool], name: str) -> None:
+    """Raise an error for `equal_chains` whose draws differ."""
+    for (i, j), varies in equal.items():
+        if varies:
+            raise InvalidInputError(
+                f"{name} must have chains of their own, got the same draws in the chains {i} "
+                f"and {j}"
+            )
+
+
+def equal_chains(chains: NDArray[Any]) -> dict[tuple[int, int], bool]:
+    """Pairs of equal chains (chains, draws, ...), and whether the draws of each differ."""
+    found: dict[tuple[int, int], bool] = {}
     if chains.shape[1] < 2:
-        return
+        return found
     seen: dict[bytes, list[int]] = {}
     for j, chain in enumerate(chains):
         # Most chains differ in their last draws, which are compared at once.
         alike = seen.setdefault(chain[-1].tobytes(), [])
         for i in alike:
-            if np.array_equal(chains[i], chain) and (chain != chain[0]).any():
-                raise InvalidInputError(
-                    f"{name} must have chains of their own, got the same draws in the chains {i} "
-                    f"and {j}"
-                )
+            if np.array_equal(chains[i], chain):
+                found[i, j] = bool((chain != chain[0]).any())
         alike.append(j)
+    return found
 
 
 # --- coordinates by name --------------------------------------------------------------------------

@@ -12,8 +12,10 @@ import numpy as np
 
 from ..errors import DrawsAxisWarning, FastElboWarning, InvalidInputError
 from ..validation import as_count, shown
+from .dask_arrays import checked_dask_array
 from .devices import on_device
 from .inputs import as_array, as_rows, in_native_floats, normal_axes
+from .lazy import is_dask_array, refuse_other_dask
 
 Dim = str | Sequence[str] | None
 
@@ -26,7 +28,7 @@ _FEW_DRAWS, _LONGER = 100, 10
 
 
 class Draws(NamedTuple):
-    """An array and its axes of draws; for an array on a device, as it came."""
+    """An array and its axes of draws; an array on a device, and a Dask array, as it came."""
 
     array: Any
     axes: tuple[int, ...]
@@ -72,6 +74,7 @@ def read_draws(
     terms: bool = True,
     device: bool = False,
     replicated: bool = False,
+    lazy: bool = False,
     least: int = 1,
 ) -> Draws:
     """The array of log weights, and the axes of its draws.
@@ -79,16 +82,17 @@ def read_draws(
     ``value`` is an array, the path of a file, the terms of log weights, or an object of xarray or
     ArviZ. The axes are those that ``axis`` or ``dim`` name, else the dimensions of an xarray object
     with the names of draws, else ``default``. Of several groups, the variable is looked for in
-    ``group`` alone, unless ``var`` names another one. `ElboTerms` and arrays on a device are taken
-    only with ``terms`` and ``device``. Terms of quasi-random draws, which have the axes (..., R,
-    n), are taken only where ``replicated`` draws have the same meaning, or errors of their own.
-    There must be ``least`` draws.
+    ``group`` alone, unless ``var`` names another one. `ElboTerms`, arrays on a device and Dask
+    arrays are taken only with ``terms``, ``device`` and ``lazy``. Terms of quasi-random draws,
+    which have the axes (..., R, n), are taken only where ``replicated`` draws have the same
+    meaning, or errors of their own. There must be ``least`` draws.
     """
     if axis is not None and dim is not None:
         raise InvalidInputError(
             f"axis and dim both name the draws of {name}, got {shown(axis)} and {shown(dim)}; give "
             "one of them"
         )
+    refuse_other_dask(value, name)
     value = _variable(value, name, var, group)
     names = getattr(value, "dims", None)
     if isinstance(names, tuple) and hasattr(value, "transpose"):
@@ -110,7 +114,11 @@ def read_draws(
         )
     takes_terms = terms and _is_terms(value)
     if takes_terms:
-        array = as_array(value.log_weights, name)
+        value = value.log_weights
+    if lazy and is_dask_array(value):
+        array = checked_dask_array(value, name)
+    elif takes_terms:
+        array = as_array(value, name)
     elif device and on_device(value):
         array = value
     else:
@@ -127,6 +135,11 @@ def read_draws(
     draws = Draws(array, axes, name, by_name, assumed, dims)
     as_count(draws.length, f"the number of draws in {name}", least=least)
     return draws
+
+
+def array_or_dask(value: Any, name: str) -> Any:
+    """A Dask array as it came, and everything else as `inputs.as_array` gives it."""
+    return checked_dask_array(value, name) if is_dask_array(value) else as_array(value, name)
 
 
 def warn_few_draws(length: int, shape: Sequence[int], axis: int, name: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..validation import Floats, require_finite, shown
 from .choice import ChoiceError
 from .devices import refuse_on_device
 from .files import open_array
+from .lazy import refuse_dask
 
 # File bytes per copied strip of columns. The system maps more pages than are read, possibly all.
 _STRIP_BYTES = 2**26
@@ -55,12 +56,10 @@ def as_unchecked_floats(value: Any, name: str) -> Floats:
 
 def _as_numpy(value: Any, name: str) -> np.ndarray[Any, Any]:
     """The argument as NumPy reads it, of any dtype."""
+    refuse_dask(value, name)
     refuse_on_device(value, name)
     if _has_mask(value):
-        raise UnsupportedDTypeError(
-            f"{name} must not be a masked array, because its mask would be ignored; fill or drop "
-            "the masked entries first (of log weights, -inf is a weight of 0)"
-        )
+        refuse_mask(name)
     try:
         if hasattr(value, "detach"):
             return _from_torch(value.detach())
@@ -76,6 +75,14 @@ def _as_numpy(value: Any, name: str) -> np.ndarray[Any, Any]:
             f"{name} must be an array of real numbers, got {shown(value)} of type "
             f"{type(value).__name__}, which NumPy cannot read as one: {error}"
         ) from error
+
+
+def refuse_mask(name: str) -> NoReturn:
+    """Raise the error for a masked array."""
+    raise UnsupportedDTypeError(
+        f"{name} must not be a masked array, because its mask would be ignored; fill or drop "
+        "the masked entries first (of log weights, -inf is a weight of 0)"
+    )
 
 
 def _from_torch(tensor: Any) -> np.ndarray[Any, Any]:
@@ -95,16 +102,25 @@ def _has_mask(value: Any) -> bool:
 
 def _real(array: np.ndarray[Any, Any], value: Any, name: str) -> np.ndarray[Any, Any]:
     """The array, after a check that its elements are real numbers; ``value`` is what came."""
-    # NumPy imports a module to name a type, and none can be imported when Python ends.
-    if array.dtype.kind == "V" and str(array.dtype) == "bfloat16":
+    if _is_bfloat16(array.dtype):
         return array.astype(np.float32)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        of = "" if isinstance(value, (np.ndarray, list, tuple)) else f" ({type(value).__name__})"
+    of = "" if isinstance(value, (np.ndarray, list, tuple)) else f" ({type(value).__name__})"
+    require_real(array.dtype, of, name)
+    return np.asarray(array)
+
+
+def require_real(dtype: np.dtype[Any], of: str, name: str) -> None:
+    """Raise an error for a dtype that `as_array` does not take; ``of`` says what array has it."""
+    if (dtype.kind not in "fiub" or dtype.itemsize > 8) and not _is_bfloat16(dtype):
         raise UnsupportedDTypeError(
-            f"{name} has dtype {array.dtype}{of}; expected real numbers: float16, bfloat16, "
+            f"{name} has dtype {dtype}{of}; expected real numbers: float16, bfloat16, "
             "float32, float64, integers or bool"
         )
-    return np.asarray(array)
+
+
+def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    # NumPy imports a module to name a type, and none can be imported when Python ends.
+    return dtype.kind == "V" and str(dtype) == "bfloat16"
 
 
 def as_real(value: Any, name: str, *, file: bool = False) -> np.ndarray[Any, Any]:

@@ -108,13 +108,13 @@ def merged_tails(kept: Terms, drawn: Terms, names: tuple[str, ...], size: int) -
     return merged
 
 
-def largest_of_rows(values: Floats, size: int) -> Floats:
+def largest_of_rows(values: Floats, size: int, n_threads: int | None = None) -> Floats:
     """The ``size`` largest values of each row (n, k), descending."""
     rows = np.empty((len(values), 1, top_k.VALUES + values.shape[1]))
     rows[..., top_k.COUNT] = values.shape[1]
     rows[:, 0, top_k.VALUES :] = values
     tails = np.empty((len(values), size))
-    threads = threads_for(values.size)
+    threads = n_threads or threads_for(values.size)
     launch(drivers.sort_top_rows, rows, 0, size, tails, n_threads=threads)
     return tails
 

@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays.devices import on_device
 from ..arrays.draws import Draws
 from ..arrays.inputs import as_rows, drop_pages, memory_map
+from ..arrays.lazy import is_dask_array
 from ..errors import InvalidInputError
 from ..kernels.draws.blocks import Cut, Plan
 from ..kernels.draws.sobol import UNIT
@@ -31,6 +32,11 @@ def replicated_draws(draws: Draws, replicates: int, axis: Any) -> Draws:
     if on_device(array):
         raise InvalidInputError(
             f"replicates must be None for {name} on a GPU, got {replicates}; copy them to NumPy"
+        )
+    if is_dask_array(array):
+        raise InvalidInputError(
+            f"{name} in {replicates} replicates must be in main memory, got a Dask array; "
+            "dask.compute loads it if it fits there"
         )
     if axis is not None:
         raise InvalidInputError(

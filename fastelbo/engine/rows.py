@@ -17,7 +17,7 @@ from ..progress import Tick, no_tick
 from ..results.estimate import Estimate
 from ..results.quantities import from_quantities
 from ..validation import Floats
-from .loop import FillChunks, HostSlice, Slice, folded_quantities
+from .loop import FillChunks, HostSlice, Slice, fold, folded_quantities
 from .lower_tails import Indices, Terms, tails_of_draws, with_lower_tails
 from .states import Quantities, StateForm, States
 
@@ -57,6 +57,23 @@ def row_slice(x: Array, form: StateForm) -> HostSlice:
     """The slice of all rows of x (A, K, B), which is in memory."""
     states = States(x.shape[0] * x.shape[2], form)
     return HostSlice(states, row_filler(states, x, 0))
+
+
+def chunk_states(x: Array, first_draw: int, form: StateForm) -> tuple[Floats, Floats]:
+    """The moments of each chunk of x (A, K, B), and the largest values of all, packed.
+
+    The first draw of x begins a chunk. One thread computes them: others have their own rows.
+    """
+    before, length, after = x.shape
+    states, found = States(before * after, form, n_threads=1), list[Floats]()
+    fill, most = row_filler(states, x, first_draw), None
+    if not is_real(x):
+        fill, most = _copying(states, x, None, first_draw), _COPIED_ELEMENTS // CHUNK
+    part = HostSlice(states, fill, most_states=most, record=found.append)
+    chunks = -(-length // CHUNK)
+    first = first_draw // CHUNK
+    fold(part, first, first + chunks, row_pace(), lambda first, stop: None)
+    return np.concatenate(found, axis=1), states.folded().packed().top_rows
 
 
 def row_pace() -> Pace:
@@ -108,12 +125,12 @@ def row_filler(states: States, x: Array, first_draw: int) -> FillChunks:
     return fill
 
 
-def _copying(states: States, x: Array, pages: mmap | None) -> FillChunks:
+def _copying(states: States, x: Array, pages: mmap | None, first_draw: int = 0) -> FillChunks:
     """Like `row_filler`, but it copies the chunks first."""
 
     def fill(first: int, stop: int, moments: Floats, top_rows: Floats) -> None:
         start = first * CHUNK
-        piece = copy_part(x[:, start : stop * CHUNK], pages)
+        piece = copy_part(x[:, start - first_draw : stop * CHUNK - first_draw], pages)
         row_filler(states, piece, start)(first, stop, moments, top_rows)
         drop_pages(pages)
 

@@ -52,6 +52,11 @@ class StateForm(NamedTuple):
         return self.replicates * (state.state_size(len(self.iw_sizes)) + rows)
 
 
+def clear_rows(top_rows: Floats) -> None:
+    """Make empty rows of uninitialised ones."""
+    top_rows[..., top_k.THRESHOLD], top_rows[..., top_k.COUNT] = -np.inf, 0.0
+
+
 def keeps_tails(points: int, capacity: int) -> bool:
     """Whether an estimate stores the largest log weights of its data points, for its intervals."""
     return 8 * points * capacity <= _TAIL_BYTES
@@ -136,7 +141,7 @@ class States:
         self.moments, self.top_rows = moments, np.empty((len(moments), *self.row_shape))
         known = top_rows.shape[1]
         if self.capacity:
-            self.top_rows[..., top_k.THRESHOLD], self.top_rows[..., top_k.COUNT] = -np.inf, 0.0
+            clear_rows(self.top_rows)
         self.top_rows[:, :known, : top_rows.shape[2]] = top_rows
         if self.capacity:
             self.top_rows[:, known:, top_k.THRESHOLD] = np.inf
@@ -169,7 +174,7 @@ class States:
         """
         rows = np.empty((len(moments), 1, *self.row_shape))
         if self.capacity:
-            rows[..., top_k.THRESHOLD], rows[..., top_k.COUNT] = -np.inf, 0.0
+            clear_rows(rows)
             rows[:, 0, :, : top_rows.shape[2]] = top_rows
         self._fold(np.require(moments, requirements=["C", "A", "W"]), rows)
 

@@ -12,8 +12,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.devices import on_device
-from ..arrays.draws import Dim, Draws, read_draws, replicates_of, warn_few_draws
-from ..arrays.inputs import as_array, as_rows
+from ..arrays.draws import (
+    Dim,
+    Draws,
+    array_or_dask,
+    read_draws,
+    replicates_of,
+    warn_few_draws,
+)
+from ..arrays.inputs import as_rows
+from ..arrays.lazy import is_dask_array
 from ..arrays.protocols import ForeignArray, HasVariables, LogWeights
 from ..errors import InvalidInputError
 from ..progress import Tick, no_tick, progress_bar
@@ -32,6 +40,7 @@ from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
 from .cuda_states import device_row_quantities
+from .dask_rows import dask_row_quantities
 from .replicated_rows import (
     replicated_draws,
     replicated_quantities,
@@ -66,8 +75,9 @@ def ess(
 
     Parameters
     ----------
-    log_weights : array_like, path, ElboTerms, or xarray object
-        Real numbers; -inf is a weight of 0. They may be on a GPU, as for `summarize`.
+    log_weights : array_like, path, ElboTerms, xarray object, or Dask array
+        Real numbers; -inf is a weight of 0. They may be on a GPU or in a Dask array, as for
+        `summarize`.
     axis : int, optional
         The axis of the draws; the last by default.
     dim, var : str, optional
@@ -100,7 +110,7 @@ def ess(
     2.0
     """
     draws = read_draws(
-        log_weights, "log_weights", axis, dim, var, device=True, replicated=True
+        log_weights, "log_weights", axis, dim, var, device=True, replicated=True, lazy=True
     ).checked()
     values, shape = _summary(draws, StateForm((), 0))
     return values["ess"].reshape(shape)[()]
@@ -122,13 +132,14 @@ def summarize(
 
     Parameters
     ----------
-    log_weights : array_like, path, ElboTerms, xarray object, or iterator of array_like
+    log_weights : array_like, path, ElboTerms, xarray object, Dask array, or iterator of array_like
         Real numbers ``log p(x, z_k) - log q(z_k)``; -inf is a weight of 0. Allowed are an array of
         NumPy, torch, JAX or pandas, a memory map, and the path of a ``.npy`` file, which is read in
         small parts. An iterator of them gives pieces along ``axis``. Of the terms that `elbo_terms`
         returns, the estimate also has the log-likelihood and the KL. An array on a GPU (CuPy,
         torch, JAX, numba) is reduced there in place. Its draws must be along the last axis, and it
-        must not be in pieces.
+        must not be in pieces. A Dask array, or an xarray object with one, is never loaded: see the
+        notes.
     axis : int, optional
         The axis of the draws k; the last by default. The other axes are data points. `sample`,
         `log_prob` and `loo` have draws first: ``summarize(p.log_prob(z) - q.log_prob(z), axis=0)``.
@@ -157,7 +168,7 @@ def summarize(
         replicates, with Student's t; see `fastelbo.weights.replicates`. Without ``replicates`` the
         draws count as independent, and their errors come out too large. `ElboTerms` know their
         replicates. Bounds of k weights take one draw of each of k replicates: k is at most R, and n
-        a power of two. Arrays on a GPU and pieces are refused.
+        a power of two. Arrays on a GPU, Dask arrays and pieces are refused.
 
     Returns
     -------
@@ -172,6 +183,8 @@ def summarize(
     InvalidInputError
         If an argument is invalid, or the draws of a list of arrays or of named dimensions are not
         clear.
+    ClusterError
+        If the workers that compute a part of a Dask array die, one after the other.
 
     Warns
     -----
@@ -207,7 +220,9 @@ def summarize(
         with progress_bar(progress, None) as tick:
             result = _summarize_pieces(log_weights, axis, dim, iw_sizes, pareto_k, tick)
         return replace(result, independent=independent)
-    draws = read_draws(log_weights, "log_weights", axis, dim, var, device=True, replicated=True)
+    draws = read_draws(
+        log_weights, "log_weights", axis, dim, var, device=True, replicated=True, lazy=True
+    )
     known = replicates_of(log_weights)
     count = _count_of_replicates(replicates, known)
     draws = draws.checked() if count == 1 else replicated_draws(draws, count, axis)
@@ -254,9 +269,11 @@ def _summary(
 def _row_quantities(
     draws: Draws, form: StateForm, tick: Tick = no_tick
 ) -> tuple[Quantities, tuple[int, ...]]:
-    """As `_summary`, of an array of the host, whatever its log weights are."""
+    """As `_summary`, of an array of the host or of Dask, whatever its log weights are."""
     if form.replicates > 1:
         return replicated_quantities(draws, form, tick)
+    if is_dask_array(draws.array):
+        return dask_row_quantities(draws, form, tick)
     x, shape = as_rows(draws.array, draws.axes)
     return row_quantities(x, form, tick), shape
 
@@ -270,12 +287,15 @@ def _means_of_terms(
     negatives. Here the log weights are each of the terms.
     """
     found = {}
-    log_ratio = as_array(terms.log_prior, "log_prior") - as_array(terms.log_q, "log_q")
+    log_prior, log_q = (
+        array_or_dask(getattr(terms, each), each) for each in ("log_prior", "log_q")
+    )
+    log_ratio = log_prior - log_q
     for name, k, sign, term in (
         ("expected_log_likelihood", "pareto_k_likelihood", 1.0, terms.log_likelihood),
         ("kl", "pareto_k_kl", -1.0, log_ratio),
     ):
-        own = draws._replace(array=as_array(term, name))
+        own = draws._replace(array=array_or_dask(term, name))
         form = StateForm((), capacity, replicates=replicates)
         values, _ = _row_quantities(own, form)
         found[name], found[f"{name}_se"] = sign * values["elbo"], values["elbo_se"]

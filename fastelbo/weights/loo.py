@@ -9,23 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.chains import require_no_copies
 from ..arrays.draws import Dim, Draws, read_draws
-from ..arrays.inputs import as_floats, constant, in_native_floats
+from ..arrays.inputs import as_floats
+from ..arrays.lazy import is_dask_array
 from ..arrays.protocols import HasVariables
-from ..errors import InvalidInputError, InvalidWeightError
+from ..errors import InvalidInputError
 from ..kernels.cpu import tails
-from ..kernels.jit.threads import apart
 from ..validation import Floats, shown
-from .convergence import effective_draws, halves
+from .dask_tails import pointwise_of_dask
+from .loo_pointwise import pointwise_of_array
 from .loo_result import LooResult
 from .pareto import draws_needed, k_threshold
-from .reductions import logsumexp
 from .scaled import root_sum_of_squares, sum_and_error
-from .smoothing import TailRows, warn_about_tails
-
-# Numbers of which likelihoods are computed at a time.
-_BLOCK = 2**21
+from .smoothing import efficiencies, warn_about_tails
 
 
 def loo(
@@ -42,11 +38,12 @@ def loo(
 
     Parameters
     ----------
-    log_likelihood : (draws, N) or (chains, draws, N) array_like, path, or xarray object
+    log_likelihood : (draws, N) or (chains, draws, N) array_like, path, xarray object or Dask array
         ``log p(y_i | z_s)`` of N observations, with draws z_s from the posterior given all of them,
         or from an approximation of it. The dimensions "chain" and "draw", or "sample", of an xarray
         object are its draws; all others are observations. Of an InferenceData or DataTree, they are
-        looked for in the group "log_likelihood".
+        looked for in the group "log_likelihood". A Dask array is never loaded: a task takes all
+        draws of some observations, as in `psis`, and gives its results by observation.
     r_eff : float or (N,) array_like, optional
         Relative efficiency of the draws for ``p(y_i | z_s)``: effective number of draws over number
         of draws. By default it is computed where the chains are known, by three axes or by the
@@ -76,6 +73,8 @@ def loo(
         is missing, or if the names of an xarray object do not say which dimensions are the draws.
     InvalidWeightError
         If a log likelihood, or log_p - log_q less it, is not finite.
+    ClusterError
+        If the workers that compute a part of a Dask array die, one after the other.
 
     Warns
     -----
@@ -116,31 +115,25 @@ def loo(
     """
     draws = read_draws(
         log_likelihood, "log_likelihood", axis, dim, var,
-        default=0, group="log_likelihood", terms=False,
+        default=0, group="log_likelihood", terms=False, lazy=True,
     )  # fmt: skip
     draws = _with_chains(draws, axis)
-    if len(draws.axes) == 2:
-        require_no_copies(np.moveaxis(draws.array, _chain_axes(draws), (0, 1)), draws.name)
     correction = _correction(log_p, log_q, draws)
-    if r_eff is None:
-        r_eff = 1.0 if correction is not None else relative_efficiency(draws)
-    rows = TailRows(draws.checked(), r_eff, sign=-1.0)
-    log_sum = logsumexp(in_native_floats(draws.array), axis=draws.axes).reshape(-1)
-    lppd = log_sum.astype(np.float64) - math.log(rows.length)
-    if np.isposinf(lppd).any() or (correction is not None and not np.isfinite(rows.x).all()):
-        rows.refuse()
-    efficiency = np.broadcast_to(as_floats(r_eff, "r_eff"), rows.batch).reshape(-1)
-    values, pointwise, spread = _pointwise(rows, correction)
-    warn_about_tails(values, rows.length, "log_likelihood")
-    mcse, ess = spread[0] / np.sqrt(efficiency), spread[1] * efficiency
-    elpd, elpd_se = sum_and_error(pointwise)
-    p_loo, p_loo_se = sum_and_error(lppd, -pointwise)
-    k, threshold = values[:, tails.PARETO_K], k_threshold(rows.length)
-    unknown = np.isin(values[:, tails.STATUS], (tails.SHORT, tails.TIED))
+    if r_eff is None and (correction is not None or len(draws.axes) != 2):
+        r_eff = 1.0
+    efficiency = None if r_eff is None else efficiencies(r_eff, draws.batch)
+    pointwise = pointwise_of_dask if is_dask_array(draws.array) else pointwise_of_array
+    found = pointwise(draws.checked(), efficiency, correction)
+    warn_about_tails(found.values, draws.length, "log_likelihood")
+    elpd, elpd_se = sum_and_error(found.elpd)
+    p_loo, p_loo_se = sum_and_error(found.lppd, -found.elpd)
+    k, threshold = found.values[:, tails.PARETO_K], k_threshold(draws.length)
+    unknown = np.isin(found.values[:, tails.STATUS], (tails.SHORT, tails.TIED))
     known = not (unknown | (k > threshold)).any()
     return LooResult(
-        elpd, elpd_se, p_loo, p_loo_se, pointwise, k, threshold, draws_needed(k),
-        root_sum_of_squares(mcse) if known else math.nan, mcse, ess, np.array(efficiency),
+        elpd, elpd_se, p_loo, p_loo_se, found.elpd, k, threshold, draws_needed(k),
+        root_sum_of_squares(found.mcse) if known else math.nan, found.mcse, found.ess,
+        found.efficiency,
     )  # fmt: skip
 
 
@@ -176,12 +169,6 @@ def _check_dims(draws: Draws) -> None:
         )
 
 
-def _chain_axes(draws: Draws) -> tuple[int, ...]:
-    """The axes of chains and draws, by their names where these say which is which."""
-    named = "chain" in draws.dims[1:] or "draw" in draws.dims[:1]
-    return draws.axes[::-1] if named else draws.axes
-
-
 def _correction(log_p: Any, log_q: Any, draws: Draws) -> Floats | None:
     """log p - log q of each draw, in the order in which the axes of draws are joined."""
     given = {"log_p": log_p, "log_q": log_q}
@@ -201,80 +188,3 @@ def _correction(log_p: Any, log_q: Any, draws: Draws) -> Floats | None:
         found.append(array.reshape(-1))
     with np.errstate(over="ignore"):
         return np.asarray(found[0] - found[1])
-
-
-def relative_efficiency(draws: Draws) -> ArrayLike:
-    """Effective number of draws of each likelihood over their number; 1 where no chains are known.
-
-    It is 1 also where chains are too short to tell.
-    """
-    if len(draws.axes) != 2:
-        return 1.0
-    array = np.moveaxis(in_native_floats(draws.array), _chain_axes(draws), (0, 1))
-    columns = array.reshape(*array.shape[:2], math.prod(draws.batch))
-    step = max(1, _BLOCK // draws.length)
-    efficiency = np.ones(columns.shape[2])
-    for lo in range(0, len(efficiency), step):
-        part = columns[..., lo : lo + step].astype(np.float64)
-        with np.errstate(under="ignore", over="ignore", invalid="ignore"):
-            likelihood = np.exp(part - part.max(axis=(0, 1)))
-        found = effective_draws(halves(likelihood)) / draws.length
-        efficiency[lo : lo + step] = np.where(np.isfinite(found), found, 1.0)
-    return efficiency.reshape(draws.batch)
-
-
-def _pointwise(rows: TailRows, correction: Floats | None) -> tuple[Floats, Floats, Floats]:
-    """The kernels' result, elpd, and its relative spread and effective draws, by observation."""
-    count = rows.x.shape[0] * rows.x.shape[2]
-    values, elpd = np.empty((count, tails.RESULT_SIZE)), np.empty(count)
-    spread = np.empty((2, count))
-    for place, part in rows.parts():
-        log_likelihood = part.x[..., 0].astype(np.float64, copy=False)
-        if correction is not None:
-            part.sign, part.x = 1.0, constant(_corrected(correction, log_likelihood)[..., None])
-        smoothed = np.empty(part.x.shape)
-        values[place] = part.fit(smoothed)
-        smoothed = smoothed[..., 0]
-        if correction is None:
-            # Outside of the tail, weight times density is 1.
-            total = values[place, tails.LOG_MEAN_CHANGE]
-            elpd[place] = total - values[place, tails.SMOOTHED_LOG_EVIDENCE]
-        else:
-            elpd[place] = _log_means(smoothed, log_likelihood)
-        spread[:, place] = _spread(smoothed, log_likelihood, elpd[place])
-    return values, elpd, spread
-
-
-def _corrected(correction: Floats, log_likelihood: Floats) -> Floats:
-    """The log ratios of draws of an approximation, by observation."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratios = np.asarray(correction - log_likelihood)
-    if not np.isfinite(ratios).all():
-        draw = int(np.argwhere(~np.isfinite(ratios))[0, -1])
-        raise InvalidWeightError(
-            "log_p - log_q - log_likelihood must be finite, got log_p - log_q = "
-            f"{correction[draw]:.6g} at draw {draw}"
-        )
-    return ratios
-
-
-@apart
-def _log_means(log_weights: Floats, log_likelihood: Floats) -> Floats:
-    """log of the weighted mean of the densities of each row."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        both = log_weights + log_likelihood
-    return np.asarray(logsumexp(both, axis=1) - logsumexp(log_weights, axis=1))
-
-
-@apart
-def _spread(log_weights: Floats, log_likelihood: Floats, elpd: Floats) -> Floats:
-    """Relative error of the weighted mean of the densities of each row, and ``1 / sum w^2``."""
-    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        shifted = log_weights - log_weights.max(axis=1, keepdims=True)
-        weights = np.exp(shifted)
-        total = weights.sum(axis=1)
-        # The logs together: a density alone may be beyond the largest float.
-        changes = np.exp(shifted + (log_likelihood - elpd[:, None])) - weights
-        error = np.sqrt((changes**2).sum(axis=1)) / total
-        ess = total**2 / (weights**2).sum(axis=1)
-    return np.array([error, ess])

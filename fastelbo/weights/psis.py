@@ -8,12 +8,13 @@ from typing import NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.draws import Dim, read_draws
+from ..arrays.draws import Dim
 from ..arrays.protocols import HasVariables, LogWeights
 from ..kernels.cpu import tails
 from ..validation import Floats, Integers
+from .dask_tails import tail_rows
 from .pareto import draws_needed, k_threshold
-from .smoothing import TailRows, warn_about_tails
+from .smoothing import warn_about_tails
 
 
 class SmoothedWeights(NamedTuple):
@@ -66,9 +67,10 @@ def psis(
 
     Parameters
     ----------
-    log_ratios : array_like, path, ElboTerms, or xarray object
+    log_ratios : array_like, path, ElboTerms, xarray object, or Dask array
         Log weights ``log p(x, z_k) - log q(z_k)``, or any log ratios known up to a constant; -inf
-        is a weight of 0. Taken are all that `fastelbo.summarize` takes in main memory.
+        is a weight of 0. Taken are all that `fastelbo.summarize` takes in main memory, and Dask
+        arrays, as the notes say.
     r_eff : float or array_like
         Relative efficiency of correlated draws: effective number of draws over number of draws. One
         value for all data points, or one for each, in the shape of the result.
@@ -82,7 +84,8 @@ def psis(
     Returns
     -------
     SmoothedWeights
-        Plain arrays; the log weights have the shape of the input. k-hat is NaN for a tail of fewer
+        Plain arrays; the log weights have the shape of the input, and are a Dask array with its
+        chunks if it is one. k-hat is NaN for a tail of fewer
         than 5 draws (K <= 20), for a tail in which a quarter of the draws is equal or has weight 0,
         and for constant weights. It is inf if the tail underflows to 0 relative to its largest
         weight. Without a finite k-hat, the weights are not changed.
@@ -96,6 +99,8 @@ def psis(
         clear.
     UnsupportedDTypeError
         For complex, object, string, long double and masked arrays.
+    ClusterError
+        If the workers that compute a part of a Dask array die, one after the other.
 
     Warns
     -----
@@ -116,6 +121,11 @@ def psis(
     weight of 10 draws. No smoothed weight exceeds the largest drawn weight. All computations are in
     float64.
 
+    Of a Dask array, each block for which there is a task has all draws of some data points, at most
+    2^27 of each. Chunks that hold all draws of few data points are the cheapest; others are joined,
+    and made again for each block that needs them. The log weights are made and smoothed again when
+    they are computed. All bits are those of the same array in main memory.
+
     A good k-hat can be wrong, because it depends only on the draws. Weights of a t5 under a normal
     have k = 1, but k-hat is .64 for 20 000 draws. A mode that q misses completely does not show.
 
@@ -134,22 +144,16 @@ def psis(
     >>> bool(np.all(abs(smoothed.smoothed_log_evidence - np.log(1 / 0.7)) < 0.05))
     True
     """
-    draws = read_draws(log_ratios, "log_ratios", axis, dim, var).checked()
-    rows = TailRows(draws, r_eff)
-    smoothed = np.empty(rows.x.shape)
-    values = rows.fit(smoothed)
+    rows = tail_rows(log_ratios, r_eff, axis, dim, var)
+    values, log_weights = rows.smooth()
     warn_about_tails(values, rows.length, "log_ratios")
-    batch = rows.batch
-    # Move the axes of draws from the end back to their places.
-    sizes = [draws.array.shape[each] for each in draws.axes]
-    weights = np.moveaxis(smoothed, 1, -1).reshape(*batch, *sizes)
-    k = values[:, tails.PARETO_K].reshape(batch)
+    k = values[:, tails.PARETO_K].reshape(rows.batch)
     return SmoothedWeights(
-        log_weights=np.moveaxis(weights, range(-len(sizes), 0), draws.axes),
+        log_weights=log_weights,
         pareto_k=k,
-        log_evidence=values[:, tails.LOG_EVIDENCE].reshape(batch),
-        smoothed_log_evidence=values[:, tails.SMOOTHED_LOG_EVIDENCE].reshape(batch),
-        tail_length=rows.sizes.reshape(batch),
+        log_evidence=values[:, tails.LOG_EVIDENCE].reshape(rows.batch),
+        smoothed_log_evidence=values[:, tails.SMOOTHED_LOG_EVIDENCE].reshape(rows.batch),
+        tail_length=rows.sizes.reshape(rows.batch),
         threshold=k_threshold(rows.length),
         min_draws=draws_needed(k),
     )
@@ -199,7 +203,7 @@ def pareto_k(
     >>> bool(abs(fe.pareto_k(0.3 * rng.standard_exponential(10_000)) - 0.3) < 0.2)
     True
     """
-    rows = TailRows(read_draws(log_ratios, "log_ratios", axis, dim, var).checked(), r_eff)
+    rows = tail_rows(log_ratios, r_eff, axis, dim, var)
     values = rows.fit()
     warn_about_tails(values, rows.length, "log_ratios")
     return values[:, tails.PARETO_K].reshape(rows.batch)[()]

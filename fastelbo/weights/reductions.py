@@ -275,7 +275,13 @@ def _shaped(
     return (np.expand_dims(result, axes) if keepdims else result)[()]
 
 
-def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
+def logsumexp_of_rows(x: np.ndarray[Any, Any], n_threads: int | None = None) -> Floats:
+    """`logsumexp` along the middle axis of x (A, K, B), float32 or float64, as float64."""
+    top, rest = _top_and_rest(x, n_threads)
+    return top + rest
+
+
+def _top_and_rest(x: np.ndarray[Any, Any], n_threads: int | None = None) -> tuple[Floats, Floats]:
     """The maximum of each row, and its logsumexp minus this maximum."""
     before, length, after = x.shape
     total = np.zeros((before, after, rows.LSE_SIZE))
@@ -288,8 +294,10 @@ def _top_and_rest(x: np.ndarray[Any, Any]) -> tuple[Floats, Floats]:
         with pace:
             states = np.empty((before, after, last - first, rows.LSE_SIZE))
             work = ELEMENT_WORK * x.size * ((last - first) / n_chunks)
-            launch(rows.logsumexp, x, first, last, states, n_threads=threads_for(x.size), work=work)
-            launch(rows.logsumexp_fold, states, total, n_threads=threads_for(states.size))
+            threads = n_threads or threads_for(x.size)
+            launch(rows.logsumexp, x, first, last, states, n_threads=threads, work=work)
+            threads = n_threads or threads_for(states.size)
+            launch(rows.logsumexp_fold, states, total, n_threads=threads)
         first = last
     rest = np.log1p(total[..., rows.HIGH] + total[..., rows.LOW])
     return total[..., rows.TOP], np.asarray(rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,21 +34,37 @@ _TILE_COLUMNS = 8
 _PART_ELEMENTS = 2**22
 
 
+class BadNumbers(NamedTuple):
+    """Numbers that are not valid log ratios: how many, and the first data point and draw."""
+
+    name: str
+    what: str
+    number: int
+    point: int
+    draw: int
+
+    def error(self) -> InvalidWeightError:
+        """The error that says so."""
+        return InvalidWeightError(
+            f"{self.number} numbers in {self.name} are {self.what}, the first at data point "
+            f"{self.point}, draw {self.draw}"
+        )
+
+
 class TailRows:
     """Rows of ``sign`` times an array along its draws, with the length of each row's tail."""
+
+    # Of a launch; all by default.
+    n_threads: int | None = None
 
     def __init__(self, draws: Draws, r_eff: ArrayLike, sign: float = 1.0) -> None:
         self.name, self.sign, self._whole = draws.name, sign, self
         self.x, self.batch = draws.rows()
         before, self.length, after = self.x.shape
-        efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
-        if efficiency.shape not in ((), self.batch):
-            raise InvalidInputError(
-                f"r_eff must be a scalar or have the shape of the data points, {self.batch}; got "
-                f"shape {efficiency.shape}"
-            )
-        efficiency = np.broadcast_to(efficiency, self.batch).reshape(before, after)
+        efficiency = efficiencies(r_eff, self.batch).reshape(before, after)
         self.sizes = tail_length(self.length, efficiency)
+        self._axes = draws.axes
+        self._draws = [draws.array.shape[each] for each in draws.axes]
 
     def fit(self, smoothed: Floats | None = None) -> Floats:
         """The kernels' result for each row. ``smoothed``, in the shape of ``x``, is filled."""
@@ -62,7 +79,8 @@ class TailRows:
             counter = new_counter()
             launch(
                 tails.psis, self.x, self.sign, sizes, lo, hi, width, results, out, counter,
-                work=ELEMENT_WORK * (hi - lo) * width * length, counter=counter,
+                n_threads=self.n_threads, work=ELEMENT_WORK * (hi - lo) * width * length,
+                counter=counter,
             )  # fmt: skip
 
         paced(groups, step, _FIRST_ELEMENTS // (width * length))
@@ -70,6 +88,14 @@ class TailRows:
         if (results[:, tails.STATUS] == tails.BAD).any():
             self.refuse()
         return results
+
+    def smooth(self) -> tuple[Floats, Any]:
+        """The result for each row, and the smoothed log weights in the shape of the array."""
+        smoothed = np.empty(self.x.shape)
+        values = self.fit(smoothed)
+        weights = np.moveaxis(smoothed, 1, -1).reshape(*self.batch, *self._draws)
+        # Move the axes of draws from the end back to their places.
+        return values, np.moveaxis(weights, range(-len(self._axes), 0), self._axes)
 
     def parts(self, most: int = _PART_ELEMENTS) -> Iterator[tuple[slice, TailRows]]:
         """Some data points at a time, about ``most`` elements, and their places among all.
@@ -89,16 +115,27 @@ class TailRows:
 
     def refuse(self) -> None:
         """Raise an error for numbers that are not valid log ratios."""
-        if self._whole is not self:
-            # Of a part: its data points have other numbers among all.
-            self._whole.refuse()
-        bad = ~(self.sign * self.x < np.inf) if self.sign > 0.0 else ~np.isfinite(self.x)
-        point, draw = np.argwhere(np.moveaxis(bad, 1, -1).reshape(-1, self.length))[0]
-        what = "NaN or +inf" if self.sign > 0.0 else "not finite"
-        raise InvalidWeightError(
-            f"{int(bad.sum())} numbers in {self.name} are {what}, the first at data point {point}, "
-            f"draw {draw}"
+        raise self.bad_numbers().error()
+
+    def bad_numbers(self) -> BadNumbers:
+        """The numbers that are not valid log ratios."""
+        # Data points of a part have other numbers among all.
+        x, positive_sign = self._whole.x, self._whole.sign > 0.0
+        bad = ~(x < np.inf) if positive_sign else ~np.isfinite(x)
+        point, draw = np.argwhere(np.moveaxis(bad, 1, -1).reshape(-1, self.length))[0].tolist()
+        what = "NaN or +inf" if positive_sign else "not finite"
+        return BadNumbers(self.name, what, int(bad.sum()), point, draw)
+
+
+def efficiencies(r_eff: ArrayLike, batch: tuple[int, ...]) -> Floats:
+    """The relative efficiency of the draws of each data point, as given for one or all."""
+    efficiency = positive(as_floats(r_eff, "r_eff"), "r_eff")
+    if efficiency.shape not in ((), batch):
+        raise InvalidInputError(
+            f"r_eff must be a scalar or have the shape of the data points, {batch}; got shape "
+            f"{efficiency.shape}"
         )
+    return np.broadcast_to(efficiency, batch)
 
 
 def warn_about_tails(values: Floats, n_samples: int, name: str) -> None:
