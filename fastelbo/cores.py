@@ -37,11 +37,11 @@ def core_limit() -> int:
 
 def reasons() -> str:
     """What limits the number of threads, in words."""
-    found = [f"{_affinity()} cores by affinity"]
+    found = [f"affinity {_affinity()}"]
     if (quota := _quota()) is not None:
-        found.append(f"{quota:g} by the cgroup's quota")
+        found.append(f"cgroup quota {quota:g}")
     if (setting := _setting()) is not None:
-        found.append("{}={}".format(*setting))
+        found.append("{} {}".format(*setting))
     return ", ".join(found)
 
 

@@ -137,9 +137,9 @@ def test_a_number_that_is_none_is_passed_over(machine, text):
 
 def test_reasons_name_what_limits(machine):
     machine(64)
-    assert cores.reasons() == "64 cores by affinity"
+    assert cores.reasons() == "affinity 64"
     machine(64, 1.5, OMP_NUM_THREADS="4")
-    assert cores.reasons() == "64 cores by affinity, 1.5 by the cgroup's quota, OMP_NUM_THREADS=4"
+    assert cores.reasons() == "affinity 64, cgroup quota 1.5, OMP_NUM_THREADS 4"
 
 
 def test_an_affinity_that_changes_counts_at_once(machine, monkeypatch):

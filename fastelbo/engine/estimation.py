@@ -118,7 +118,9 @@ def estimate(
         Address of the first data point. A minibatch that starts at data point i of a data set has
         the same draws as the full data set if ``first_index=i``.
     n_threads : int, optional
-        Number of threads; all by default. No result depends on it.
+        Number of threads. By default one for each core that this process may use: the least of its
+        affinity, of its cgroup's quota rounded up, and of ``NUMBA_NUM_THREADS``, or else
+        ``OMP_NUM_THREADS``. Calls at the same time share the cores. No result depends on it.
     progress : bool
         Show a progress bar, if tqdm is installed.
     target_se : float, optional
