@@ -9,6 +9,7 @@ from helpers import IGNORE_DIAGNOSTICS, bits
 import fastelbo as fe
 from fastelbo import cli, demo
 from fastelbo.engine import dask_terms, task_sizes
+from fastelbo.models import compiled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
 
@@ -148,6 +149,31 @@ def compare(client, name):
         assert np.isfinite(expected.pareto_k_elbo).any()
     if "moments" in options:
         assert found.posterior_cov.tobytes() == expected.posterior_cov.tobytes()
+
+
+def count_builds():
+    """Count how often this process builds the machine code of a user's function."""
+    original = compiled.build
+    compiled.counted = 0
+
+    def counted(*args, **options):
+        compiled.counted += 1
+        return original(*args, **options)
+
+    compiled.build = counted
+
+
+def builds():
+    """The count, which ends here."""
+    compiled.build = compiled.build.__closure__[0].cell_contents
+    return compiled.counted
+
+
+def test_a_worker_compiles_a_function_once(one_worker):
+    model = user_model(40)
+    one_worker.run(count_builds)
+    fe.estimate(model, wide(), 20_000, rng=1, client=one_worker)
+    assert list(one_worker.run(builds).values()) == [1]
 
 
 # --- other calls --------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ K = 400_000
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
+    # A nanny whose worker dies while it starts gives up. Rather an error than a long wait.
+    monkeypatch.setattr(clients, "PATIENCE", 30.0)
     monkeypatch.setattr(task_sizes, "_SECONDS", 0.1)
     monkeypatch.setattr(task_sizes, "_LEAST_SECONDS", 0.01)
 
@@ -66,12 +68,12 @@ def kill(client, count):
         os.kill(pid, signal.SIGKILL)
 
 
-def running(client, seconds=0.7, **options):
+def running(client, **options):
     """A run in another thread, which has begun."""
     pool = ThreadPoolExecutor(1)
     run = pool.submit(estimate, slow_model(**options), client=client)
     pool.shutdown(wait=False)
-    time.sleep(seconds)
+    time.sleep(0.7)
     assert not run.done()
     return run
 
@@ -91,9 +93,10 @@ def tasks_left(client):
 
 def test_a_run_whose_workers_are_killed(two_workers):
     expected = estimate(slow_model(0.0, params=travelling.LARGE))
-    run = running(two_workers, params=travelling.LARGE)
+    run = running(two_workers, seconds=0.1, params=travelling.LARGE)
     kill(two_workers, 1)
-    time.sleep(0.3)
+    two_workers.wait_for_workers(2, timeout=60)
+    time.sleep(0.5)
     # With all workers, the arrays that they hold are lost.
     kill(two_workers, 2)
     assert bits(run.result(60)) == bits(expected)
@@ -105,6 +108,7 @@ def test_a_task_that_kills_its_workers(two_workers):
 
     def log_joint(z):
         if os.getpid() != here and (z > 4.0).any():
+            time.sleep(1.0)  # a nanny has then seen its worker start
             os.kill(os.getpid(), signal.SIGKILL)
         return -0.5 * (z**2).sum(-1)
 
