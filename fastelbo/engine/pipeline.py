@@ -83,7 +83,7 @@ class Pipeline(Generic[_Place]):
             if sent.future is not None:
                 sent.future.release()
         self._sent.clear()
-        self._arrays.clear()
+        self._forget_arrays()
 
     def peek(self) -> _Place | None:
         """The place of the next task, or None after the last one."""
@@ -129,6 +129,7 @@ class Pipeline(Generic[_Place]):
         found = self._arrays.get(apart.digest)
         if found is None or found.status in (_CANCELLED, _LOST):
             self._cluster.wait_for_workers()
+            self._forget(apart.digest)
             [found] = self._client.scatter([apart.content], hash=False)
             self._arrays[apart.digest] = found
         return found
@@ -137,7 +138,12 @@ class Pipeline(Generic[_Place]):
         """Release arrays that no task on the way needs."""
         used = {each.digest for sent in self._sent for each in sent.task.apart}
         for digest in self._arrays.keys() - used:
-            del self._arrays[digest]
+            self._forget(digest)
+
+    def _forget(self, digest: str) -> None:
+        # Whoever else refers to the future, such as an error, does not keep the array.
+        if (future := self._arrays.pop(digest, None)) is not None:
+            future.release()
 
     # --- back -----------------------------------------------------------------------------------
 
