@@ -47,7 +47,13 @@ def test_python_m_fastelbo():
     assert done.stdout == f"fastelbo {fe.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["demo", "--no-such-option"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [], ["no-such-command"], ["demo", "--no-such-option"], ["demo", "--cluster", "0"],
+        ["demo", "--cluster", "two"],
+    ],
+)  # fmt: skip
 def test_usage_errors_exit_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
@@ -66,6 +72,12 @@ def test_demo_prints_both_reports(capsys):
     assert "Digits." in printed
     assert "Galaxies." in printed
     assert error == ""
+
+
+def test_demo_on_a_cluster_says_how_to_install_it(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert cli.main(["demo", "--cluster", "2"]) == 2
+    assert 'distributed; install it with: pip install "fastelbo[dask]"' in capsys.readouterr().err
 
 
 def test_demo_writes_an_image(short_demo, tmp_path, capsys):

@@ -1,10 +1,13 @@
 """Estimates on the workers of a cluster: the bits of one process, and clear errors."""
 
+import re
+
 import numpy as np
 import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
+from fastelbo import cli, demo
 from fastelbo.engine import dask_terms, task_sizes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
@@ -152,6 +155,7 @@ def compare(client, name):
 
 @pytest.mark.parametrize("name", ["linear", "few draws", "mixtures", "sobol", "user", "host"])
 def test_terms_are_dask_arrays_of_the_same_bits(one_worker, monkeypatch, name):
+    dask = pytest.importorskip("dask")
     monkeypatch.setattr(dask_terms, "_DRAWS", 2**14)
     make, make_q, options = CASES[name]
     model = make()
@@ -160,11 +164,12 @@ def test_terms_are_dask_arrays_of_the_same_bits(one_worker, monkeypatch, name):
     expected = fe.elbo_terms(model, q, **options)
     found = fe.elbo_terms(model, q, **options, client=one_worker)
     assert type(found) is type(expected)
-    pairs = zip((*found, found.log_weights), (*expected, expected.log_weights), strict=True)
-    for array, each in pairs:
+    arrays = *found, found.log_weights
+    computed = dask.compute(*arrays)
+    for array, got, each in zip(arrays, computed, (*expected, expected.log_weights), strict=True):
         assert array.shape == each.shape
         assert array.npartitions > 1
-        assert array.compute().tobytes() == each.tobytes()
+        assert got.tobytes() == each.tobytes()
 
 
 def test_terms_of_a_model_without_a_batch(one_worker):
@@ -205,3 +210,20 @@ def test_a_bad_draw_is_named_alike(one_worker):
             fe.estimate(model, q, 100_000, rng=1, **options)
         messages.append(str(info.value))
     assert messages[0] == messages[1]
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def test_demo_on_a_cluster(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "digits_report", lambda client: f"{sum(client.nthreads().values())}!")
+    monkeypatch.setattr(demo, "galaxies_report", lambda: "galaxies")
+    assert cli.main(["demo", "--cluster", "2"]) == 0
+    assert re.search(
+        r"2 workers, with a dashboard at http://127.*\n\n2!\n", capsys.readouterr().out
+    )
+
+
+def test_digits_report_names_the_cluster(one_worker):
+    report = demo.digits_report(200, client=one_worker)
+    assert "Time of one call, on 1 threads of 1 workers" in " ".join(report.split())

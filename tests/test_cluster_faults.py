@@ -1,6 +1,7 @@
 """Faults of a cluster: the bits of an undisturbed run, or one clear error."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -12,7 +13,9 @@ from clusters import local_client
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import clients, task_sizes, travelling, workers
+from fastelbo.engine import clients, pipeline, task_sizes, travelling, workers
+from fastelbo.engine.redraw import Redraw
+from fastelbo.engine.requests import new_request
 
 pytestmark = [
     pytest.mark.cluster,
@@ -86,10 +89,9 @@ def tasks_left(client):
 # --- workers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("params", [0, travelling.LARGE])
-def test_a_run_whose_workers_are_killed(two_workers, params):
-    expected = estimate(slow_model(0.0, params))
-    run = running(two_workers, params=params)
+def test_a_run_whose_workers_are_killed(two_workers):
+    expected = estimate(slow_model(0.0, params=travelling.LARGE))
+    run = running(two_workers, params=travelling.LARGE)
     kill(two_workers, 1)
     time.sleep(0.3)
     # With all workers, the arrays that they hold are lost.
@@ -107,9 +109,16 @@ def test_a_task_that_kills_its_workers(two_workers):
         return -0.5 * (z**2).sum(-1)
 
     model = fe.Model(log_joint=log_joint, dim=2, vectorized=True)
-    message = r"lost 4 workers.* that ran the task of data points 0 to 0, draws \d+ to \d+\. They"
-    with pytest.raises(fe.errors.ClusterError, match=message):
+    with pytest.raises(fe.errors.ClusterError) as info:
         estimate(model, client=two_workers)
+    assert "lost 4 workers, one after the other, that had the task of data points" in str(
+        info.value
+    )
+    # One of the ranges that it names has such a draw.
+    request = new_request(model, Q, K, 1, 0, "float64", (), True)
+    (bad,) = np.nonzero((Redraw(request, 0, 1).at(0, K)[:, 0] > 4.0).any(axis=1))
+    ranges = re.findall(r"draws (\d+) to (\d+)", str(info.value))
+    assert any(((int(lo) <= bad) & (bad <= int(hi))).any() for lo, hi in ranges)
     assert tasks_left(two_workers) == []
 
 
@@ -149,15 +158,26 @@ def test_a_cluster_that_is_lost():
             run.result(60)
 
 
-def test_a_cluster_whose_workers_are_gone(monkeypatch):
+@pytest.mark.parametrize("params", [0, travelling.LARGE])
+def test_a_cluster_without_workers(monkeypatch, params):
     pytest.importorskip("distributed")
     monkeypatch.setattr(clients, "PATIENCE", 1.0)
-    monkeypatch.setattr(clients, "ASKED_EVERY", 0.5)
-    with local_client(1) as client:
-        run = running(client)
-        client.cluster.scale(0)
+    monkeypatch.setattr(pipeline, "ASKED_EVERY", 0.5)
+    with local_client(0) as client:
         with pytest.raises(fe.errors.ClusterError, match="no workers for 1 seconds"):
-            run.result(60)
+            estimate(slow_model(0.0, params), client=client)
+        assert tasks_left(client) == []
+
+
+@pytest.mark.parametrize("more", [0, 10_000])
+def test_more_draws_than_a_previous_run(one_worker, more):
+    model = fe.LinearGaussian(np.linspace(-1.0, 1.0, 8)[:, None], [[1.0, 0.3]], noise_cov=0.5)
+    before = {"n_samples": 4 * 8192, "rng": 1, "keep_state": True}
+    first = fe.estimate(model, Q, **before, client=one_worker)
+    assert bits(first) == bits(fe.estimate(model, Q, **before))
+    options = {"n_samples": 4 * 8192 + more, "rng": 1}
+    found = fe.estimate(model, Q, **options, previous=first, client=one_worker)
+    assert bits(found) == bits(fe.estimate(model, Q, **options))
 
 
 # --- clients that are refused -------------------------------------------------------------------
@@ -173,7 +193,7 @@ def test_workers_of_another_kind(monkeypatch, one_worker):
     for name, match in [("python", "Python"), ("stream_version", "stream version")]:
         other = own._replace(**{name: "0"})
         monkeypatch.setattr("fastelbo.engine.orders.facts", lambda other=other: other)
-        with pytest.raises(fe.errors.ClusterError, match=f"another {match}: it has .*{match} 0$"):
+        with pytest.raises(fe.errors.ClusterError, match=f"another {match}: it has .*{match} 0\n"):
             estimate(slow_model(0.0), client=one_worker, allow_mixed=True)
 
 

@@ -7,6 +7,7 @@ again and moves bytes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,9 +60,12 @@ class DaskBackend:
         orders = self._orders(request, workers.chunk_states, (form,), limits, journal=journal)
 
         def source(run: Callable[[Slice], None]) -> None:
-            with Pipeline(self._cluster, orders.tasks()) as pipeline:
-                while (part := pipeline.peek()) is not None:
-                    run(_WorkersSlice(part.points, States(part.points, form), pipeline, orders))
+            begun: deque[int] = deque()
+            tasks = orders.tasks(lambda lo, points: begun.append(points))
+            with Pipeline(self._cluster, tasks) as pipeline:
+                while pipeline.peek() is not None or begun:
+                    points = begun.popleft()
+                    run(_WorkersSlice(points, States(points, form), pipeline, orders))
 
         values = folded_quantities(source, request.points, cut, form, _NoPace(_ALL), tick, journal)
 
@@ -123,7 +127,7 @@ class DaskBackend:
     ) -> Iterator[tuple[tuple[int, int], tuple[int, int], Any]]:
         """Ranges of data points and of draws, and what a job makes of them."""
         orders = self._orders(request, job, args, limits, by_draws=True)
-        with Pipeline(self._cluster, orders.tasks()) as pipeline:
+        with Pipeline(self._cluster, orders.tasks(lambda *_: None)) as pipeline:
             while pipeline.peek() is not None:
                 part, reply = pipeline.take()
                 orders.took(part, reply)

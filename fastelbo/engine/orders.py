@@ -57,13 +57,13 @@ class Orders:
             return self._cut.drawn(part.first), self._cut.drawn(part.stop)
         return part.first, part.stop
 
-    def tasks(self) -> Iterator[Task[Part]]:
-        """The tasks, in the order of their addresses."""
+    def tasks(self, begin: Callable[[int, int], None]) -> Iterator[Task[Part]]:
+        """The tasks in the order of their addresses. ``begin`` is told of slices; see `parts`."""
         request, own = self._request, facts()
         functions, shared = pack_functions(request)
         group, slice_of = group_size(request), None
         for part in parts(
-            request.points, self._cut, group, self._sizes, self._limits, self._journal
+            request.points, self._cut, group, self._sizes, self._limits, begin, self._journal
         ):
             if slice_of != (part.lo, part.points):
                 slice_of = part.lo, part.points

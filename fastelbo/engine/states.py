@@ -90,16 +90,22 @@ class States:
         chunks = np.empty((points, n_chunks, self.moments.shape[1]))
         top_rows = scratch((points, n_steps, *self.row_shape))
         fill(chunks, top_rows)
-        if self._fresh and n_chunks == 1 and not _continues(chunks[:, 0]):
+        self._fold(chunks, top_rows)
+        return chunks
+
+    def _fold(self, chunks: Floats, top_rows: Floats) -> None:
+        """Append chunks, and their rows of largest values: one for each step, or one for all."""
+        points, single = len(chunks), top_rows.shape[1] == 1
+        if self._fresh and chunks.shape[1] == 1 and not _continues(chunks[:, 0]):
             # The state of a single chunk is already that of all draws.
             self.moments, self.top_rows, self._fresh = chunks[:, 0], top_rows[:, 0], False
-            return chunks
-        # A launch may be interrupted, so the states so far are never written to. The top row of a
-        # single step is read before the new one is written in its place.
+            return
+        # A launch may be interrupted, so the states so far are never written to. A single top row
+        # is read before the new one is written in its place.
         moments, capacity = self.moments.copy(), self.capacity
-        rows = top_rows[:, 0] if n_steps == 1 else np.empty((points, *self.row_shape))
-        if self._fresh and n_steps == 1:
-            # The top row of a single step is already the top row of all draws.
+        rows = top_rows[:, 0] if single else np.empty((points, *self.row_shape))
+        if self._fresh and single:
+            # A single top row is already the top row of all draws.
             capacity = 0
         launch(
             drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
@@ -108,8 +114,8 @@ class States:
         )  # fmt: skip
         self.moments, self.top_rows, self._fresh = moments, rows, False
         if self.of_replicates is not None:
-            self.of_replicates.append_steps(chunks.reshape(points, n_steps, self.replicates, -1))
-        return chunks
+            shape = points, -1, self.replicates, chunks.shape[2]
+            self.of_replicates.append_steps(chunks.reshape(shape))
 
     def copy(self) -> States:
         """An independent copy of the states. It shares their arrays, which are never written to."""
@@ -161,14 +167,11 @@ class States:
 
         The chunks are those of some steps; see `Cut`.
         """
-
-        def fill(chunks: Floats, chunk_rows: Floats) -> None:
-            chunks[...] = moments
-            if self.capacity:
-                chunk_rows[..., top_k.THRESHOLD], chunk_rows[..., top_k.COUNT] = -np.inf, 0.0
-                chunk_rows[:, 0, :, : top_rows.shape[2]] = top_rows
-
-        self.advance(moments.shape[1] // self.replicates, fill)
+        rows = np.empty((len(moments), 1, *self.row_shape))
+        if self.capacity:
+            rows[..., top_k.THRESHOLD], rows[..., top_k.COUNT] = -np.inf, 0.0
+            rows[:, 0, :, : top_rows.shape[2]] = top_rows
+        self._fold(np.require(moments, requirements=["C", "A", "W"]), rows)
 
     def append_steps(self, chunks: Floats) -> None:
         """Append states (points, steps, replicates, size) to the states of replicates."""

@@ -1,4 +1,4 @@
-"""Ranges of data points and draws for the tasks of a cluster: about a second of work each.
+"""Ranges of data points and draws for the tasks of a cluster: a second of work, or more for many.
 
 No bit of a result depends on them, only the time that it takes.
 """
@@ -11,8 +11,10 @@ from typing import NamedTuple
 from ..kernels.draws.blocks import Cut
 from .loop import Journal, slices
 
-# Seconds of a task. A second costs the scheduler, which takes about a millisecond for one, nothing.
+# Seconds of a task, and the most tasks that begin in a second: the scheduler takes a few
+# milliseconds for one, so that tasks on many threads are longer.
 _SECONDS = 1.0
+_MOST_TASKS = 100.0
 # At the end tasks are shorter, so that all threads finish at about the same time.
 _LEAST_SECONDS = 0.1
 # Rounds of tasks that the rest of the draws makes.
@@ -43,8 +45,10 @@ class TaskSizes:
         """The draws of the next task."""
         if not self._rate:
             return self._first
-        share = self._left / (_ROUNDS * max(1, self._threads()))
-        seconds = min(_SECONDS, max(_LEAST_SECONDS, share / self._rate))
+        threads = max(1, self._threads())
+        share = self._left / (_ROUNDS * threads)
+        longest = max(_SECONDS, threads / _MOST_TASKS)
+        seconds = min(longest, max(_LEAST_SECONDS, share / self._rate))
         return max(1, int(self._rate * seconds))
 
     def give(self, draws: int) -> None:
@@ -74,12 +78,14 @@ def parts(
     group: int,
     sizes: TaskSizes,
     limits: Limits,
+    begin: Callable[[int, int], None],
     journal: Journal | None = None,
 ) -> Iterator[Part]:
     """Parts of all draws in the order of their addresses, each made when it is asked for.
 
-    Slices begin at multiples of ``group``. Where a journal keeps what is folded, whole chunks and
-    the last one are apart.
+    ``begin(lo, points)`` is told of each slice before its parts, of which there are none if a
+    journal has them all. Slices begin at multiples of ``group``. Where a journal keeps what is
+    folded, whole chunks and the last one are apart.
     """
     whole = cut.steps if journal is None else cut.draws // cut.chunk
     whole_steps = min(cut.steps, max(1, limits.most // max(1, limits.a_step)))
@@ -89,6 +95,7 @@ def parts(
         return max(1, fit // group) * group
 
     for lo, count in slices(points, journal, most_points):
+        begin(lo, count)
         first = 0 if journal is None else journal.first_step(lo)
         while first < cut.steps:
             fit = min(sizes.draws() // (count * cut.drawn(1)), limits.steps(count))
