@@ -177,7 +177,7 @@ def estimate(
     checkpoint_every : float
         Seconds between two writes of the checkpoint. It is written between launches of about a
         quarter of a second, at the end, and when an error or Ctrl-C ends the run. Where a write
-        takes more than a tenth of a second, it is as seldom as 100 times that.
+        takes more than a tenth of a second, it is as seldom as 200 times that.
     keep_state : bool
         Whether to keep the states of all data points in ``state`` of the estimate, for
         ``previous``. `Estimate.state` says how much memory they take.
