@@ -561,6 +561,12 @@ def test_another_stream_version_or_machine(tmp_path, monkeypatch):
     with pytest.warns(fe.errors.CheckpointWarning, match=r"numba 0\.1, not") as caught:
         assert all_bits(run("linear", 9000, checkpoint=path)) == all_bits(expected)
     assert caught[0].filename == __file__
+    kept = run("linear", 9000, keep_state=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("fastelbo.engine.resume.machine", lambda: machine() | {"numba": "0.1"})
+        with pytest.warns(fe.errors.CheckpointWarning, match=r"previous .*, not 0\.1") as caught:
+            run("linear", 10_000, previous=kept)
+    assert caught[0].filename == __file__
     monkeypatch.setitem(checkpoints._FORMAT, "stream_version", 4)
     with pytest.raises(fe.errors.CheckpointMismatchError, match="'stream_version': 3}, expected"):
         run("linear", 9000, checkpoint=path)
