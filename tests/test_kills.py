@@ -27,17 +27,19 @@ import fastelbo as fe
 from fastelbo.kernels.cpu import launch
 launch._SLICE_SECONDS = 0.02
 
-def run(path, threads=None):
+def run(path, n=400_000):
     model = fe.LinearGaussian(np.eye(24, 8), np.eye(8), noise_cov=0.5)
     q = fe.Gaussian(np.zeros(8), scale=0.8)
     return fe.estimate(
-        model, q, 400_000, rng=5, checkpoint=path, checkpoint_every=0.03, n_threads=threads
+        model, q, n, rng=5, checkpoint=path, checkpoint_every=0.03
     )
 """
 CHILD = (
     RUN
     + """
 import sys
+# Kernels are loaded before.
+run(None, 10_000)
 print("ready", flush=True)
 run(sys.argv[1])
 print("done", flush=True)

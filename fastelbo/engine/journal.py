@@ -23,7 +23,7 @@ _READ = "read."
 # What takes longer to write than so many seconds is written so seldom that it takes at most this
 # share of the time.
 _SHORT = 0.1
-_SHARE = 0.01
+_SHARE = 0.005
 
 
 class Base(NamedTuple):

@@ -24,8 +24,10 @@ class KeptState(Frozen):
     """
 
     n_samples: int
-    # By what the run is known, and the number of the largest log weights that are whole.
+    # By what the run is known, what else the last bits depend on, and how many of the largest log
+    # weights are whole.
     facts: Mapping[str, Any]
+    machine: Mapping[str, Any]
     capacity: int
     moments: Floats
     top_rows: Floats
@@ -34,13 +36,14 @@ class KeptState(Frozen):
         self,
         n_samples: int,
         facts: Mapping[str, Any],
+        machine: Mapping[str, Any],
         capacity: int,
         moments: Floats,
         top_rows: Floats,
     ) -> None:
         self._set(
-            n_samples=n_samples, facts=dict(facts), capacity=capacity, moments=moments,
-            top_rows=top_rows,
+            n_samples=n_samples, facts=dict(facts), machine=dict(machine), capacity=capacity,
+            moments=moments, top_rows=top_rows,
         )  # fmt: skip
 
     @property
