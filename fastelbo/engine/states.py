@@ -212,7 +212,7 @@ class States:
         if self.capacity:
             clear_rows(rows)
             rows[:, 0, :, : top_rows.shape[2]] = top_rows
-        self._fold(np.require(moments, requirements="CAW"), rows)
+        self._fold(np.require(moments, requirements=["C", "A", "W"]), rows)
 
     def append_steps(self, chunks: Floats) -> None:
         """Append states (points, steps, replicates, size) to the states of replicates."""
