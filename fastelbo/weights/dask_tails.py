@@ -1,7 +1,8 @@
 """Smoothing and cross-validation of log weights in a Dask array.
 
 They need all draws of a data point at once. So a task takes whole rows of some data points, and
-does with them what is done with an array in main memory: the bits are the same.
+does with them what is done with an array in main memory: the bits are the same. Only the relative
+efficiency of chains is the same to rounding, as NumPy sums columns in an order of their layout.
 """
 
 from __future__ import annotations
@@ -21,8 +22,7 @@ from ..arrays.inputs import as_array
 from ..arrays.lazy import is_dask_array
 from ..errors import InvalidInputError, InvalidWeightError
 from ..validation import Floats, Integers
-from .diagnostics import Flags
-from .loo_pointwise import Pointwise, by_chain, computed_alone, pointwise
+from .loo_pointwise import Pointwise, by_chain, pointwise
 from .pareto import tail_length
 from .smoothing import BadNumbers, TailRows, efficiencies
 
@@ -54,7 +54,7 @@ class DaskTailRows:
 
     def fit(self) -> Floats:
         """See `TailRows`."""
-        found = _results(self._draws, self._parts, _fit, (self._efficiency,))
+        found = _results(self._draws, self._parts, _fit, self._efficiency)
         [values] = _joined(self._draws, self._parts, found)
         return values
 
@@ -69,8 +69,7 @@ def pointwise_of_dask(
 ) -> Pointwise:
     """See `loo_pointwise.pointwise_of_array`."""
     parts = _rows_of(draws)
-    alone = computed_alone(draws.batch, draws.length) if efficiency is None else None
-    found = _results(draws, parts, _pointwise, (efficiency, alone), correction)
+    found = _results(draws, parts, _pointwise, efficiency, correction)
     if len(draws.axes) == 2:
         refuse_copies(_in_all([equal for _, equal in found]), draws.name)
     return Pointwise(*_joined(draws, parts, [arrays for arrays, _ in found]))
@@ -108,10 +107,10 @@ def _fit(draws: Draws, efficiency: Floats) -> Found:
 
 
 def _pointwise(
-    draws: Draws, efficiency: Floats | None, alone: Flags | None, correction: Floats | None
+    draws: Draws, efficiency: Floats | None, correction: Floats | None
 ) -> tuple[Found, Equal]:
     equal = equal_chains(by_chain(draws)) if len(draws.axes) == 2 else {}
-    return _caught(lambda: pointwise(draws, efficiency, correction, alone, _BoxRows)), equal
+    return _caught(lambda: pointwise(draws, efficiency, correction, _BoxRows)), equal
 
 
 def _caught(function: Callable[[], tuple[Floats, ...]]) -> Found:
@@ -144,22 +143,19 @@ def _results(
     draws: Draws,
     parts: Parts,
     function: Callable[..., Any],
-    of_points: tuple[Any, ...],
+    efficiency: Floats | None,
     *args: Any,
 ) -> list[Any]:
-    """The results of ``function(draws, *own, *args)`` for every box.
-
-    ``own`` is what the arrays ``of_points``, which may be None, have of its data points.
-    """
+    """The results of ``function(draws, efficiency, *args)`` for every box."""
     x, bare = draws.array, draws._replace(array=None)
 
     def tasks() -> Iterator[Task]:
         for box in parts.boxes:
-            own = [None if each is None else np.array(each[box]) for each in of_points]
-            yield task_of(_of_block, parts, x, box, parts.spans[0], function, bare, *own, *args)
+            own = None if efficiency is None else np.array(efficiency[box])
+            yield task_of(_of_block, parts, x, box, parts.spans[0], function, bare, own, *args)
 
     if not parts.boxes:
-        return [_of_block(np.empty(x.shape, x.dtype), function, bare, *of_points, *args)]
+        return [_of_block(np.empty(x.shape, x.dtype), function, bare, efficiency, *args)]
     with closing(in_order(x, tasks())) as results:
         return list(results)
 

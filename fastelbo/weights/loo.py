@@ -43,7 +43,8 @@ def loo(
         or from an approximation of it. The dimensions "chain" and "draw", or "sample", of an xarray
         object are its draws; all others are observations. Of an InferenceData or DataTree, they are
         looked for in the group "log_likelihood". A Dask array is never loaded: a task takes all
-        draws of some observations, as in `psis`, and gives its results by observation.
+        draws of some observations, as in `psis`, and gives its results by observation. They are the
+        same, or those of an ``r_eff`` that differs by rounding if it is computed.
     r_eff : float or (N,) array_like, optional
         Relative efficiency of the draws for ``p(y_i | z_s)``: effective number of draws over number
         of draws. By default it is computed where the chains are known, by three axes or by the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +13,8 @@ from ..arrays.inputs import constant, in_native_floats
 from ..errors import InvalidWeightError
 from ..kernels.cpu import tails
 from ..kernels.jit.threads import apart
-from ..validation import Floats, Integers
+from ..validation import Floats
 from .convergence import effective_draws, halves
-from .diagnostics import Flags
 from .reductions import logsumexp_of_rows
 from .smoothing import TailRows
 
@@ -48,15 +46,13 @@ def pointwise(
     draws: Draws,
     efficiency: Floats | None,
     correction: Floats | None,
-    alone: Flags | None = None,
     kind: type[TailRows] = TailRows,
 ) -> Pointwise:
     """The results of log likelihoods; ``efficiency`` None is computed from their chains.
 
-    ``correction`` is log p - log q of each draw of an approximate posterior; for ``alone`` see
-    `relative_efficiency`.
+    ``correction`` is log p - log q of each draw of an approximate posterior.
     """
-    efficiency = relative_efficiency(draws, alone) if efficiency is None else efficiency
+    efficiency = relative_efficiency(draws) if efficiency is None else efficiency
     rows = kind(draws, efficiency, sign=-1.0)
     with np.errstate(over="ignore"):
         log_sum = logsumexp_of_rows(rows.x, rows.n_threads).astype(rows.x.dtype).reshape(-1)
@@ -75,53 +71,22 @@ def by_chain(draws: Draws) -> np.ndarray[Any, Any]:
     return np.moveaxis(draws.array, draws.axes[::-1] if named else draws.axes, (0, 1))
 
 
-def relative_efficiency(draws: Draws, alone: Flags | None = None) -> Floats:
+def relative_efficiency(draws: Draws) -> Floats:
     """Effective number of draws of each likelihood over their number, from chains.
 
-    It is 1 where chains are too short to tell. ``alone`` says which observations are computed
-    alone, by default those that `computed_alone` tells of.
+    It is 1 where chains are too short to tell. Its last bits depend on the layout of the array.
     """
     array = in_native_floats(by_chain(draws))
     columns = array.reshape(*array.shape[:2], math.prod(draws.batch))
-    if alone is None:
-        alone = computed_alone(draws.batch, draws.length)
+    step = max(1, _BLOCK // draws.length)
     efficiency = np.ones(columns.shape[2])
-    for members in _groups(alone.reshape(-1), draws.length):
-        part = columns[..., members].astype(np.float64)
+    for lo in range(0, len(efficiency), step):
+        part = columns[..., lo : lo + step].astype(np.float64)
         with np.errstate(under="ignore", over="ignore", invalid="ignore"):
             likelihood = np.exp(part - part.max(axis=(0, 1)))
         found = effective_draws(halves(likelihood)) / draws.length
-        efficiency[members] = np.where(np.isfinite(found), found, 1.0)
+        efficiency[lo : lo + step] = np.where(np.isfinite(found), found, 1.0)
     return efficiency.reshape(draws.batch)
-
-
-def computed_alone(batch: tuple[int, ...], length: int) -> Flags:
-    """Which of so many observations are left over alone where as many as fit go together.
-
-    NumPy sums one column in another order than several, so that the last bits tell.
-    """
-    alone = np.zeros(batch, bool)
-    step = _step(length)
-    alone.reshape(-1)[::step] = step == 1
-    if alone.size % step == 1:
-        alone.reshape(-1)[-1] = True
-    return alone
-
-
-def _groups(alone: Flags, length: int) -> Iterator[slice | Integers]:
-    """The columns that go together. One that is not to be alone goes with itself."""
-    step, together = _step(length), np.flatnonzero(~alone)
-    for lo in range(0, len(together), step):
-        members = together[lo : lo + step]
-        start, stop = int(members[0]), int(members[-1]) + 1
-        whole = stop - start == len(members) > 1
-        yield slice(start, stop) if whole else np.resize(members, max(2, len(members)))
-    for i in np.flatnonzero(alone).tolist():
-        yield slice(i, i + 1)
-
-
-def _step(length: int) -> int:
-    return max(1, _BLOCK // length)
 
 
 def _smoothed(rows: TailRows, correction: Floats | None) -> tuple[Floats, Floats, Floats]:
