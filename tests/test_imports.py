@@ -218,6 +218,14 @@ def test_no_call_changes_the_filters_of_warnings(name):
         assert "catch_warnings(" not in SOURCES[name].read_text("utf-8")
 
 
+@each_module
+def test_cached_properties_hold_no_lock(name):
+    if name != "fastelbo.caching":
+        text = SOURCES[name].read_text("utf-8")
+        assert "functools.cached_property" not in text
+        assert "functools import cached_property" not in text
+
+
 # --- docstrings ---------------------------------------------------------------------------------
 
 
