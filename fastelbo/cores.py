@@ -18,7 +18,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 # The first that is a positive number counts.
@@ -62,12 +62,21 @@ def _setting() -> tuple[str, int] | None:
     return None
 
 
-def _affinity() -> int:
-    if (count := getattr(os, "process_cpu_count", None)) is not None:  # of Python 3.13
-        return count() or 1
+def _count_of_system() -> Callable[[], int | None]:
+    """What counts the cores of the affinity, or else all."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        count: Callable[[], int | None] = os.process_cpu_count
+        return count
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return lambda: len(os.sched_getaffinity(0))
+    return os.cpu_count
+
+
+_count = _count_of_system()
+
+
+def _affinity() -> int:
+    return _count() or 1
 
 
 # --- cgroups ------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import FastElboWarning
+from .inner_warnings import warn
 from .validation import as_flag
 
 # Takes the number of draws that finished since the last call.
@@ -26,7 +26,7 @@ def progress_bar(wanted: bool, total: int | None) -> Iterator[Tick]:
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        warnings.warn(
+        warn(
             "progress=True shows no bar, because tqdm is not installed",
             FastElboWarning,
             stacklevel=4,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from .engine.estimation import estimate
 from .engine.mixture_fit import fit_mixture
 from .engine.summaries import summarize
 from .engine.terms import elbo_terms
-from .errors import FastElboWarning
+from .inner_warnings import collected
 from .models.categorical import Categorical
 from .models.location_scale import Gaussian
 from .weights.bounds import cubo, iw_elbo
@@ -34,9 +32,8 @@ def warmup() -> None:
     p, q = Gaussian([0.0], scale=1.0), Gaussian([0.0], scale=1.5)
     weights = np.zeros((2, 40))
     rows = 0.1 * np.arange(80.0).reshape(2, 40) % 1.0
-    with warnings.catch_warnings():
-        # So few draws are too few on purpose.
-        warnings.simplefilter("ignore", FastElboWarning)
+    # So few draws are too few on purpose.
+    with collected():
         estimate(p, q, n_samples=2, rng=0)
         elbo_terms(p, q, n_samples=2, rng=0)
         estimate(p, q, n_samples=4, rng=0, sampler="sobol", replicates=2, iw_sizes=[2])

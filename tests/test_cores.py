@@ -151,14 +151,14 @@ def test_an_affinity_that_changes_counts_at_once(machine, monkeypatch):
 
 def test_systems_without_affinity_count_all_cores(monkeypatch):
     monkeypatch.setattr(os, "process_cpu_count", lambda: 3, raising=False)
-    assert cores._affinity() == 3
+    assert cores._count_of_system()() == 3
     monkeypatch.delattr(os, "process_cpu_count")
     if hasattr(os, "sched_getaffinity"):
-        assert cores._affinity() == len(os.sched_getaffinity(0))
+        assert cores._count_of_system()() == len(os.sched_getaffinity(0))
         monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
-    assert cores._affinity() == 5
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores._count_of_system()() == 5
+    monkeypatch.setattr(cores, "_count", lambda: None)
     assert cores._affinity() == 1
 
 

@@ -114,7 +114,7 @@ def test_no_circles(types):
 # Rooms (folders and files), from the inside out. A room imports itself and the rooms on the lines
 # before its own. Rooms on one line do not import each other.
 ROOMS = [
-    ["version", "errors", "caching"],
+    ["version", "errors", "caching", "inner_warnings"],
     ["validation", "optional", "frozen", "special", "cores"],
     ["random", "progress"],
     ["kernels", "reference"],
@@ -209,6 +209,21 @@ def test_only_compile_names_options(name):
             assert not {alias.name for alias in node.names} & DECORATORS
         if isinstance(node, ast.Attribute) and ast.unparse(node.value).startswith("numba"):
             assert node.attr not in DECORATORS
+
+
+@each_module
+def test_no_call_changes_the_filters_of_warnings(name):
+    # They are of the whole process. What has it for itself, or imports, may change them.
+    if name.removeprefix("fastelbo.") not in ("cli", "demo", "kernels.cuda.device"):
+        assert "catch_warnings(" not in SOURCES[name].read_text("utf-8")
+
+
+@each_module
+def test_cached_properties_hold_no_lock(name):
+    if name != "fastelbo.caching":
+        text = SOURCES[name].read_text("utf-8")
+        assert "functools.cached_property" not in text
+        assert "functools import cached_property" not in text
 
 
 # --- docstrings ---------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ unconstrained parameters, of 6 to 8 digits unless ``sig_figs`` asks for more.
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from ..errors import FastElboWarning, InvalidInputError
+from ..inner_warnings import warn
 from ..validation import Floats
 from . import text
 from .choice import ChoiceError
@@ -114,7 +114,7 @@ def log_weights(table: Table, path: str) -> np.ndarray[Any, Any]:
     _refuse_resampled(table)
     log_p, log_q = table.read([table.names.index(model), table.names.index(approximation)]).T
     if not normalised:
-        warnings.warn(
+        warn(
             f"{path}: CmdStan leaves the normalising constant out of {approximation}, so "
             "log_evidence, elbo and all bounds are off by one unknown number, the same for each; "
             "jensen_gap, ess, pareto_k and standard errors are right",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import DrawsAxisWarning, FastElboWarning, InvalidInputError
+from ..inner_warnings import warn
 from ..validation import as_count, shown
 from .dask_arrays import checked_dask_array
 from .devices import on_device
@@ -163,7 +163,7 @@ def warn_user(kind: type[FastElboWarning], message: str) -> None:
     depth, frame = 1, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(message, kind, stacklevel=depth)
+    warn(message, kind, stacklevel=depth)
 
 
 def _one_axis(axis: int | None, default: int, ndim: int) -> tuple[int, ...]:

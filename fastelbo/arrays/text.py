@@ -6,7 +6,6 @@ import csv
 import io
 import itertools
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import IO
 import numpy as np
 
 from ..errors import FastElboWarning
+from ..inner_warnings import warn
 from ..validation import Floats
 from .choice import Choice, ChoiceError, listed
 
@@ -183,7 +183,7 @@ def _names(first: list[str], second: list[str]) -> list[str]:
     if not counted or all(each.lstrip("+-").isdecimal() for each in second[-len(numbered) :]):
         return []
     if numbered == first:
-        warnings.warn(
+        warn(
             f"the first line, {','.join(first[:5])}, is taken for the numbers of columns, as "
             "pandas writes them, not for log weights",
             FastElboWarning,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import AdaptationWarning, InvalidInputError, LabelSwitchingWarning
+from ..inner_warnings import warn
 from ..models.counted import CountedJoint, single_model
 from ..models.exchangeable import missed_symmetry
 from ..models.laplace import as_starts, covariance, find_modes
@@ -179,7 +179,7 @@ def adapt(
     found = Adaptation(fit.q, run.estimate, tuple(fit.history), joint.evaluations, problems)
     if problems:
         kind = AdaptationWarning if missed is None else LabelSwitchingWarning
-        warnings.warn(f"the estimate is flagged: {'; '.join(problems)}", kind, stacklevel=2)
+        warn(f"the estimate is flagged: {'; '.join(problems)}", kind, stacklevel=2)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..arrays.devices import in_slices, require_device
 from ..errors import InvalidInputError, NoDeviceFormWarning
+from ..inner_warnings import warn
 from ..kernels.cpu.launch import Pace
 from ..kernels.draws.blocks import Density, Plan
 from ..models.protocol import ExactModel, Expectations, LatentModel
@@ -55,7 +55,7 @@ def if_compiled(request: EstimateRequest, index: int) -> CUDABackend | None:
     try:
         backend.prepare(request)
     except InvalidInputError as error:
-        warnings.warn(f'{error}, as does "auto"', NoDeviceFormWarning, stacklevel=5)
+        warn(f'{error}, as does "auto"', NoDeviceFormWarning, stacklevel=5)
         return None
     return backend
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInputError, VarianceFloorWarning
+from ..inner_warnings import warn
 from ..models.factors import em_step, principal_components, profile, rotated
 from ..models.linear_gaussian import LinearGaussian
 from ..models.location_scale import Gaussian
@@ -244,7 +244,7 @@ def _warn_of_floors(noise: Floats, variance: Floats, constant: NDArray[np.bool_]
     """Name features whose noise is at its floor: constant ones, and those that loadings explain."""
     if constant.any():
         share = -0.5 * (_LOG_2PI + np.log(noise[constant])).sum()
-        warnings.warn(
+        warn(
             f"features {_names(constant)} of x are constant: their noise has the floor "
             f"{noise[constant][0]:.2g}, {_FLOOR:g} of the mean variance, as the likelihood has no "
             f"bound; they add {share:.4g} nats to the log evidence of each data point",
@@ -253,7 +253,7 @@ def _warn_of_floors(noise: Floats, variance: Floats, constant: NDArray[np.bool_]
         )
     at_floor = ~constant & (noise <= (1.0 + _AT_FLOOR) * _FLOOR * variance)
     if at_floor.any():
-        warnings.warn(
+        warn(
             f"the noise of features {_names(at_floor)} of x is at its floor, {_FLOOR:g} of their "
             "variance: the loadings explain them whole (a Heywood case); fewer columns of loadings "
             "may help",

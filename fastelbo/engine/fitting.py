@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from ..errors import (
     FitNotConvergedWarning,
     InvalidInputError,
 )
+from ..inner_warnings import collected, warn
 from ..models.categorical import Categorical
 from ..models.linear_gaussian import LinearGaussian
 from ..models.location_scale import Gaussian
@@ -190,8 +190,7 @@ def fit(
     (20,)
     """
     # Methods, and the fresh draws, warn at the line that called this function.
-    with np.errstate(all="ignore"), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with np.errstate(all="ignore"), collected() as caught:
         options = FitOptions(
             wrt=as_choice(wrt, "wrt", ("q", "model")),
             n_samples=count_or_none(n_samples, "n_samples"),
@@ -217,8 +216,8 @@ def fit(
         found = _result(used, fitted, fresh, options)
     for each in caught:
         # A q that is exact has equal weights.
-        if not issubclass(each.category, ConstantWeightsWarning):
-            warnings.warn(each.message, each.category, stacklevel=2)
+        if not isinstance(each, ConstantWeightsWarning):
+            warn(each, stacklevel=2)
     return found
 
 
@@ -234,7 +233,7 @@ def _result(method: str, fitted: Fitted, n_eval: int | None, options: FitOptions
         recorder.add(0, float(reached.elbo.value), float(reached.elbo.se), 0)
         history = recorder.history
     if not fitted.converged:
-        warnings.warn(
+        warn(
             f"the fit did not converge: {fitted.message}; a larger max_iter or tol may help",
             FitNotConvergedWarning,
             stacklevel=2,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 
-from ..errors import FastElboWarning
+from ..inner_warnings import collected
 from ..models.counted import CountedJoint
 from ..random import pilot_key
 from ..results.estimate import Estimate
@@ -166,7 +165,6 @@ class FreshRun:
     def _summary(self, parts: list[ElboTerms]) -> Estimate:
         terms = ElboTerms(*(np.concatenate(each) for each in zip(*parts, strict=True)))
         joint = bool(getattr(self._joint.model, "is_joint", False))
-        with warnings.catch_warnings():
-            # The adaptation says in its own words what is wrong.
-            warnings.simplefilter("ignore", FastElboWarning)
+        # The adaptation says in its own words what is wrong.
+        with collected():
             return summarize(terms.log_weights if joint else terms)

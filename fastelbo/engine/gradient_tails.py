@@ -6,12 +6,10 @@ and a draw grow as fast: they have one tail index. Draws of a Gaussian have all 
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FastElboWarning
+from ..inner_warnings import collected
 from ..models.location_scale import StudentT
 from ..models.mixture import Mixture
 from ..weights.pareto import k_threshold
@@ -25,8 +23,7 @@ def heavy_points(request: EstimateRequest, n_threads: int | None) -> NDArray[np.
     family = q.components if isinstance(q, Mixture) else q
     if not isinstance(family, StudentT) or not request.points:
         return np.zeros(request.points, np.bool_)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FastElboWarning)
+    with collected():
         found = estimate(
             request.model, q, request.n_samples, rng=request.key, iw_sizes=(), backend="cpu",
             first_index=request.first_index, n_threads=n_threads,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import FitNotConvergedWarning, InvalidInputError, VarianceFloorWarning
+from ..inner_warnings import warn
 from ..kernels.cpu.mixture_em import mixture_sums
 from ..models.gaussian_components import COVARIANCE_TYPES, GaussianComponents
 from ..models.location_scale import Gaussian
@@ -290,7 +290,7 @@ def _warned(best: Climb, data: MixtureData, floor: float) -> tuple[str, ...]:
 
 
 def _warn(message: str, kind: type[Warning]) -> None:
-    warnings.warn(message, kind, stacklevel=5)
+    warn(message, kind, stacklevel=5)
 
 
 def _plural(numbers: Sequence[int]) -> str:

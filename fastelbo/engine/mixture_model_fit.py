@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from ..errors import FitNotConvergedWarning, InvalidInputError
+from ..inner_warnings import collected, warn
 from ..models.mixture_model import MixtureModel
 from ..results.fit import FitHistory
 from .fitted import FitOptions, Fitted
@@ -20,12 +19,14 @@ def fit_classes(model: MixtureModel, method: str, options: FitOptions) -> tuple[
             f'method must be "auto" or "em" for a MixtureModel and wrt="model", got {method!r}'
         )
     given = {"max_iter": options.max_iter, "tol": options.tol, "n_threads": options.n_threads}
-    with warnings.catch_warnings():
-        # `fit` has this warning of all methods.
-        warnings.simplefilter("ignore", FitNotConvergedWarning)
+    with collected() as caught:
         found = fit_mixture_model(
             model, rng=options.key, **{name: v for name, v in given.items() if v is not None}
         )
+    for each in caught:
+        # `fit` has this warning of all methods.
+        if not isinstance(each, FitNotConvergedWarning):
+            warn(each, stacklevel=2)
     rows = len(found.history.seconds)
     points = model.x.size // model.x.shape[-1]
     history = FitHistory(

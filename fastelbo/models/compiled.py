@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..caching import cached_property
 from ..errors import InvalidInputError, OneDrawAtATimeWarning
+from ..inner_warnings import warn
 from ..kernels.cpu.launch import ELEMENT_WORK
 from ..kernels.draws.blocks import LANES, Call
 from ..kernels.vectors.arguments import Arguments
@@ -44,7 +44,7 @@ class CompiledDensity(CalledDensity):
         found = probe(function, dim)
         reason = self._built.reason
         if reason is not None:
-            warnings.warn(_one_at_a_time(function, reason), OneDrawAtATimeWarning, stacklevel=4)
+            warn(_one_at_a_time(function, reason), OneDrawAtATimeWarning, stacklevel=4)
         compare(function, found, self._values)
         if argument == "log_joint":
             require_all_coordinates(function, found, self._values)
@@ -57,7 +57,7 @@ class CompiledDensity(CalledDensity):
             of_gradient = self._built_gradient.reason
             if reason is None and of_gradient is not None:
                 warning = _one_at_a_time(gradient, of_gradient)
-                warnings.warn(warning, OneDrawAtATimeWarning, stacklevel=4)
+                warn(warning, OneDrawAtATimeWarning, stacklevel=4)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

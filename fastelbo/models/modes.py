@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -129,8 +128,7 @@ def _climb(joint: CountedJoint, z: Floats, value: float, scale: Floats) -> tuple
         height = -np.inf if np.isnan(height) else height
         return -height, -scale * slope
 
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with np.errstate(all="ignore"):
         result = minimize(
             negative, np.zeros(len(z)), jac=True, method="BFGS", options={"gtol": _GRADIENT}
         )

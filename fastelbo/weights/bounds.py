@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from ..errors import (
     InvalidInputError,
     ShortTailWarning,
 )
+from ..inner_warnings import warn
 from ..kernels.jit.threads import apart
 from ..random import RandomState, generator
 from ..validation import Floats, as_choice, as_count, as_number
@@ -439,4 +439,4 @@ def _warn(rows: Floats, value: Floats, se: Floats, index: Floats | None = None) 
     for kind, flags, message in found:
         if flags.any():
             where = f"{int(flags.sum())} of {flags.size} (first: {np.flatnonzero(flags)[0]})"
-            warnings.warn(f"{message}, for {where}", kind, stacklevel=3)
+            warn(f"{message}, for {where}", kind, stacklevel=3)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from .. import inner_warnings
 from ..errors import (
     AllWeightsZeroWarning,
     ConstantWeightsWarning,
@@ -41,7 +41,7 @@ _TOTAL_BIAS = 0.25
 
 def warn(kind: type[FastElboWarning], message: str, depth: int = 0) -> None:
     """Warn at the line that called a public function; ``depth`` counts additional calls between."""
-    warnings.warn(message, kind, stacklevel=4 + depth)
+    inner_warnings.warn(message, kind, stacklevel=4 + depth)
 
 
 def places(flags: Flags, worst: Floats) -> str:

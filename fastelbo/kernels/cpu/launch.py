@@ -78,7 +78,9 @@ def launch(
     that it writes to may be one that anybody keeps.
     """
     share = compiled(function)
-    threads = min(n_threads, most_threads()) if n_threads else available_threads()
+    threads = n_threads or available_threads()
+    if n_threads is not None and threads > 1:
+        threads = min(threads, most_threads())
     parts = max(_PARTS * threads, int(work / (_SHORT_WORK if short else _PART_WORK)))
     waits = work > _LONG_WORK and can_wait()
     if waits or not getattr(share, "overloads", True):

@@ -162,10 +162,8 @@ def _fragment_compiler(interleave: int, rolled: bool) -> type:
 
 def numba_threads() -> int:
     """The number of threads that numba would use. To ask numba itself starts all of them."""
-    with contextlib.suppress(Exception):
-        if not numba.np.ufunc.parallel._is_initialized:
-            return int(numba.config.NUMBA_NUM_THREADS)
-    return int(numba.get_num_threads())
+    has_started = getattr(numba.np.ufunc.parallel, "_is_initialized", True)
+    return int(numba.get_num_threads() if has_started else numba.config.NUMBA_NUM_THREADS)
 
 
 def _fork_between_compilations() -> None:
