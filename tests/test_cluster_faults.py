@@ -31,7 +31,7 @@ K = 400_000
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
     # A nanny whose worker dies while it starts gives up. Rather an error than a long wait.
-    monkeypatch.setattr(clients, "PATIENCE", 30.0)
+    monkeypatch.setattr(clients, "PATIENCE", 120.0)
     monkeypatch.setattr(task_sizes, "_SECONDS", 0.1)
     monkeypatch.setattr(task_sizes, "_LEAST_SECONDS", 0.01)
 
