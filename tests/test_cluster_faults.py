@@ -79,10 +79,11 @@ def running(client, **options):
 
 
 def tasks_left(client):
-    """The tasks that the scheduler knows, when it has had time to forget those released."""
+    """Our tasks and arrays, when the scheduler has had time to forget those released."""
     deadline = time.monotonic() + 10.0
     while True:
-        left = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+        known = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+        left = [name for name in known if str(name).startswith(("fastelbo", "bytes"))]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.1)
