@@ -229,7 +229,7 @@ def test_work_that_was_left_to_another_thread_is_waited_for(cores, monkeypatch):
 
         monkeypatch.setattr(threading.Thread, "start", fail)
         run_on_threads(2, kernel, counter())
-        assert back.is_set() == taken.is_set()
+        assert taken.is_set() == back.is_set()
 
 
 def test_a_handler_that_launches_disturbs_no_count(cores, monkeypatch):

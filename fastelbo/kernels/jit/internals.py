@@ -171,17 +171,12 @@ def _fork_between_compilations() -> None:
 
     A child has no thread that would release their locks: its own compilation would wait for ever.
     """
-    locks = COMPILER_LOCK, llvmlite.binding.ffi.lib._lock
-
-    def hold() -> None:
-        for lock in locks:
-            lock.__enter__()
-
-    def release() -> None:
-        for lock in reversed(locks):
-            lock.__exit__(None, None, None)
-
-    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=release)
+    # Who compiles takes the compiler's lock first, as a fork does: the last that is named here. No
+    # interrupt comes between, as these are no functions of Python.
+    for lock in (llvmlite.binding.ffi.lib._lock._lock, COMPILER_LOCK._lock):
+        os.register_at_fork(
+            before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        )
 
 
 with contextlib.suppress(Exception):

@@ -19,6 +19,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
@@ -35,7 +36,7 @@ _LONG_ARRAY = 2**22
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_executor: ThreadPoolExecutor | None = None
+_executor: _Executor | None = None
 # Threads that are in a launch of their own, and the numbers of threads that they want. No lock
 # guards it, as a signal's handler may launch at any line. Who is interrupted before it takes itself
 # out does so at its next launch.
@@ -162,18 +163,22 @@ def apart(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return call
 
 
-# --- on the other threads -----------------------------------------------------------------------
+class _Executor(ThreadPoolExecutor):
+    """One whose work is known where the system has no thread left for it, and not lost in a queue.
 
+    A thread that is done with other work takes it at any time.
+    """
 
-def _run(future: Future[Any], call: Callable[..., Any], *args: Any) -> None:
-    """Do what the future stands for, unless it is not needed any more."""
-    if future.set_running_or_notify_cancel():
+    lacks_threads = False
+
+    def _adjust_thread_count(self) -> None:
         try:
-            future.set_result(call(*args))
-        except BaseException as error:
-            future.set_exception(error)
-            # The frames of the error keep it no longer than those who ask for it.
-            del future
+            super()._adjust_thread_count()
+        except RuntimeError:
+            self.lacks_threads = True
+
+
+# --- on the other threads -----------------------------------------------------------------------
 
 
 def _result(work: list[Any]) -> list[Any]:
@@ -223,18 +228,18 @@ def _hand_out(
     executor = _executor
     if executor is None or executor._max_workers < size:
         # The threads of a smaller one end when they have done what they were given.
-        executor = ThreadPoolExecutor(size, thread_name_prefix="fastelbo")
+        executor = _Executor(size, thread_name_prefix="fastelbo")
         _executor = executor
     try:
-        for _ in range(count):
-            # A call that fails to start a thread for its work may leave the work to another. So the
-            # future is known before.
-            others.append(Future())
-            executor.submit(_run, others[-1], call, *args)
-    except RuntimeError:
-        # The main thread has ended, or the system has no threads left: the caller does it all.
-        if others[-1].cancel():
-            others.pop()
+        # After the main thread has ended there are no threads to be had: the caller does it all.
+        with suppress(RuntimeError):
+            for _ in range(count):
+                executor.lacks_threads = False
+                others.append(executor.submit(call, *args))
+                # Another thread may have it, all the same.
+                if executor.lacks_threads and others[-1].cancel():
+                    others.pop()
+                    break
     except BaseException:
         # An interrupt while a thread starts may leave one that the end of the process waits for,
         # though nobody tells it to end. This does.
