@@ -1,6 +1,7 @@
 """Dask arrays of log weights: the bits of an array in main memory, but none is loaded."""
 
 import collections
+import contextlib
 import gc
 import itertools
 import os
@@ -427,6 +428,14 @@ def test_tasks_travel():
 # --- on a cluster -------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def on(client):
+    """Make it the current client, which Dask uses."""
+    # The configuration goes to new workers: it may hold the name of a scheduler, but no client.
+    with client.as_current(), dask.config.set(scheduler="distributed"):
+        yield
+
+
 def made_there(shape, chunks):
     """An array whose blocks the workers make, and the same here."""
     array = da.random.default_rng(0).standard_t(2.5, size=shape, chunks=chunks)
@@ -437,9 +446,9 @@ def made_there(shape, chunks):
 @pytest.mark.parametrize("workers", ["one_worker", "four_workers"])
 def test_on_a_cluster(workers, request):
     client = request.getfixturevalue(workers)
-    for chunks in ((6, CHUNK), (4, 9001), (1, -1)):
-        array, x = made_there((6, 60_000), chunks)
-        with dask.config.set(scheduler=client):
+    for chunks in ((4, CHUNK), (3, 9001)):
+        array, x = made_there((4, 20_000), chunks)
+        with on(client):
             got, smoothed = fe.summarize(array), fe.psis(array)
             log_weights = smoothed.log_weights.compute()
             loo = fe.loo(array, axis=1)
@@ -450,8 +459,8 @@ def test_on_a_cluster(workers, request):
 
 @pytest.mark.cluster
 def test_lower_tails_on_a_cluster(one_worker):
-    array, x = made_there((6, 60_000), (2, 9001))
-    with dask.config.set(scheduler=one_worker):
+    array, x = made_there((4, 20_000), (2, 9001))
+    with on(one_worker):
         got = fe.summarize(-(array**4))
     want = fe.summarize(-(x**4))
     assert np.isfinite(want.pareto_k_elbo).all()
@@ -461,7 +470,8 @@ def test_lower_tails_on_a_cluster(one_worker):
 @pytest.fixture(scope="module")
 def mortal_workers():
     """A client of two workers that a test may kill: others take their place."""
-    with local_client(2) as client:
+    once = {"distributed.scheduler.allowed-failures": 1}
+    with dask.config.set(once), local_client(2) as client:
         yield client
 
 
@@ -472,11 +482,11 @@ def slowly(block):
 
 @pytest.mark.cluster
 def test_a_worker_that_is_killed(mortal_workers):
-    array, x = made_there((6, 40 * CHUNK), (2, CHUNK))
+    array, x = made_there((2, 40 * CHUNK), (2, CHUNK))
     victim = next(iter(mortal_workers.run(os.getpid).values()))
-    killer = threading.Timer(1.0, os.kill, (victim, signal.SIGKILL))
+    killer = threading.Timer(0.5, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    with dask.config.set(scheduler=mortal_workers):
+    with on(mortal_workers):
         got = fe.summarize(array.map_blocks(slowly, dtype=float))
     assert not killer.is_alive()
     assert bits(got) == bits(fe.summarize(x))
@@ -492,10 +502,10 @@ def kill(block, block_info=None):
 def test_a_block_that_kills_its_workers(mortal_workers):
     array = da.ones((4, 10**6), chunks=(2, 32 * CHUNK)).map_blocks(kill, dtype=float)
     with (
-        dask.config.set(scheduler=mortal_workers),
+        on(mortal_workers),
         pytest.raises(
             errors.ClusterError,
-            match=r"4 workers.*draws 524288 to 786432 of the data points \[2:4\]",
+            match=r"2 workers.*draws 524288 to 786432 of the data points \[2:4\]",
         ),
     ):
         fe.summarize(array)
