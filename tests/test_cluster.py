@@ -9,6 +9,7 @@ from helpers import IGNORE_DIAGNOSTICS, bits
 import fastelbo as fe
 from fastelbo import cli, demo
 from fastelbo.engine import dask_terms, task_sizes
+from fastelbo.models import compiled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
 
@@ -150,11 +151,37 @@ def compare(client, name):
         assert found.posterior_cov.tobytes() == expected.posterior_cov.tobytes()
 
 
+def count_builds():
+    """Count how often this process builds the machine code of a user's function."""
+    original = compiled.build
+    compiled.counted = 0
+
+    def counted(*args, **options):
+        compiled.counted += 1
+        return original(*args, **options)
+
+    compiled.build = counted
+
+
+def builds():
+    """The count, which ends here."""
+    compiled.build = compiled.build.__closure__[0].cell_contents
+    return compiled.counted
+
+
+def test_a_worker_compiles_a_function_once(one_worker):
+    model = user_model(40)
+    one_worker.run(count_builds)
+    fe.estimate(model, wide(), 20_000, rng=1, client=one_worker)
+    assert list(one_worker.run(builds).values()) == [1]
+
+
 # --- other calls --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["linear", "few draws", "mixtures", "sobol", "user", "host"])
 def test_terms_are_dask_arrays_of_the_same_bits(one_worker, monkeypatch, name):
+    dask = pytest.importorskip("dask")
     monkeypatch.setattr(dask_terms, "_DRAWS", 2**14)
     make, make_q, options = CASES[name]
     model = make()
@@ -163,11 +190,12 @@ def test_terms_are_dask_arrays_of_the_same_bits(one_worker, monkeypatch, name):
     expected = fe.elbo_terms(model, q, **options)
     found = fe.elbo_terms(model, q, **options, client=one_worker)
     assert type(found) is type(expected)
-    pairs = zip((*found, found.log_weights), (*expected, expected.log_weights), strict=True)
-    for array, each in pairs:
+    arrays = *found, found.log_weights
+    computed = dask.compute(*arrays)
+    for array, got, each in zip(arrays, computed, (*expected, expected.log_weights), strict=True):
         assert array.shape == each.shape
         assert array.npartitions > 1
-        assert array.compute().tobytes() == each.tobytes()
+        assert got.tobytes() == each.tobytes()
 
 
 def test_terms_of_a_model_without_a_batch(one_worker):

@@ -1,6 +1,7 @@
 """Faults of a cluster: the bits of an undisturbed run, or one clear error."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -12,7 +13,9 @@ from clusters import local_client
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import clients, orders, task_sizes, travelling, workers
+from fastelbo.engine import clients, pipeline, task_sizes, travelling, workers
+from fastelbo.engine.redraw import Redraw
+from fastelbo.engine.requests import new_request
 
 pytestmark = [
     pytest.mark.cluster,
@@ -27,13 +30,15 @@ K = 400_000
 
 @pytest.fixture(autouse=True)
 def small_tasks(monkeypatch):
+    # A nanny whose worker dies while it starts gives up. Rather an error than a long wait.
+    monkeypatch.setattr(clients, "PATIENCE", 120.0)
     monkeypatch.setattr(task_sizes, "_SECONDS", 0.1)
     monkeypatch.setattr(task_sizes, "_LEAST_SECONDS", 0.01)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def two_workers():
-    """A client of workers that a test may kill: others take their place."""
+    """A client of workers that a test may kill. Others take their place, but not for ever."""
     pytest.importorskip("distributed")
     with local_client(2) as client:
         yield client
@@ -63,21 +68,22 @@ def kill(client, count):
         os.kill(pid, signal.SIGKILL)
 
 
-def running(client, seconds=0.7, **options):
+def running(client, **options):
     """A run in another thread, which has begun."""
     pool = ThreadPoolExecutor(1)
     run = pool.submit(estimate, slow_model(**options), client=client)
     pool.shutdown(wait=False)
-    time.sleep(seconds)
+    time.sleep(0.7)
     assert not run.done()
     return run
 
 
 def tasks_left(client):
-    """The tasks that the scheduler knows, when it has had time to forget those released."""
+    """Our tasks and arrays, when the scheduler has had time to forget those released."""
     deadline = time.monotonic() + 10.0
     while True:
-        left = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+        known = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+        left = [name for name in known if str(name).startswith(("fastelbo", "bytes"))]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.1)
@@ -86,12 +92,12 @@ def tasks_left(client):
 # --- workers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("params", [0, travelling.LARGE])
-def test_a_run_whose_workers_are_killed(two_workers, params):
-    expected = estimate(slow_model(0.0, params))
-    run = running(two_workers, params=params)
+def test_a_run_whose_workers_are_killed(two_workers):
+    expected = estimate(slow_model(0.0, params=travelling.LARGE))
+    run = running(two_workers, seconds=0.1, params=travelling.LARGE)
     kill(two_workers, 1)
-    time.sleep(0.3)
+    two_workers.wait_for_workers(2, timeout=60)
+    time.sleep(0.5)
     # With all workers, the arrays that they hold are lost.
     kill(two_workers, 2)
     assert bits(run.result(60)) == bits(expected)
@@ -103,17 +109,25 @@ def test_a_task_that_kills_its_workers(two_workers):
 
     def log_joint(z):
         if os.getpid() != here and (z > 4.0).any():
+            time.sleep(1.0)  # a nanny has then seen its worker start
             os.kill(os.getpid(), signal.SIGKILL)
         return -0.5 * (z**2).sum(-1)
 
     model = fe.Model(log_joint=log_joint, dim=2, vectorized=True)
-    message = r"lost 4 workers.* that ran the task of data points 0 to 0, draws \d+ to \d+\. They"
-    with pytest.raises(fe.errors.ClusterError, match=message):
+    with pytest.raises(fe.errors.ClusterError) as info:
         estimate(model, client=two_workers)
+    assert "lost 4 workers, one after the other, that had the task of data points" in str(
+        info.value
+    )
+    # One of the ranges that it names has such a draw.
+    request = new_request(model, Q, K, 1, 0, "float64", (), True)
+    (bad,) = np.nonzero((Redraw(request, 0, 1).at(0, K)[:, 0] > 4.0).any(axis=1))
+    ranges = re.findall(r"draws (\d+) to (\d+)", str(info.value))
+    assert any(((int(lo) <= bad) & (bad <= int(hi))).any() for lo, hi in ranges)
     assert tasks_left(two_workers) == []
 
 
-def test_an_error_of_a_function_is_raised_as_it_is(two_workers):
+def test_an_error_of_a_function_is_raised_as_it_is(one_worker):
     here = os.getpid()
 
     def log_joint(z):
@@ -123,18 +137,18 @@ def test_an_error_of_a_function_is_raised_as_it_is(two_workers):
 
     model = fe.Model(log_joint=log_joint, dim=2, vectorized=True)
     with pytest.raises(ZeroDivisionError, match="on purpose"):
-        estimate(model, client=two_workers)
+        estimate(model, client=one_worker)
 
 
-def test_an_interrupt_leaves_no_task(two_workers):
+def test_an_interrupt_leaves_no_task(one_worker):
     timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        estimate(slow_model(), n_samples=100 * K, client=two_workers)
-    assert tasks_left(two_workers) == []
+        estimate(slow_model(), n_samples=100 * K, client=one_worker)
+    assert tasks_left(one_worker) == []
     # The client is as good as new.
     expected = estimate(slow_model(0.0))
-    assert bits(estimate(slow_model(0.0), client=two_workers)) == bits(expected)
+    assert bits(estimate(slow_model(0.0), client=one_worker)) == bits(expected)
 
 
 # --- the cluster --------------------------------------------------------------------------------
@@ -149,42 +163,18 @@ def test_a_cluster_that_is_lost():
             run.result(60)
 
 
-def test_a_cluster_whose_workers_are_gone(monkeypatch):
+@pytest.mark.parametrize("params", [0, travelling.LARGE])
+def test_a_cluster_without_workers(monkeypatch, params):
     pytest.importorskip("distributed")
     monkeypatch.setattr(clients, "PATIENCE", 1.0)
-    monkeypatch.setattr(clients, "ASKED_EVERY", 0.5)
-    with local_client(1) as client:
-        run = running(client)
-        client.cluster.scale(0)
+    monkeypatch.setattr(pipeline, "ASKED_EVERY", 0.5)
+    with local_client(0) as client:
         with pytest.raises(fe.errors.ClusterError, match="no workers for 1 seconds"):
-            run.result(60)
+            estimate(slow_model(0.0, params), client=client)
+        assert tasks_left(client) == []
 
 
-def test_a_checkpoint_outlives_the_scheduler(tmp_path, monkeypatch):
-    pytest.importorskip("distributed")
-    options = {"checkpoint": tmp_path / "run.ckpt", "checkpoint_every": 0.2}
-    expected, done = bits(estimate(slow_model(0.0))), []
-    model, took = slow_model(), orders.Orders.took
-
-    def noted(self, part, reply):
-        done.append(part.stop - part.first)
-        took(self, part, reply)
-
-    monkeypatch.setattr(orders.Orders, "took", noted)
-    with local_client(1) as client, ThreadPoolExecutor(1) as pool:
-        run = pool.submit(estimate, model, client=client, **options)
-        while sum(done) < 10:
-            time.sleep(0.05)
-        client.cluster.close()
-        with pytest.raises(fe.errors.ClusterError, match="lost its scheduler"):
-            run.result(60)
-    done.clear()
-    with local_client(1) as client:
-        assert bits(estimate(model, client=client, **options)) == expected
-    assert 0 < sum(done) < -(-K // 8192)
-
-
-@pytest.mark.parametrize("more", [0, 8192, 10_000])
+@pytest.mark.parametrize("more", [0, 10_000])
 def test_more_draws_than_a_previous_run(one_worker, more):
     model = fe.LinearGaussian(np.linspace(-1.0, 1.0, 8)[:, None], [[1.0, 0.3]], noise_cov=0.5)
     before = {"n_samples": 4 * 8192, "rng": 1, "keep_state": True}
@@ -208,14 +198,14 @@ def test_workers_of_another_kind(monkeypatch, one_worker):
     for name, match in [("python", "Python"), ("stream_version", "stream version")]:
         other = own._replace(**{name: "0"})
         monkeypatch.setattr("fastelbo.engine.orders.facts", lambda other=other: other)
-        with pytest.raises(fe.errors.ClusterError, match=f"another {match}: it has .*{match} 0$"):
+        with pytest.raises(fe.errors.ClusterError, match=f"another {match}: it has .*{match} 0\n"):
             estimate(slow_model(0.0), client=one_worker, allow_mixed=True)
 
 
-def test_a_client_that_is_closed(two_workers):
+def test_a_client_that_is_closed(one_worker):
     import distributed
 
-    client = distributed.Client(two_workers.cluster)
+    client = distributed.Client(one_worker.cluster)
     client.close()
     with pytest.raises(fe.errors.InvalidInputError, match=r"client must be open, got .*'closed'"):
         estimate(slow_model(0.0), client=client)

@@ -24,12 +24,13 @@ from .workers import Order, Reply, run
 _AHEAD = 4
 _LEAST_AHEAD = 8
 # Results that come at once from the workers to this process.
-_MOST_GATHERED = 64
+_MOST_GATHERED = 16
 # How often a task may lose what it was sent with: arrays die with the workers that hold them.
 _MOST_SENT = 20
-# What distributed says of a task that cannot be run any more; see `Pipeline`.
-_DONE = "finished"
-_FAILED = "error"
+# Tasks that an error names.
+_MOST_NAMED = 3
+# What distributed says of futures. One that is lost is computed again.
+_DONE, _FAILED, _CANCELLED, _LOST = "finished", "error", "cancelled", "lost"
 
 _Place = TypeVar("_Place")
 
@@ -82,7 +83,7 @@ class Pipeline(Generic[_Place]):
             if sent.future is not None:
                 sent.future.release()
         self._sent.clear()
-        self._arrays.clear()
+        self._forget_arrays()
 
     def peek(self) -> _Place | None:
         """The place of the next task, or None after the last one."""
@@ -126,8 +127,9 @@ class Pipeline(Generic[_Place]):
     def _array(self, apart: Apart) -> Any:
         """The future of a large array, which is sent unless it is there already."""
         found = self._arrays.get(apart.digest)
-        if found is None or found.status in ("cancelled", "lost"):
+        if found is None or found.status in (_CANCELLED, _LOST):
             self._cluster.wait_for_workers()
+            self._forget(apart.digest)
             [found] = self._client.scatter([apart.content], hash=False)
             self._arrays[apart.digest] = found
         return found
@@ -136,7 +138,12 @@ class Pipeline(Generic[_Place]):
         """Release arrays that no task on the way needs."""
         used = {each.digest for sent in self._sent for each in sent.task.apart}
         for digest in self._arrays.keys() - used:
-            del self._arrays[digest]
+            self._forget(digest)
+
+    def _forget(self, digest: str) -> None:
+        # Whoever else refers to the future, such as an error, does not keep the array.
+        if (future := self._arrays.pop(digest, None)) is not None:
+            future.release()
 
     # --- back -----------------------------------------------------------------------------------
 
@@ -166,7 +173,7 @@ class Pipeline(Generic[_Place]):
     def _wait(self, sent: _Sent[_Place]) -> None:
         """Wait until a task is done, in short waits: workers may be gone for good."""
         alone = None
-        while sent.future.status not in (_DONE, _FAILED, "cancelled", "lost"):
+        while sent.future.status not in (_DONE, _FAILED, _CANCELLED):
             try:
                 self._distributed.wait([sent.future], timeout=ASKED_EVERY)
             except CancelledError:
@@ -183,7 +190,7 @@ class Pipeline(Generic[_Place]):
             raise self._error(head)
         self._cluster.require_connection()
         for sent in self._sent:
-            if sent.reply is None and sent.future.status in ("cancelled", "lost"):
+            if sent.reply is None and sent.future.status == _CANCELLED:
                 if sent.times >= _MOST_SENT:
                     raise ClusterError(
                         f"client has lost the task of {sent.task.where} {sent.times} times, with "
@@ -195,14 +202,18 @@ class Pipeline(Generic[_Place]):
         """What to raise for a task that failed."""
         error: BaseException = sent.future.exception()
         if isinstance(error, self._distributed.KilledWorker):
+            # distributed blames all tasks that such a worker had, of which it ran but some.
+            failed = [each for each in self._sent if each.future.status == _FAILED]
+            where = "; or of ".join(each.task.where for each in failed[:_MOST_NAMED])
             failure = ClusterError(
                 f"client has lost {error.allowed_failures + 1} workers, one after the other, that "
-                f"ran the task of {sent.task.where}. They were killed, had too little memory, or "
-                f"crashed: the log of the last one, {error.last_worker.address}, may tell. {error}"
+                f"had the task of {where}. They were killed, had too little memory, or crashed; "
+                f"the log of the last one, {error.last_worker.address}, may tell. {error}"
             )
         elif isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "fastelbo":
             failure = ClusterError(f"client has a worker that cannot import fastelbo: {error}")
         else:
+            error.add_note(f"A worker raised this, for {sent.task.where}.")
             return error
         failure.__cause__ = error
         return failure

@@ -140,7 +140,7 @@ def chooser(
         raise InvalidInputError(
             f'backend must be "auto" or "cpu" with client=, whose workers are CPUs; got {name!r}'
         )
-    if n_threads not in (None, 1):
+    if n_threads is not None:
         raise InvalidInputError(
             "n_threads must be left out with client=: a task has one thread, and a worker runs as "
             f"many tasks at once as it has threads; got {n_threads}"

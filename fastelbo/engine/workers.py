@@ -31,6 +31,8 @@ from .travelling import Packed, arrived, unpack
 
 # Draws whose terms are made at once: arrays of 8 MB.
 _PIECE = 2**20
+# More chunks than any launch has.
+_ALL = 2**62
 # Values that a process keeps: functions with their machine code, and data points of recent tasks.
 _KEPT = 8
 
@@ -185,7 +187,8 @@ def chunk_states(lowered: Lowered, form: StateForm, first: int, stop: int) -> tu
         states, chunk_filler(lowered, states, 1), most_states=most_chunks(lowered),
         record=made.append,
     )  # fmt: skip
-    fold(part, first, stop, Pace(1), lambda *_: None)
+    # A task is short: its launches are as large as memory allows.
+    fold(part, first, stop, Pace(_ALL), lambda *_: None)
     return np.concatenate(made, axis=1), states.folded().packed().top_rows
 
 
