@@ -18,7 +18,7 @@ from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
 from fastelbo import errors
-from fastelbo.arrays import dask_arrays
+from fastelbo.arrays import dask_parts, dask_tasks
 from fastelbo.engine import dask_rows
 from fastelbo.kernels.cpu import launch
 
@@ -38,7 +38,7 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Chunks are not joined, as large ones are not."""
-    monkeypatch.setattr(dask_arrays, "_JOINED_ELEMENTS", 1)
+    monkeypatch.setattr(dask_parts, "_JOINED_ELEMENTS", 1)
 
 
 @pytest.fixture
@@ -324,8 +324,8 @@ def test_other_blocks_are_made_at_most_twice():
 def test_small_chunks_are_joined(monkeypatch):
     x = heavy((400, 300))
     array, made = counted(x, (3, 40))
-    monkeypatch.setattr(dask_arrays, "_JOINED_ELEMENTS", 30_000)
-    parts = dask_arrays.cut_spans(array, 1, CHUNK, 1000)
+    monkeypatch.setattr(dask_parts, "_JOINED_ELEMENTS", 30_000)
+    parts = dask_parts.cut_spans(array, 1, CHUNK, 1000)
     assert [len(parts.points[0]), len(parts.spans)] == [5, 1]
     assert bits(fe.summarize(array, pareto_k=False)) == bits(fe.summarize(x, pareto_k=False))
     assert set(made.values()) == {1}
@@ -372,9 +372,9 @@ def test_tasks_are_made_as_results_arrive(two_threads):
     def tasks():
         while True:
             next(made)
-            yield dask_arrays.Task(dask.delayed(len)("abc"), "nowhere")
+            yield dask_tasks.Task(dask.delayed(len)("abc"), "nowhere")
 
-    results = dask_arrays.in_order(array, tasks())
+    results = dask_tasks.in_order(array, tasks())
     assert list(itertools.islice(results, 10)) == [3] * 10
     assert next(made) <= 10 + 2 * 2
     results.close()
@@ -382,7 +382,7 @@ def test_tasks_are_made_as_results_arrive(two_threads):
 
 def test_cuts():
     array = da.zeros((1000, 10**9), chunks=(100, 10**6))
-    parts = dask_arrays.cut_spans(array, 1, CHUNK, most_points=40)
+    parts = dask_parts.cut_spans(array, 1, CHUNK, most_points=40)
     # Borders at multiples of a chunk, the last one at the end.
     assert all(lo % CHUNK == 0 for lo, _ in parts.spans)
     assert [stop for _, stop in parts.spans[:-1]] == [lo for lo, _ in parts.spans[1:]]
@@ -391,7 +391,7 @@ def test_cuts():
     assert max(stop - lo for lo, stop in parts.points[0]) <= 40
     # Rows that are cut are joined in boxes of limited size.
     array = da.zeros((10**4, 10**6), chunks=(1000, 1000))
-    parts = dask_arrays.cut_boxes(array, (1,))
+    parts = dask_parts.cut_boxes(array, (1,))
     assert {box[0].stop - box[0].start for box in parts.boxes} <= set(range(30, 35))
 
 
@@ -416,11 +416,11 @@ def test_one_thread_a_block(two_threads, monkeypatch):
 
 def test_tasks_travel():
     array = da.ones((4, 20_000), chunks=(2, 9000))
-    parts = dask_arrays.cut_spans(array, 1, CHUNK, 10)
+    parts = dask_parts.cut_spans(array, 1, CHUNK, 10)
     for function in (dask_rows._states_of_block, dask_rows._tails_of_block):
         assert pickle.loads(pickle.dumps(function)) is function
     args = (dask_rows._rows, parts, array, parts.boxes[0], parts.spans[0], 1, "x", 100)
-    first, second = (dask_arrays.task_of(*args) for _ in range(2))
+    first, second = (dask_tasks.task_of(*args) for _ in range(2))
     assert first.delayed.key == second.delayed.key
     assert first.where == "draws 0 to 8192 of the data points [0:2]"
 
