@@ -416,3 +416,14 @@ def test_merge_with_itself_is_refused():
     with pytest.raises(fe.errors.InvalidInputError, match=r"other must be another .* count twice"):
         accumulator.merge(accumulator)
     assert accumulator.n_samples == 100
+
+
+def test_tails_are_kept_where_those_of_the_result_fit(monkeypatch):
+    # Up to 4096 log weights are stored while draws stream; the result has fewer.
+    weights = np.random.default_rng(3).normal(size=(3, 1000))
+    monkeypatch.setattr("fastelbo.engine.states._TAIL_BYTES", 8 * 3 * 100)
+    expected, found = fe.summarize(weights), filled([weights]).result()
+    assert found._tail.tobytes() == expected._tail.tobytes()
+    for quantity in ("log_evidence", "jensen_gap"):
+        pairs = zip(*(est.confidence_interval(quantity) for est in (found, expected)), strict=True)
+        assert all(a.tobytes() == b.tobytes() for a, b in pairs)

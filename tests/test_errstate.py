@@ -529,7 +529,7 @@ NAMES = sorted({*public_api.public_names()} - {"warmup", "show_versions"} - publ
 
 
 UNANSWERED = {
-    *("Mixture.to_sklearn", "PosteriorDraws.to_arviz"),
+    *("Mixture.to_sklearn", "PosteriorDraws.to_arviz", "Estimate.state"),
     *(f"Estimate.posterior_{name}" for name in ("mean", "mean_se", "cov")),
 }
 

@@ -131,6 +131,7 @@ _targets = {
     "max_samples": st.integers(1, 3000),
 }
 _sized = _estimate_options | {"n_samples": counts}
+_kept = {"keep_state": st.booleans(), "checkpoint_every": st.floats(1e-3, 1e3)}
 _no_dim = {"dim": st.none()}
 _efficiency = _no_dim | {"r_eff": st.floats(0.01, 3.0) | floats, "axis": st.integers(-2, 1)}
 _levels = st.floats(0.0, 1.0) | st.sampled_from([1.0 - 2.0**-53, 5e-324, 0.95])
@@ -215,7 +216,7 @@ FUNCTIONS = {
         log_weights=log_weights().map(in_replicates),
         replicates=st.just(2),
     ),
-    "estimate": joined(pairs(), keywords(_sized) | keywords(_estimate_options | _targets))
+    "estimate": joined(pairs(), keywords(_sized | _kept) | keywords(_estimate_options | _targets))
     | joined(several(), keywords(_sized)),
     "elbo_terms": joined(pairs() | several(), keywords(_draws, n_samples=counts)),
     "defensive": st.integers(1, 3).flatmap(

@@ -372,11 +372,36 @@ def test_an_interrupt_at_any_line(tmp_path, monkeypatch):
     most = 10**9
     with Interruption(most) as interruption:
         checkpointed(tmp_path / "whole")
-    for n in np.random.default_rng(5).integers(1, most - interruption.left, 40).tolist():
+    for n in np.random.default_rng(5).integers(1, most - interruption.left, 12).tolist():
         path = tmp_path / str(n)
         with Interruption(n):
             checkpointed(path)
         assert all_bits(checkpointed(path)) == expected, n
+
+
+def test_what_takes_long_to_write_is_written_seldom(tmp_path, monkeypatch):
+    # A clock that a launch and a write move.
+    now, took, saved = [0.0], [0.05], []
+
+    def launched(states, *args, advance=States.advance):
+        now[0] += 0.5
+        return advance(states, *args)
+
+    def written(files, *args):
+        saved.append(now[0])
+        now[0] += took[0]
+
+    monkeypatch.setattr("fastelbo.engine.journal.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(States, "advance", launched)
+    monkeypatch.setattr(Generations, "try_to_write", written)
+    small_steps(monkeypatch)
+    for took[0], least, most in ((0.05, 2.0, 2.5), (0.2, 40.0, 40.5)):
+        saved.clear()
+        run("one data point", 200 * 8192, checkpoint=tmp_path / str(took), checkpoint_every=2.0)
+        pauses = np.diff(saved[:-1]) - took[0]
+        assert len(pauses)
+        assert (pauses >= least - 1e-9).all()
+        assert (pauses <= most + 1e-9).all()
 
 
 def test_a_run_without_a_seed_goes_on_with_its_key(tmp_path):
@@ -415,7 +440,7 @@ def test_a_run_that_goes_on_from_another_has_a_checkpoint_too(tmp_path, monkeypa
     first = run("linear", 20_000, keep_state=True)
     expected = all_bits(run("linear", 50_000))
     small_steps(monkeypatch)
-    for n in range(1, 30):
+    for n in range(1, 30, 2):
         path, left, advance = tmp_path / f"{n}", [n], States.advance
 
         def interrupted(states, *args, left=left, advance=advance):
@@ -433,7 +458,7 @@ def test_a_run_that_goes_on_from_another_has_a_checkpoint_too(tmp_path, monkeypa
             else:
                 break
         # With the other estimate and without it.
-        more = {"previous": first} if n % 2 else {}
+        more = {"previous": first} if n % 4 == 1 else {}
         found = run("linear", 50_000, checkpoint=path, keep_state=True, **more)
         assert all_bits(found) == expected
         assert all_bits(run("linear", 60_000, previous=found)) == all_bits(run("linear", 60_000))
@@ -535,6 +560,12 @@ def test_another_stream_version_or_machine(tmp_path, monkeypatch):
         expected = run("linear", 9000, checkpoint=path)
     with pytest.warns(fe.errors.CheckpointWarning, match=r"numba 0\.1, not") as caught:
         assert all_bits(run("linear", 9000, checkpoint=path)) == all_bits(expected)
+    assert caught[0].filename == __file__
+    kept = run("linear", 9000, keep_state=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("fastelbo.engine.resume.machine", lambda: machine() | {"numba": "0.1"})
+        with pytest.warns(fe.errors.CheckpointWarning, match=r"previous .*, not 0\.1") as caught:
+            run("linear", 10_000, previous=kept)
     assert caught[0].filename == __file__
     monkeypatch.setitem(checkpoints._FORMAT, "stream_version", 4)
     with pytest.raises(fe.errors.CheckpointMismatchError, match="'stream_version': 3}, expected"):

@@ -19,9 +19,10 @@ from ..weights.diagnostics import warn_about_weights
 from ..weights.pareto import MAX_KEPT
 from . import checkpoints
 from .content import Content
+from .folded import Folded
 from .lower_tails import with_lower_tails
 from .rows import estimate_of_weights
-from .states import Folded, Reader, StateForm
+from .states import Reader, StateForm
 
 
 class LogWeightAccumulator:

@@ -176,10 +176,11 @@ def estimate(
         ends with the bits of a run that nothing has stopped. See the notes.
     checkpoint_every : float
         Seconds between two writes of the checkpoint. It is written between launches of about a
-        quarter of a second, at the end, and when an error or Ctrl-C ends the run.
+        quarter of a second, at the end, and when an error or Ctrl-C ends the run. Where a write
+        takes more than a tenth of a second, it is as seldom as 200 times that.
     keep_state : bool
         Whether to keep the states of all data points in ``state`` of the estimate, for
-        ``previous``. `KeptState` says how much memory they take.
+        ``previous``. `Estimate.state` says how much memory they take.
     previous : Estimate, optional
         An estimate of fewer draws with ``keep_state=True``, of the same model, q and options. The
         run goes on from its state, and gives the bits of a run of all ``n_samples`` draws. By
@@ -245,10 +246,11 @@ def estimate(
     by the options; a function of many draws that reads objects of other libraries is known by its
     values at three draws. The file is replaced in one step, and the one before it stays beside it
     as ``<checkpoint>.previous``; a file that is damaged is told by its checksum. It holds the
-    results of the data points that are done, and the states of a slice of others, at most 64 MB; if
-    the states of all data points take at most 32 MB, or with ``keep_state=True``, it has them all.
-    A run that has ended leaves its results: the same call gives them again, and one of more draws
-    goes on as from ``previous``. On Linux and macOS, a second run on the same file is an error.
+    results of the data points that are done, with tails of at most 256 MB, and the states of a
+    slice of others, at most 32 MB. It has the states of all data points if these take at most
+    32 MB, or with ``keep_state=True``. A run that has ended leaves its results: the same call gives
+    them again, and one of more draws goes on as from ``previous``. On Linux and macOS, a second run
+    on the same file is an error.
 
     More draws make the last, incomplete chunk of 8192 draws again. They make all draws again where
     those would not be of the same bits: if k-hat needs more of the largest log weights than were

@@ -27,7 +27,8 @@ class Generations:
     """
 
     def __init__(self, path: Path, kind: Kind) -> None:
-        self.path, self._kind = path, kind
+        # The same file after a change of the working directory.
+        self.path, self._kind = path.absolute(), kind
         # Descriptors of files that this run has locked. The last one is, or will be, at the path.
         self._locked: list[int] = []
         # Whether the file is good, so that it is kept when a new one takes its place.

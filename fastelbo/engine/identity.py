@@ -6,14 +6,12 @@ import hashlib
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInputError
 from ..frozen import Frozen
-from ..kernels.jit.targets import target
 from ..kernels.vectors.fingerprint import NoFingerprintError, fingerprint, is_known
 from ..models.function import UserFunction
 from ..models.host import HostDensity
@@ -21,6 +19,7 @@ from ..models.probe import probe_points
 from ..models.stan import StanDensity
 from ..version import STREAM_VERSION
 from .task import EstimateRequest
+from .workers import facts
 
 Facts = dict[str, Any]
 _DIGEST = "sha256:"
@@ -52,8 +51,7 @@ def facts_of(request: EstimateRequest) -> Facts:
 
 def machine() -> Facts:
     """What else the last bits of results depend on."""
-    versions = {name: metadata.version(name) for name in ("numba", "numpy")}
-    return {"target": target().name, **versions}
+    return facts().exact() | {"numpy": np.__version__}
 
 
 def difference(found: Mapping[str, Any], expected: Mapping[str, Any], *but: str) -> str:

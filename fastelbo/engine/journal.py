@@ -11,14 +11,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ..validation import Floats
+from .folded import Folded, joined
 from .loop import Position
-from .states import Folded, Quantities, Reader, States, joined
+from .states import Quantities, Reader, States
 
 Arrays = dict[str, Floats]
 # save(position, arrays) writes a checkpoint, or warns.
 Save = Callable[[Position, Arrays], None]
 
 _READ = "read."
+# What takes longer to write than so many seconds is written so seldom that it takes at most this
+# share of the time.
+_SHORT = 0.1
+_SHARE = 0.005
 
 
 class Base(NamedTuple):
@@ -70,7 +75,7 @@ class RunJournal:
     ) -> None:
         self.start = Position() if found is None else found.position
         self._whole, self._found, self._base = whole, found, base
-        self._save, self._every, self._saved_at = save, every, time.monotonic()
+        self._save, self._every, self._next = save, every, time.monotonic() + every
         # Of the slices that are done; None where those of an earlier one are gone.
         self._kept: list[Folded] | None = [] if keeps and whole else None
         if self._kept is not None and self.start.lo:
@@ -116,7 +121,7 @@ class RunJournal:
                 self._kept.append((self._pending or folded).packed())
             self._pending, folded = None, folded.part(0, 0)
         self._unsaved = position, folded, reader, len(self._kept or ())
-        if self._save is not None and time.monotonic() - self._saved_at >= self._every:
+        if self._save is not None and time.monotonic() >= self._next:
             self._write()
 
     def close(self) -> None:
@@ -132,6 +137,7 @@ class RunJournal:
         if self._save is None or self._unsaved is None:
             return
         position, folded, reader, count = self._unsaved
+        start = time.monotonic()
         arrays: Arrays = {}
         if position.lo:
             values = reader.quantities()
@@ -141,7 +147,9 @@ class RunJournal:
         if self._kept and count:
             arrays |= _named("kept.", joined(self._kept[:count]))
         self._save(position, arrays)
-        self._unsaved, self._saved_at = None, time.monotonic()
+        end = time.monotonic()
+        least = (end - start) / _SHARE if end - start > _SHORT else 0.0
+        self._unsaved, self._next = None, end + max(self._every, least)
 
 
 def _named(prefix: str, folded: Folded) -> Arrays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -18,12 +19,13 @@ from ..results.kept_state import KeptState
 from ..validation import as_flag, as_number, require_memory, shown
 from ..weights.pareto import kept_draws
 from .checkpoints import ESTIMATE, Arrays, Facts, as_path
+from .folded import Folded
 from .generations import Generations, warn_at_call
 from .identity import difference, facts_of, machine
 from .journal import Base, Found, RunJournal
 from .loop import Position
 from .lowered import host_densities
-from .states import Folded, Quantities
+from .states import Quantities
 from .task import Backend, EstimateRequest, Resumable
 
 DEFAULT_EVERY = 60.0
@@ -189,9 +191,7 @@ class Resume:
                 f"checkpoint {path} is of another run: {other}. Give the arguments of that run, or "
                 "another path, or remove it to begin anew"
             )
-        others = difference(known["machine"], machine())
-        if others:
-            warn_at_call(f"checkpoint {path} was made where the last bits may differ: {others}")
+        _warn_of_machine(f"checkpoint {path}", known["machine"])
 
     def _check_previous(self, state: KeptState, facts: Facts, request: EstimateRequest) -> None:
         """Raise an error if the estimate is not of the same run, with no more draws."""
@@ -203,12 +203,19 @@ class Resume:
                 "previous must be an estimate of the same model, q and options, with no more "
                 f"draws; it has {other}"
             )
+        _warn_of_machine("previous", state.machine)
 
 
 def _grown(draws: int, request: EstimateRequest) -> tuple[str, ...]:
     """What may differ where a run of so many draws goes on."""
     # Nothing is kept of less than a chunk, and fewer groups are there by default.
     return (_DRAWS,) if draws >= request.cut.chunk else (_DRAWS, "iw_sizes")
+
+
+def _warn_of_machine(what: str, known: Mapping[str, Any]) -> None:
+    others = difference(known, machine())
+    if others:
+        warn_at_call(f"{what} was made where the last bits may differ: {others}")
 
 
 def _state_of(previous: Any) -> KeptState:
@@ -238,6 +245,6 @@ def _kept_state(request: EstimateRequest, facts: Facts, folded: Folded | None) -
         folded = Folded(np.empty((0, 0)), np.empty((0, 0, 0)), np.empty((0, 0)))
     chunk = request.cut.chunk
     return KeptState(
-        request.n_samples // chunk * chunk, facts, request.form.capacity, folded.moments,
-        folded.top_rows,
+        request.n_samples // chunk * chunk, facts, machine(), request.form.capacity,
+        folded.moments, folded.top_rows,
     )  # fmt: skip

@@ -12,13 +12,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import ClusterError
 from ..kernels.cpu.launch import Pace
-from ..kernels.info import info
+from ..kernels.jit.targets import target
 from ..validation import Floats
 from ..version import STREAM_VERSION, __version__
 from .cpu import chunk_filler, fill_terms
@@ -70,11 +71,11 @@ _WORDS = {
 @functools.cache
 def facts() -> Facts:
     """The facts of this process."""
-    known = info()
+    # Not those of `info`, which looks for a GPU: that takes a second.
     python = ".".join(platform.python_version_tuple()[:2])
     return Facts(
         f"{platform.python_implementation()} {python}", __version__, str(STREAM_VERSION),
-        known["numba"], known["llvmlite"], known["compiled for"],
+        version("numba"), version("llvmlite"), target().name,
     )  # fmt: skip
 
 

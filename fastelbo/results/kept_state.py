@@ -20,14 +20,14 @@ class KeptState(Frozen):
     n_samples : int
         The draws of each data point that it holds, a multiple of 8192. The others are made again.
     nbytes : int
-        The memory that it takes. With the default ``iw_sizes``, a data point takes 320 bytes, and
-        about 8 bytes more for each of its largest log weights, ``min(12 sqrt(K), 4096)`` of them
-        and up to a fifth more; none with ``pareto_k=False``.
+        The memory that it takes; see `Estimate.state`.
     """
 
     n_samples: int
-    # By what the run is known, and the number of the largest log weights that are whole.
+    # By what the run is known, what else the last bits depend on, and how many of the largest log
+    # weights are whole.
     facts: Mapping[str, Any]
+    machine: Mapping[str, Any]
     capacity: int
     moments: Floats
     top_rows: Floats
@@ -36,13 +36,14 @@ class KeptState(Frozen):
         self,
         n_samples: int,
         facts: Mapping[str, Any],
+        machine: Mapping[str, Any],
         capacity: int,
         moments: Floats,
         top_rows: Floats,
     ) -> None:
         self._set(
-            n_samples=n_samples, facts=dict(facts), capacity=capacity, moments=moments,
-            top_rows=top_rows,
+            n_samples=n_samples, facts=dict(facts), machine=dict(machine), capacity=capacity,
+            moments=moments, top_rows=top_rows,
         )  # fmt: skip
 
     @property
