@@ -137,11 +137,6 @@ def read_draws(
     return draws
 
 
-def array_or_dask(value: Any, name: str) -> Any:
-    """A Dask array as it came, and everything else as `inputs.as_array` gives it."""
-    return checked_dask_array(value, name) if is_dask_array(value) else as_array(value, name)
-
-
 def warn_few_draws(length: int, shape: Sequence[int], axis: int, name: str) -> None:
     """Warn of few draws beside a long axis, which may be the axis that was meant.
 

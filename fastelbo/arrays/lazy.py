@@ -1,7 +1,7 @@
 """Dask's collections, recognised without an import of Dask.
 
 They may be larger than main memory, so none is loaded implicitly. The functions that take Dask
-arrays read them with `fastelbo.arrays.dask_arrays`; all others refuse them.
+arrays read them by `fastelbo.arrays.dask_tasks`; all others refuse them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InvalidInputError
+from ..optional import optional
 
 
 def is_dask(value: Any) -> bool:
@@ -48,3 +49,8 @@ def refuse_dask(value: Any, name: str) -> None:
             "array in main memory; call its compute() first if it fits there. summarize(), ess(), "
             "psis(), pareto_k() and loo() take a Dask array, and an xarray object with one"
         )
+
+
+def dask_module(name: str) -> Any:
+    """A module of Dask, which whoever has a Dask array has installed."""
+    return optional(name, "a Dask array", '"fastelbo[dask]"')

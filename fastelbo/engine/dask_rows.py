@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.dask_arrays import Parts, Task, cut_spans, in_order, task_of, with_one_axis
+from ..arrays.dask_parts import Parts, cut_spans, with_one_axis
+from ..arrays.dask_tasks import Task, in_order, task_of
 from ..arrays.draws import Draws
 from ..arrays.inputs import as_array, as_rows
 from ..kernels.draws.blocks import CHUNK, Cut

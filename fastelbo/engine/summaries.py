@@ -11,11 +11,11 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.dask_arrays import array_or_dask
 from ..arrays.devices import on_device
 from ..arrays.draws import (
     Dim,
     Draws,
-    array_or_dask,
     read_draws,
     replicates_of,
     warn_few_draws,

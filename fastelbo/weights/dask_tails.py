@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.chains import equal_chains, refuse_copies
-from ..arrays.dask_arrays import Parts, Task, cut_boxes, in_order, task_of
+from ..arrays.dask_parts import Parts, cut_boxes
+from ..arrays.dask_tasks import Task, in_order, task_of
 from ..arrays.draws import Dim, Draws, read_draws
 from ..arrays.inputs import as_array
 from ..arrays.lazy import is_dask_array
