@@ -69,7 +69,7 @@ class Cluster:
             try:
                 self._threads = sum(self.client.nthreads().values())
             except (OSError, TimeoutError) as error:
-                raise self._no_scheduler() from error
+                raise self.no_scheduler() from error
             self._asked = time.monotonic()
         return self._threads
 
@@ -87,9 +87,10 @@ class Cluster:
         while self.client.status == "connecting" and time.monotonic() - start < PATIENCE:
             time.sleep(0.1)
         if self.client.status != "running":
-            raise self._no_scheduler()
+            raise self.no_scheduler()
 
-    def _no_scheduler(self) -> ClusterError:
+    def no_scheduler(self) -> ClusterError:
+        """The error where the scheduler is lost."""
         return ClusterError(
             "client has lost its scheduler, or was closed while it was in use: its status is "
             f"{self.client.status!r}"

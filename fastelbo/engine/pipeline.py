@@ -23,6 +23,8 @@ from .workers import Order, Reply, run
 # Tasks on the way for each thread of the workers: one runs, the others wait for it.
 _AHEAD = 4
 _LEAST_AHEAD = 8
+# Seconds in which a client sees that its scheduler is gone.
+_PAUSE = 0.1
 # Results that come at once from the workers to this process.
 _MOST_GATHERED = 16
 # How often a task may lose what it was sent with: arrays die with the workers that hold them.
@@ -130,7 +132,10 @@ class Pipeline(Generic[_Place]):
         if found is None or found.status in (_CANCELLED, _LOST):
             self._cluster.wait_for_workers()
             self._forget(apart.digest)
-            [found] = self._client.scatter([apart.content], hash=False)
+            try:
+                [found] = self._client.scatter([apart.content], hash=False)
+            except OSError as error:
+                raise self._cluster.no_scheduler() from error
             self._arrays[apart.digest] = found
         return found
 
@@ -163,6 +168,11 @@ class Pipeline(Generic[_Place]):
         try:
             replies = self._client.gather([sent.future for sent in ready])
         except CancelledError:
+            self._recover()
+            return
+        except OSError:
+            # The scheduler is found again, or an error says that it is lost.
+            time.sleep(_PAUSE)
             self._recover()
             return
         for sent, reply in zip(ready, replies, strict=True):
