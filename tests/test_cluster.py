@@ -8,7 +8,8 @@ from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
 from fastelbo import cli, demo
-from fastelbo.engine import dask_terms, task_sizes
+from fastelbo.engine.cluster import task_sizes
+from fastelbo.engine.cluster import terms as dask_terms
 from fastelbo.models import compiled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
@@ -216,7 +217,7 @@ def test_a_term_that_is_nan_is_named(one_worker):
 
 @pytest.mark.parametrize("f", ["mean", "quantiles"])
 def test_expectations(one_worker, monkeypatch, f):
-    monkeypatch.setattr("fastelbo.engine.dask._LITTLE_WORK", 0)
+    monkeypatch.setattr("fastelbo.engine.cluster.backend._LITTLE_WORK", 0)
     model = linear()
     expected = fe.expectation(f, model, gaussian(model), 20_000, rng=1)
     found = fe.expectation(f, model, gaussian(model), 20_000, rng=1, client=one_worker)

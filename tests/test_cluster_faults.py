@@ -13,7 +13,7 @@ from clusters import local_client
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import clients, pipeline, task_sizes, travelling, workers
+from fastelbo.engine.cluster import clients, pipeline, task_sizes, travelling, workers
 from fastelbo.engine.redraw import Redraw
 from fastelbo.engine.requests import new_request
 
@@ -193,14 +193,14 @@ def test_more_draws_than_a_previous_run(one_worker, more):
 
 def test_workers_of_another_kind(monkeypatch, one_worker):
     own = workers.facts()
-    monkeypatch.setattr("fastelbo.engine.orders.facts", lambda: own._replace(target="SSE"))
+    monkeypatch.setattr("fastelbo.engine.cluster.orders.facts", lambda: own._replace(target="SSE"))
     expected = bits(estimate(slow_model(0.0)))
     with pytest.raises(fe.errors.ClusterError, match=r"tcp:.* another instruction set.*SSE; a"):
         estimate(slow_model(0.0), client=one_worker)
     assert bits(estimate(slow_model(0.0), client=one_worker, allow_mixed=True)) == expected
     for name, match in [("python", "Python"), ("stream_version", "stream version")]:
         other = own._replace(**{name: "0"})
-        monkeypatch.setattr("fastelbo.engine.orders.facts", lambda other=other: other)
+        monkeypatch.setattr("fastelbo.engine.cluster.orders.facts", lambda other=other: other)
         with pytest.raises(fe.errors.ClusterError, match=f"another {match}: it has .*{match} 0\n"):
             estimate(slow_model(0.0), client=one_worker, allow_mixed=True)
 

@@ -19,7 +19,7 @@ from helpers import IGNORE_DIAGNOSTICS, bits
 import fastelbo as fe
 from fastelbo import errors
 from fastelbo.arrays import dask_parts, dask_tasks
-from fastelbo.engine import dask_rows
+from fastelbo.engine.cluster import rows as dask_rows
 from fastelbo.kernels.cpu import launch
 
 dask = pytest.importorskip("dask")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo.engine import orders, task_sizes, travelling, workers
+from fastelbo.engine.cluster import orders, task_sizes, travelling, workers
+from fastelbo.engine.cluster.task_sizes import Limits, Part, TaskSizes, parts
 from fastelbo.engine.cpu import CPUBackend
 from fastelbo.engine.loop import Position
 from fastelbo.engine.lowered import lower
 from fastelbo.engine.requests import new_request
 from fastelbo.engine.states import States
-from fastelbo.engine.task_sizes import Limits, Part, TaskSizes, parts
 from fastelbo.kernels.draws.blocks import CHUNK, Cut
 from fastelbo.kernels.state.state import state_size
 

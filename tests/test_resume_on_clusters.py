@@ -12,8 +12,8 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import task_sizes
 from fastelbo.engine.checkpoints import ESTIMATE, read
+from fastelbo.engine.cluster import task_sizes
 
 pytestmark = [
     pytest.mark.cluster,

@@ -18,8 +18,8 @@ from ..models.host import HostDensity
 from ..models.probe import probe_points
 from ..models.stan import StanDensity
 from ..version import STREAM_VERSION
+from .cluster.workers import facts
 from .task import EstimateRequest
-from .workers import facts
 
 Facts = dict[str, Any]
 _DIGEST = "sha256:"

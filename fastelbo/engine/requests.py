@@ -133,7 +133,7 @@ def chooser(
         if allow_mixed:
             raise InvalidInputError("allow_mixed must be False without client=, got True")
         return partial(backend_named, name, n_threads, device)
-    from .dask import DaskBackend
+    from .cluster.backend import DaskBackend
 
     as_choice(name, "backend", ("auto", "cpu", "cuda", "numpy"))
     if name not in ("auto", "cpu"):

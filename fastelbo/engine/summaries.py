@@ -39,8 +39,8 @@ from ..validation import (
 from ..weights.diagnostics import refuse_bad_weights, warn_about_weights
 from ..weights.pareto import MAX_KEPT, kept_draws
 from .accumulator import LogWeightAccumulator
+from .cluster.rows import dask_row_quantities
 from .cuda_states import device_row_quantities
-from .dask_rows import dask_row_quantities
 from .replicated_rows import (
     replicated_draws,
     replicated_quantities,

@@ -206,7 +206,7 @@ def _lazy_terms(
     exact: bool,
 ) -> ElboTerms:
     """The terms of every draw as Dask arrays."""
-    from .dask_terms import dask_terms
+    from .cluster.terms import dask_terms
 
     _refuse_exact(model)
     if as_proposals(q) is not None:

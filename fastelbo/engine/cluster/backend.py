@@ -13,23 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels.cpu.launch import Pace
-from ..kernels.draws.blocks import CHUNK
-from ..kernels.state.state import state_size
-from ..models.protocol import ExactModel, Expectations
-from ..progress import Tick
-from ..validation import Floats
-from ..weights.pareto import kept_draws
+from ...kernels.cpu.launch import Pace
+from ...kernels.draws.blocks import CHUNK
+from ...kernels.state.state import state_size
+from ...models.protocol import ExactModel, Expectations
+from ...progress import Tick
+from ...validation import Floats
+from ...weights.pareto import kept_draws
+from ..cpu import DRAW_WORK, CPUBackend
+from ..loop import Journal, Slice, folded_quantities
+from ..lower_tails import OTHER_TERMS, Indices, Terms, merged_tails, with_lower_tails
+from ..states import Quantities, States
+from ..stored import StoredTerms
+from ..task import EstimateRequest
 from . import workers
 from .clients import Cluster
-from .cpu import DRAW_WORK, CPUBackend
-from .loop import Journal, Slice, folded_quantities
-from .lower_tails import OTHER_TERMS, Indices, Terms, merged_tails, with_lower_tails
 from .orders import Orders
 from .pipeline import Pipeline
-from .states import Quantities, States
-from .stored import StoredTerms
-from .task import EstimateRequest
 from .task_sizes import Limits, Part
 
 # Less work than this, about a tenth of a second on one thread, is not worth the way.

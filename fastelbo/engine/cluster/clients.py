@@ -6,9 +6,9 @@ import math
 import time
 from typing import Any
 
-from ..errors import ClusterError, InvalidInputError
-from ..optional import optional
-from ..validation import shown
+from ...errors import ClusterError, InvalidInputError
+from ...optional import optional
+from ...validation import shown
 
 # Seconds for which no worker may be there: a batch system may need minutes to start others.
 PATIENCE = 300.0

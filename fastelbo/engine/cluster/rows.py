@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.dask_parts import Parts, cut_spans, with_one_axis
-from ..arrays.dask_tasks import Task, in_order, task_of
-from ..arrays.draws import Draws
-from ..arrays.inputs import as_array, as_rows
-from ..kernels.draws.blocks import CHUNK, Cut
-from ..progress import Tick, no_tick
-from ..validation import Floats
-from ..weights.pareto import kept_draws
-from .loop import FillChunks, HostSlice, Slice, folded_quantities
-from .lower_tails import Indices, Terms, largest_of_rows, merged_tails, with_lower_tails
-from .rows import Array, chunk_states, row_pace
-from .states import Quantities, StateForm, States, clear_rows
+from ...arrays.dask_parts import Parts, cut_spans, with_one_axis
+from ...arrays.dask_tasks import Task, in_order, task_of
+from ...arrays.draws import Draws
+from ...arrays.inputs import as_array, as_rows
+from ...kernels.draws.blocks import CHUNK, Cut
+from ...progress import Tick, no_tick
+from ...validation import Floats
+from ...weights.pareto import kept_draws
+from ..loop import FillChunks, HostSlice, Slice, folded_quantities
+from ..lower_tails import Indices, Terms, largest_of_rows, merged_tails, with_lower_tails
+from ..rows import Array, chunk_states, row_pace
+from ..states import Quantities, StateForm, States, clear_rows
 
 # Most numbers in the states of a box (128 MB), and in tails that are looked at together (32 MB).
 _STATE_NUMBERS = 2**24

@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import ClusterError
-from ..kernels.cpu.launch import Pace
-from ..kernels.jit.targets import target
-from ..validation import Floats
-from ..version import STREAM_VERSION, __version__
-from .cpu import chunk_filler, fill_terms
-from .host import most_chunks
-from .loop import HostSlice, fold
-from .lower_tails import Terms, merged_tails, terms_of
-from .lowered import Lowered
-from .states import StateForm, States
+from ...errors import ClusterError
+from ...kernels.cpu.launch import Pace
+from ...kernels.jit.targets import target
+from ...validation import Floats
+from ...version import STREAM_VERSION, __version__
+from ..cpu import chunk_filler, fill_terms
+from ..host import most_chunks
+from ..loop import HostSlice, fold
+from ..lower_tails import Terms, merged_tails, terms_of
+from ..lowered import Lowered
+from ..states import StateForm, States
 from .travelling import Packed, arrived, unpack
 
 # Draws whose terms are made at once: arrays of 8 MB.

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InvalidWeightError
-from ..kernels.draws.blocks import CHUNK
-from ..optional import optional
-from ..validation import Floats
+from ...errors import InvalidWeightError
+from ...kernels.draws.blocks import CHUNK
+from ...optional import optional
+from ...validation import Floats
+from ..host import group_size
+from ..lowered import lower
+from ..task import EstimateRequest
 from . import workers
-from .host import group_size
-from .lowered import lower
-from .task import EstimateRequest
 from .travelling import Apart, Packed, pack_functions, pack_points
 from .workers import Facts, Order, facts
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from ..arrays.inputs import constant
-from ..errors import InvalidInputError
-from ..kernels.draws.blocks import NO_CALL, SUPPLIED
-from ..models.called import CalledDensity
-from ..models.host import HostDensity
-from ..optional import optional
-from .lowered import Lowered, called_densities, host_densities, parts_of
-from .task import EstimateRequest
+from ...arrays.inputs import constant
+from ...errors import InvalidInputError
+from ...kernels.draws.blocks import NO_CALL, SUPPLIED
+from ...models.called import CalledDensity
+from ...models.host import HostDensity
+from ...optional import optional
+from ..lowered import Lowered, called_densities, host_densities, parts_of
+from ..task import EstimateRequest
 
 # Arrays from here on are apart: 256 kB.
 LARGE = 2**18

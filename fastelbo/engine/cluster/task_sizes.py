@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ..kernels.draws.blocks import Cut
-from .loop import Journal, slices
+from ...kernels.draws.blocks import Cut
+from ..loop import Journal, slices
 
 # Seconds of a task, and the most tasks that begin in a second: the scheduler takes a few
 # milliseconds for one, so that tasks on many threads are longer.

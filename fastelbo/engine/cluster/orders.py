@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..kernels.draws.blocks import CHUNK, Cut
-from .cpu import DRAW_WORK
-from .host import group_size
-from .loop import Journal
-from .lowered import lower
+from ...kernels.draws.blocks import CHUNK, Cut
+from ..cpu import DRAW_WORK
+from ..host import group_size
+from ..loop import Journal
+from ..lowered import lower
+from ..task import EstimateRequest
 from .pipeline import Task
-from .task import EstimateRequest
 from .task_sizes import Limits, Part, TaskSizes, parts
 from .travelling import pack_functions, pack_points
 from .workers import Order, Reply, facts

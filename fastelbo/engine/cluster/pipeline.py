@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from ..errors import ClusterError
+from ...errors import ClusterError
 from . import clients
 from .clients import ASKED_EVERY, Cluster
 from .travelling import Apart
