@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -78,6 +79,26 @@ def running(client, **options):
     return run
 
 
+@contextmanager
+def interrupts():
+    """Ctrl-C after a second, and then now and then: one that comes in a destructor is lost."""
+    over = threading.Event()
+
+    def interrupt():
+        seconds = 1.0
+        while not over.wait(seconds):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            seconds = 10.0
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def tasks_left(client):
     """Our tasks and arrays, when the scheduler has had time to forget those released."""
     deadline = time.monotonic() + 10.0
@@ -144,9 +165,7 @@ def test_an_error_of_a_function_is_raised_as_it_is(one_worker):
 
 
 def test_an_interrupt_leaves_no_task(one_worker):
-    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
+    with interrupts(), pytest.raises(KeyboardInterrupt):
         estimate(slow_model(), n_samples=100 * K, client=one_worker)
     assert tasks_left(one_worker) == []
     # The client is as good as new.
