@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
+from scipy.special import logsumexp
 
 from fastelbo import reference
 from fastelbo.engine import readings
@@ -373,6 +374,54 @@ def test_split_anywhere(log_weights, cuts):
     sizes = [1, 2, 5, 600]
     got = read(fold(pieces(terms, cuts, sizes), sizes=sizes), sizes)
     assert_close(got, read(push(terms, 0, sizes), sizes), rtol=1e-10)
+
+
+def groups_of(log_weights, first, size):
+    """Head, values of complete groups, and open group of draws from ``first`` on."""
+    ends = np.arange(-first % size, len(log_weights), size)
+    parts = np.split(log_weights, ends) if len(ends) else [log_weights]
+    head, *rest = parts if first % size else [log_weights[:0], *parts]
+    if not first % size:
+        rest = [part for part in rest if len(part)]
+    elif len(log_weights) < -first % size:
+        # All draws are within one group.
+        return log_weights[:0], [], head
+    whole = [part for part in rest if len(part) == size]
+    return (
+        head,
+        [logsumexp(part) - np.log(size) for part in whole],
+        np.concatenate([log_weights[:0], *(part for part in rest if len(part) < size)]),
+    )
+
+
+@EACH
+@given(
+    LOG_WEIGHTS, some.integers(0, 30), some.sampled_from([1, 2, 3, 7, 16, 100, 1000, 5000]),
+    some.lists(some.integers(1, 1499), max_size=6), some.randoms(use_true_random=False),
+)  # fmt: skip
+def test_groups_of_states_that_begin_anywhere(log_weights, first, size, cuts, random):
+    cuts = sorted({cut for cut in cuts if cut < len(log_weights)})
+    edges = itertools.pairwise([0, *cuts, len(log_weights)])
+    states = [push(as_terms(log_weights[lo:hi]), first + lo, [size]) for lo, hi in edges]
+    # Neighbours are merged in any order.
+    while len(states) > 1:
+        i = random.randrange(len(states) - 1)
+        states[i : i + 2] = [fold(states[i : i + 2], sizes=[size])]
+    group = states[0][state.GROUPS :]
+    head, values, rest = groups_of(log_weights, first, size)
+    for place, part in ((groups.HEAD_COUNT, head), (groups.OPEN_COUNT, rest)):
+        count, shift, total = group[place : place + 3]
+        assert count == len(part)
+        expected = logsumexp(part) if len(part) else -np.inf
+        with np.errstate(divide="ignore"):
+            np.testing.assert_allclose(shift + np.log(total), expected, rtol=1e-12, atol=1e-12)
+    finite = np.array([value for value in values if value > -np.inf])
+    assert group[groups.CLOSED] == len(values)
+    assert group[groups.CLOSED_ZERO] == len(values) - len(finite)
+    if len(finite):
+        mean, m2 = group[groups.CLOSED_MEAN], group[groups.CLOSED_M2]
+        np.testing.assert_allclose(mean, finite.mean(), rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(m2, ((finite - finite.mean()) ** 2).sum(), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("n", [1, 31, 128, 129, 512, 1024])

@@ -213,7 +213,7 @@ class LogWeightAccumulator:
         if content.batch_shape is None or n_samples == 0:
             raise InvalidInputError("the accumulator has no draws yet; call update() first")
         states = content.closed()
-        reader = Reader(len(states.moments), n_samples, self._form)
+        reader = Reader(len(states), n_samples, self._form)
         reader.add(states)
         values = with_lower_tails(
             reader.quantities(), n_samples, self.tail_draws,
@@ -265,8 +265,8 @@ class LogWeightAccumulator:
         acc = cls(facts["iw_sizes"], facts["tail_draws"], first_draw=facts["first_draw"])
         if facts["batch_shape"] is not None:
             content = acc._content.begun(tuple(facts["batch_shape"]), acc._form)
-            moments = arrays["moments"]
-            content.states.restore(Folded(moments, arrays["kept"], moments[:0]))
+            last = arrays["moments"]
+            content.states.restore(Folded(arrays["earlier"], last, arrays["kept"], last[:0]))
             exact = facts["exact"]
             chunks = (arrays["chunks"],) if arrays["chunks"].size else ()
             acc._content = content._replace(
@@ -309,11 +309,12 @@ class LogWeightAccumulator:
 
 
 def _arrays(content: Content) -> dict[str, Floats]:
-    points, size = content.states.moments.shape
-    chunks = [np.empty((points, 0, size)), *(content.chunks or ())]
     folded = content.states.folded().packed()
+    points, size = folded.last.shape
+    chunks = [np.empty((points, 0, size)), *(content.chunks or ())]
     return {
-        "moments": folded.moments,
+        "earlier": folded.earlier,
+        "moments": folded.last,
         "kept": folded.top_rows,
         "pending": content.pending,
         "chunks": np.concatenate(chunks, axis=1),

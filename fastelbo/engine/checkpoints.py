@@ -34,14 +34,15 @@ class Kind(NamedTuple):
     takes_older: bool
 
 
-ACCUMULATOR = Kind("fastelbo accumulator", 2, "LogWeightAccumulator.save", True)
-ESTIMATE = Kind("fastelbo estimate", 1, "estimate(checkpoint=...)", False)
+ACCUMULATOR = Kind("fastelbo accumulator", 3, "LogWeightAccumulator.save", True)
+ESTIMATE = Kind("fastelbo estimate", 2, "estimate(checkpoint=...)", False)
 
 # The arrays also depend on the chunk size and, in their last bits, on the stream version.
 _FORMAT = {"chunk": CHUNK, "stream_version": STREAM_VERSION}
-# Checkpoints of the first version are converted. The oldest did not name their stream version.
-_FIRST = 1
+# The oldest checkpoints did not name their stream version.
 _UNNAMED = {"stream_version": 1}
+# The facts that count versions.
+_NUMBERED = "version", "stream_version"
 
 
 def write(
@@ -101,23 +102,35 @@ def read(path: Path, kind: Kind) -> tuple[Facts, Arrays]:
     del content["header"]
     expected = _format(kind)
     found = {name: facts.get(name, _UNNAMED.get(name)) for name in expected}
-    first = kind.takes_older and found["version"] == _FIRST
-    older = kind.takes_older and found["stream_version"] in range(1, STREAM_VERSION)
-    converted = {name for name, so in (("version", first), ("stream_version", older)) if so}
+    converted = {name for name in _NUMBERED if _is_older(found[name], expected[name])}
+    if not kind.takes_older:
+        converted.clear()
     wrong = [name for name in expected if found[name] != expected[name] and name not in converted]
     if wrong:
         theirs, ours = ({name: each[name] for name in wrong} for each in (found, expected))
         raise CheckpointMismatchError(f"checkpoint {path} has {theirs}, expected {ours}")
-    if older:
+    if "stream_version" in converted:
         facts["exact"] = False
-    return facts, _from_first(content) if first else content
+    return facts, _converted(content, found["version"]) if "version" in converted else content
+
+
+def _is_older(version: object, current: int) -> bool:
+    return isinstance(version, int) and 0 < version < current
 
 
 def _format(kind: Kind) -> Facts:
     return {"format": kind.format, "version": kind.version, **_FORMAT}
 
 
-def _from_first(content: dict[str, Floats]) -> dict[str, Floats]:
+def _converted(content: Arrays, version: int) -> Arrays:
+    """The arrays of an accumulator, from those of an earlier version."""
+    if version == 1:
+        content = _from_first(content)
+    # Up to version 2, chunks were folded as if they were of one span.
+    return content | {"earlier": content["moments"][:0]}
+
+
+def _from_first(content: Arrays) -> Arrays:
     """The arrays of a checkpoint of version 1, whose terms and groups had no scale.
 
     Nor did it follow the smallest log weights.

@@ -17,6 +17,7 @@ from ..kernels.draws.blocks import CHUNK
 from ..validation import Floats
 from .loop import HostSlice, fold
 from .rows import row_filler, row_pace
+from .spans import begins_span
 from .states import StateForm, States
 
 
@@ -109,7 +110,9 @@ class Content(NamedTuple):
             states = other.states
         elif other.chunks:
             own = np.concatenate(other.chunks, axis=1)
-            states.append(own, other.states.top_rows)
+            first = self.next // CHUNK
+            begins = begins_span(first, first + own.shape[1])
+            states.append(own, begins, other.states.top_rows)
             chunks = None if chunks is None else (*chunks, own)
         return self._replace(states=states, chunks=chunks, pending=other.pending, next=other.next)
 
@@ -117,7 +120,8 @@ class Content(NamedTuple):
         """Append the other's folded state; groups that are open on either side are left out."""
         states, others = self.closed(), other.closed()
         states.end_groups()
-        states.append(others.moments[:, None], others.top_rows)
+        none = np.zeros(1, dtype=np.bool_)
+        states.append(others.moments[:, None], none, others.top_rows)
         states.end_groups()
-        pending = np.empty((len(states.moments), 0))
+        pending = np.empty((len(states), 0))
         return self._replace(states=states, pending=pending, chunks=None, next=0, exact=False)

@@ -93,7 +93,7 @@ class CUDABackend:
 
                 run(DeviceSlice(count, request.form, cut, append, on_host, most_bytes))
 
-            point_bytes = 2 * step_bytes(request.form, cut) + 8 * request.work
+            point_bytes = 3 * step_bytes(request.form, cut) + 8 * request.work
             for first, place, count in request.runs():
                 in_slices(self.device, count, point_bytes, partial(run_slice, first, place))
 

@@ -18,6 +18,7 @@ from ..progress import Tick
 from .loop import Slice, fold, folded_quantities
 from .lower_tails import Indices, Terms, tails_of_draws, with_lower_tails
 from .rows import row_pace, row_slice
+from .spans import joined
 from .states import Quantities, StateForm, States
 
 if TYPE_CHECKING:
@@ -73,8 +74,14 @@ class DeviceSlice:
     def states(self) -> States:
         """See `loop.Slice`."""
         states = States(self.points, self._form)
-        moments, top_rows = self._states.fetch()
-        states.append(moments, top_rows[:, None, : states.row_shape[1]])
+        earlier, last, top_rows = self._states.fetch()
+        # A replicate has its own spans here, so that its draws are joined first.
+        moments = last
+        if len(earlier):
+            both = np.stack([earlier, last], axis=2).reshape(-1, 2, last.shape[2])
+            moments = joined(both, states.iw_sizes).reshape(last.shape)
+        none = np.zeros(moments.shape[1], dtype=np.bool_)
+        states.append(moments, none, top_rows[:, None, : states.row_shape[1]])
         for i in np.flatnonzero(state.overflowed(states.moments)).tolist():
             part = self._on_host(i)
             fold(part, 0, self._steps, row_pace(), lambda first, stop: None)
@@ -111,7 +118,7 @@ def device_row_quantities(
 
             run(DeviceSlice(count, form, cut, append, on_host, most_bytes))
 
-        in_slices(device, points, 2 * step_bytes(form, cut), run_slice)
+        in_slices(device, points, 3 * step_bytes(form, cut), run_slice)
 
     with device_of(log_weights):
         rows = adopt(log_weights, "log_weights").reshape(points, n_samples)

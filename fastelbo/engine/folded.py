@@ -13,7 +13,8 @@ from ..validation import Floats
 class Folded(NamedTuple):
     """The arrays of states, which nobody writes to."""
 
-    moments: Floats  # (points, ...)
+    earlier: Floats  # (points, ...): the spans before the last one; of no rows without such
+    last: Floats  # (points, ...): the last span
     top_rows: Floats  # (points, streams, ...): the largest values
     of_replicates: Floats  # (points * replicates, ...); of no rows without replicates
 
@@ -29,7 +30,9 @@ class Folded(NamedTuple):
 
     def part(self, lo: int, stop: int) -> Folded:
         """Those of some data points, of draws without replicates."""
-        return Folded(self.moments[lo:stop], self.top_rows[lo:stop], self.of_replicates)
+        return Folded(
+            self.earlier[lo:stop], self.last[lo:stop], self.top_rows[lo:stop], self.of_replicates
+        )
 
 
 def joined(parts: list[Folded]) -> Folded:
@@ -41,7 +44,8 @@ def joined(parts: list[Folded]) -> Folded:
         return np.pad(rows, ((0, 0), (0, 0), (0, missing)), constant_values=-np.inf)
 
     return Folded(
-        np.concatenate([part.moments for part in parts]),
+        np.concatenate([part.earlier for part in parts]),
+        np.concatenate([part.last for part in parts]),
         np.concatenate([widened(part.top_rows) for part in parts]),
         parts[0].of_replicates,
     )

@@ -103,7 +103,7 @@ class RunJournal:
         if self.start.points and lo == self.start.lo and self._found is not None:
             folded = self._found.folded
         elif self._base is not None:
-            folded = self._base.folded.part(lo, lo + len(states.moments))
+            folded = self._base.folded.part(lo, lo + len(states))
         else:
             folded = None
         if steps and folded is not None:

@@ -2,8 +2,8 @@
 
 A `Slice` is a range of data points and the origin of their chunks: draws on the CPU, draws on a
 device, or existing log weights. A source calls ``run`` with one slice after another. Memory and
-time limit the size of slices and launches. Chunks depend on the address alone and are folded in
-order of address, so that the size of slices and launches never changes a bit of a result.
+time limit the size of slices and launches. Chunks and the order in which they are folded depend on
+addresses alone, so that the size of slices and launches never changes a bit of a result.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from ..kernels.cpu.launch import SLICE_NUMBERS, Pace
 from ..kernels.draws.blocks import Cut
+from ..kernels.state.state import state_size
 from ..progress import Tick
 from ..validation import Floats
 from .states import Quantities, Reader, StateForm, States
@@ -115,8 +116,8 @@ class HostSlice:
         record: Callable[[Floats], None] | None = None,
     ) -> None:
         self._states, self._fill, self._record = states, fill, record
-        self.points = len(states.moments)
-        row = states.moments.shape[1] + math.prod(states.row_shape)
+        self.points = len(states)
+        row = state_size(len(states.iw_sizes)) + math.prod(states.row_shape)
         most = SLICE_NUMBERS // (row * states.replicates)
         self._most_states = most if most_states is None else min(most, most_states)
 
@@ -130,7 +131,7 @@ class HostSlice:
         def fill(moments: Floats, top_rows: Floats) -> None:
             self._fill(first, stop, moments, top_rows)
 
-        chunks = self._states.advance(stop - first, fill)
+        chunks = self._states.advance(first, stop, fill)
         if self._record is not None:
             self._record(chunks)
 

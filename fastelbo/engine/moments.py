@@ -130,7 +130,7 @@ class WeightedDraws:
                 # A value that is not finite has been refused, but at a weight of 0.
                 x[~(x < np.inf)] = -np.inf
                 fill = row_filler(each, x.reshape(-1, stop - start, 1), start)
-                each.advance(last - first, partial(fill, first, last))
+                each.advance(first, last, partial(fill, first, last))
 
 
 class Pool:
@@ -188,7 +188,7 @@ class Pool:
 @np.errstate(invalid="ignore")
 def _read_tails(states: States, form: StateForm, n_draws: int, count: int) -> Quantities:
     """k-hat and ESS of the states of the values of data points."""
-    reader = Reader(len(states.moments), n_draws, form)
+    reader = Reader(len(states), n_draws, form)
     reader.add(states)
     read = reader.quantities()
     k, tails = states.tails(n_draws)

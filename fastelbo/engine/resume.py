@@ -237,14 +237,15 @@ def _same_batches(request: EstimateRequest, draws: int) -> bool:
 
 
 def _folded(state: KeptState) -> Folded:
-    return Folded(state.moments, state.top_rows, state.moments[:0])
+    return Folded(state.earlier, state.last, state.top_rows, state.last[:0])
 
 
 def _kept_state(request: EstimateRequest, facts: Facts, folded: Folded | None) -> KeptState:
     if folded is None:
-        folded = Folded(np.empty((0, 0)), np.empty((0, 0, 0)), np.empty((0, 0)))
+        none = np.empty((0, 0))
+        folded = Folded(none, none, none[..., None], none)
     chunk = request.cut.chunk
     return KeptState(
         request.n_samples // chunk * chunk, facts, machine(), request.form.capacity,
-        folded.moments, folded.top_rows,
+        folded.earlier, folded.last, folded.top_rows,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from ..weights.pareto import kept_draws
 from .folded import Folded
 from .readings import make_readings, read
 from .scratch import scratch
+from .spans import Begins, begins_span, joined
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
@@ -62,20 +63,16 @@ def keeps_tails(points: int, capacity: int) -> bool:
     return 8 * points * capacity <= _TAIL_BYTES
 
 
-def _continues(moments: Floats) -> bool:
-    """Whether states begin within a group of draws."""
-    heads = moments[:, state.GROUPS + groups.HEAD_COUNT :: groups.GROUP_SIZE]
-    return bool(heads.any())
-
-
 class States:
-    """States of data points. Chunks are folded into them one by one, in order."""
+    """States of data points. Chunks are folded into them one by one, in order, span by span."""
 
     def __init__(self, points: int, form: StateForm, n_threads: int | None = None) -> None:
         self.iw_sizes = constant(np.array(form.iw_sizes, dtype=np.int64))
         self.capacity = form.capacity
         self.n_threads = n_threads
-        self.moments = np.zeros((points, state.state_size(len(self.iw_sizes))))
+        # Of the spans before the last one, of no rows without such, and of the last one.
+        size = state.state_size(len(self.iw_sizes))
+        self._earlier, self._last = np.zeros((0, size)), np.zeros((points, size))
         self.row_shape = form.streams, top_k.row_size(self.capacity)
         # Rows without a value are no longer than they have to be.
         self.top_rows = np.zeros((points, form.streams, min(top_k.VALUES, self.row_shape[1])))
@@ -86,38 +83,64 @@ class States:
         rows, plain = points * form.replicates, StateForm(form.iw_sizes, 0)
         self.of_replicates = States(rows, plain, n_threads) if form.replicates > 1 else None
 
-    def advance(self, n_steps: int, fill: Fill) -> Floats:
-        """Append chunks, whose moments and top rows ``fill`` writes; return their moments.
+    def __len__(self) -> int:
+        """Number of data points."""
+        return len(self._last)
 
-        They are those of some steps, with one chunk for each replicate.
+    @property
+    def moments(self) -> Floats:
+        """The states (points, ...) of all draws so far, without their largest values."""
+        if not len(self._earlier):
+            return self._last
+        both = np.stack([self._earlier, self._last], axis=1)
+        return joined(both, self.iw_sizes, self.n_threads)
+
+    def advance(self, first: int, stop: int, fill: Fill) -> Floats:
+        """Append the chunks of steps ``first`` to ``stop``; return their moments.
+
+        ``fill`` writes their moments and top rows. A step has one chunk for each replicate.
         """
-        points, n_chunks = len(self.moments), n_steps * self.replicates
-        chunks = np.empty((points, n_chunks, self.moments.shape[1]))
-        top_rows = scratch((points, n_steps, *self.row_shape))
+        chunks = np.empty((len(self), (stop - first) * self.replicates, self._last.shape[1]))
+        top_rows = scratch((len(self), stop - first, *self.row_shape))
         fill(chunks, top_rows)
-        self._fold(chunks, top_rows)
+        self._fold(chunks, begins_span(first, stop, self.replicates), top_rows)
         return chunks
 
-    def _fold(self, chunks: Floats, top_rows: Floats) -> None:
-        """Append chunks, and their rows of largest values: one for each step, or one for all."""
+    def append(self, moments: Floats, begins: Begins, top_rows: Floats) -> None:
+        """Append states (points, states, ...), and rows of largest values for them all.
+
+        The states are those of chunks or of spans. ``begins`` says which of them begin a span.
+        """
+        rows = np.empty((len(self), 1, *self.row_shape))
+        if self.capacity:
+            clear_rows(rows)
+            rows[:, 0, :, : top_rows.shape[2]] = top_rows
+        self._fold(np.require(moments, requirements=["C", "A", "W"]), begins, rows)
+
+    def _fold(self, chunks: Floats, begins: Begins, top_rows: Floats) -> None:
+        """Append states, and rows of largest values: one for each step, or one for all."""
         points, single = len(chunks), top_rows.shape[1] == 1
-        if self._fresh and chunks.shape[1] == 1 and not _continues(chunks[:, 0]):
+        if self._fresh and chunks.shape[1] == 1:
             # The state of a single chunk is already that of all draws.
-            self.moments, self.top_rows, self._fresh = chunks[:, 0], top_rows[:, 0], False
+            self._last, self.top_rows, self._fresh = chunks[:, 0], top_rows[:, 0], False
             return
         # A launch may be interrupted, so the states so far are never written to. A single top row
         # is read before the new one is written in its place.
-        moments, capacity = self.moments.copy(), self.capacity
+        last, capacity = self._last.copy(), self.capacity
         rows = top_rows[:, 0] if single else np.empty((points, *self.row_shape))
-        if self._fresh and single:
-            # A single top row is already the top row of all draws.
-            capacity = 0
+        if self._fresh:
+            # Nothing is before the first span. A single top row is that of all draws already.
+            begins = begins & (np.arange(len(begins)) > 0)
+            capacity = 0 if single else capacity
+        earlier = self._earlier.copy()
+        if begins.any() and not len(earlier):
+            earlier = np.zeros_like(last)
         launch(
-            drivers.fold, chunks, top_rows, self.iw_sizes, capacity, self._fresh, moments,
-            self.top_rows, rows, n_threads=self.n_threads,
+            drivers.fold, chunks, begins, top_rows, self.iw_sizes, capacity, self._fresh, earlier,
+            last, self.top_rows, rows, n_threads=self.n_threads,
             work=ELEMENT_WORK * (chunks.size + top_rows.size),
         )  # fmt: skip
-        self.moments, self.top_rows, self._fresh = moments, rows, False
+        self._earlier, self._last, self.top_rows, self._fresh = earlier, last, rows, False
         if self.of_replicates is not None:
             shape = points, -1, self.replicates, chunks.shape[2]
             self.of_replicates.append_steps(chunks.reshape(shape))
@@ -129,7 +152,9 @@ class States:
     def folded(self) -> Folded:
         """The arrays of the states so far."""
         own = self.of_replicates
-        return Folded(self.moments, self.top_rows, self.moments[:0] if own is None else own.moments)
+        return Folded(
+            self._earlier, self._last, self.top_rows, self._last[:0] if own is None else own._last
+        )
 
     def restore(self, folded: Folded) -> None:
         """Go on from the arrays of other states of this form, packed or not.
@@ -137,55 +162,51 @@ class States:
         Streams that are not among the rows were not followed, and will not be: their threshold is
         infinite, and they have no k-hat.
         """
-        moments, top_rows = folded.moments.copy(), folded.top_rows
-        self.moments, self.top_rows = moments, np.empty((len(moments), *self.row_shape))
+        self._earlier, self._last = folded.earlier.copy(), folded.last.copy()
+        top_rows, self.top_rows = folded.top_rows, np.empty((len(self), *self.row_shape))
         known = top_rows.shape[1]
         if self.capacity:
             clear_rows(self.top_rows)
         self.top_rows[:, :known, : top_rows.shape[2]] = top_rows
         if self.capacity:
             self.top_rows[:, known:, top_k.THRESHOLD] = np.inf
-        # Chunks are appended; a state without draws is a fresh one.
-        self._fresh = not moments[:, state.COUNT].any()
+        # States are appended; one without draws is a fresh one.
+        self._fresh = not self._last[:, state.COUNT].any()
         if self.of_replicates is not None:
-            self.of_replicates.moments = folded.of_replicates.copy()
+            self.of_replicates._last = folded.of_replicates.copy()
             self.of_replicates._fresh = self._fresh
 
     def replace(self, i: int, other: States) -> None:
         """Put the state of the one data point of ``other`` in place of that of data point i."""
-        self.moments[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
+        self._end_spans()
+        self._last[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
         if self.of_replicates is not None and other.of_replicates is not None:
             own = slice(i * self.replicates, (i + 1) * self.replicates)
-            self.of_replicates.moments[own] = other.of_replicates.moments
+            self.of_replicates._last[own] = other.of_replicates._last
+
+    def _end_spans(self) -> None:
+        """Let the last span have all draws so far, in an array of its own."""
+        self._last, self._earlier = self.moments.copy(), self._earlier[:0]
 
     def end_groups(self) -> None:
-        """Drop the importance-weight groups that are still incomplete."""
-        self.moments = self.moments.copy()
-        whole = self.moments[:, state.GROUPS :]
+        """Drop the importance-weight groups that are incomplete. Spans begin anew."""
+        self._end_spans()
+        whole = self._last[:, state.GROUPS :]
         parts = whole.reshape(-1, groups.GROUP_SIZE)
-        open_group = groups.OPEN_COUNT, groups.OPEN_SHIFT, groups.OPEN_SUM
-        parts[:, open_group] = 0.0, -np.inf, 0.0
-        self.moments[:, state.GROUPS :] = parts.reshape(whole.shape)
-
-    def append(self, moments: Floats, top_rows: Floats) -> None:
-        """Append states (points, chunks, ...), and rows of largest values for them all.
-
-        The chunks are those of some steps; see `Cut`.
-        """
-        rows = np.empty((len(moments), 1, *self.row_shape))
-        if self.capacity:
-            clear_rows(rows)
-            rows[:, 0, :, : top_rows.shape[2]] = top_rows
-        self._fold(np.require(moments, requirements=["C", "A", "W"]), rows)
+        for count in (groups.HEAD_COUNT, groups.OPEN_COUNT):
+            # A count, a shift and a sum.
+            parts[:, count : count + 3] = 0.0, -np.inf, 0.0
+        self._last[:, state.GROUPS :] = parts.reshape(whole.shape)
 
     def append_steps(self, chunks: Floats) -> None:
         """Append states (points, steps, replicates, size) to the states of replicates."""
         n_steps, size = chunks.shape[1], chunks.shape[3]
         if self._fresh and n_steps == 1:
-            self.moments, self._fresh = chunks.reshape(-1, size), False
+            self._last, self._fresh = chunks.reshape(-1, size), False
             return
         by_replicate = np.ascontiguousarray(chunks.swapaxes(1, 2)).reshape(-1, n_steps, size)
-        self.append(by_replicate, self.top_rows[:, :0])
+        # They travel chunk by chunk, so that spans would bring nothing.
+        self.append(by_replicate, np.zeros(n_steps, dtype=np.bool_), self.top_rows[:, :0])
 
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point's weights, and its M + 1 largest log weights, descending.
@@ -228,7 +249,7 @@ class Reader:
 
     def add(self, states: States) -> None:
         """Read the next slice, after its last draw."""
-        points, first = len(states.moments), self.points_read
+        points, first = len(states), self.points_read
         stop = first + points
         self._pareto_k[first:stop], tails = states.tails(self.n_samples)
         read(states.moments, self._values.part(first, stop), states.n_threads)
@@ -239,7 +260,7 @@ class Reader:
 
     def _estimates(self, states: States, count: int) -> Quantities:
         """Estimates (points, replicates) from the draws of each of ``count`` replicates alone."""
-        rows = len(states.moments)
+        rows = len(states)
         values = make_readings(rows, self._groups)
         read(states.moments, values, states.n_threads)
         found = {
@@ -261,8 +282,8 @@ class Reader:
         values = self._values.part(0, stop)._asdict() | {"pareto_k": self._pareto_k[:stop]}
         for name in self._of_replicates[0] if self._of_replicates else ():
             # What an interrupt has left undone is not among the data points that are read.
-            values[name] = _joined([part[name] for part in self._of_replicates])[:stop]
-        return values | {"tail": _joined(self._tails)}
+            values[name] = _in_one([part[name] for part in self._of_replicates])[:stop]
+        return values | {"tail": _in_one(self._tails)}
 
     def restore(self, values: Quantities) -> None:
         """Go on from what `quantities` of another reader of this form gave."""
@@ -274,7 +295,7 @@ class Reader:
         self._tails, self.points_read = [values["tail"]], stop
 
 
-def _joined(parts: list[Floats]) -> Floats:
+def _in_one(parts: list[Floats]) -> Floats:
     """The parts one after the other; no copy if one array of its own has all the numbers."""
     filled = [part for part in parts if len(part)]
     if len(filled) == 1 and filled[0].flags.owndata and filled[0].flags.c_contiguous:

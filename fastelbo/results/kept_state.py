@@ -29,7 +29,9 @@ class KeptState(Frozen):
     facts: Mapping[str, Any]
     machine: Mapping[str, Any]
     capacity: int
-    moments: Floats
+    # As in `engine.folded.Folded`.
+    earlier: Floats
+    last: Floats
     top_rows: Floats
 
     def __init__(
@@ -38,18 +40,19 @@ class KeptState(Frozen):
         facts: Mapping[str, Any],
         machine: Mapping[str, Any],
         capacity: int,
-        moments: Floats,
+        earlier: Floats,
+        last: Floats,
         top_rows: Floats,
     ) -> None:
         self._set(
             n_samples=n_samples, facts=dict(facts), machine=dict(machine), capacity=capacity,
-            moments=moments, top_rows=top_rows,
+            earlier=earlier, last=last, top_rows=top_rows,
         )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
         """The memory that it takes."""
-        return self.moments.nbytes + self.top_rows.nbytes
+        return self.earlier.nbytes + self.last.nbytes + self.top_rows.nbytes
 
     def __repr__(self) -> str:
         return f"KeptState(n_samples={self.n_samples}, nbytes={self.nbytes})"

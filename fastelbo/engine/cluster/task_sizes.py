@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from ...kernels.draws import blocks
 from ...kernels.draws.blocks import Cut
 from ..loop import Journal, slices
 
@@ -72,6 +73,16 @@ class Limits(NamedTuple):
         return max(1, (self.most // count - self.a_point) // max(1, self.a_step))
 
 
+def _up_to(first: int, steps: int, end: int) -> int:
+    """Where a part of about so many steps ends: at a border, if one is there.
+
+    Workers fold whole spans.
+    """
+    stop = first + steps
+    border = stop // blocks.SPAN * blocks.SPAN
+    return end if stop >= end else border if border > first else stop
+
+
 def parts(
     points: int,
     cut: Cut,
@@ -99,7 +110,7 @@ def parts(
         first = 0 if journal is None else journal.first_step(lo)
         while first < cut.steps:
             fit = min(sizes.draws() // (count * cut.drawn(1)), limits.steps(count))
-            stop = min(first + max(1, fit), whole if first < whole else cut.steps)
+            stop = _up_to(first, max(1, fit), whole if first < whole else cut.steps)
             sizes.give(count * (cut.drawn(stop) - cut.drawn(first)))
             yield Part(lo, count, first, stop)
             first = stop

@@ -27,6 +27,7 @@ from ..host import most_chunks
 from ..loop import HostSlice, fold
 from ..lower_tails import Terms, merged_tails, terms_of
 from ..lowered import Lowered
+from ..spans import Begins, begins_span, in_spans
 from ..states import StateForm, States
 from .travelling import Packed, arrived, unpack
 
@@ -180,8 +181,14 @@ _recent = _Recent(_KEPT)
 # --- jobs ---------------------------------------------------------------------------------------
 
 
-def chunk_states(lowered: Lowered, form: StateForm, first: int, stop: int) -> tuple[Floats, Floats]:
-    """The moments of the chunks of steps first to stop, and one row of largest values for all."""
+def chunk_states(
+    lowered: Lowered, form: StateForm, first: int, stop: int
+) -> tuple[Floats, Begins, Floats]:
+    """The states of steps ``first`` to ``stop``, and one row of largest values for all.
+
+    The states are those of chunks or of spans, and it is said which begin a span, as for
+    `States.append`. Those of replicates are needed chunk by chunk.
+    """
     states = States(len(lowered.points), form, 1)
     made: list[Floats] = []
     part = HostSlice(
@@ -190,7 +197,10 @@ def chunk_states(lowered: Lowered, form: StateForm, first: int, stop: int) -> tu
     )  # fmt: skip
     # A task is short: its launches are as large as memory allows.
     fold(part, first, stop, Pace(_ALL), lambda *_: None)
-    return np.concatenate(made, axis=1), states.folded().packed().top_rows
+    moments, begins = np.concatenate(made, axis=1), begins_span(first, stop, form.replicates)
+    if form.replicates == 1:
+        moments, begins = in_spans(moments, first, states.iw_sizes, 1)
+    return moments, begins, states.folded().packed().top_rows
 
 
 def terms(lowered: Lowered, first: int, stop: int) -> Floats:

@@ -25,6 +25,7 @@ from ..jit.references import by_reference
 from ..jit.sharing import stopped
 from ..math.copies import all_finite, copy_to, fill, load_rows, store_rows
 from ..state.matched import make_matched, match, matched_replicates, push_matched
+from ..state.spans import end_span
 from ..state.state import MAX, clear, merge, push_block
 from ..state.top_k import (
     THRESHOLD,
@@ -181,10 +182,14 @@ def driver_of_states(cut: Cut) -> Any:
 
 
 @block
-def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefix_rows, rows):
-    """Append the chunks of each data point to its prefix, from the left.
+def fold(
+    part, parts, states, begins, top_rows, iw_sizes, capacity, reset, earlier, prefix, prefix_rows,
+    rows,
+):  # fmt: skip
+    """Append the states of each data point to its prefix, from the left.
 
-    If ``reset``, the prefix is cleared first.
+    If ``reset``, the prefix is cleared first. Before a state that begins a span, the prefix is
+    appended to the spans before, ``earlier``.
     """
     points = states.shape[0]
     top_k = make_top_k(1, capacity)
@@ -192,6 +197,8 @@ def fold(part, parts, states, top_rows, iw_sizes, capacity, reset, prefix, prefi
         if reset:
             clear(prefix[i])
         for c in range(states.shape[1]):
+            if begins[c]:
+                end_span(earlier[i], prefix[i], iw_sizes)
             merge(prefix[i], states[i, c], iw_sizes)
         if capacity > 0:
             for s in range(rows.shape[1]):

@@ -5,7 +5,7 @@ and weighs one draw at a time: it calls the functions of the CPU for blocks of o
 groups, each thread sums its own draws to the end of the chunk. With groups, all threads together
 add each tile to the state of the chunk.
 
-Then one thread per data point and replicate folds the states of its chunks from the left, and one
+Then one thread per data point and replicate folds the states of its chunks, span by span, and one
 block per data point folds their largest log weights.
 """
 
@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ..draws.blocks import CALLED, CHUNK, Density, Workspace, padded, row_of
+from ..draws.blocks import CALLED, CHUNK, SPAN, Density, Workspace, padded, row_of
 from ..draws.densities import elliptical_block, weigh_block
 from ..draws.mixtures import expect_block
 from ..draws.sampling import sample_block
 from ..jit.compile import block
 from ..math.copies import load_rows
 from ..math.instructions import read_again
+from ..state.spans import end_span
 from ..state.state import (
     GROUPS,
     LOG_LIKELIHOOD,
@@ -236,11 +237,12 @@ def states(form: Form, group_sizes: int) -> Any:
 def fold() -> Any:
     """Kernel: append the chunks of each replicate of each data point to its prefix, in order.
 
-    One thread folds the chunks of one replicate.
+    One thread folds the chunks of one replicate. Where a span begins after the first one, the
+    prefix is appended to the spans before, ``earlier``.
     """
 
     @device_kernel
-    def fold_chunks(states, iw_sizes, reset, prefix):
+    def fold_chunks(states, first_step, iw_sizes, reset, earlier, prefix):
         item = np.int64(cuda.blockIdx.x) * BLOCK_THREADS + cuda.threadIdx.x
         replicates = prefix.shape[1]
         if item < states.shape[0] * replicates:
@@ -248,6 +250,9 @@ def fold() -> Any:
             if reset:
                 clear(prefix[i, r])
             for c in range(r, states.shape[1], replicates):
+                step = first_step + c // replicates
+                if step > 0 and step % SPAN == 0:
+                    end_span(earlier[i, r], prefix[i, r], iw_sizes)
                 merge(prefix[i, r], states[i, c], iw_sizes)
 
     return fold_chunks

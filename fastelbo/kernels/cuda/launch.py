@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..draws.blocks import Cut, Density, Net, Plan
+from ..draws.blocks import SPAN, Cut, Density, Net, Plan
 from ..state.state import state_size
 from ..state.top_k import VALUES
 from . import device, drivers, matched, quadratic
@@ -30,19 +30,19 @@ class DeviceStates:
         self.cut = cut
         self.iw_sizes = device.put(iw_sizes)
         self.moments = device.room((points, cut.replicates, state_size(self.group_sizes)))
+        self.reset()
         self.top_rows = device.room((points, VALUES + values_size(capacity)))
         self._scratch: tuple[Any, ...] | None = None
-        self.steps = 0
 
     @staticmethod
     def bytes_of_step(group_sizes: int, capacity: int, cut: Cut) -> int:
-        """Bytes for one step of one data point. The folded state of a point takes no more."""
+        """Bytes of one step of one data point. Its folded states take at most twice as many."""
         row, kept = _sizes_of_chunk(group_sizes, capacity, cut)
         return 8 * cut.replicates * (state_size(group_sizes) + row + kept)
 
     def reset(self) -> None:
         """Forget all draws."""
-        self.steps = 0
+        self.steps, self._earlier = 0, device.room((0, *self.moments.shape[1:]))
 
     @property
     def _fresh(self) -> bool:
@@ -93,20 +93,29 @@ class DeviceStates:
 
     def _fold(self, states: Any, top_rows: Any) -> None:
         items = self.points * self.moments.shape[1]
+        stop = self.steps + states.shape[1] // self.moments.shape[1]
+        if stop > SPAN and not self._earlier.shape[0]:
+            self._earlier = device.put(np.zeros(self.moments.shape))
         device.launch(
-            drivers.fold(), -(-items // device.BLOCK_THREADS), states, self.iw_sizes,
-            self._fresh, self.moments,
+            drivers.fold(), -(-items // device.BLOCK_THREADS), states, np.int64(self.steps),
+            self.iw_sizes, self._fresh, self._earlier, self.moments,
         )  # fmt: skip
         if self.capacity:
             device.launch(
                 drivers.fold_largest(), self.points, top_rows, np.int64(self.capacity),
                 self._fresh, self.top_rows,
             )  # fmt: skip
-        self.steps += states.shape[1] // self.moments.shape[1]
+        self.steps = stop
 
-    def fetch(self) -> tuple[Floats, Floats]:
-        """Wait for all launches; return the states and the rows of their largest log weights."""
-        return device.fetch(self.moments), device.fetch(self.top_rows)
+    def fetch(self) -> tuple[Floats, Floats, Floats]:
+        """Wait for all launches; return the states and the rows of their largest log weights.
+
+        The states are those of the spans before the last one, of no rows without such, and those of
+        the last one.
+        """
+        there = self._earlier.shape[0] > 0
+        earlier = device.fetch(self._earlier) if there else np.zeros(self._earlier.shape)
+        return earlier, device.fetch(self.moments), device.fetch(self.top_rows)
 
 
 def _sizes_of_chunk(group_sizes: int, capacity: int, cut: Cut) -> tuple[int, int]:

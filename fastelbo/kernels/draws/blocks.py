@@ -49,6 +49,8 @@ _LINE = 8  # float64 numbers of a line of the cache
 _MULTIPLE = 64
 # Draws in a chunk. It is part of the stream version: the last bits of a result depend on it.
 CHUNK = 8192
+# Steps in a span, where a step is a chunk of each replicate; see `state.spans`. Also part of it.
+SPAN = 1024
 
 # float64 or float32; all arrays of a plan have the same precision.
 Real = NDArray[np.floating[Any]]

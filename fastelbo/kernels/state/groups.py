@@ -1,9 +1,9 @@
 """Importance-weight groups in the mergeable state: k consecutive draws by address.
 
 The value of a group is the log mean of its weights. A sum of weights is stored relative to
-exp(shift). A chunk's border may split a group. So the state of a chunk has three parts: the head
-(the end of a group that began in an earlier chunk), the moments of the complete groups, and the
-open group (not complete yet).
+exp(shift). A chunk's border may split a group. So a state has three parts: the head (the end of a
+group that began before the first draw of the state), the moments of the complete groups, and the
+open group (not complete yet; it, too, may have begun before).
 """
 
 from __future__ import annotations
@@ -114,17 +114,32 @@ def merge_closed(group, count, zero, mean, m2, scale):
 
 
 @borrower
+def finish_group(group, size):
+    """Close the open group at its end, or make it the head if it began before this state."""
+    if group[OPEN_COUNT] == size:
+        close_group(group, size)
+    else:
+        group[HEAD_COUNT] = group[OPEN_COUNT]
+        group[HEAD_SHIFT] = group[OPEN_SHIFT]
+        group[HEAD_SUM] = group[OPEN_SUM]
+        _reopen(group)
+
+
+@borrower
 def merge_group(group, other, size):
-    """Append the next chunk's groups of one size to a state that begins at draw 0."""
+    """Append the groups of one size of the next draws."""
     if group[OPEN_COUNT] > 0.0:
-        # The next chunk continues the open group. This part is its head, or all its draws if it
-        # does not reach the end of the group.
-        piece = HEAD_COUNT if other[HEAD_COUNT] > 0.0 else OPEN_COUNT
-        extend_open(group, other[piece], other[piece + 1], other[piece + 2])
-        if group[OPEN_COUNT] == size:
-            close_group(group, size)
-        if piece == OPEN_COUNT:
+        # The next draws continue the open group: with their head, which ends it, or with all of
+        # them.
+        if other[HEAD_COUNT] == 0.0:
+            extend_open(group, other[OPEN_COUNT], other[OPEN_SHIFT], other[OPEN_SUM])
             return
+        extend_open(group, other[HEAD_COUNT], other[HEAD_SHIFT], other[HEAD_SUM])
+        finish_group(group, size)
+    elif group[CLOSED] == 0.0 and group[HEAD_COUNT] == 0.0:
+        # Without draws, the state takes the head.
+        for field in range(HEAD_COUNT, HEAD_SUM + 1):
+            group[field] = other[field]
     merge_closed(
         group, other[CLOSED], other[CLOSED_ZERO], other[CLOSED_MEAN], other[CLOSED_M2],
         other[CLOSED_SCALE],
@@ -181,18 +196,6 @@ def _extend_by_segment(group, log_weight, w, top, start, stop):
         for k in range(start, stop):
             total += exp(log_weight[k] - shift)
     extend_open(group, count, shift, total)
-
-
-@borrower
-def finish_group(group, size):
-    """Close the open group at its end, or make it the head if it began in an earlier chunk."""
-    if group[OPEN_COUNT] == size:
-        close_group(group, size)
-    else:
-        group[HEAD_COUNT] = group[OPEN_COUNT]
-        group[HEAD_SHIFT] = group[OPEN_SHIFT]
-        group[HEAD_SUM] = group[OPEN_SUM]
-        _reopen(group)
 
 
 @borrower(interleave=2)

@@ -1,9 +1,9 @@
 """The mergeable state: a summary of the draws of one data point.
 
 A state is one row of floats (counts are exact up to 2^53). `push_block` adds a block of log weights
-to the state of a chunk. `merge` appends the state of the next chunk. Chunk states are merged from
-the left, in the order of their addresses, so that the result does not depend on which thread
-computed which chunk.
+to the state of a chunk. `merge` appends the state of the next draws. States are merged in an order
+that depends on their addresses alone (see `spans`), so that the result does not depend on which
+thread computed which chunk.
 
 The scaled weights are w = exp(l - max), where l is the log weight. Their sum is ``1 + rest``: the
 rest leaves one maximal weight out. ``log1p(rest)`` keeps the digits that a sum near 1 would lose
@@ -186,7 +186,7 @@ def merge_moments(state, other):
 
 @borrower
 def merge(state, other, iw_sizes):
-    """Append ``other``, the state of the next draws, to a state that begins at draw 0."""
+    """Append ``other``, the state of the next draws."""
     merge_moments(state, other)
     for g in range(iw_sizes.shape[0]):
         offset = GROUPS + g * GROUP_SIZE
