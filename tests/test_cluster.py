@@ -10,6 +10,8 @@ import fastelbo as fe
 from fastelbo import cli, demo
 from fastelbo.engine.cluster import task_sizes
 from fastelbo.engine.cluster import terms as dask_terms
+from fastelbo.engine.states import States
+from fastelbo.kernels.draws.blocks import CHUNK, SPAN
 from fastelbo.models import compiled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)]
@@ -150,6 +152,23 @@ def compare(client, name):
         assert np.isfinite(expected.pareto_k_elbo).any()
     if "moments" in options:
         assert found.posterior_cov.tobytes() == expected.posterior_cov.tobytes()
+
+
+def test_workers_fold_spans(four_workers, monkeypatch):
+    """Three spans, of which two are whole; tasks end within spans and have several."""
+    monkeypatch.setattr(task_sizes, "_SECONDS", 0.5)
+    appended, own = [], States.append
+
+    def append(states, moments, *args):
+        appended.append(moments.shape[1])
+        own(states, moments, *args)
+
+    monkeypatch.setattr(States, "append", append)
+    model, q, draws = linear(1), gaussian(linear(1)), 2 * SPAN * CHUNK + 12_345
+    found = fe.estimate(model, q, draws, rng=5, client=four_workers)
+    # Two thousand chunks have come as few states.
+    assert 3 <= sum(appended) < 3 * SPAN / 2
+    assert bits(found) == bits(fe.estimate(model, q, draws, rng=5))
 
 
 def count_builds():

@@ -18,6 +18,7 @@ from device_functions import FUNCTIONS, REFUSED, model_of, q_of
 from helpers import IGNORE_DIAGNOSTICS, assert_single_precision, quiet, ulps
 
 import fastelbo as fe
+from fastelbo.kernels.draws import blocks
 
 pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
@@ -191,6 +192,20 @@ def test_small_summaries(place, dtype):
         got, expected = (fe.summarize(rows, **options).to_dict() for rows in (there, x))
         # Without groups, rows of float32 have weights of single precision.
         assert_close(got, expected, 1e-9 if dtype == "float64" or not options else 5e-7)
+
+
+def test_small_summaries_of_several_spans(place, monkeypatch):
+    """Two spans of a chunk and a part of a third; a group size larger than a chunk."""
+    from fastelbo.kernels.cuda import device, drivers, launch
+
+    for module in (blocks, drivers, launch):
+        monkeypatch.setattr(module, "SPAN", 1)
+    drivers.fold.cache_clear()
+    x = np.random.default_rng(2).standard_t(3, (2, 2 * 8192 + 300))
+    options = {"iw_sizes": (10, 9000)}
+    got, expected = (fe.summarize(rows, **options).to_dict() for rows in (device.put(x), x))
+    drivers.fold.cache_clear()
+    assert_close(got, expected, 1e-12)
 
 
 @on_both("dim", [1, 2, 5, 8, 13, 32, 64, 65], [13])

@@ -102,6 +102,9 @@ def test_tasks_are_longer_on_many_threads():
     timed = sizes(total=10**15, threads=1000)
     timed.took(10**6, 1.0)
     assert timed.draws() == 10**7
+    # At the end, too, the scheduler keeps up.
+    timed.give(10**15 - 10**6)
+    assert timed.draws() == int(10**6 * 1000 / task_sizes._MOST_TASKS / task_sizes._SHORTER)
 
 
 def test_results_are_bounded():

@@ -16,8 +16,10 @@ from ..loop import Journal, slices
 # milliseconds for one, so that tasks on many threads are longer.
 _SECONDS = 1.0
 _MOST_TASKS = 100.0
-# At the end tasks are shorter, so that all threads finish at about the same time.
+# At the end tasks are shorter, so that all threads finish at about the same time. Four times as many
+# begin in a second.
 _LEAST_SECONDS = 0.1
+_SHORTER = 4.0
 # Rounds of tasks that the rest of the draws makes.
 _ROUNDS = 3
 
@@ -49,7 +51,8 @@ class TaskSizes:
         threads = max(1, self._threads())
         share = self._left / (_ROUNDS * threads)
         longest = max(_SECONDS, threads / _MOST_TASKS)
-        seconds = min(longest, max(_LEAST_SECONDS, share / self._rate))
+        least = max(_LEAST_SECONDS, threads / _MOST_TASKS / _SHORTER)
+        seconds = min(longest, max(least, share / self._rate))
         return max(1, int(self._rate * seconds))
 
     def give(self, draws: int) -> None:
