@@ -16,8 +16,8 @@ from ..loop import Journal, slices
 # milliseconds for one, so that tasks on many threads are longer.
 _SECONDS = 1.0
 _MOST_TASKS = 100.0
-# At the end tasks are shorter, so that all threads finish at about the same time. Four times as many
-# begin in a second.
+# At the end tasks are shorter, so that all threads finish at about the same time. So many times more
+# of them begin in a second.
 _LEAST_SECONDS = 0.1
 _SHORTER = 4.0
 # Rounds of tasks that the rest of the draws makes.
@@ -112,7 +112,8 @@ def parts(
         begin(lo, count)
         first = 0 if journal is None else journal.first_step(lo)
         while first < cut.steps:
-            fit = min(sizes.draws() // (count * cut.drawn(1)), limits.steps(count))
+            # Rounded up, as the last step of all draws may be a part of one.
+            fit = min(-(-sizes.draws() // (count * cut.drawn(1))), limits.steps(count))
             stop = _up_to(first, max(1, fit), whole if first < whole else cut.steps)
             sizes.give(count * (cut.drawn(stop) - cut.drawn(first)))
             yield Part(lo, count, first, stop)

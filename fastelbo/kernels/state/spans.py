@@ -2,7 +2,8 @@
 
 States of chunks are folded from the left within a span of `SPAN` steps, and the states of spans are
 folded from the left. So a machine that has all chunks of a span may fold them, and what it sends
-does not grow with their number. Up to 8.4 million draws, this is one fold of all chunks.
+does not grow with their number. Up to 8.4 million independent draws, this is one fold of all
+chunks.
 """
 
 from __future__ import annotations
