@@ -16,8 +16,8 @@ from ..loop import Journal, slices
 # milliseconds for one, so that tasks on many threads are longer.
 _SECONDS = 1.0
 _MOST_TASKS = 100.0
-# At the end tasks are shorter, so that all threads finish at about the same time. So many times more
-# then begin in a second.
+# At the end tasks are shorter, so that all threads finish at about the same time. Then more of them
+# begin in a second, by this factor.
 _LEAST_SECONDS = 0.1
 _SHORTER = 4.0
 # Rounds of tasks that the rest of the draws makes.
