@@ -455,7 +455,7 @@ def signatures():
         "set_ranks": (ranks, integer, ranks),
         "double": (words, numba.uint32, key, integer, words),
         "permute": (key, key, key, key, integer, places),
-        "student_factors": (vector, vector, numba.float64, key, integer, places, vector),
+        "student_factors": (vector, vector, numba.float64, key, integer, places, matrix),
         "push_block": (vector, vector, numba.typeof(np.zeros(1, np.int64)), work, integer),
         "push_moments": (vector, vector, matrix, integer, result_type(moments_room, (integer,))),
         "add_component": (numba.float64, vector, vector, vector, integer, vector, vector),
