@@ -18,7 +18,6 @@ from ..jit.compile import borrower, scalar
 from ..math.scalar import (
     GAMMA_NORMAL,
     GAMMA_UNIFORM,
-    angle_bits,
     exp,
     log_positive,
     normal_pair,
