@@ -31,7 +31,7 @@ WHOLE = 8
 
 _ZERO = np.uint64(0)
 _U32, _S32 = np.uint64(0xFFFFFFFF), np.uint64(32)
-_ATTEMPTS = 16
+_ATTEMPTS = np.uint64(16)
 
 
 @scalar
@@ -62,6 +62,7 @@ def _as_float(high, low):
 
 @scalar
 def _log_uniform(words):
+    """The logarithm of the uniform number of two words."""
     bits = np.float64(words).view(np.uint64)
     return log_positive(uniform(bits >> _S32, bits & _U32))
 
@@ -116,15 +117,15 @@ def _gammas_packed(factor, df, key, index, first, n, lane, room):
     start = np.int64(first)
     for k in range(n):
         lane[k] = start + k
-    attempt, count, d, power = 0, n, room[1], room[0]
+    attempt, count, d, power = _ZERO, n, room[1], room[0]
     while count > 0:
         size = (count + WHOLE - 1) // WHOLE * WHOLE
         for j in range(count, size):
             lane[j] = lane[0]
         for j in range(size):
             d[j] = _shape_less_third(df[lane[j] - start])
-        _propose(d, lane, key, index, np.uint64(attempt), size, room[2:], power)
-        attempt += 1
+        _propose(d, lane, key, index, attempt, size, room[2:], power)
+        attempt += np.uint64(1)
         left = 0
         for j in range(count):
             draw = lane[j]
@@ -132,7 +133,7 @@ def _gammas_packed(factor, df, key, index, first, n, lane, room):
             lane[left] = draw
             left += 1 if d[j] < 0.0 else 0
         count = left if attempt < _ATTEMPTS else 0
-        # The words of later attempts are not for powers.
+        # Nobody reads what is left of later attempts: `_propose` overwrites this row.
         power = room[3]
 
 
@@ -148,19 +149,18 @@ def gammas(factor, df, key, index, first, n, lane, room):
     needs no other row.
     """
     for k in range(n):
-        d = _shape_less_third(df[k])
-        attempt, value = 0, -1.0
+        draw, d = first + np.uint64(k), _shape_less_third(df[k])
+        attempt, value = _ZERO, -1.0
         while value < 0.0 and attempt < _ATTEMPTS:
-            draw, purpose = first + np.uint64(k), GAMMA_NORMAL
-            w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, purpose, np.uint64(attempt))
+            w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_NORMAL, attempt)
             x, _ = normal_pair(w0, w1, w2, w3)
-            purpose = GAMMA_UNIFORM
-            w0, w1, w2, w3 = random_words(key, index, draw, _ZERO, purpose, np.uint64(attempt))
+            w0, w1, _, _ = random_words(key, index, draw, _ZERO, GAMMA_UNIFORM, attempt)
             value = _signed_proposal(d, x, log_positive(uniform(w0, w1)))
-            if attempt == 0:
-                room[0, k] = _as_float(w2, w3)
-            attempt += 1
+            attempt += np.uint64(1)
         factor[k] = abs(value)
+        # They are made again, where somebody reads them. To keep them takes two registers.
+        _, _, w2, w3 = random_words(key, index, draw, _ZERO, GAMMA_UNIFORM, _ZERO)
+        room[0, k] = _as_float(w2, w3)
 
 
 @borrower
