@@ -193,7 +193,7 @@ class Workspace(NamedTuple):
     log_prior: NDArray[np.float64]  # (lanes,)
     log_q: NDArray[np.float64]  # (lanes,)
     log_weight: NDArray[np.float64]  # (lanes,)
-    scratch: NDArray[np.float64]  # (3, lanes)
+    scratch: NDArray[np.float64]  # (6, lanes); of a device, (2, 1)
     words: NDArray[np.uint32]  # (3, LANES)
     partial_sums: NDArray[np.float64]  # (3, PARTIAL_SUMS)
     counter: NDArray[np.int64] | None  # of the launch, where a block may take long; see `threads`
@@ -257,7 +257,7 @@ def make_workspace(dim, like, counter=None, lanes=LANES):
         np.empty(lanes),
         np.empty(lanes),
         np.empty(lanes),
-        np.empty((3, width)),
+        np.empty((6, width)),
         np.empty((3, LANES), np.uint32),
         make_partial_sums(),
         counter,
