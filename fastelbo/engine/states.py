@@ -63,8 +63,8 @@ def keeps_tails(points: int, capacity: int) -> bool:
 
 
 def _continues(moments: Floats) -> bool:
-    """Whether states begin within a group of draws."""
-    heads = moments[:, state.GROUPS + groups.HEAD_COUNT :: groups.GROUP_SIZE]
+    """Whether states of the same draws begin within a group of draws: all of them, or none."""
+    heads = moments[:1, state.GROUPS + groups.HEAD_COUNT :: groups.GROUP_SIZE]
     return bool(heads.any())
 
 
