@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from ..jit.compile import borrower
-from .copies import copy, fill
+from .copies import fill
 
 COLUMNS = 4
 # Rows that are sorted in registers.
@@ -235,12 +235,12 @@ def sort_copy(x, n, spare, out):
 
     ``spare`` and ``out`` have `room_to_sort`.
     """
-    for k in range(n):
-        spare[k] = x[k] + 0.0 if x[k] > float("-inf") else float("-inf")
     rises = 0
     for k in range(1, n):
-        rises += 1 if spare[k] > spare[k - 1] else 0
+        # NaN rises, too.
+        rises += 0 if x[k] <= x[k - 1] else 1
+    target = spare if rises > 0 else out
+    for k in range(n):
+        target[k] = x[k] + 0.0 if x[k] > float("-inf") else float("-inf")
     if rises > 0:
         sort_values(spare, n, out)
-    else:
-        copy(spare, n, out)
