@@ -468,6 +468,22 @@ def test_low_ess_is_told_once_with_the_worst():
     assert found[0].filename == __file__
 
 
+@pytest.mark.parametrize("size", [3, 5, 80, 81, 400])
+@pytest.mark.parametrize("kind", ["normal", "ties", "few numbers", "zeros"])
+def test_the_worst_of_many_are_those_of_a_sort(size, kind):
+    rng = np.random.default_rng(size)
+    values = rng.normal(size=size)
+    if kind == "ties":
+        values = np.round(values)
+    elif kind == "few numbers":
+        values[rng.random(size) < 0.99] = np.nan
+    elif kind == "zeros":
+        values = np.where(values > 0.0, 0.0, -0.0)
+    worst = np.argsort(-values, kind="stable")[:5]
+    text = diagnostics.places(np.ones(size, dtype=bool), values)
+    assert f"(worst: {', '.join(map(str, worst))})" in text
+
+
 def test_high_k_is_told_once_and_leaves_no_standard_error():
     model = fe.Gaussian([[0.0], [5.0], [1.0], [8.0]], scale=1.0)
     with pytest.warns(fe.errors.HighParetoKWarning) as found:

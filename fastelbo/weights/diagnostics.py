@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import inner_warnings
 from ..errors import (
@@ -37,6 +38,8 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 # it is above rounding error. With an approximate q it is always far above this limit.
 CONSTANT_SD = 1e-6
 _TOTAL_BIAS = 0.25
+# So many data points are named in a warning.
+_SHOWN = 5
 
 
 def warn(kind: type[FastElboWarning], message: str, depth: int = 0) -> None:
@@ -44,10 +47,20 @@ def warn(kind: type[FastElboWarning], message: str, depth: int = 0) -> None:
     inner_warnings.warn(message, kind, stacklevel=4 + depth)
 
 
+def _first_of_largest(values: Floats, count: int) -> NDArray[np.intp]:
+    """The places of the ``count`` largest values, descending; NaN comes last."""
+    keys, kept = -values, np.arange(len(values))
+    if len(values) > 16 * count:
+        # Only these and their equals are sorted. Where NaN is among them, all are.
+        limit = np.partition(keys, count - 1)[count - 1]
+        kept = np.flatnonzero(~(keys > limit))
+    return kept[np.argsort(keys[kept], kind="stable")[:count]]
+
+
 def places(flags: Flags, worst: Floats) -> str:
     """A text with the number of flagged data points and the worst indices (largest ``worst``)."""
     where = np.flatnonzero(flags)
-    order = where[np.argsort(-worst[where], kind="stable")][:5]
+    order = where[_first_of_largest(worst[where], _SHOWN)]
     return f"{where.size} of {flags.size} data points (worst: {', '.join(map(str, order))})"
 
 

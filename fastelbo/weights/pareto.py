@@ -149,6 +149,8 @@ def pareto_k_classes(
 
 def in_words(numbers: Any, form: str = "d") -> str:
     """One number, or the least and the largest of several, as text."""
+    if isinstance(numbers, int | float):
+        return format(numbers, form)
     if not np.size(numbers):
         return "none"
     least, most = (format(end(numbers), form) for end in (np.min, np.max))

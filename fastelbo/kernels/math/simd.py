@@ -16,7 +16,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from ..jit.targets import vector_bits
+
 BITS = 64
+# The widest vectors that are compared to lanes, not to bits.
+_LANE_BITS = 256
 
 _INT = ir.IntType(64)
 
@@ -36,21 +40,52 @@ def lowest_bit(word: np.uint64) -> int:
     return max(0, (int(word) & -int(word)).bit_length() - 1)
 
 
+def _shuffled(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
+    index = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+    return builder.shuffle_vector(one, other, index)
+
+
+def _spread(builder: Any, number: Any, count: int) -> Any:
+    """A vector of the same number."""
+    none = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
+    one = builder.insert_element(none, number, ir.IntType(32)(0))
+    return _shuffled(builder, one, none, [0] * count)
+
+
+def _word_of_masks(builder: Any, symbol: str, start: Any, threshold: Any) -> Any:
+    """The word where vectors are compared to bits."""
+    vector = ir.VectorType(ir.DoubleType(), BITS)
+    values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
+    found = builder.fcmp_ordered(symbol, values, _spread(builder, threshold, BITS))
+    return builder.bitcast(found, _INT)
+
+
+def _word_of_lanes(builder: Any, symbol: str, start: Any, threshold: Any) -> Any:
+    """The word where vectors are compared to lanes of all bits or none.
+
+    Each lane keeps its own bit of the word. To pack the lanes would take twice as long.
+    """
+    quad, lanes = ir.VectorType(ir.DoubleType(), 4), ir.VectorType(_INT, 4)
+    thresholds, word = _spread(builder, threshold, 4), ir.Constant(lanes, [0] * 4)
+    for first in range(0, BITS, 4):
+        home = builder.gep(start, [_INT(first)])
+        values = builder.load(builder.bitcast(home, quad.as_pointer()), align=8)
+        found = builder.sext(builder.fcmp_ordered(symbol, values, thresholds), lanes)
+        own = ir.Constant(lanes, [1 << (first + lane) for lane in range(4)])
+        word = builder.or_(word, builder.and_(found, own))
+    pairs = builder.or_(*(_shuffled(builder, word, word, each) for each in ([0, 1], [2, 3])))
+    return builder.or_(*(builder.extract_element(pairs, ir.IntType(32)(k)) for k in range(2)))
+
+
 def _comparison(function: Any, symbol: str) -> None:
     """Compile ``function`` to one comparison of vectors."""
 
     @intrinsic
     def compare(typing_context, address, first, threshold):
         def generate(context, builder, signature, args):
-            vector = ir.VectorType(ir.DoubleType(), BITS)
             x = builder.inttoptr(args[0], ir.DoubleType().as_pointer())
-            start = builder.gep(x, [args[1]])
-            values = builder.load(builder.bitcast(start, vector.as_pointer()), align=8)
-            none = ir.Constant(vector, ir.Undefined)
-            one = builder.insert_element(none, args[2], ir.Constant(ir.IntType(32), 0))
-            same = ir.Constant(ir.VectorType(ir.IntType(32), BITS), [0] * BITS)
-            thresholds = builder.shuffle_vector(one, none, same)
-            return builder.bitcast(builder.fcmp_ordered(symbol, values, thresholds), _INT)
+            word = _word_of_masks if vector_bits() > _LANE_BITS else _word_of_lanes
+            return word(builder, symbol, builder.gep(x, [args[1]]), args[2])
 
         return types.uint64(types.uintp, types.int64, types.float64), generate
 
@@ -97,11 +132,6 @@ def four_sums(x: Any, first: int, size: int, out: Any, place: int) -> None:
         out[place + i] = (partial[0] + partial[1]) + (partial[2] + partial[3])
 
 
-def _shuffled(builder: Any, one: Any, other: Any, places: list[int]) -> Any:
-    index = ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
-    return builder.shuffle_vector(one, other, index)
-
-
 @intrinsic
 def _four_sums(typing_context, address, first, size, out, place):
     def generate(context, builder, signature, args):
@@ -125,11 +155,7 @@ def _four_sums(typing_context, address, first, size, out, place):
             for i in range(4):
                 builder.store(builder.fadd(builder.load(partial[i]), terms(i, k)), partial[i])
         # Of the last four terms, those that are not added yet.
-        none = ir.Constant(ir.VectorType(_INT, 4), ir.Undefined)
-        bound = builder.insert_element(
-            none, builder.sub(four, builder.urem(size, four)), ir.IntType(32)(0)
-        )
-        bound = _shuffled(builder, bound, none, [0] * 4)
+        bound = _spread(builder, builder.sub(four, builder.urem(size, four)), 4)
         lanes = ir.Constant(ir.VectorType(_INT, 4), list(range(4)))
         new = builder.icmp_unsigned(">=", lanes, bound)
         zero = ir.Constant(quad, [0.0] * 4)

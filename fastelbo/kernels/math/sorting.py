@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from ..jit.compile import borrower
-from .copies import copy, fill
+from .copies import fill
 
 COLUMNS = 4
 # Rows that are sorted in registers.
@@ -36,6 +36,8 @@ _SORT = [
 _EIGHTHS = [(k, k + d) for d in (4, 2, 1) for k in range(_BLOCK) if not k & d]
 # Columns in the order in which a merge compares them with another row.
 _SAME, _NEIGHBOURS, _ALL = (0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 1, 0)
+# The even columns of two rows, and the odd ones.
+_PAIRS = (0, 4, 2, 6), (1, 5, 3, 7)
 
 
 def _picked(builder: Any, one: Any, other: Any, places: Any) -> Any:
@@ -112,9 +114,10 @@ def _merging(order: tuple[int, ...]) -> Any:
             else:
                 _merge_columns(builder, rows, a, b, order)
         if order == _ALL:
-            for k, row in enumerate(rows):
-                swapped = _picked(builder, row, row, _NEIGHBOURS)
-                rows[k] = _picked(builder, *_ordered(builder, row, swapped), (0, 5, 2, 7))
+            for a, b in ((0, 1), (2, 3)):
+                even, odd = (_picked(builder, rows[a], rows[b], each) for each in _PAIRS)
+                both = _ordered(builder, even, odd)
+                rows[a], rows[b] = (_picked(builder, *both, each) for each in _PAIRS)
         _compare(builder, rows, [(0, 1), (3, 2)])
 
     return change
@@ -127,7 +130,6 @@ def _comparing(pairs: _Pairs) -> Any:
 _sort_eight = _step(_at_distances(_BLOCK), _comparing(_SORT))
 _clean_eighths = _step(_at_distances(_BLOCK), _comparing(_EIGHTHS))
 _clean_quarters = _step(_at_distances(4), _comparing([(0, 2), (1, 3), (0, 1), (2, 3)]))
-_clean_halves = _step(_at_distances(2), _comparing([(0, 1)]))
 _merge_halves = _step(_from_both_ends, _merging(_SAME))
 _merge_neighbours = _step(_from_both_ends, _merging(_NEIGHBOURS))
 _merge_all = _step(_from_both_ends, _merging(_ALL))
@@ -143,8 +145,7 @@ def _transpose(typing_context, address, row, rows, out):
         a, b, c, d = (
             builder.load(builder.gep(base, [builder.add(row, _INT(k))]), align=8) for k in range(4)
         )
-        even = [_picked(builder, x, y, (0, 4, 2, 6)) for x, y in ((a, b), (c, d))]
-        odd = [_picked(builder, x, y, (1, 5, 3, 7)) for x, y in ((a, b), (c, d))]
+        even, odd = ([_picked(builder, x, y, each) for x, y in ((a, b), (c, d))] for each in _PAIRS)
         columns = [
             _picked(builder, *pair, places)
             for places in ((0, 1, 4, 5), (2, 3, 6, 7))
@@ -164,17 +165,14 @@ def _transpose(typing_context, address, row, rows, out):
 def _clean(table, rows, distance):
     """The steps of a merge at half of a distance, at a quarter, and so on."""
     half = distance // 2
-    while half > _BLOCK:
+    while half > 0 and 2 * half != _BLOCK:
         for block in range(0, rows, 2 * half):
             for i in range(block, block + half // 2):
                 _clean_quarters(table, i, half // 2, 0)
         half //= 4
-    if half == _BLOCK:
-        for block in range(0, rows, 2 * half):
-            for i in range(block, block + half):
-                _clean_halves(table, i, half, 0)
-    for block in range(0, rows, _BLOCK):
-        _clean_eighths(table, block, 1, 0)
+    if half > 0:
+        for block in range(0, rows, _BLOCK):
+            _clean_eighths(table, block, 1, 0)
 
 
 @borrower
@@ -238,10 +236,11 @@ def sort_copy(x, n, spare, out):
     ``spare`` and ``out`` have `room_to_sort`.
     """
     rises = 0
-    for k in range(n):
-        out[k] = x[k] + 0.0 if x[k] > float("-inf") else float("-inf")
     for k in range(1, n):
-        rises += 1 if out[k] > out[k - 1] else 0
+        # NaN rises, too.
+        rises += 0 if x[k] <= x[k - 1] else 1
+    target = spare if rises > 0 else out
+    for k in range(n):
+        target[k] = x[k] + 0.0 if x[k] > float("-inf") else float("-inf")
     if rises > 0:
-        copy(out, n, spare)
         sort_values(spare, n, out)
