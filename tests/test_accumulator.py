@@ -321,7 +321,7 @@ def test_version_1_goes_on():
         loaded.update(more)
 
 
-def test_version_1_merges_and_is_saved_as_version_2(tmp_path):
+def test_version_1_merges_and_is_saved_again(tmp_path):
     worker = fe.LogWeightAccumulator.load(EARLIER_VERSIONS / "version_1_part.npz")
     worker.save(tmp_path / "again")
     first = np.random.default_rng(9).normal(size=(2, CHUNK))

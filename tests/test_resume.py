@@ -189,10 +189,11 @@ def test_batches_of_other_sizes_are_drawn_again(monkeypatch):
 
 
 def test_few_draws_have_no_state(monkeypatch):
-    few = run("linear", 50, keep_state=True)
-    assert (few.state.n_samples, few.state.nbytes) == (0, 0)
-    # The default iw_sizes of more draws are more.
-    assert all_bits(run("linear", 5000, previous=few)) == all_bits(run("linear", 5000))
+    for n in (15, 50):
+        few = run("linear", n, keep_state=True)
+        assert (few.state.n_samples, few.state.nbytes) == (0, 0)
+        # By default, more draws have more iw_sizes, and a k-hat.
+        assert all_bits(run("linear", 5000, previous=few)) == all_bits(run("linear", 5000))
 
 
 def test_a_state_is_in_no_export_and_is_pickled():

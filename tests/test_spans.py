@@ -75,12 +75,12 @@ def test_spans_are_folded_from_the_left(chunks):
     part.append(0, chunks)
     [states], sizes = made, np.array(SIZES)
     folded = [
-        spans.joined(np.ascontiguousarray(states[:, lo : lo + SPAN]), sizes)
+        spans.fold_states(np.ascontiguousarray(states[:, lo : lo + SPAN]), sizes)
         for lo in range(0, chunks, SPAN)
     ]
     total = folded[0]
     for each in folded[1:]:
-        total = spans.joined(np.stack([total, each], axis=1), sizes)
+        total = spans.fold_states(np.stack([total, each], axis=1), sizes)
     assert part.states().moments.tobytes() == total.tobytes()
 
 
@@ -148,6 +148,29 @@ def test_merging_elsewhere_is_equal_to_rounding(cut):
     kept = [twice[:, lo : lo + (hi - lo) // 100 * 100] for lo, hi in itertools.pairwise(cuts)]
     bound = fe.summarize(np.concatenate(kept, axis=1), iw_sizes=[100]).iw_elbo(100)
     np.testing.assert_allclose(got.iw_elbo(100).value, bound.value, rtol=1e-11)
+
+
+def test_a_pickle_of_another_stream_is_refused(monkeypatch):
+    monkeypatch.setattr("fastelbo.engine.accumulator.STREAM_VERSION", 3)
+    content = pickle.dumps(filled(WEIGHTS[:, :50_000]))
+    monkeypatch.undo()
+    with pytest.raises(fe.errors.CheckpointMismatchError, match=r"version 3, expected \d+; what"):
+        pickle.loads(content)
+
+
+def test_what_begins_at_draw_0_ends_no_span(monkeypatch):
+    """Draws after a merge elsewhere, and those of a second q, are counted from 0 again."""
+
+    def values():
+        accumulator = filled(WEIGHTS[:, :10_000])
+        accumulator.merge(filled(WEIGHTS[:, 10_000:20_000]))
+        accumulator.update(WEIGHTS[:, : 2 * CHUNK])
+        both = fe.expectation("mean", LINEAR, [NORMAL, NORMAL], 2 * CHUNK, rng=3)
+        return bits(accumulator.result()), both.ess.tobytes(), both.pareto_k.tobytes()
+
+    expected = values()
+    monkeypatch.setattr(blocks, "SPAN", 1024)
+    assert values() == expected
 
 
 # --- runs that go on ------------------------------------------------------------------------

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..arrays.draws import Dim, Draws, read_draws
 from ..arrays.protocols import HasVariables, LogWeights
-from ..errors import InvalidInputError, InvalidWeightError
+from ..errors import CheckpointMismatchError, InvalidInputError, InvalidWeightError
 from ..kernels.draws.blocks import CHUNK
 from ..results.estimate import Estimate
 from ..validation import DEFAULT_IW_SIZES, MAX_DRAWS, Floats, as_count, group_sizes, shown
+from ..version import STREAM_VERSION
 from ..weights.diagnostics import warn_about_weights
 from ..weights.pareto import MAX_KEPT
 from . import checkpoints
@@ -30,9 +31,10 @@ from .states import Reader, StateForm
 class LogWeightAccumulator:
     """Accumulates log weights in pieces of any size; `result` is the `Estimate` of all so far.
 
-    It stores one folded state of fixed size for each data point, and the log weights of the last,
-    incomplete chunk of 8192 draws. Chunks are counted from the first draw and do not depend on the
-    pieces. The result therefore has the same bits as `summarize` of all draws at once.
+    It stores a folded state of fixed size for each data point, two from 8.4 million draws on, and
+    the log weights of the last, incomplete chunk of 8192 draws. Chunks are counted from the first
+    draw and do not depend on the pieces. The result therefore has the same bits as `summarize` of
+    all draws at once.
 
     Parameters
     ----------
@@ -54,8 +56,9 @@ class LogWeightAccumulator:
     batch_shape : tuple of int or None
         Shape of the data points; None before the first update.
     exact : bool
-        Whether the result has the same bits as one call with all draws. `merge` keeps it True if
-        the other's ``first_draw`` is the draw at which this accumulator ends. Otherwise results
+        Whether the result has the same bits as one call with all draws, at the same addresses.
+        `merge` keeps it True if the other's ``first_draw`` is the draw at which this accumulator
+        ends. Otherwise results
         differ by rounding, and the importance-weighted bounds start new groups. Of a checkpoint
         with an older ``stream_version``, it is False, as the last bits of its sums are older.
 
@@ -115,9 +118,16 @@ class LogWeightAccumulator:
         return self._content.exact
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
+        own = {name: value for name, value in vars(self).items() if name != "_lock"}
+        return own | {"stream_version": STREAM_VERSION}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        found = state.pop("stream_version", None)
+        if found != STREAM_VERSION:
+            raise CheckpointMismatchError(
+                f"the pickled accumulator has stream version {found or 'unknown'}, expected "
+                f"{STREAM_VERSION}; what save() writes goes on in later versions"
+            )
         vars(self).update(state)
         self._unlock()
 

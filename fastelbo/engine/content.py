@@ -104,7 +104,7 @@ class Content(NamedTuple):
         return self._replace(states=states, chunks=chunks)
 
     def _with_chunks_of(self, other: Content) -> Content:
-        """Fold the other's chunks one by one, as if their draws had come here."""
+        """Fold the other's chunks, as if their draws had come here."""
         states, chunks = self.states.copy(), self.chunks
         if other.chunks is None:
             states = other.states
@@ -120,8 +120,7 @@ class Content(NamedTuple):
         """Append the other's folded state; groups that are open on either side are left out."""
         states, others = self.closed(), other.closed()
         states.end_groups()
-        none = np.zeros(1, dtype=np.bool_)
-        states.append(others.moments[:, None], none, others.top_rows)
+        states.append(others.moments[:, None], None, others.top_rows)
         states.end_groups()
         pending = np.empty((len(states), 0))
         return self._replace(states=states, pending=pending, chunks=None, next=0, exact=False)

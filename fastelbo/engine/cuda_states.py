@@ -18,7 +18,7 @@ from ..progress import Tick
 from .loop import Slice, fold, folded_quantities
 from .lower_tails import Indices, Terms, tails_of_draws, with_lower_tails
 from .rows import row_pace, row_slice
-from .spans import joined
+from .spans import fold_states
 from .states import Quantities, StateForm, States
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ class DeviceSlice:
         moments = last
         if len(earlier):
             both = np.stack([earlier, last], axis=2).reshape(-1, 2, last.shape[2])
-            moments = joined(both, states.iw_sizes).reshape(last.shape)
-        none = np.zeros(moments.shape[1], dtype=np.bool_)
-        states.append(moments, none, top_rows[:, None, : states.row_shape[1]])
+            moments = fold_states(both, states.iw_sizes).reshape(last.shape)
+        states.append(moments, None, top_rows[:, None, : states.row_shape[1]])
         for i in np.flatnonzero(state.overflowed(states.moments)).tolist():
             part = self._on_host(i)
             fold(part, 0, self._steps, row_pace(), lambda first, stop: None)

@@ -208,8 +208,8 @@ class Resume:
 
 def _grown(draws: int, request: EstimateRequest) -> tuple[str, ...]:
     """What may differ where a run of so many draws goes on."""
-    # Nothing is kept of less than a chunk, and fewer groups are there by default.
-    return (_DRAWS,) if draws >= request.cut.chunk else (_DRAWS, "iw_sizes")
+    # Nothing is kept of less than a chunk, and by default it has fewer groups, or no k-hat.
+    return (_DRAWS,) if draws >= request.cut.chunk else (_DRAWS, "iw_sizes", "pareto_k")
 
 
 def _warn_of_machine(what: str, known: Mapping[str, Any]) -> None:

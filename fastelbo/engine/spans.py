@@ -17,13 +17,17 @@ Begins = NDArray[np.bool_]
 
 
 def begins_span(first: int, stop: int, replicates: int = 1) -> Begins:
-    """Which chunks of steps ``first`` to ``stop`` begin a span."""
+    """Which chunks of steps ``first`` to ``stop`` begin a span, but for the first span."""
     begins = np.zeros((stop - first, replicates), dtype=np.bool_)
     begins[-first % blocks.SPAN :: blocks.SPAN, 0] = True
+    if first == 0:
+        begins[0] = False
     return begins.reshape(-1)
 
 
-def joined(states: Floats, iw_sizes: NDArray[np.int64], n_threads: int | None = None) -> Floats:
+def fold_states(
+    states: Floats, iw_sizes: NDArray[np.int64], n_threads: int | None = None
+) -> Floats:
     """The states (points, size) of all draws, from those of parts, (points, parts, size)."""
     points, parts, size = states.shape
     prefix, rows = np.empty((points, size)), np.empty((points, 0, 0))
@@ -47,6 +51,6 @@ def in_spans(
     states = [chunks[:, :apart]]
     for lo, hi in pairwise(borders):
         own = np.ascontiguousarray(chunks[:, lo - first : hi - first])
-        states.append(joined(own, iw_sizes, n_threads)[:, None])
-    begins = np.arange(apart + len(borders) - 1) >= apart
+        states.append(fold_states(own, iw_sizes, n_threads)[:, None])
+    begins = np.arange(apart + len(borders) - 1) >= max(apart, 1 if first == 0 else 0)
     return np.concatenate(states, axis=1), begins

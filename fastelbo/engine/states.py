@@ -19,7 +19,7 @@ from ..weights.pareto import kept_draws
 from .folded import Folded
 from .readings import make_readings, read
 from .scratch import scratch
-from .spans import Begins, begins_span, joined
+from .spans import Begins, begins_span, fold_states
 
 # Most memory for the tails that an estimate stores for its intervals: 256 MB.
 _TAIL_BYTES = 2**28
@@ -93,7 +93,7 @@ class States:
         if not len(self._earlier):
             return self._last
         both = np.stack([self._earlier, self._last], axis=1)
-        return joined(both, self.iw_sizes, self.n_threads)
+        return fold_states(both, self.iw_sizes, self.n_threads)
 
     def advance(self, first: int, stop: int, fill: Fill) -> Floats:
         """Append the chunks of steps ``first`` to ``stop``; return their moments.
@@ -106,7 +106,7 @@ class States:
         self._fold(chunks, begins_span(first, stop, self.replicates), top_rows)
         return chunks
 
-    def append(self, moments: Floats, begins: Begins, top_rows: Floats) -> None:
+    def append(self, moments: Floats, begins: Begins | None, top_rows: Floats) -> None:
         """Append states (points, states, ...), and rows of largest values for them all.
 
         The states are those of chunks or of spans. ``begins`` says which of them begin a span.
@@ -115,6 +115,8 @@ class States:
         if self.capacity:
             clear_rows(rows)
             rows[:, 0, :, : top_rows.shape[2]] = top_rows
+        if begins is None:
+            begins = np.zeros(moments.shape[1], dtype=np.bool_)
         self._fold(np.require(moments, requirements=["C", "A", "W"]), begins, rows)
 
     def _fold(self, chunks: Floats, begins: Begins, top_rows: Floats) -> None:
@@ -129,7 +131,7 @@ class States:
         last, capacity = self._last.copy(), self.capacity
         rows = top_rows[:, 0] if single else np.empty((points, *self.row_shape))
         if self._fresh:
-            # Nothing is before the first span. A single top row is that of all draws already.
+            # Nothing is before. A single top row is that of all draws already.
             begins = begins & (np.arange(len(begins)) > 0)
             capacity = 0 if single else capacity
         earlier = self._earlier.copy()
@@ -177,20 +179,19 @@ class States:
             self.of_replicates._fresh = self._fresh
 
     def replace(self, i: int, other: States) -> None:
-        """Put the state of the one data point of ``other`` in place of that of data point i."""
-        self._end_spans()
+        """Put the state of the one data point of ``other`` in place of that of data point i.
+
+        Only of states without spans before the last one.
+        """
+        assert not len(self._earlier)
         self._last[i], self.top_rows[i] = other.moments[0], other.top_rows[0]
         if self.of_replicates is not None and other.of_replicates is not None:
             own = slice(i * self.replicates, (i + 1) * self.replicates)
             self.of_replicates._last[own] = other.of_replicates._last
 
-    def _end_spans(self) -> None:
-        """Let the last span have all draws so far, in an array of its own."""
-        self._last, self._earlier = self.moments.copy(), self._earlier[:0]
-
     def end_groups(self) -> None:
         """Drop the importance-weight groups that are incomplete. Spans begin anew."""
-        self._end_spans()
+        self._last, self._earlier = self.moments.copy(), self._earlier[:0]
         whole = self._last[:, state.GROUPS :]
         parts = whole.reshape(-1, groups.GROUP_SIZE)
         for count in (groups.HEAD_COUNT, groups.OPEN_COUNT):
@@ -206,7 +207,7 @@ class States:
             return
         by_replicate = np.ascontiguousarray(chunks.swapaxes(1, 2)).reshape(-1, n_steps, size)
         # They travel chunk by chunk, so that spans would bring nothing.
-        self.append(by_replicate, np.zeros(n_steps, dtype=np.bool_), self.top_rows[:, :0])
+        self.append(by_replicate, None, self.top_rows[:, :0])
 
     def tails(self, n_samples: int) -> tuple[Floats, Floats]:
         """k-hat of each data point's weights, and its M + 1 largest log weights, descending.

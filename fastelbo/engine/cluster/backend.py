@@ -1,8 +1,8 @@
 """The Dask backend: the CPU's kernels on the workers of a cluster, one thread a task.
 
-Workers return the states of chunks. They are folded here, in the order of their addresses, so that
-neither workers nor faults change a bit. dask.distributed is the scheduler, finds faults, runs tasks
-again and moves bytes.
+Workers return the states of chunks and of spans. They are folded here, in the order of their
+addresses, so that neither workers nor faults change a bit. dask.distributed is the scheduler, finds
+faults, runs tasks again and moves bytes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ALL = 2**62
 
 
 class DaskBackend:
-    """Has the workers of a ``distributed.Client`` make the states of chunks, and folds them."""
+    """Has the workers of a ``distributed.Client`` make states, and folds them."""
 
     def __init__(self, client: Any, allow_mixed: bool = False) -> None:
         self._cluster = Cluster(client)
