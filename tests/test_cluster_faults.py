@@ -82,6 +82,8 @@ def running(client, **options):
 @contextmanager
 def interrupts():
     """Ctrl-C after a second, and then now and then: one that comes in a destructor is lost."""
+    # What a shell starts in the background ignores it.
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
     over = threading.Event()
 
     def interrupt():
@@ -97,6 +99,7 @@ def interrupts():
     finally:
         over.set()
         thread.join()
+        signal.signal(signal.SIGINT, own)
 
 
 def tasks_left(client):
