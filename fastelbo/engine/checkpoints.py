@@ -102,9 +102,8 @@ def read(path: Path, kind: Kind) -> tuple[Facts, Arrays]:
     del content["header"]
     expected = _format(kind)
     found = {name: facts.get(name, _UNNAMED.get(name)) for name in expected}
-    converted = {name for name in _NUMBERED if _is_older(found[name], expected[name])}
-    if not kind.takes_older:
-        converted.clear()
+    numbered = _NUMBERED if kind.takes_older else ()
+    converted = {name for name in numbered if _is_older(found[name], expected[name])}
     wrong = [name for name in expected if found[name] != expected[name] and name not in converted]
     if wrong:
         theirs, ours = ({name: each[name] for name in wrong} for each in (found, expected))

@@ -20,8 +20,7 @@ def begins_span(first: int, stop: int, replicates: int = 1) -> Begins:
     """Which chunks of steps ``first`` to ``stop`` begin a span, but for the first span."""
     begins = np.zeros((stop - first, replicates), dtype=np.bool_)
     begins[-first % blocks.SPAN :: blocks.SPAN, 0] = True
-    if first == 0:
-        begins[0] = False
+    begins[:1] &= first > 0
     return begins.reshape(-1)
 
 
@@ -52,5 +51,6 @@ def in_spans(
     for lo, hi in pairwise(borders):
         own = np.ascontiguousarray(chunks[:, lo - first : hi - first])
         states.append(fold_states(own, iw_sizes, n_threads)[:, None])
-    begins = np.arange(apart + len(borders) - 1) >= max(apart, 1 if first == 0 else 0)
+    begins = np.arange(apart + len(borders) - 1) >= apart
+    begins[:1] &= first > 0
     return np.concatenate(states, axis=1), begins
