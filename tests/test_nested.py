@@ -137,9 +137,13 @@ def work():
     while not stop.is_set():
         answer()
 
+def ready():
+    # A line in one write: two processes print to one pipe.
+    os.write(1, b"ready\\n")
+
 def child():
     try:
-        print("ready", flush=True)
+        ready()
         while True:
             answer()
     except KeyboardInterrupt:
@@ -156,7 +160,7 @@ if __name__ == "__main__":
     process = multiprocessing.get_context("fork").Process(target=child)
     try:
         process.start()
-        print("ready", flush=True)
+        ready()
         while True:
             answer()
     except KeyboardInterrupt:
@@ -170,21 +174,19 @@ if __name__ == "__main__":
 
 @posix_only
 def test_an_interrupt_stops_threads_and_processes(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", str(script(tmp_path, INTERRUPTED))],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
-        time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGINT)
-        printed, errors = process.communicate(timeout=60)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    command = [sys.executable, "-W", "ignore", str(script(tmp_path, INTERRUPTED))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
+        try:
+            assert [process.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+            time.sleep(0.1)
+            os.killpg(process.pid, signal.SIGINT)
+            printed, errors = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, printed, errors) == (7, "", "")
 
 
