@@ -199,6 +199,27 @@ def test_a_cluster_without_workers(monkeypatch, params):
         assert tasks_left(client) == []
 
 
+def test_the_last_worker_dies_before_its_results_are_fetched(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(clients, "PATIENCE", 2.0)
+    wait = pipeline.Pipeline._wait
+
+    def wait_and_kill(self, sent):
+        wait(self, sent)
+        os.kill(nanny.pid, signal.SIGKILL)
+
+    async def nobody():
+        """No worker takes its place."""
+
+    monkeypatch.setattr(pipeline.Pipeline, "_wait", wait_and_kill)
+    with local_client(1) as client:
+        [nanny] = client.cluster.workers.values()
+        monkeypatch.setattr(nanny, "instantiate", nobody)
+        with pytest.raises(fe.errors.ClusterError, match="no workers for 2 seconds"):
+            estimate(slow_model(0.0), client=client)
+        assert tasks_left(client) == []
+
+
 @pytest.mark.parametrize("more", [0, 10_000])
 def test_more_draws_than_a_previous_run(one_worker, more):
     model = fe.LinearGaussian(np.linspace(-1.0, 1.0, 8)[:, None], [[1.0, 0.3]], noise_cov=0.5)

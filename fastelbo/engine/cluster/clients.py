@@ -14,7 +14,7 @@ from ...validation import shown
 PATIENCE = 300.0
 # Seconds after which the number of threads is asked for again.
 ASKED_EVERY = 5.0
-_NEEDED = ("submit", "scatter", "gather", "nthreads", "status", "wait_for_workers")
+_NEEDED = ("submit", "scatter", "gather", "sync", "nthreads", "status", "wait_for_workers")
 
 
 def distributed() -> Any:

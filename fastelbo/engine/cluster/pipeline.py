@@ -7,6 +7,7 @@ fault, and how bytes travel, is up to dask.distributed.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -166,7 +167,7 @@ class Pipeline(Generic[_Place]):
             self._recover()
             return
         try:
-            replies = self._client.gather([sent.future for sent in ready])
+            replies = self._gathered([sent.future for sent in ready])
         except CancelledError:
             self._recover()
             return
@@ -191,6 +192,16 @@ class Pipeline(Generic[_Place]):
             except TimeoutError:
                 alone = None if self._cluster.threads(now=True) else alone or time.monotonic()
                 if alone is not None and time.monotonic() - alone > clients.PATIENCE:
+                    raise clients.no_workers() from None
+
+    def _gathered(self, futures: list[Any]) -> list[Reply]:
+        """The results of tasks that are done. If their worker dies first, they are done again."""
+        gather = functools.partial(self._client.gather, futures, asynchronous=True)
+        while True:
+            try:
+                return list(self._client.sync(gather, callback_timeout=clients.PATIENCE))
+            except TimeoutError:
+                if not self._cluster.threads(now=True):
                     raise clients.no_workers() from None
 
     def _recover(self) -> None:
