@@ -2,14 +2,14 @@
 
 from . import datasets, errors, math, plotting
 from .engine.accumulator import LogWeightAccumulator
-from .engine.adaptation import adapt
+from .engine.adaptation.adapt import adapt
 from .engine.bridging import bridge
 from .engine.estimation import estimate
-from .engine.exact_gradients import exact_elbo
 from .engine.expectation import expectation
-from .engine.fitting import fit
-from .engine.gradients import elbo_gradient
-from .engine.mixture_fit import fit_mixture
+from .engine.fits.fitting import fit
+from .engine.fits.mixture_fit import fit_mixture
+from .engine.gradients.elbo_gradient import elbo_gradient
+from .engine.gradients.exact import exact_elbo
 from .engine.posterior import importance_resample
 from .engine.summaries import ess, summarize
 from .engine.terms import ElboTerms, elbo_terms, log_weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .engine.estimation import estimate
-from .engine.mixture_fit import fit_mixture
+from .engine.fits.mixture_fit import fit_mixture
 from .engine.summaries import summarize
 from .engine.terms import elbo_terms
 from .inner_warnings import collected

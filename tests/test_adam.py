@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo.engine.adam import _Order, _Stop, adam
-from fastelbo.engine.common_draws import common_draws
-from fastelbo.engine.fitted import FitOptions
+from fastelbo.engine.fits.adam import _Order, _Stop, adam
+from fastelbo.engine.fits.common_draws import common_draws
+from fastelbo.engine.fits.fitted import FitOptions
 from fastelbo.errors import InvalidInputError
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import multivariate_t
 
 import fastelbo as fe
-from fastelbo.engine.adaptive_draws import PastDraws, effective, tempered
+from fastelbo.engine.adaptation.draws import PastDraws, effective, tempered
 from fastelbo.errors import (
     AdaptationWarning,
     InvalidInputError,

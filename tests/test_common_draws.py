@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastelbo as fe
-from fastelbo.engine.common_draws import Objective, common_draws
-from fastelbo.engine.fitted import FitOptions
-from fastelbo.engine.q_vector import QVector
+from fastelbo.engine.fits.common_draws import Objective, common_draws
+from fastelbo.engine.fits.fitted import FitOptions
+from fastelbo.engine.fits.q_vector import QVector
 from fastelbo.errors import FitNotConvergedWarning, InvalidInputError
 
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from scipy.special import softmax
 
 import fastelbo as fe
 from fastelbo import Bound
-from fastelbo.engine import exact_gradients
-from fastelbo.engine.exact_gradients import exact_elbo, exact_gradient
+from fastelbo.engine.gradients import exact
+from fastelbo.engine.gradients.exact import exact_elbo, exact_gradient
 from fastelbo.errors import InvalidInputError
 from fastelbo.models.location_scale import LocationScale
 from fastelbo.results.gradient import PARAMETERS, ElboGradient
@@ -253,7 +253,7 @@ def test_parts_of_the_data_points_make_no_difference(monkeypatch, per_point):
     linear = [Case(*given).pair() for given in CASES.values()]
     whole = [values(*pair, per_point=per_point) for pair in linear]
     classes = [values(*pair, ("q",), per_point) for pair in mixture_pairs()]
-    monkeypatch.setattr(exact_gradients, "_PART", 1)
+    monkeypatch.setattr(exact, "_PART", 1)
     for pair, expected in zip(linear, whole, strict=True):
         for name, value in values(*pair, per_point=per_point).items():
             np.testing.assert_allclose(value, expected[name], rtol=1e-11, atol=1e-13)

@@ -190,7 +190,7 @@ def test_same_bits(k):
 
 
 def test_sums_over_data_points(monkeypatch):
-    from fastelbo.engine import gradient_states
+    from fastelbo.engine.gradients import states
 
     model, q = CASES["full-gaussian-full"]()
     rng = np.random.default_rng(1)
@@ -213,7 +213,7 @@ def test_sums_over_data_points(monkeypatch):
             total.value, value.reshape(total.value.shape), rtol=1e-12, atol=1e-12, err_msg=name
         )
         np.testing.assert_allclose(total.se, error.reshape(total.se.shape), rtol=1e-12)
-    monkeypatch.setattr(gradient_states, "SLICE_NUMBERS", 2000)
+    monkeypatch.setattr(states, "SLICE_NUMBERS", 2000)
     sliced = fe.elbo_gradient(model, q, 50, rng=6)
     np.testing.assert_allclose(sliced.loadings.value, sums.loadings.value, rtol=1e-12)
 

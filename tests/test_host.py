@@ -11,7 +11,7 @@ import pytest
 from helpers import IGNORE_DIAGNOSTICS, bits
 
 import fastelbo as fe
-from fastelbo.engine import gradient_states
+from fastelbo.engine.gradients import states
 from fastelbo.errors import InvalidInputError, InvalidWeightError, UnsupportedDTypeError
 from fastelbo.kernels.draws.blocks import CHUNK, LANES
 from fastelbo.models.host import Batch, HostDensity
@@ -641,7 +641,7 @@ def test_bits_of_gradients_do_not_depend_on_launches(monkeypatch):
     host = model(grad=gradient_of_one)
     whole = fe.elbo_gradient(host, Q, **options)
     for name, value in (("_FIRST_WORK", 1), ("SLICE_NUMBERS", 1)):
-        monkeypatch.setattr(gradient_states, name, value)
+        monkeypatch.setattr(states, name, value)
         part = fe.elbo_gradient(host, Q, **options, n_threads=1)
         for parameter, (mean, se) in part.gradients.items():
             np.testing.assert_array_equal(mean, whole.gradients[parameter].value)

@@ -8,8 +8,8 @@ from scipy.special import logsumexp
 
 import fastelbo as fe
 from fastelbo.arrays.inputs import constant
-from fastelbo.engine.mixture_fit import fit_mixture_model
-from fastelbo.engine.mixture_steps import climb
+from fastelbo.engine.fits.mixture_fit import fit_mixture_model
+from fastelbo.engine.fits.mixture_steps import climb
 from fastelbo.errors import FitNotConvergedWarning, InvalidInputError, VarianceFloorWarning
 from fastelbo.kernels.cpu.mixture_em import mixture_sums
 from fastelbo.kernels.math import products

@@ -5,9 +5,9 @@ import pytest
 from cases import scales, triangles
 
 import fastelbo as fe
-from fastelbo.engine import mixture_gradients
-from fastelbo.engine.exact_gradients import exact_gradient
-from fastelbo.engine.mixture_gradients import MixtureTask, mixture_gradient
+from fastelbo.engine.gradients import mixtures
+from fastelbo.engine.gradients.exact import exact_gradient
+from fastelbo.engine.gradients.mixtures import MixtureTask, mixture_gradient
 from fastelbo.errors import InvalidInputError, InvalidWeightError
 from fastelbo.random import pilot_key
 from fastelbo.reference import mixture_gradients as plain
@@ -321,7 +321,7 @@ def test_bits_depend_on_addresses_alone(estimator, k, monkeypatch):
     last, own = case.pair(x=case.given["x"][2:], mean=case.given["mean"][2:])
     single = bounds(gradient(last, own, 9000, first_index=2, **options))
     same_bits({name: type(b)(*(a[2:] for a in b)) for name, b in whole.items()}, single)
-    monkeypatch.setattr(mixture_gradients, "_PART", 1)
+    monkeypatch.setattr(mixtures, "_PART", 1)
     same_bits(whole, bounds(gradient(model, q, 9000, **options)))
 
 

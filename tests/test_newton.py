@@ -9,11 +9,11 @@ from scipy.special import gammaln, roots_hermitenorm
 
 import fastelbo as fe
 from fastelbo.demo import digits_model
-from fastelbo.engine import variational_newton
-from fastelbo.engine.fitted import FitOptions
-from fastelbo.engine.newton_steps import Diagonal, Full, Local
-from fastelbo.engine.variational_newton import Newton, newton
-from fastelbo.engine.whitened_draws import default_count, student_draws, whitened_draws
+from fastelbo.engine.fits import variational_newton
+from fastelbo.engine.fits.fitted import FitOptions
+from fastelbo.engine.fits.newton_steps import Diagonal, Full, Local
+from fastelbo.engine.fits.variational_newton import Newton, newton
+from fastelbo.engine.fits.whitened_draws import default_count, student_draws, whitened_draws
 from fastelbo.errors import HighParetoKWarning, InvalidInputError
 from fastelbo.models.slopes import log_joint_and_gradient
 from fastelbo.models.subsets import Subset, joint_slopes

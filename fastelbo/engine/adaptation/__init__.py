@@ -1,0 +1,1 @@
+"""A mixture that adapts to a model: `adapt`."""

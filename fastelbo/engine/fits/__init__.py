@@ -1,0 +1,1 @@
+"""Fits of q, and of models: `fit` and `fit_mixture`."""

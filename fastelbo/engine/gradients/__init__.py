@@ -1,0 +1,1 @@
+"""Gradients of the ELBO and of importance-weighted bounds: `elbo_gradient`."""
