@@ -13,10 +13,7 @@ from public_calls import CALLS, NOT_CALLED, content
 import fastelbo as fe
 from fastelbo import errors
 
-pytestmark = [
-    pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS),
-    pytest.mark.filterwarnings("ignore:More than 20 figures"),
-]
+pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
 ARGUMENTS = [
     (call, name)
@@ -27,14 +24,6 @@ ARGUMENTS = [
 each_argument = pytest.mark.parametrize(("call", "name"), ARGUMENTS)
 # Log weights and draws may come from a file.
 FILES = ("log_weights", "log_ratios", "log_likelihood", "a", "draws")
-
-
-@pytest.fixture(autouse=True)
-def no_figures():
-    yield
-    from matplotlib import pyplot
-
-    pyplot.close("all")
 
 
 def called(call, **arguments):

@@ -11,10 +11,7 @@ from public_calls import ACCUMULATOR, CALLS, ESTIMATE, MIXTURE, P, Q, X, content
 import fastelbo as fe
 from fastelbo import errors
 
-pytestmark = [
-    pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS),
-    pytest.mark.filterwarnings("ignore:More than 20 figures"),
-]
+pytestmark = pytest.mark.filterwarnings(IGNORE_DIAGNOSTICS)
 
 CALLS = CALLS | {
     "LogWeightAccumulator.save": (ACCUMULATOR.save, {"path": "checkpoint"}),
@@ -82,10 +79,6 @@ ARGUMENTS = [
 def apart(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ACCUMULATOR.save("checkpoint")
-    yield
-    from matplotlib import pyplot
-
-    pyplot.close("all")
 
 
 @pytest.mark.parametrize(("call", "name"), ARGUMENTS)

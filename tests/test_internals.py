@@ -152,7 +152,10 @@ def test_all_internals_are_as_they_were():
     assert internals.UNCOUNTED
 
 
-def test_compilations_are_announced():
+def test_compilations_are_announced(monkeypatch, tmp_path):
+    # A cache of its own, in which nothing is compiled yet.
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
     @compile.block
     def part(x):
         return x + 1.0

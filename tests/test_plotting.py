@@ -22,8 +22,6 @@ DRAWS = [64, 256, 1024]
 @pytest.fixture(autouse=True)
 def _without_a_display():
     plt.switch_backend("Agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import scipy.stats as st
 from helpers import IGNORE_DIAGNOSTICS, quiet
-from matplotlib import pyplot
 from scipy.special import logsumexp
 
 import fastelbo as fe
@@ -566,7 +565,6 @@ def test_figures():
         assert label in labels
     got.plot("bounds")
     fe.plotting.plot_convergence([got, with_k([0.1] * 4, n=256)[0]])
-    pyplot.close("all")
 
 
 # --- what comes in --------------------------------------------------------------------------------
@@ -738,7 +736,6 @@ def test_texts_and_exports_of_such_data_points():
     est.plot("bounds")
     est.plot("bounds", point=1)
     fe.plotting.plot_convergence([est, joined([100, 100, 200])[0]])
-    pyplot.close("all")
     assert (est - joined([1000, 2048, 512], seed=1)[0]).flagged.shape == (3,)
 
 
