@@ -29,6 +29,14 @@ def figures_are_closed():
         pyplot.close("all")
 
 
+def _is_new(path):
+    """Make a file, unless another process has."""
+    with contextlib.suppress(FileExistsError):
+        path.touch(exist_ok=False)
+        return True
+    return False
+
+
 @pytest.fixture(scope="session", autouse=True)
 def kernels_are_compiled_once(request, tmp_path_factory):
     """Of the kernels that most tests call, each process of a parallel run compiles some."""
@@ -45,8 +53,7 @@ def kernels_are_compiled_once(request, tmp_path_factory):
     with warnings.catch_warnings(action="ignore"):
         for i, call in enumerate([*others, *calls()]):
             # Who makes the file makes the call.
-            with contextlib.suppress(FileExistsError):
-                (folder / f"call-{i}").touch(exist_ok=False)
+            if _is_new(folder / f"call-{i}"):
                 call()
     (folder / f"done-{own}").touch()
     deadline = time.monotonic() + 60.0

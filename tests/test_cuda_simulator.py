@@ -10,21 +10,25 @@ import pytest
 SUITE = Path(__file__).parent / "simulator"
 
 
-@pytest.mark.parametrize(
-    "marked",
-    [
-        pytest.param("not slow", marks=pytest.mark.simulator),
-        pytest.param("slow", marks=pytest.mark.slow),
-    ],
-)
-def test_kernels_in_the_simulator(marked):
-    """Run the suite in tests/simulator, in a process in which numba simulates a device."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, str(SUITE)],
+def run(path, marked):
+    """Run tests of the suite in a process in which numba simulates a device."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked, str(path)],
         env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1"},
         cwd=SUITE.parent.parent,
         capture_output=True,
         text=True,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert " passed" in run.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("path", sorted(SUITE.glob("test_*.py")), ids=lambda path: path.stem)
+def test_kernels_in_the_simulator(path):
+    run(path, "not slow")
+
+
+@pytest.mark.slow
+def test_kernels_that_take_minutes():
+    run(SUITE, "slow")
