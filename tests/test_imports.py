@@ -165,6 +165,12 @@ def test_no_arrow_points_up(package, rooms):
     assert arrows_up(package, rooms, GRAPH) == []
 
 
+def test_an_arrow_that_points_up_inside_the_engine_is_found():
+    name, target = "fastelbo.engine.estimation", "fastelbo.engine.fits.fitting"
+    graph = GRAPH | {name: GRAPH[name] | {target}}
+    assert arrows_up("fastelbo.engine", ENGINE_ROOMS, graph) == [f"{name} imports {target}"]
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
     [

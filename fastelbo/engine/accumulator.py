@@ -58,9 +58,9 @@ class LogWeightAccumulator:
     exact : bool
         Whether the result has the same bits as one call with all draws, at the same addresses.
         `merge` keeps it True if the other's ``first_draw`` is the draw at which this accumulator
-        ends. Otherwise results
-        differ by rounding, and the importance-weighted bounds start new groups. Of a checkpoint
-        with an older ``stream_version``, it is False, as the last bits of its sums are older.
+        ends. Otherwise results differ by rounding, and the importance-weighted bounds start new
+        groups. Of a checkpoint with an older ``stream_version``, it is False, as the last bits of
+        its sums are older.
 
     Notes
     -----
